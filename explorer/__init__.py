@@ -1,0 +1,1 @@
+"""What stays when a new paper comes: the nouns, the workbench and the page."""

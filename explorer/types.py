@@ -1,0 +1,528 @@
+"""The nouns of Afterimage and the protocols between its rooms. Imports nothing of ours.
+
+Every dataclass is frozen and checks itself once, when it is made; code downstream does not check again.
+Arrays inside are shared, never copied: treat them as read-only.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, fields
+from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
+
+import numpy as np
+
+if TYPE_CHECKING:
+    import pandas as pd
+    import scipy.sparse as sp
+    import torch
+
+FSAVERAGE5_VERTICES = 20_484  # 10,242 a hemisphere, left then right
+SPLITS = ("train", "test")
+TRIAL_COLUMNS = ("stimulus", "split", "repeat", "session", "run")
+
+
+class UserError(Exception):
+    """A mistake a person can mend; its text is one sentence meant for them.
+
+    It says what was expected, what was found and what to do. Everything else that is raised is a bug.
+    """
+
+
+def resolve(entry: str | Callable[..., Any]) -> Callable[..., Any]:
+    """Return the class behind an entry of the dict literals in ``backends``.
+
+    Entries are written ``"package.module:Class"`` so that a heavy library is imported only when the
+    class that needs it is used; a class itself (a test's fake) is returned as it is.
+    """
+    if not isinstance(entry, str):
+        return entry
+    module, _, name = entry.partition(":")
+    return getattr(importlib.import_module(module), name)
+
+
+# --------------------------------------------------------------------------------------------- brain
+
+
+@dataclass(frozen=True)
+class Label:
+    """One parcel of an atlas: its ``name``, ``hemisphere`` ("L", "R" or "" for both) and RGB 0-255."""
+
+    name: str
+    hemisphere: Literal["L", "R", ""] = ""
+    colour: tuple[int, int, int] = (128, 128, 128)
+
+    @property
+    def key(self) -> str:
+        """The name by which links and tables address it, e.g. ``fusiform L``."""
+        return f"{self.name} {self.hemisphere}".strip()
+
+
+@dataclass(frozen=True, eq=False)
+class Parcellation:
+    """An atlas laid over one exact set of voxels.
+
+    ``kind`` "partition": ``membership`` is int (V,), the position in ``labels`` or -1 for
+    (unassigned). ``kind`` "masks" (functional ROIs, may overlap): ``membership`` is bool
+    (n_labels, V). ``voxel_hash`` names the voxel set it was made for.
+    """
+
+    name: str
+    kind: Literal["partition", "masks"]
+    labels: tuple[Label, ...]
+    membership: np.ndarray
+    voxel_hash: str
+
+    def __post_init__(self) -> None:
+        """Refuse a membership whose shape or values do not fit the labels."""
+        m, n = self.membership, len(self.labels)
+        keys = [label.key for label in self.labels]
+        if len(set(keys)) != n:
+            twice = next(k for k in keys if keys.count(k) > 1)
+            raise UserError(
+                f"Atlas {self.name!r} names the parcel {twice!r} twice; names must differ."
+            )
+        if self.kind == "partition":
+            if m.ndim != 1 or (m.size and (m.min() < -1 or m.max() >= n)):
+                raise UserError(
+                    f"Atlas {self.name!r}: a partition over {n} labels needs one index from -1 to {n - 1} "
+                    f"per voxel, found shape {m.shape} with values up to {m.max() if m.size else 'none'}."
+                )
+        elif m.ndim != 2 or m.shape[0] != n or m.dtype != bool:
+            raise UserError(
+                f"Atlas {self.name!r}: masks over {n} labels need a bool array ({n}, voxels), "
+                f"found {m.dtype} {m.shape}."
+            )
+
+    @property
+    def n_voxels(self) -> int:
+        """V, the number of voxels it covers (assigned or not)."""
+        return int(self.membership.shape[-1])
+
+    def masks(self) -> np.ndarray:
+        """Return bool (n_labels + 1, V): one row a label, the last row is (unassigned)."""
+        if self.kind == "partition":
+            rows = self.membership[None] == np.arange(len(self.labels))[:, None]
+        else:
+            rows = self.membership
+        return np.concatenate([rows, ~rows.any(axis=0, keepdims=True)])
+
+
+def voxel_hash(*parts: np.ndarray | str | int) -> str:
+    """Return a short hash of an exact voxel set and its order (ids, coordinates, mask ...)."""
+    digest = hashlib.sha256()
+    for part in parts:
+        if isinstance(part, np.ndarray):
+            digest.update(f"{part.dtype.str}{part.shape}".encode())
+            digest.update(np.ascontiguousarray(part).tobytes())
+        else:
+            digest.update(repr(part).encode())
+    return digest.hexdigest()[:16]
+
+
+@dataclass(frozen=True, eq=False)
+class VoxelSpace:
+    """Where the columns of ``betas`` lie.
+
+    ``projection``: sparse (20,484, V) onto fsaverage5, left hemisphere then right, or None when the
+    study gives no locations. ``mask`` (X, Y, Z) and ``affine`` (4, 4) only for volumes.
+    ``hash`` names the exact voxel set and order.
+    """
+
+    n_voxels: int
+    hash: str
+    projection: sp.csr_matrix | None = None
+    mask: np.ndarray | None = None
+    affine: np.ndarray | None = None
+    parcellations: Mapping[str, Parcellation] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        """Refuse a projection or atlas made for another set of voxels."""
+        p = self.projection
+        if p is not None and p.shape != (FSAVERAGE5_VERTICES, self.n_voxels):
+            raise UserError(
+                f"A projection onto fsaverage5 for {self.n_voxels} voxels has shape "
+                f"({FSAVERAGE5_VERTICES}, {self.n_voxels}), found {p.shape}."
+            )
+        for atlas in self.parcellations.values():
+            if atlas.n_voxels != self.n_voxels or atlas.voxel_hash != self.hash:
+                raise UserError(
+                    f"Atlas {atlas.name!r} was made for {atlas.n_voxels} voxels (hash "
+                    f"{atlas.voxel_hash}), this voxel space has {self.n_voxels} (hash {self.hash}); "
+                    "build the atlas for this voxel space."
+                )
+
+
+# ------------------------------------------------------------------------------------------- studies
+
+
+@dataclass(frozen=True, eq=False)
+class Subject:
+    """One participant: their voxels and the noise-ceiling SNR per voxel (``ncsnr`` (V,)) or None."""
+
+    dataset: str
+    name: str
+    voxels: VoxelSpace
+    ncsnr: np.ndarray | None = None
+    simulated: bool = False
+
+    def __post_init__(self) -> None:
+        """Refuse an ncsnr of another length."""
+        if self.ncsnr is not None and self.ncsnr.shape != (self.voxels.n_voxels,):
+            raise UserError(
+                f"{self.dataset}/{self.name}: ncsnr needs one value for each of the "
+                f"{self.voxels.n_voxels} voxels, found shape {self.ncsnr.shape}."
+            )
+
+
+@dataclass(frozen=True, eq=False)
+class Trials:
+    """A subject's trials: ``betas`` float32 (n, V), or any rows-on-demand array of that shape.
+
+    ``table`` has one row per trial in the order of ``betas``, with the columns ``stimulus`` (str),
+    ``split`` ("train"/"test"), ``repeat`` (0-based), ``session`` and ``run``. ``beta_unit`` says what
+    a beta of 1 means ("z-score within run", "percent signal change" ...).
+    """
+
+    subject: Subject
+    betas: Any
+    beta_unit: str
+    table: pd.DataFrame
+
+    def __post_init__(self) -> None:
+        """Refuse a table that does not describe these betas."""
+        who, v = f"{self.subject.dataset}/{self.subject.name}", self.subject.voxels.n_voxels
+        if len(self.betas.shape) != 2 or self.betas.shape[1] != v:
+            raise UserError(
+                f"{who}: betas need shape (trials, {v}) for {v} voxels, found {self.betas.shape}."
+            )
+        if len(self.table) != self.betas.shape[0]:
+            raise UserError(
+                f"{who}: {self.betas.shape[0]} rows of betas but {len(self.table)} rows in the trial table; "
+                "they must be equal."
+            )
+        missing = [c for c in TRIAL_COLUMNS if c not in self.table]
+        if missing:
+            raise UserError(f"{who}: the trial table lacks the column(s) {', '.join(missing)}.")
+        other = sorted(set(self.table["split"]) - set(SPLITS))
+        if other:
+            raise UserError(
+                f"{who}: split must be train or test, found {other[0]!r} in the trial table."
+            )
+
+    def rows(
+        self, split: str, stimulus: str | None = None, repeats: tuple[int, ...] = ()
+    ) -> np.ndarray:
+        """Return the row numbers of a split, of one stimulus, and of certain repeats (() is all)."""
+        keep = (self.table["split"] == split).to_numpy()
+        if stimulus is not None:
+            keep &= (self.table["stimulus"] == stimulus).to_numpy()
+        if repeats:
+            keep &= self.table["repeat"].isin(repeats).to_numpy()
+        return np.flatnonzero(keep)
+
+    def stimuli(self, split: str) -> list[str]:
+        """Return the stimuli of a split, each once, in order of first appearance."""
+        return list(dict.fromkeys(self.table["stimulus"][self.rows(split)]))
+
+    def average(
+        self, stimulus: str, repeats: tuple[int, ...] = (), split: str = "test"
+    ) -> np.ndarray:
+        """Return the mean betas float32 (V,) over a stimulus's trials (of ``repeats``; () is all)."""
+        rows = self.rows(split, stimulus, repeats)
+        if not len(rows):
+            which = f"repeat {', '.join(str(r + 1) for r in repeats)} of " if repeats else ""
+            raise UserError(
+                f"{self.subject.dataset}/{self.subject.name} has no {split} trial of {which}stimulus "
+                f"{stimulus!r}; choose one of its {len(self.stimuli(split))} {split} stimuli."
+            )
+        return np.asarray(self.betas[rows], dtype=np.float32).mean(axis=0)
+
+
+@runtime_checkable
+class Dataset(Protocol):
+    """A study as it lies on disk. Everything is read lazily; ids are canonical strings inside.
+
+    ``stimuli``: a table indexed by stimulus id with at least ``caption``, ``category`` (may be "")
+    and ``source`` columns. ``split_unit`` is "repeat" only where a study has too few stimuli.
+    ``note`` is one sentence the page shows with the data ("" for none).
+    """
+
+    name: str
+    title: str
+    licence: str
+    citation: str
+    simulated: bool
+    redistributable: bool
+    split_unit: Literal["stimulus", "repeat"]
+    note: str
+    stimuli: pd.DataFrame
+
+    def subjects(self) -> list[str]:
+        """Return the names of the participants."""
+        ...
+
+    def load(self, subject: str) -> Trials:
+        """Return one participant's trials; an unknown name raises `UserError`."""
+        ...
+
+    def image(self, stimulus: str) -> np.ndarray:
+        """Return the picture that was shown, uint8 RGB (H, W, 3)."""
+        ...
+
+
+# ---------------------------------------------------------------------------------------- embeddings
+
+
+@dataclass(frozen=True)
+class EmbeddingSpace:
+    """A space of image or text embeddings: ``shape`` is (D,) or (T, D).
+
+    ``unit_norm`` says that its members lie on the unit sphere; a mapper's output is raw, so whoever
+    needs unit norm normalises.
+    """
+
+    model: str
+    layer: str
+    shape: tuple[int, ...]
+    unit_norm: bool = False
+
+    def __post_init__(self) -> None:
+        """Make ``shape`` a tuple (JSON gives lists) and refuse an empty or non-positive one."""
+        object.__setattr__(self, "shape", tuple(int(n) for n in self.shape))
+        if not self.shape or min(self.shape) < 1:
+            raise UserError(
+                f"Embedding space {self.name} needs positive sizes, found {self.shape}."
+            )
+
+    @property
+    def name(self) -> str:
+        """``model/layer``, the name used on the command line and in cards."""
+        return f"{self.model}/{self.layer}"
+
+    @property
+    def size(self) -> int:
+        """The number of values of one embedding."""
+        return int(np.prod(self.shape))
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> EmbeddingSpace:
+        """Rebuild a space from the dict that ``dataclasses.asdict`` and JSON made of it."""
+        return cls(**values)
+
+
+class Embedder(Protocol):
+    """Images or captions in, embeddings out."""
+
+    spaces: tuple[EmbeddingSpace, ...]
+
+    def embed(self, images: Sequence[np.ndarray], space: EmbeddingSpace) -> np.ndarray:
+        """Return float32 (n, *space.shape) for n images uint8 (H, W, 3); unit norm where the space says."""
+        ...
+
+
+@dataclass(frozen=True, eq=False)
+class Condition:
+    """What a generator may draw on: one trial's decoded embeddings, and on request the trial itself."""
+
+    embeddings: Mapping[EmbeddingSpace, torch.Tensor]
+    stimulus: str | None = None
+    betas: np.ndarray | None = None
+    subject: Subject | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class Step:
+    """One picture of a sweep on its way: uint8 RGB (H, W, 3), ``done`` when it is the finished one."""
+
+    index: int  # position in the sweep's scales
+    scale: float
+    step: int  # 1-based
+    steps: int
+    image: np.ndarray
+    done: bool
+
+
+@dataclass(frozen=True)
+class Option:
+    """One knob of a generator: an inclusive range, a default and one sentence for the page."""
+
+    name: str
+    low: float
+    high: float
+    default: float
+    sentence: str
+
+
+@runtime_checkable
+class Generator(Protocol):
+    """Embeddings in, pictures out. An image depends on its condition, scale, seed and options alone."""
+
+    accepts: tuple[EmbeddingSpace, ...]
+    provenance: Literal["generated", "retrieved", "published"]
+    guided: bool  # False: the guidance scale changes nothing, the page offers one image
+    needs: tuple[Literal["betas", "stimulus"], ...]
+    options: tuple[Option, ...]
+    default_steps: int
+
+    def sweep(
+        self,
+        condition: Condition,
+        scales: Sequence[float],
+        steps: int,
+        seed: int,
+        **options: float,
+    ) -> Iterator[Step]:
+        """Yield previews and one finished `Step` per scale; closing the iterator stops the work."""
+        ...
+
+    def generate(
+        self,
+        conditions: Sequence[Condition],
+        scale: float,
+        seeds: Sequence[int],
+        steps: int,
+        **options: float,
+    ) -> np.ndarray:
+        """Return uint8 (n, H, W, 3), one finished picture a condition; equals ``sweep`` one by one."""
+        ...
+
+
+# ------------------------------------------------------------------------------------------- choices
+
+
+MAX_SCALES = 16
+MAX_SCALE = 30.0
+MAX_STEPS = 100
+
+
+@dataclass(frozen=True)
+class Request:
+    """Everything that decides the pictures; with the checkpoints' hashes it is the cache key.
+
+    ``repeats`` () averages all repeats of the stimulus, (0,) is the first alone.
+    """
+
+    dataset: str
+    subject: str
+    stimulus: str
+    mapper: str
+    generator: str
+    scales: tuple[float, ...] = (0.0, 1.0, 2.0, 4.0, 8.0)
+    steps: int = 20
+    seed: int = 0
+    repeats: tuple[int, ...] = ()
+    options: tuple[tuple[str, float], ...] = ()
+
+    def __post_init__(self) -> None:
+        """Refuse scales, steps and seeds outside what a sweep can do."""
+        object.__setattr__(self, "scales", tuple(float(s) for s in self.scales))
+        object.__setattr__(self, "repeats", tuple(int(r) for r in self.repeats))
+        object.__setattr__(self, "options", tuple((str(k), float(v)) for k, v in self.options))
+        if not 1 <= len(self.scales) <= MAX_SCALES:
+            raise UserError(f"Give 1 to {MAX_SCALES} guidance scales, found {len(self.scales)}.")
+        for scale in self.scales:
+            if not (np.isfinite(scale) and 0 <= scale <= MAX_SCALE):
+                raise UserError(
+                    f"A guidance scale lies between 0 and {MAX_SCALE:g}, found {scale:g}."
+                )
+        if len(set(self.scales)) != len(self.scales):
+            raise UserError("Each guidance scale may be given once; remove the repeated one.")
+        if not 1 <= self.steps <= MAX_STEPS:
+            raise UserError(
+                f"The number of steps lies between 1 and {MAX_STEPS}, found {self.steps}."
+            )
+        if not 0 <= self.seed < 2**31:
+            raise UserError(f"The seed lies between 0 and {2**31 - 1}, found {self.seed}.")
+
+
+METHODS = ("gradient", "gradient x input")
+MEASURES = ("enrichment", "share", "mean", "signed")
+SURFACES = ("inflated", "pial", "flat")
+HEMISPHERES = ("both", "left", "right")
+CAMERAS = ("lateral", "medial", "ventral", "dorsal", "anterior", "posterior")
+
+
+@dataclass(frozen=True)
+class View:
+    """Everything that decides only how the pictures' evidence is shown."""
+
+    method: str = "gradient"
+    target: str = "retrieval margin"
+    atlas: str = ""  # "" is the first one the voxel space has
+    measure: str = "enrichment"
+    surface: str = "inflated"
+    hemisphere: str = "both"
+    camera: str = "posterior"
+    parcel: str = ""  # Label.key of the selected parcel
+
+    def __post_init__(self) -> None:
+        """Refuse a choice that is not on offer."""
+        offers = {"method": METHODS, "measure": MEASURES, "surface": SURFACES}
+        offers |= {"hemisphere": HEMISPHERES, "camera": CAMERAS}
+        for name, offered in offers.items():
+            if getattr(self, name) not in offered:
+                raise UserError(
+                    f"{name} is one of {', '.join(offered)}, found {getattr(self, name)!r}."
+                )
+
+
+# --------------------------------------------------------------------------------------- checkpoints
+
+
+@dataclass(frozen=True)
+class Card:
+    """What a checkpoint is and how it came about; ``card.json`` beside the weights.
+
+    ``kind`` "mapper", "generator", "embedder" or "judge"; ``name`` as shown; ``cls`` the key in the
+    dict literal that can load it. For mappers ``voxels`` maps each subject to (count, hash).
+    """
+
+    kind: str
+    name: str
+    cls: str
+    dataset: str
+    command: str
+    licence: str
+    subjects: tuple[str, ...] = ()
+    voxels: Mapping[str, tuple[int, str]] = field(default_factory=dict)
+    targets: tuple[EmbeddingSpace, ...] = ()
+    split_hash: str = ""
+    normalisation: str = ""
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    metrics: Mapping[str, Any] = field(default_factory=dict)
+    seconds: float = 0.0
+    device: str = ""
+    versions: Mapping[str, str] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        """Turn the lists and dicts that JSON gives into tuples and spaces."""
+        spaces = (
+            t if isinstance(t, EmbeddingSpace) else EmbeddingSpace.from_dict(t)
+            for t in self.targets
+        )
+        object.__setattr__(self, "targets", tuple(spaces))
+        object.__setattr__(self, "subjects", tuple(self.subjects))
+        object.__setattr__(
+            self, "voxels", {k: (int(n), str(h)) for k, (n, h) in self.voxels.items()}
+        )
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return what goes into ``card.json``."""
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> Card:
+        """Rebuild a card from ``card.json``; an unknown or missing field raises `UserError`."""
+        known = {f.name for f in fields(cls)}
+        extra = sorted(set(values) - known)
+        if extra:
+            raise UserError(
+                f"card.json has the unknown field {extra[0]!r}; it was made by another version."
+            )
+        try:
+            return cls(**values)
+        except (TypeError, ValueError, KeyError) as error:
+            raise UserError(f"card.json is not a valid card: {error}.") from error
