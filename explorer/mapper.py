@@ -1,0 +1,332 @@
+"""The abstract mapper: betas in, embeddings out, saved beside the card that says what it fits.
+
+A checkpoint folder holds ``card.json`` and ``model.safetensors`` and nothing else. The hub mixin
+of ``huggingface_hub`` is not used: it loads non-strictly by default, turns nested dataclasses into
+dicts, writes a second description next to the card and looks on the network for a folder that is
+not there. The card says all that is needed to build the class again.
+"""
+
+from __future__ import annotations
+
+import abc
+import contextlib
+import hashlib
+import json
+import shutil
+import tempfile
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+import torch
+
+from explorer.types import Card, EmbeddingSpace, Subject, Trials, UserError
+
+CARD = "card.json"
+WEIGHTS = "model.safetensors"
+ROWS_AT_ONCE = 512  # of betas, when they are read from disk: 30 MB at 15,000 voxels
+
+
+class Mapper(torch.nn.Module, abc.ABC):
+    """Betas of a subject -> raw embeddings in every target space.
+
+    Parameters
+    ----------
+    targets
+        The spaces of its outputs.
+    voxels
+        The number of voxels of each subject it knows, e.g. ``{"sub-01": 4096}``. Training mean
+        and standard deviation of each voxel are buffers (0 and 1 until set), so one trial decodes
+        alone and always the same way.
+    **settings
+        A subclass's own constructor arguments (JSON-able); it passes them on, and they come back
+        from ``card.settings["architecture"]`` when it is loaded.
+    """
+
+    def __init__(
+        self, targets: Sequence[EmbeddingSpace], voxels: Mapping[str, int], **settings: Any
+    ) -> None:
+        super().__init__()
+        self.targets = tuple(targets)
+        self.subjects = tuple(voxels)
+        self.architecture = dict(settings)
+        self.card: Card | None = None
+        for subject, count in voxels.items():
+            if "." in subject:  # torch separates names in a state by dots
+                raise UserError(
+                    f"A mapper cannot be made for the subject {subject!r}: its name has a dot; "
+                    "rename the subject."
+                )
+            self.register_buffer(f"mean_{subject}", torch.zeros(count))
+            self.register_buffer(f"sd_{subject}", torch.ones(count))
+
+    @abc.abstractmethod
+    def forward(self, betas: torch.Tensor, subject: str) -> dict[EmbeddingSpace, torch.Tensor]:
+        """Return raw embeddings (n, ...) per target for betas (n, V) in the data's own unit.
+
+        Differentiable, standardises by itself, and row i depends on trial i alone.
+        """
+
+    @classmethod
+    @abc.abstractmethod
+    def fit(
+        cls,
+        trials: Sequence[Trials],
+        targets: Mapping[EmbeddingSpace, Mapping[str, np.ndarray]],
+        *,
+        seed: int,
+        progress: Callable[[str], None] | None = None,
+        **settings: Any,
+    ) -> Self:
+        """Return a mapper trained on the training rows of ``trials``, one entry a subject.
+
+        ``targets``: space -> stimulus -> embedding (...), the shape of the space.
+        """
+
+    def statistics(self, subject: str) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return the training mean and standard deviation (V,) of a subject's voxels."""
+        if subject not in self.subjects:
+            raise UserError(
+                f"This mapper knows the subject(s) {', '.join(self.subjects)}, not {subject!r}; "
+                "train one for that subject."
+            )
+        return getattr(self, f"mean_{subject}"), getattr(self, f"sd_{subject}")
+
+    def set_statistics(self, trials: Trials) -> None:
+        """Take mean and standard deviation from the training rows; a constant voxel gets SD 1."""
+        mean, sd = training_statistics(trials)
+        for buffer, value in zip(self.statistics(trials.subject.name), (mean, sd), strict=True):
+            buffer.copy_(torch.from_numpy(value))
+
+    def standardise(self, betas: torch.Tensor, subject: str) -> torch.Tensor:
+        """Return betas (n, V) in units of the subject's training standard deviation, centred."""
+        mean, sd = self.statistics(subject)
+        if betas.ndim != 2 or betas.shape[1] != len(mean):
+            raise UserError(
+                f"The mapper for {subject} reads betas of shape (trials, {len(mean)}), found "
+                f"{tuple(betas.shape)}; choose a mapper trained on these voxels."
+            )
+        return (betas - mean) / sd
+
+    @torch.inference_mode()
+    def decode(self, betas: np.ndarray, subject: str) -> dict[EmbeddingSpace, np.ndarray]:
+        """Return raw embeddings float32 (n, ...) per target for betas (n, V), no gradient."""
+        mean, _ = self.statistics(subject)
+        rows = torch.as_tensor(np.asarray(betas, dtype=np.float32), device=mean.device)
+        return {space: z.float().cpu().numpy() for space, z in self(rows, subject).items()}
+
+    def save_pretrained(self, folder: str | Path, card: Card, *, half: bool = False) -> None:
+        """Write weights and card into ``folder`` as a whole: an interrupted save changes nothing.
+
+        ``half`` stores floats as float16, except the voxel statistics. The constructor's own
+        settings are added to the card as ``settings["architecture"]``.
+        """
+        from safetensors.torch import save_file
+
+        state, exact = {}, {f"{kind}_{s}" for kind in ("mean", "sd") for s in self.subjects}
+        for name, value in self.state_dict().items():
+            stored = value.detach().cpu().contiguous()
+            if half and name not in exact and stored.is_floating_point():
+                stored = stored.half()
+            if stored.is_floating_point() and not stored.isfinite().all():
+                raise UserError(
+                    f"{name} holds values that are not finite{' in float16' if half else ''}; "
+                    f"{folder} was not written."
+                )
+            state[name] = stored
+        with _replacing(Path(folder)) as fresh:
+            save_file(state, fresh / WEIGHTS)
+            write_card(fresh, card, architecture=self.architecture)
+        self.card = read_card(folder)
+
+    @classmethod
+    def from_pretrained(cls, folder: str | Path, device: str | torch.device = "cpu") -> Self:
+        """Return a checkpoint folder's mapper: float32, eval mode, weights without gradient.
+
+        Strict: a missing, unknown, misshapen or non-finite tensor raises `UserError`.
+        """
+        card = read_card(folder)
+        if card.kind != "mapper":
+            raise UserError(
+                f"{folder} holds a checkpoint of kind {card.kind!r}, expected 'mapper'."
+            )
+        voxels = {subject: card.voxels[subject][0] for subject in card.subjects}
+        try:
+            mapper = cls(card.targets, voxels, **card.settings.get("architecture", {}))
+        except TypeError as error:
+            raise UserError(
+                f"The card in {folder} describes another version of {cls.__name__} ({error}); "
+                "train it again."
+            ) from error
+        mapper.load_state_dict(_read_weights(Path(folder), mapper.state_dict()))
+        mapper.card = card
+        return mapper.to(device).float().eval().requires_grad_(False)
+
+
+def training_statistics(trials: Trials) -> tuple[np.ndarray, np.ndarray]:
+    """Return mean and standard deviation float32 (V,) over the training rows, read in blocks.
+
+    Divides by n; a voxel that never varies gets 1, so that it standardises to 0.
+    """
+    rows = trials.rows("train")
+    if not len(rows):
+        raise UserError(
+            f"{trials.subject.dataset}/{trials.subject.name} has no training trial to learn from."
+        )
+    total = np.zeros(trials.subject.voxels.n_voxels)
+    blocks = [rows[i : i + ROWS_AT_ONCE] for i in range(0, len(rows), ROWS_AT_ONCE)]
+    for block in blocks:
+        total += np.asarray(trials.betas[block], dtype=np.float64).sum(axis=0)
+    if not np.isfinite(total).all():
+        voxel = int(np.flatnonzero(~np.isfinite(total))[0])
+        raise UserError(
+            f"{trials.subject.dataset}/{trials.subject.name} has training betas that are not "
+            f"finite (first in voxel {voxel}); leave that voxel or those trials out."
+        )
+    mean, squares = total / len(rows), np.zeros_like(total)
+    for block in blocks:  # second pass: subtracting first keeps small variances exact
+        squares += np.square(np.asarray(trials.betas[block], dtype=np.float64) - mean).sum(axis=0)
+    sd = np.sqrt(squares / len(rows))
+    flat = sd <= 1e-6 * np.abs(mean)  # rounding of a constant is not variation
+    return mean.astype(np.float32), np.where(flat, 1.0, sd).astype(np.float32)
+
+
+def split_hash(*trials: Trials) -> str:
+    """Return which stimuli are train and which are test, as ``train-test`` (8 hex digits each).
+
+    Several subjects give one such pair each, joined by commas in the order given (the order of
+    ``Card.subjects``). No rows of a split give 8 zeros: a data set may ship without training rows.
+    """
+    return ",".join(
+        "-".join(_digest(t.stimuli(split)) for split in ("train", "test")) for t in trials
+    )
+
+
+def check_fits(card: Card, study: Subject | Trials) -> None:
+    """Refuse a mapper whose card names other voxels, or another split, than the data at hand.
+
+    The split is compared when ``study`` is `Trials`, and only for the splits whose rows are there.
+    """
+    subject = study.subject if isinstance(study, Trials) else study
+    who = f"{subject.dataset}/{subject.name}"
+    if subject.name not in card.subjects:
+        raise UserError(
+            f"The mapper {card.name!r} was trained for "
+            f"{', '.join(card.subjects) or 'no subject'}, not for {subject.name}; train one for "
+            f"{who}."
+        )
+    count, digest = card.voxels[subject.name]
+    found = subject.voxels
+    if (count, digest) != (found.n_voxels, found.hash):
+        raise UserError(
+            f"The mapper {card.name!r} was trained on {count} voxels of {subject.name} (hash "
+            f"{digest}), {who} has {found.n_voxels} (hash {found.hash}); train it again on these."
+        )
+    hashes = card.split_hash.split(",")
+    if not isinstance(study, Trials) or len(hashes) != len(card.subjects) or not card.split_hash:
+        return
+    expected = hashes[card.subjects.index(subject.name)]
+    actual = split_hash(study)
+    for split, a, b in zip(("train", "test"), expected.split("-"), actual.split("-"), strict=True):
+        if a != b and b != _digest([]):
+            raise UserError(
+                f"The mapper {card.name!r} was trained with another choice of {split} stimuli "
+                f"(hash {a}) than {who} has now (hash {b}); train it again."
+            )
+
+
+def read_card(folder: str | Path) -> Card:
+    """Return the card of a checkpoint folder; a missing or damaged one raises `UserError`."""
+    path = Path(folder) / CARD
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise UserError(
+            f"{path} is missing: a checkpoint is a folder with {CARD} and weights."
+        ) from error
+    except ValueError as error:  # not JSON, or not UTF-8
+        raise UserError(f"{path} cannot be read as JSON ({error}); copy it again.") from error
+    if not isinstance(values, dict):
+        raise UserError(f"{path} holds a {type(values).__name__}, expected an object with fields.")
+    try:
+        card = Card.from_dict(values)
+    except UserError as error:
+        raise UserError(f"{folder}: {error}") from error
+    missing = [subject for subject in card.subjects if subject not in card.voxels]
+    if missing:
+        raise UserError(
+            f"{path} names the subject {missing[0]!r} but not its voxels; train it again."
+        )
+    return card
+
+
+def write_card(
+    folder: str | Path, card: Card, architecture: Mapping[str, Any] | None = None
+) -> None:
+    """Write ``card.json`` into an existing folder, whole or not at all."""
+    values = card.to_dict()
+    if architecture:
+        values["settings"] = {**values["settings"], "architecture": dict(architecture)}
+    text = json.dumps(values, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+    temporary = Path(folder) / f".{CARD}.part"
+    temporary.write_text(text, encoding="utf-8")
+    temporary.replace(Path(folder) / CARD)
+
+
+def _digest(stimuli: Sequence[str]) -> str:
+    if not len(stimuli):
+        return "0" * 8
+    return hashlib.sha256("\n".join(sorted(map(str, stimuli))).encode()).hexdigest()[:8]
+
+
+def _read_weights(folder: Path, expected: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """Return the tensors of a checkpoint as float32 after comparing them with what is expected."""
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    path = folder / WEIGHTS
+    try:
+        state = load_file(path)
+    except FileNotFoundError as error:
+        raise UserError(
+            f"{path} is missing: a checkpoint is a folder with {CARD} and weights."
+        ) from error
+    except SafetensorError as error:
+        raise UserError(f"{path} is damaged or cut short ({error}); copy it again.") from error
+    odd = sorted(set(state) ^ set(expected))
+    if odd:
+        raise UserError(
+            f"{path} has {len(state)} tensors, expected {len(expected)}; {odd[0]!r} is "
+            f"{'unknown' if odd[0] in state else 'missing'}: it belongs to another version or "
+            "class of mapper."
+        )
+    for name, tensor in state.items():
+        if tensor.shape != expected[name].shape:
+            raise UserError(
+                f"{path}: {name!r} has shape {tuple(tensor.shape)}, its card says "
+                f"{tuple(expected[name].shape)}; weights and card do not belong together."
+            )
+        if tensor.is_floating_point() and not tensor.isfinite().all():
+            raise UserError(f"{path}: {name!r} holds values that are not finite; copy it again.")
+    return {k: v.float() if v.is_floating_point() else v for k, v in state.items()}
+
+
+@contextlib.contextmanager
+def _replacing(folder: Path):  # noqa: ANN202  (a context manager yielding the fresh folder)
+    """Yield an empty neighbour folder that takes the place of ``folder`` when all went well."""
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    fresh = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
+    fresh.chmod(0o755)  # mkdtemp's 0700 would hide a shared checkpoint from others
+    try:
+        yield fresh
+        if folder.exists():
+            old = fresh.with_name(f"{fresh.name}.old")
+            folder.rename(old)
+            fresh.rename(folder)
+            shutil.rmtree(old)
+        else:
+            fresh.rename(folder)
+    finally:
+        if fresh.exists():
+            shutil.rmtree(fresh)
