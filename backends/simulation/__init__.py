@@ -1,0 +1,1 @@
+"""Simulated pictures and simulated brains: data whose truth is known exactly."""

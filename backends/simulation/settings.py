@@ -1,0 +1,442 @@
+"""The eight places a scene can be set in.
+
+Every painter fills the whole image; its pen measures in image widths, (0, 0) is the upper left
+corner and (1, 1) the lower right one. The ground begins above y = 0.6 everywhere, because
+objects stand between there and the lower edge.
+"""
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+from PIL import Image
+
+from backends.simulation.objects import CREAM, INK, Colour, Pen, arc, dark, mix, pale
+
+LIGHTS: tuple[str, ...] = ("day", "dusk", "night")
+# Factor per colour channel that each light leaves of a painted surface (our choice, by eye).
+TINTS: dict[str, tuple[float, float, float]] = {
+    "day": (1.0, 1.0, 1.0),
+    "dusk": (0.98, 0.80, 0.74),
+    "night": (0.42, 0.47, 0.68),
+}
+# Colours of the sky from its top to the horizon.
+SKIES: dict[str, tuple[tuple[Colour, Colour], ...]] = {
+    "day": (
+        ((96, 172, 232), (214, 238, 246)),
+        ((122, 190, 228), (250, 240, 220)),
+        ((88, 186, 214), (206, 240, 232)),
+    ),
+    "dusk": (
+        ((104, 84, 150), (255, 178, 120)),
+        ((214, 110, 120), (255, 212, 140)),
+        ((84, 110, 166), (250, 170, 150)),
+    ),
+    "night": (
+        ((20, 26, 66), (66, 86, 140)),
+        ((26, 22, 60), (92, 78, 138)),
+        ((12, 34, 70), (50, 104, 136)),
+    ),
+}
+
+
+def _pick(rng: np.random.Generator, choices: Sequence) -> object:
+    return choices[rng.integers(len(choices))]
+
+
+def fade(pen: Pen, y0: float, y1: float, top: Colour, base: Colour, glow: bool = False) -> None:
+    """Fill the band from y0 to y1 with a vertical gradient."""
+    width = pen.image.width
+    first, last = round(y0 * width), round(y1 * width)
+    ends = np.array([pen.paint(top, glow), pen.paint(base, glow)], float)
+    share = np.linspace(0, 1, last - first)[:, None, None]
+    column = (ends[0] * (1 - share) + ends[1] * share).astype(np.uint8)
+    pen.image.paste(Image.fromarray(column).resize((width, last - first)), (0, first))
+
+
+def ridge(
+    pen: Pen, rng: np.random.Generator, y: float, height: float, colour: Colour, waves: float = 1.5
+) -> None:
+    """Fill everything under a soft line of hills around y."""
+    along = np.linspace(0, 1, 40)
+    line = np.zeros(40)
+    for k in (1.0, 2.3):
+        line += np.sin(2 * np.pi * (waves * k * along * rng.uniform(0.7, 1.2) + rng.random())) / k
+    upper = np.stack([along, y - height * line / 2], axis=1)
+    pen.poly(np.concatenate([upper, [(1.0, 1.0), (0.0, 1.0)]]), colour)
+
+
+def cloud(pen: Pen, rng: np.random.Generator, x: float, y: float, w: float, light: str) -> None:
+    """Draw a cloud of soft balls with a flat base, `w` wide."""
+    colour = {"day": (255, 255, 255), "dusk": (255, 206, 186), "night": (84, 92, 146)}[light]
+    for dx, r in ((-0.32, 0.15), (-0.1, 0.24), (0.14, 0.2), (0.34, 0.13)):
+        r *= rng.uniform(0.85, 1.15)
+        box = [((x + dx * w), y - r * w * 0.55)]
+        pen.ell(*box[0], r * w, r * w * 0.8, colour, glow=True)
+    pen.draw.rounded_rectangle(
+        pen.place([(x - 0.48 * w, y - 0.13 * w), (x + 0.48 * w, y + 0.05 * w)]),
+        radius=0.09 * w * pen.scale,
+        fill=colour,
+    )
+
+
+def disc(pen: Pen, x: float, y: float, r: float, colour: Colour) -> None:
+    """Draw the sun or the moon within a soft halo."""
+    for k, opacity in ((2.3, 34), (1.8, 44), (1.4, 60)):
+        pen.ell(x, y, r * k, r * k, (*colour, opacity), glow=True)
+    pen.ell(x, y, r, r, pale(colour, 0.4), glow=True)
+
+
+def stars(pen: Pen, rng: np.random.Generator, n: int, base: float) -> None:
+    """Scatter n stars above `base`; one in eight is large and has four points."""
+    for i, (x, y, r) in enumerate(rng.random((n, 3)).tolist()):
+        y, r = y * base, 0.0025 + 0.004 * r**2
+        pen.ell(x, y, r, r, (255, 250, 224), glow=True)
+        if i % 8 == 0:
+            a, b = 0.021, 0.004
+            pen.poly(
+                [(x, y - a), (x + b, y - b), (x + a, y), (x + b, y + b),
+                 (x, y + a), (x - b, y + b), (x - a, y), (x - b, y - b)],
+                (255, 246, 206), glow=True,
+            )  # fmt: skip
+
+
+def sky(pen: Pen, rng: np.random.Generator, light: str, base: float) -> None:
+    """Fill the sky down to `base`: gradient, sun or moon, clouds or stars."""
+    top, low = _pick(rng, SKIES[light])
+    fade(pen, 0, base, top, low, glow=True)
+    x = rng.uniform(0.1, 0.9)
+    if light == "night":
+        stars(pen, rng, 26, base * 0.9)
+        disc(pen, x, rng.uniform(0.09, 0.2), rng.uniform(0.04, 0.06), (250, 240, 206))
+    elif light == "dusk":
+        disc(pen, x, base - rng.uniform(0.03, 0.12), rng.uniform(0.07, 0.1), (255, 214, 120))
+    elif rng.random() < 0.7:
+        disc(pen, x, rng.uniform(0.08, 0.18), rng.uniform(0.05, 0.08), (255, 232, 140))
+    for _ in range(rng.integers(1, 4)):
+        w = rng.uniform(0.16, 0.32)
+        cloud(pen, rng, rng.uniform(0, 1), rng.uniform(0.08, base * 0.7), w, light)
+
+
+def fir(pen: Pen, x: float, base: float, h: float, colour: Colour, snow: bool = False) -> None:
+    """Draw a fir tree of three tiers, `h` high."""
+    pen.box(x - 0.03 * h, base - 0.2 * h, x + 0.03 * h, base, (92, 64, 50))
+    for i, (low, half) in enumerate(((0.1, 0.26), (0.36, 0.21), (0.6, 0.15))):
+        tip = base - h * (low + 0.4)
+        half *= h
+        pen.poly([(x - half, base - low * h), (x, tip), (x + half, base - low * h)],
+                 mix(colour, CREAM, 0.05 * i))  # fmt: skip
+        if snow:
+            mid = base - h * (low + 0.22)
+            pen.poly([(x - half * 0.45, mid), (x, tip), (x + half * 0.45, mid)], (244, 248, 255))
+
+
+def tree(pen: Pen, x: float, base: float, h: float, colour: Colour) -> None:
+    """Draw a round leafy tree, `h` high."""
+    pen.box(x - 0.05 * h, base - 0.5 * h, x + 0.05 * h, base, (112, 78, 56))
+    for dx, dy, r in ((-0.17, 0.52, 0.22), (0.18, 0.54, 0.21), (0.0, 0.74, 0.26)):
+        pen.ell(x + dx * h, base - dy * h, r * h, r * h, colour)
+    pen.ell(x - 0.06 * h, base - 0.78 * h, 0.13 * h, 0.11 * h, pale(colour, 0.18))
+
+
+def sea(pen: Pen, rng: np.random.Generator, light: str) -> None:
+    """Paint a beach: sea with waves and foam, sand, islands, shells and gulls."""
+    horizon = rng.uniform(0.36, 0.48)
+    shore = rng.uniform(0.62, 0.74)
+    sky(pen, rng, light, horizon)
+    if rng.random() < 0.6:
+        x, w = rng.uniform(0.1, 0.9), rng.uniform(0.12, 0.3)
+        pen.dome(x, horizon, w, w * 0.4, (110, 150, 140))
+        pen.dome(x + w * 0.6, horizon, w * 0.7, w * 0.22, (134, 168, 150))
+    deep, shallow = _pick(rng, (((34, 112, 178), (92, 198, 212)), ((30, 132, 160), (124, 214, 200)),
+                                ((46, 96, 170), (110, 180, 226))))  # fmt: skip
+    fade(pen, horizon, shore + 0.06, deep, shallow)
+    for y in np.linspace(horizon + 0.03, shore - 0.05, 5):
+        for x in rng.random(3):
+            w = rng.uniform(0.05, 0.12)
+            pen.line(arc(x, y, w, 0.008, 180, 360, 8), 0.007, (*pale(shallow, 0.5), 200))
+    sand = _pick(rng, ((244, 220, 168), (236, 206, 160), (250, 228, 190)))
+    phase, along = rng.random(), np.linspace(0, 1, 40)
+    edge = shore + 0.025 * np.sin(2 * np.pi * (1.6 * along + phase))
+    for lift, colour in ((0.03, pale(shallow, 0.35)), (0.014, (255, 255, 255)),
+                         (0.0, dark(sand, 0.12)), (-0.02, sand)):  # fmt: skip
+        line = np.stack([along, edge - lift], axis=1)
+        pen.poly(np.concatenate([line, [(1.0, 1.0), (0.0, 1.0)]]), colour)
+    for x, y in rng.random((7, 2)):
+        pen.ell(x, shore + 0.07 + y * (0.92 - shore), 0.012, 0.007,
+                _pick(rng, ((232, 150, 130), CREAM, dark(sand, 0.2))))  # fmt: skip
+    for x, y in rng.random((rng.integers(0, 4), 2)) * (0.9, 0.2) + (0.05, 0.06):
+        pen.line([(x - 0.03, y - 0.012), (x - 0.012, y - 0.016), (x, y), (x + 0.012, y - 0.016),
+                  (x + 0.03, y - 0.012)], 0.008, (*CREAM, 230))  # fmt: skip
+
+
+def city_street(pen: Pen, rng: np.random.Generator, light: str) -> None:
+    """Paint a street: two rows of houses, a pavement, a road and lamp posts."""
+    kerb = rng.uniform(0.56, 0.62)
+    sky(pen, rng, light, kerb)
+    far = _pick(rng, ((168, 184, 206), (190, 176, 200), (176, 196, 194)))
+    fronts = _pick(rng, (((214, 140, 116), (236, 198, 150), (150, 172, 176), (188, 110, 104)),
+                         ((126, 150, 180), (206, 190, 180), (168, 132, 150), (226, 206, 170)),
+                         ((202, 168, 120), (128, 160, 140), (224, 180, 150), (160, 140, 130))))  # fmt: skip
+    x = -0.05
+    while x < 1:
+        w = rng.uniform(0.09, 0.17)
+        pen.box(x, rng.uniform(0.12, 0.3), x + w, kerb, far)
+        x += w
+    lit, unlit = (255, 224, 130), dark((150, 190, 214), 0.1 if light == "day" else 0.35)
+    x, i = -rng.uniform(0, 0.12), int(rng.integers(4))
+    while x < 1:
+        w, top = rng.uniform(0.17, 0.27), rng.uniform(0.16, 0.36)
+        front = fronts[i % 4]
+        pen.box(x, top, x + w, kerb, front)
+        pen.box(x - 0.006, top - 0.018, x + w + 0.006, top + 0.008, dark(front, 0.35))
+        for wx in np.linspace(x + 0.04, x + w - 0.04, 3):
+            for wy in np.arange(top + 0.045, kerb - 0.06, 0.08):
+                glow = light != "day" and rng.random() < 0.55
+                corners = [(wx - 0.018, wy), (wx + 0.018, wy), (wx + 0.018, wy + 0.045),
+                           (wx - 0.018, wy + 0.045)]  # fmt: skip
+                pen.poly(corners, lit if glow else unlit, glow)
+        x, i = x + w, i + 1
+    road = rng.uniform(0.72, 0.78)
+    fade(pen, kerb, road, (206, 200, 196), (184, 178, 178))
+    pen.box(0, road, 1, road + 0.014, (150, 146, 150))
+    fade(pen, road + 0.014, 1, (92, 94, 108), (112, 112, 124))
+    shift = rng.uniform(0, 0.25)
+    for start in np.arange(-0.25, 1, 0.25):
+        pen.box(start + shift, 0.885, start + shift + 0.13, 0.905, (240, 230, 200))
+    for x in (rng.uniform(0.04, 0.2), rng.uniform(0.8, 0.96)):
+        pen.box(x - 0.008, 0.26, x + 0.008, road, (58, 58, 74))
+        pen.box(x - 0.018, road - 0.03, x + 0.018, road, (58, 58, 74))
+        pen.dome(x, 0.235, 0.028, 0.02, (58, 58, 74))
+        if light != "day":
+            for k, opacity in ((0.09, 36), (0.055, 60)):
+                pen.ell(x, 0.255, k, k, (255, 220, 130, opacity), glow=True)
+        pen.ell(x, 0.255, 0.022, 0.026, (255, 240, 190), glow=True)
+
+
+def forest(pen: Pen, rng: np.random.Generator, light: str) -> None:
+    """Paint a wood: rows of trees that fade into mist, a path, ferns and mushrooms."""
+    top, mist = {
+        "day": ((170, 214, 190), (236, 244, 208)),
+        "dusk": ((186, 120, 120), (255, 206, 140)),
+        "night": ((22, 46, 66), (72, 112, 124)),
+    }[light]
+    floor = rng.uniform(0.5, 0.58)
+    fade(pen, 0, floor, top, mist, glow=True)
+    green = _pick(rng, ((38, 96, 70), (62, 104, 52), (30, 92, 88)))
+    conifers = rng.random() < 0.6
+    for depth in range(3):
+        shade = mix(pale(green, 0.12), mist if light == "day" else pale(green, 0.3),
+                    0.55 - 0.26 * depth)  # fmt: skip
+        n = 9 - 2 * depth
+        for x in (np.arange(n) + rng.uniform(0, 1, n)) / n:
+            base, h = floor + 0.02 + 0.035 * depth, rng.uniform(0.42, 0.56) + 0.06 * depth
+            if conifers:
+                fir(pen, x, base, h, shade)
+            else:
+                tree(pen, x, base, h * 0.9, shade)
+        ridge(pen, rng, floor + 0.03 * depth, 0.02, mix(shade, (110, 130, 60), 0.25), 2)
+    for x in (rng.uniform(-0.02, 0.08), rng.uniform(0.92, 1.02)):
+        pen.poly([(x - 0.045, 0), (x + 0.045, 0), (x + 0.05, 0.66), (x + 0.09, 0.71),
+                  (x - 0.09, 0.71), (x - 0.05, 0.66)], (84, 60, 50))  # fmt: skip
+        pen.ell(x, -0.02, 0.22, 0.12, dark(green, 0.25))
+    ground = mix(green, (140, 150, 70), 0.42)
+    fade(pen, floor + 0.12, 1, ground, dark(ground, 0.3))
+    if rng.random() < 0.6:
+        bend = rng.uniform(0.3, 0.7)
+        pen.poly([(bend - 0.04, floor + 0.12), (bend + 0.04, floor + 0.12), (0.8, 1), (0.2, 1)],
+                 mix(ground, (196, 160, 110), 0.6))  # fmt: skip
+    for x, y in rng.random((9, 2)):
+        y = floor + 0.16 + y * (0.84 - floor)
+        if rng.random() < 0.35:
+            pen.box(x - 0.007, y - 0.025, x + 0.007, y, CREAM)
+            pen.dome(x, y - 0.02, 0.024, 0.026, (206, 64, 56))
+        else:
+            for lean in (-0.03, 0.0, 0.03):
+                pen.poly([(x - 0.01, y), (x + lean, y - 0.05), (x + 0.01, y)], pale(ground, 0.16))
+
+
+def room(pen: Pen, rng: np.random.Generator, light: str) -> None:
+    """Paint a living room: papered wall, window, pictures, floor, rug and a plant."""
+    wall, board = _pick(rng, (((232, 208, 188), (196, 150, 120)), ((176, 204, 200), (236, 236, 226)),
+                              ((226, 192, 196), (246, 236, 228)), ((238, 220, 168), (190, 140, 96)),
+                              ((160, 176, 206), (232, 234, 240))))  # fmt: skip
+    base = rng.uniform(0.54, 0.6)
+    indoor = mix((255, 255, 255), (0, 0, 0), 0.0)
+    fade(pen, 0, base, pale(wall, 0.12), mix(wall, indoor, 0.0))
+    if rng.random() < 0.6:
+        for x in np.arange(rng.uniform(0, 0.06), 1, 0.1):
+            pen.box(x, 0, x + 0.045, base, dark(wall, 0.06))
+    pen.box(0, base - 0.035, 1, base, board)
+    left = rng.random() < 0.5
+    x, w, h = (0.22 if left else 0.78) + rng.uniform(-0.06, 0.06), rng.uniform(0.13, 0.17), 0.17
+    y = rng.uniform(0.24, 0.28)
+    pen.box(x - w - 0.02, y - h - 0.02, x + w + 0.02, y + h + 0.02, CREAM)
+    top, low = _pick(rng, SKIES[light])
+    pen.poly([(x - w, y - h), (x + w, y - h), (x + w, y + h), (x - w, y + h)], mix(top, low, 0.5), True)
+    pen.poly([(x - w, y), (x + w, y), (x + w, y + h), (x - w, y + h)], low, True)
+    pen.ell(x + w * 0.4, y - h * 0.45, 0.035, 0.035, (255, 240, 180), glow=True)
+    pen.poly(np.concatenate([arc(x - w * 0.2, y + h, w * 0.8, h * 0.5, 180, 360, 16)]), (120, 168, 110))
+    pen.box(x - 0.009, y - h, x + 0.009, y + h, CREAM)
+    pen.box(x - w, y - 0.009, x + w, y + 0.009, CREAM)
+    cloth = _pick(rng, ((206, 96, 84), (92, 128, 150), (230, 176, 90), (140, 110, 150)))
+    for side in (-1, 1):
+        pen.poly([(x + side * (w + 0.05), 0.02), (x + side * w * 0.45, 0.02),
+                  (x + side * (w * 0.8), 0.3), (x + side * (w + 0.01), base - 0.07),
+                  (x + side * (w + 0.07), base - 0.07)], cloth)  # fmt: skip
+    pen.box(x - w - 0.08, 0.015, x + w + 0.08, 0.035, (110, 76, 56))
+    px = 1 - x + rng.uniform(-0.06, 0.06)
+    for i in range(rng.integers(1, 3)):
+        cx, cy, s = px + 0.2 * i * (-1 if left else 1) - 0.08, 0.2 + 0.06 * i, 0.09 - 0.02 * i
+        pen.box(cx - s, cy - s, cx + s, cy + s, (128, 90, 62))
+        pen.box(cx - s + 0.016, cy - s + 0.016, cx + s - 0.016, cy + s - 0.016, CREAM)
+        pen.ell(cx, cy, s * 0.5, s * 0.5, _pick(rng, (cloth, (110, 160, 150), (236, 180, 90))))
+        pen.dome(cx, cy + s * 0.72, s * 0.66, s * 0.5, (96, 120, 140))
+    floor = _pick(rng, ((186, 134, 92), (160, 112, 80), (206, 164, 120)))
+    fade(pen, base, 1, floor, dark(floor, 0.18))
+    for y in (base + 0.06, base + 0.15, base + 0.27):
+        pen.box(0, y, 1, y + 0.006, dark(floor, 0.22))
+    rug = _pick(rng, ((190, 80, 80), (80, 120, 150), (224, 190, 130), (120, 140, 110)))
+    rx, ry = rng.uniform(0.4, 0.6), rng.uniform(0.8, 0.86)
+    pen.ell(rx, ry, 0.42, 0.12, rug)
+    pen.ell(rx, ry, 0.36, 0.098, pale(rug, 0.45))
+    pen.ell(rx, ry, 0.33, 0.088, rug)
+    corner = 0.94 if left else 0.06
+    for lean in (-0.1, -0.05, 0.0, 0.05, 0.1):
+        pen.blob([(corner, base + 0.0), (corner + lean * 0.9 - 0.02, base - 0.12),
+                  (corner + lean * 1.2, base - 0.22), (corner + lean * 0.7 + 0.03, base - 0.1)],
+                 (76, 140, 88))  # fmt: skip
+    pen.poly([(corner - 0.06, base - 0.02), (corner + 0.06, base - 0.02), (corner + 0.045, base + 0.1),
+              (corner - 0.045, base + 0.1)], (208, 116, 80))  # fmt: skip
+
+
+def desert(pen: Pen, rng: np.random.Generator, light: str) -> None:
+    """Paint a desert: table mountains, dunes and cacti."""
+    horizon = rng.uniform(0.42, 0.52)
+    sky(pen, rng, light, horizon + 0.06)
+    sand = _pick(rng, ((238, 182, 108), (226, 150, 96), (244, 204, 140)))
+    for _ in range(rng.integers(1, 4)):
+        x, w, h = rng.uniform(0, 1), rng.uniform(0.08, 0.18), rng.uniform(0.07, 0.16)
+        rock = mix((184, 96, 76), sand, 0.3)
+        pen.poly([(x - w, horizon + 0.04), (x - w * 0.7, horizon - h), (x + w * 0.7, horizon - h),
+                  (x + w, horizon + 0.04)], rock)  # fmt: skip
+        pen.poly([(x + w * 0.25, horizon + 0.04), (x + w * 0.3, horizon - h),
+                  (x + w * 0.7, horizon - h), (x + w, horizon + 0.04)], dark(rock, 0.18))  # fmt: skip
+    for i, y in enumerate((0.0, 0.08, 0.2, 0.34)):
+        colour = mix(pale(sand, 0.25), dark(sand, 0.16), i / 3)
+        ridge(pen, rng, horizon + y + 0.02, 0.05 + 0.015 * i, colour, 1.2)
+    green = _pick(rng, ((74, 138, 84), (92, 150, 110), (60, 120, 92)))
+    for x in rng.permutation((0.07, 0.24, 0.8, 0.93))[: rng.integers(2, 5)]:
+        x, base, h = x + rng.uniform(-0.04, 0.04), rng.uniform(0.58, 0.74), rng.uniform(0.2, 0.32)
+        t = 0.15 * h
+        pen.line([(x, base), (x, base - h)], t * 1.3, green)
+        for side, low in ((-1, 0.35), (1, 0.5)):
+            arm = [(x, base - low * h), (x + side * 0.3 * h, base - low * h),
+                   (x + side * 0.3 * h, base - (low + 0.3) * h)]  # fmt: skip
+            pen.line(arm, t, green)
+        pen.line([(x - t * 0.2, base), (x - t * 0.2, base - h)], t * 0.25, pale(green, 0.3))
+    for x, y in rng.random((6, 2)):
+        pen.dome(x, 0.72 + 0.26 * y, 0.022, 0.018, dark(sand, 0.35))
+
+
+def night_sky(pen: Pen, rng: np.random.Generator, light: str) -> None:
+    """Paint a great starry sky with a milky way or northern lights and a crescent moon."""
+    top, low = _pick(rng, (((10, 10, 44), (70, 58, 130)), ((8, 16, 52), (40, 92, 134)),
+                           ((24, 8, 48), (126, 66, 128))))  # fmt: skip
+    ground = rng.uniform(0.55, 0.6)
+    fade(pen, 0, ground + 0.06, top, low, glow=True)
+    lean, start = rng.uniform(-0.5, 0.5), rng.uniform(0.3, 0.7)
+    if rng.random() < 0.5:
+        for w, opacity in ((0.24, 20), (0.16, 26), (0.08, 34)):
+            pen.poly([(start - w, 0), (start + w, 0), (start + lean + w, 0.7),
+                      (start + lean - w, 0.7)], (190, 170, 240, opacity), glow=True)  # fmt: skip
+    else:
+        aurora, along = _pick(rng, ((96, 240, 180), (120, 220, 240))), np.linspace(0, 1, 30)
+        for i in range(4):
+            y = 0.2 + 0.05 * i + 0.07 * np.sin(2 * np.pi * (along * 1.3 + start)) + lean * 0.1
+            band = np.concatenate([np.stack([along, y], 1),
+                                   np.stack([along, y + 0.17 - 0.03 * i], 1)[::-1]])  # fmt: skip
+            pen.poly(band, (*aurora, 30), glow=True)
+    stars(pen, rng, 90, ground)
+    x, y, r = rng.uniform(0.12, 0.88), rng.uniform(0.1, 0.2), rng.uniform(0.06, 0.085)
+    pen.ell(x, y, r * 1.7, r * 1.7, (250, 240, 206, 30), glow=True)
+    horns = np.concatenate([arc(x, y, r, r, 60, 300), arc(x + 0.5 * r, y, r * 0.87, r * 0.87, 276, 84)])
+    pen.poly(horns, (255, 246, 208), glow=True)
+    hill = mix(low, (20, 24, 60), 0.45)
+    for i in range(3):
+        colour = mix(pale(hill, 0.1), (14, 18, 48), i / 3.5)
+        height = ground + 0.01 + 0.1 * i
+        pen.tint = (1.0, 1.0, 1.0)  # its colours are night colours already
+        ridge(pen, rng, height, 0.07, colour, 1.3)
+        if i == 1:
+            for fx in rng.random(rng.integers(0, 7)):
+                fir(pen, fx, height + 0.03, rng.uniform(0.1, 0.17), dark(colour, 0.3))
+
+
+def snowy_mountains(pen: Pen, rng: np.random.Generator, light: str) -> None:
+    """Paint white peaks above a snow field with firs."""
+    base = rng.uniform(0.5, 0.57)
+    sky(pen, rng, light, base)
+    rock = _pick(rng, ((108, 126, 164), (126, 120, 156), (96, 132, 150)))
+    for depth, n in ((0, 3), (1, 2)):
+        for i in range(n):
+            x = (i + rng.uniform(0.2, 0.8)) / n
+            top = rng.uniform(0.1, 0.24) + 0.1 * depth
+            w = rng.uniform(0.26, 0.36)
+            face = pale(rock, 0.3 - 0.25 * depth)
+            drop = base + 0.04 - top
+            pen.poly([(x - w, base + 0.04), (x, top), (x + w, base + 0.04)], face)
+            pen.poly([(x, top), (x + w, base + 0.04), (x + 0.1 * w, base + 0.04)], dark(face, 0.2))
+            cap = 0.42
+            pen.poly([(x, top), (x + cap * w, top + cap * drop), (x + 0.2 * w, top + 0.3 * drop),
+                      (x + 0.04 * w, top + 0.46 * drop), (x - 0.16 * w, top + 0.32 * drop),
+                      (x - cap * w, top + cap * drop)], (248, 250, 255))  # fmt: skip
+            pen.poly([(x, top), (x + cap * w, top + cap * drop), (x + 0.2 * w, top + 0.3 * drop),
+                      (x + 0.06 * w, top + 0.4 * drop)], (208, 220, 240))  # fmt: skip
+    ridge(pen, rng, base + 0.03, 0.03, (216, 228, 244), 1.4)
+    green = _pick(rng, ((56, 106, 96), (44, 90, 104)))
+    for x in rng.random(rng.integers(5, 10)):
+        fir(pen, x, base + rng.uniform(0.03, 0.08), rng.uniform(0.12, 0.24), green, snow=True)
+    ridge(pen, rng, base + 0.09, 0.03, (232, 240, 250), 1.2)
+    ridge(pen, rng, base + 0.25, 0.05, (246, 249, 255), 1.0)
+    if rng.random() < 0.4:
+        for x, y in rng.random((34, 2)):
+            pen.ell(x, y, 0.006, 0.006, (255, 255, 255), glow=True)
+
+
+def meadow(pen: Pen, rng: np.random.Generator, light: str) -> None:
+    """Paint green hills with trees, a fence and flowers."""
+    horizon = rng.uniform(0.4, 0.5)
+    sky(pen, rng, light, horizon + 0.08)
+    green = _pick(rng, ((124, 190, 84), (150, 196, 80), (96, 178, 104)))
+    ridge(pen, rng, horizon, 0.1, mix(green, (140, 180, 200), 0.45), 1.0)
+    ridge(pen, rng, horizon + 0.07, 0.07, mix(green, (150, 190, 150), 0.25), 1.3)
+    for x in rng.random(rng.integers(1, 5)):
+        tree(pen, x, horizon + 0.1, rng.uniform(0.14, 0.26), dark(green, 0.3))
+    ridge(pen, rng, horizon + 0.12, 0.03, green, 1.2)
+    if rng.random() < 0.45:
+        y = horizon + 0.15
+        for x in np.arange(rng.uniform(0, 0.1), 1, 0.11):
+            pen.box(x - 0.011, y - 0.09, x + 0.011, y + 0.01, CREAM)
+        for dy in (-0.07, -0.035):
+            pen.box(0, y + dy, 1, y + dy + 0.015, CREAM)
+    ridge(pen, rng, horizon + 0.28, 0.05, pale(green, 0.12), 1.0)
+    petals = _pick(rng, (((255, 255, 255), (250, 210, 80)), ((228, 70, 80), (255, 180, 190)),
+                         ((150, 110, 200), (250, 250, 255)), ((255, 200, 70), (240, 120, 80))))  # fmt: skip
+    for i, (x, t) in enumerate(rng.random((30, 2))):
+        y = horizon + 0.18 + t * (0.8 - horizon)
+        r = 0.006 + 0.009 * t
+        pen.line([(x, y), (x, y + 3 * r)], r * 0.7, dark(green, 0.3))
+        pen.ell(x, y, r, r, petals[i % 2])
+        pen.ell(x, y, r * 0.4, r * 0.4, mix(petals[(i + 1) % 2], INK, 0.1))
+
+
+SETTING_PAINTERS: dict[str, Callable[[Pen, np.random.Generator, str], None]] = {
+    "sea": sea,
+    "city street": city_street,
+    "forest": forest,
+    "room": room,
+    "desert": desert,
+    "night sky": night_sky,
+    "snowy mountains": snowy_mountains,
+    "meadow": meadow,
+}
