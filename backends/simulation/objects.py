@@ -162,7 +162,7 @@ def arc(
     n: int = 32,
     tilt: float = 0.0,
 ) -> np.ndarray:
-    """Points, shape (n, 2), on an ellipse; angles in degrees, clockwise from the right."""
+    """Trace an ellipse, shape (n, 2); angles in degrees, clockwise from the right."""
     angle = np.radians(np.linspace(start, end, n))
     offset = np.stack([rx * np.cos(angle), ry * np.sin(angle)], axis=1)
     cos, sin = np.cos(np.radians(tilt)), np.sin(np.radians(tilt))
@@ -170,7 +170,7 @@ def arc(
 
 
 def curve(points: Points, steps: int = 8) -> np.ndarray:
-    """Closed Catmull-Rom curve through the points, shape (len(points) * steps, 2)."""
+    """Trace a closed soft (Catmull-Rom) curve: shape (len(points) * steps, 2)."""
     p1 = np.asarray(points, float)[:, None]
     p0, p2, p3 = np.roll(p1, 1, 0), np.roll(p1, -1, 0), np.roll(p1, -2, 0)
     t = np.linspace(0, 1, steps, endpoint=False)[None, :, None]
@@ -220,7 +220,7 @@ def man(pen: Pen, c: Colour, rng: np.random.Generator) -> None:
     pen.ell(0, -0.08, 0.5, 0.6, skin)
     pen.blob([(-0.52, -0.12), (-0.5, 0.3), (-0.26, 0.6), (0, 0.68), (0.26, 0.6), (0.5, 0.3),
               (0.52, -0.12), (0.36, 0.1), (0, 0.14), (-0.36, 0.1)], hair)  # fmt: skip
-    pen.ell(0, 0.32, 0.19, 0.08, (226, 110, 104))
+    pen.poly(arc(0, 0.28, 0.21, 0.14, 0, 180), (236, 128, 118))
     pen.ell(0, 0.05, 0.09, 0.12, dark(skin, 0.14))
     _eyes(pen, -0.13)
     for x in (-0.2, 0.2):
@@ -244,10 +244,10 @@ def woman(pen: Pen, c: Colour, rng: np.random.Generator) -> None:
     pen.line(arc(0, -0.22, 0.53, 0.54, 200, 340), 0.15, c)
     for x in (-0.18, 0.18):
         pen.ell(x * 1.5, 0.1, 0.09, 0.07, mix(skin, (238, 100, 110), 0.45))
-        pen.line([(x - 0.1, -0.2), (x, -0.235), (x + 0.1, -0.2)], 0.04, INK)
-    _eyes(pen, -0.1, 0.18)
+        pen.line(arc(x, -0.2, 0.12, 0.1, 200, 340, 8), 0.045, dark(hair, 0.3))
+    _eyes(pen, -0.09, 0.18, 0.08)
     pen.ell(0, 0.09, 0.05, 0.06, dark(skin, 0.14))
-    pen.ell(0, 0.25, 0.14, 0.065, (208, 50, 70))
+    pen.poly(arc(0, 0.21, 0.17, 0.13, 0, 180), (208, 50, 70))
 
 
 def child(pen: Pen, c: Colour, rng: np.random.Generator) -> None:
@@ -285,13 +285,14 @@ def old_man(pen: Pen, c: Colour, rng: np.random.Generator) -> None:
     pen.ell(-0.14, -0.62, 0.2, 0.1, pale(skin, 0.4), -18)
     for x in (-0.25, 0.25):
         pen.ell(x, -0.14, 0.21, 0.2, pale(GLASS, 0.4))
-        pen.ell(x, -0.13, 0.075, 0.085, INK)
+        pen.ell(x, -0.12, 0.07, 0.08, INK)
+        pen.ell(x + 0.025, -0.155, 0.028, 0.03, CREAM)
         pen.ring(x, -0.14, 0.21, 0.2, 0.07, INK)
         pen.line([(x - 0.13, -0.44), (x + 0.13, -0.44)], 0.08, hair)
     pen.ell(0, 0.08, 0.11, 0.13, mix(skin, (226, 110, 100), 0.35))
     for x in (-1, 1):
         pen.blob([(0, 0.16), (x * 0.3, 0.22), (x * 0.42, 0.36), (x * 0.2, 0.36), (0, 0.3)], hair)
-    pen.ell(0, 0.4, 0.13, 0.045, (180, 72, 76))
+    pen.poly(arc(0, 0.35, 0.17, 0.12, 0, 180), (196, 84, 84))
     for x in (-1, 1):
         pen.poly([(0, 0.7), (x * 0.3, 0.56), (x * 0.3, 0.84)], dark(c, 0.45))
     pen.ell(0, 0.7, 0.09, 0.09, dark(c, 0.6))
@@ -356,7 +357,8 @@ def bird(pen: Pen, c: Colour, rng: np.random.Generator) -> None:
              dark(c, 0.45))  # fmt: skip
     pen.poly([(0.62, -0.56), (0.98, -0.38), (0.62, -0.24)], beak)
     pen.blob([(-0.6, 0.16), (-0.1, -0.24), (0.1, -0.72), (0.42, -0.88), (0.72, -0.66),
-              (0.74, -0.3), (0.7, 0.24), (0.36, 0.64), (-0.1, 0.72), (-0.46, 0.52)], c)  # fmt: skip
+              (0.74, -0.3), (0.7, 0.24), (0.36, 0.64), (-0.1, 0.72), (-0.46, 0.52)],
+             c)  # fmt: skip
     pen.blob([(0.68, -0.08), (0.66, 0.28), (0.36, 0.6), (0.04, 0.68), (0.2, 0.3), (0.42, 0.0)],
              pale(c, 0.65))  # fmt: skip
     pen.blob([(0.22, -0.1), (0.2, 0.28), (-0.16, 0.5), (-0.66, 0.48), (-0.4, 0.2), (-0.1, -0.1)],
@@ -502,16 +504,20 @@ def apple(pen: Pen, c: Colour, rng: np.random.Generator) -> None:
 
 def banana(pen: Pen, c: Colour, rng: np.random.Generator) -> None:
     """Paint a bunch of two bananas."""
-    outer, inner = arc(0.1, -0.62, 0.98, 1.42, 62, 166, 20), arc(0.16, -0.86, 0.72, 1.2, 160, 54)
-    back = np.concatenate([outer, inner]) * (0.94, 0.84) + (0.06, -0.2)
-    pen.poly(back, dark(c, 0.3))
-    pen.poly(np.concatenate([outer, inner]), c)
-    ridge = np.concatenate([arc(0.12, -0.7, 0.88, 1.3, 64, 162), arc(0.14, -0.8, 0.8, 1.3, 160, 62)])
-    pen.poly(ridge, pale(c, 0.45))
-    pen.line([(-0.8, -0.42), (-0.84, -0.62), (-0.72, -0.86)], 0.2, (122, 96, 50))
-    pen.ell(0.58, 0.5, 0.11, 0.14, (84, 62, 46), 30)
-    for x, y in ((-0.5, 0.2), (-0.14, 0.56), (0.2, 0.62))[: rng.integers(1, 4)]:
-        pen.ell(x, y, 0.06, 0.035, dark(c, 0.55), 40)
+
+    def crescent(x: float, y: float, rx: float, ry: float, half: float) -> np.ndarray:
+        swell = half * np.sqrt(np.sin(np.linspace(0.04, np.pi - 0.04, 32)))[:, None]
+        middle, out = arc(x, y, rx, ry, 24, 172), arc(0, 0, 1, 1, 24, 172)
+        return np.concatenate([middle + swell * out, (middle - swell * out)[::-1]])
+
+    pen.ell(0.75, -0.46, 0.08, 0.08, (84, 62, 46))
+    pen.poly(crescent(0.06, -0.82, 0.76, 0.94, 0.23), dark(c, 0.32))
+    pen.ell(0.85, -0.18, 0.1, 0.1, (84, 62, 46))
+    pen.poly(crescent(0.08, -0.68, 0.84, 1.26, 0.27), c)
+    pen.poly(crescent(0.08, -0.7, 0.82, 1.22, 0.06), pale(c, 0.5))
+    pen.line([(-0.72, -0.46), (-0.78, -0.62), (-0.7, -0.88)], 0.2, (122, 96, 50))
+    for x, y in ((-0.5, 0.34), (-0.04, 0.68), (0.4, 0.56))[: rng.integers(1, 4)]:
+        pen.ell(x, y, 0.07, 0.04, dark(c, 0.55), 40)
 
 
 def pizza(pen: Pen, c: Colour, rng: np.random.Generator) -> None:

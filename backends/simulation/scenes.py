@@ -217,7 +217,7 @@ def render(scene: Scene, size: int = 128) -> np.ndarray:
     soft = np.asarray(alpha.filter(ImageFilter.GaussianBlur(0.022 * size)), np.float32) / 255
     step = max(1, round(0.018 * size))
     slope = np.roll(soft, (-step, -step), (0, 1)) - np.roll(soft, (step, step), (0, 1))
-    tint = np.array(TINTS[scene.light], np.float32) ** (0.3 if night else 0.45)
+    tint = np.array(TINTS[scene.light], np.float32) ** (0.22 if night else 0.4)
     paint = np.asarray(layer.convert("RGB"), np.float32) * tint * (1 + 0.3 * slope[..., None])
     canvas += (paint - canvas) * cover
     return np.clip(canvas + 0.5, 0, 255).astype(np.uint8)
@@ -259,7 +259,7 @@ def _paint_objects(
     return layer.reduce(SUPERSAMPLING), boxes
 
 
-# What is coloured, where it is not the whole thing. {a} is "a" or nothing, {s} the plural.
+# What is coloured, where it is not the whole thing; the plural adds an s to both garments.
 _CLOTHES = {
     "man": ("shirt and hat", "hat and shirt"),
     "woman": ("dress", "dress and hair band"),
@@ -324,10 +324,14 @@ def _caption(scene: Scene, rng: np.random.Generator) -> str:
     else:
         phrase = ("two ", "three ")[scene.count - 2] + phrase
     if scene.category == "pizza":
-        phrase += f" on {_article(scene.colour)}{scene.colour} plate" if one else f" on {scene.colour} plates"
+        plate = f"{_article(scene.colour)}{scene.colour} plate"
+        phrase += f" on {plate}" if one else f" on {scene.colour} plates"
     elif worn:
         clothes = pick(_CLOTHES[scene.category])
         article = _article(scene.colour) if one else ""
+        if not one:
+            several = (w + ("es" if w.endswith("s") else "s") for w in clothes.split(" and "))
+            clothes = " and ".join(several)
         phrase += f" in {article}{scene.colour} {clothes}"
     if rng.random() < 0.6:
         if scene.x < 0.42:

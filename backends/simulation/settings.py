@@ -17,7 +17,7 @@ LIGHTS: tuple[str, ...] = ("day", "dusk", "night")
 TINTS: dict[str, tuple[float, float, float]] = {
     "day": (1.0, 1.0, 1.0),
     "dusk": (0.98, 0.80, 0.74),
-    "night": (0.42, 0.47, 0.68),
+    "night": (0.42, 0.51, 0.80),
 }
 # Colours of the sky from its top to the horizon.
 SKIES: dict[str, tuple[tuple[Colour, Colour], ...]] = {
@@ -70,8 +70,7 @@ def cloud(pen: Pen, rng: np.random.Generator, x: float, y: float, w: float, ligh
     colour = {"day": (255, 255, 255), "dusk": (255, 206, 186), "night": (84, 92, 146)}[light]
     for dx, r in ((-0.32, 0.15), (-0.1, 0.24), (0.14, 0.2), (0.34, 0.13)):
         r *= rng.uniform(0.85, 1.15)
-        box = [((x + dx * w), y - r * w * 0.55)]
-        pen.ell(*box[0], r * w, r * w * 0.8, colour, glow=True)
+        pen.ell(x + dx * w, y - r * w * 0.55, r * w, r * w * 0.8, colour, glow=True)
     pen.draw.rounded_rectangle(
         pen.place([(x - 0.48 * w, y - 0.13 * w), (x + 0.48 * w, y + 0.05 * w)]),
         radius=0.09 * w * pen.scale,
@@ -147,7 +146,8 @@ def sea(pen: Pen, rng: np.random.Generator, light: str) -> None:
         x, w = rng.uniform(0.1, 0.9), rng.uniform(0.12, 0.3)
         pen.dome(x, horizon, w, w * 0.4, (110, 150, 140))
         pen.dome(x + w * 0.6, horizon, w * 0.7, w * 0.22, (134, 168, 150))
-    deep, shallow = _pick(rng, (((34, 112, 178), (92, 198, 212)), ((30, 132, 160), (124, 214, 200)),
+    deep, shallow = _pick(rng, (((34, 112, 178), (92, 198, 212)),
+                                ((30, 132, 160), (124, 214, 200)),
                                 ((46, 96, 170), (110, 180, 226))))  # fmt: skip
     fade(pen, horizon, shore + 0.06, deep, shallow)
     for y in np.linspace(horizon + 0.03, shore - 0.05, 5):
@@ -176,7 +176,8 @@ def city_street(pen: Pen, rng: np.random.Generator, light: str) -> None:
     far = _pick(rng, ((168, 184, 206), (190, 176, 200), (176, 196, 194)))
     fronts = _pick(rng, (((214, 140, 116), (236, 198, 150), (150, 172, 176), (188, 110, 104)),
                          ((126, 150, 180), (206, 190, 180), (168, 132, 150), (226, 206, 170)),
-                         ((202, 168, 120), (128, 160, 140), (224, 180, 150), (160, 140, 130))))  # fmt: skip
+                         ((202, 168, 120), (128, 160, 140), (224, 180, 150),
+                          (160, 140, 130))))  # fmt: skip
     x = -0.05
     while x < 1:
         w = rng.uniform(0.09, 0.17)
@@ -221,12 +222,12 @@ def forest(pen: Pen, rng: np.random.Generator, light: str) -> None:
         "night": ((22, 46, 66), (72, 112, 124)),
     }[light]
     floor = rng.uniform(0.5, 0.58)
-    fade(pen, 0, floor, top, mist, glow=True)
+    fade(pen, 0, floor + 0.14, top, mist, glow=True)
+    haze = {"day": mist, "dusk": (255, 214, 150), "night": (206, 236, 240)}[light]
     green = _pick(rng, ((38, 96, 70), (62, 104, 52), (30, 92, 88)))
     conifers = rng.random() < 0.6
     for depth in range(3):
-        shade = mix(pale(green, 0.12), mist if light == "day" else pale(green, 0.3),
-                    0.55 - 0.26 * depth)  # fmt: skip
+        shade = mix(pale(green, 0.12), haze, 0.55 - 0.24 * depth)
         n = 9 - 2 * depth
         for x in (np.arange(n) + rng.uniform(0, 1, n)) / n:
             base, h = floor + 0.02 + 0.035 * depth, rng.uniform(0.42, 0.56) + 0.06 * depth
@@ -257,12 +258,13 @@ def forest(pen: Pen, rng: np.random.Generator, light: str) -> None:
 
 def room(pen: Pen, rng: np.random.Generator, light: str) -> None:
     """Paint a living room: papered wall, window, pictures, floor, rug and a plant."""
-    wall, board = _pick(rng, (((232, 208, 188), (196, 150, 120)), ((176, 204, 200), (236, 236, 226)),
-                              ((226, 192, 196), (246, 236, 228)), ((238, 220, 168), (190, 140, 96)),
+    wall, board = _pick(rng, (((232, 208, 188), (196, 150, 120)),
+                              ((176, 204, 200), (236, 236, 226)),
+                              ((226, 192, 196), (246, 236, 228)),
+                              ((238, 220, 168), (190, 140, 96)),
                               ((160, 176, 206), (232, 234, 240))))  # fmt: skip
     base = rng.uniform(0.54, 0.6)
-    indoor = mix((255, 255, 255), (0, 0, 0), 0.0)
-    fade(pen, 0, base, pale(wall, 0.12), mix(wall, indoor, 0.0))
+    fade(pen, 0, base, pale(wall, 0.12), wall)
     if rng.random() < 0.6:
         for x in np.arange(rng.uniform(0, 0.06), 1, 0.1):
             pen.box(x, 0, x + 0.045, base, dark(wall, 0.06))
@@ -272,10 +274,10 @@ def room(pen: Pen, rng: np.random.Generator, light: str) -> None:
     y = rng.uniform(0.24, 0.28)
     pen.box(x - w - 0.02, y - h - 0.02, x + w + 0.02, y + h + 0.02, CREAM)
     top, low = _pick(rng, SKIES[light])
-    pen.poly([(x - w, y - h), (x + w, y - h), (x + w, y + h), (x - w, y + h)], mix(top, low, 0.5), True)
-    pen.poly([(x - w, y), (x + w, y), (x + w, y + h), (x - w, y + h)], low, True)
+    for upper, shade in ((y - h, mix(top, low, 0.4)), (y - h * 0.2, mix(top, low, 0.8))):
+        pen.poly([(x - w, upper), (x + w, upper), (x + w, y + h), (x - w, y + h)], shade, True)
     pen.ell(x + w * 0.4, y - h * 0.45, 0.035, 0.035, (255, 240, 180), glow=True)
-    pen.poly(np.concatenate([arc(x - w * 0.2, y + h, w * 0.8, h * 0.5, 180, 360, 16)]), (120, 168, 110))
+    pen.dome(x - w * 0.2, y + h, w * 0.8, h * 0.5, (120, 168, 110))
     pen.box(x - 0.009, y - h, x + 0.009, y + h, CREAM)
     pen.box(x - w, y - 0.009, x + w, y + 0.009, CREAM)
     cloth = _pick(rng, ((206, 96, 84), (92, 128, 150), (230, 176, 90), (140, 110, 150)))
@@ -284,6 +286,13 @@ def room(pen: Pen, rng: np.random.Generator, light: str) -> None:
                   (x + side * (w * 0.8), 0.3), (x + side * (w + 0.01), base - 0.07),
                   (x + side * (w + 0.07), base - 0.07)], cloth)  # fmt: skip
     pen.box(x - w - 0.08, 0.015, x + w + 0.08, 0.035, (110, 76, 56))
+    lamp = 0.5 + rng.uniform(-0.04, 0.04)
+    if light != "day":
+        for r, opacity in ((0.34, 16), (0.24, 26), (0.15, 44)):
+            pen.ell(lamp, 0.15, r, r, (255, 206, 120, opacity), glow=True)
+    pen.line([(lamp, 0.0), (lamp, 0.08)], 0.01, (70, 60, 66))
+    pen.ell(lamp, 0.145, 0.03, 0.03, (255, 240, 190), glow=True)
+    pen.dome(lamp, 0.145, 0.075, 0.075, cloth)
     px = 1 - x + rng.uniform(-0.06, 0.06)
     for i in range(rng.integers(1, 3)):
         cx, cy, s = px + 0.2 * i * (-1 if left else 1) - 0.08, 0.2 + 0.06 * i, 0.09 - 0.02 * i
@@ -305,8 +314,9 @@ def room(pen: Pen, rng: np.random.Generator, light: str) -> None:
         pen.blob([(corner, base + 0.0), (corner + lean * 0.9 - 0.02, base - 0.12),
                   (corner + lean * 1.2, base - 0.22), (corner + lean * 0.7 + 0.03, base - 0.1)],
                  (76, 140, 88))  # fmt: skip
-    pen.poly([(corner - 0.06, base - 0.02), (corner + 0.06, base - 0.02), (corner + 0.045, base + 0.1),
-              (corner - 0.045, base + 0.1)], (208, 116, 80))  # fmt: skip
+    low, high = base + 0.1, base - 0.02
+    pen.poly([(corner - 0.06, high), (corner + 0.06, high), (corner + 0.045, low),
+              (corner - 0.045, low)], (208, 116, 80))  # fmt: skip
 
 
 def desert(pen: Pen, rng: np.random.Generator, light: str) -> None:
@@ -317,10 +327,10 @@ def desert(pen: Pen, rng: np.random.Generator, light: str) -> None:
     for _ in range(rng.integers(1, 4)):
         x, w, h = rng.uniform(0, 1), rng.uniform(0.08, 0.18), rng.uniform(0.07, 0.16)
         rock = mix((184, 96, 76), sand, 0.3)
-        pen.poly([(x - w, horizon + 0.04), (x - w * 0.7, horizon - h), (x + w * 0.7, horizon - h),
-                  (x + w, horizon + 0.04)], rock)  # fmt: skip
-        pen.poly([(x + w * 0.25, horizon + 0.04), (x + w * 0.3, horizon - h),
-                  (x + w * 0.7, horizon - h), (x + w, horizon + 0.04)], dark(rock, 0.18))  # fmt: skip
+        foot, top = horizon + 0.08, horizon - h
+        pen.poly([(x - w, foot), (x - w * 0.7, top), (x + w * 0.7, top), (x + w, foot)], rock)
+        pen.poly([(x + w * 0.25, foot), (x + w * 0.3, top), (x + w * 0.7, top), (x + w, foot)],
+                 dark(rock, 0.18))  # fmt: skip
     for i, y in enumerate((0.0, 0.08, 0.2, 0.34)):
         colour = mix(pale(sand, 0.25), dark(sand, 0.16), i / 3)
         ridge(pen, rng, horizon + y + 0.02, 0.05 + 0.015 * i, colour, 1.2)
@@ -346,9 +356,9 @@ def night_sky(pen: Pen, rng: np.random.Generator, light: str) -> None:
     fade(pen, 0, ground + 0.06, top, low, glow=True)
     lean, start = rng.uniform(-0.5, 0.5), rng.uniform(0.3, 0.7)
     if rng.random() < 0.5:
-        for w, opacity in ((0.24, 20), (0.16, 26), (0.08, 34)):
+        for w in np.linspace(0.26, 0.04, 7):
             pen.poly([(start - w, 0), (start + w, 0), (start + lean + w, 0.7),
-                      (start + lean - w, 0.7)], (190, 170, 240, opacity), glow=True)  # fmt: skip
+                      (start + lean - w, 0.7)], (190, 170, 240, 13), glow=True)  # fmt: skip
     else:
         aurora, along = _pick(rng, ((96, 240, 180), (120, 220, 240))), np.linspace(0, 1, 30)
         for i in range(4):
@@ -359,8 +369,8 @@ def night_sky(pen: Pen, rng: np.random.Generator, light: str) -> None:
     stars(pen, rng, 90, ground)
     x, y, r = rng.uniform(0.12, 0.88), rng.uniform(0.1, 0.2), rng.uniform(0.06, 0.085)
     pen.ell(x, y, r * 1.7, r * 1.7, (250, 240, 206, 30), glow=True)
-    horns = np.concatenate([arc(x, y, r, r, 60, 300), arc(x + 0.5 * r, y, r * 0.87, r * 0.87, 276, 84)])
-    pen.poly(horns, (255, 246, 208), glow=True)
+    inner = arc(x + 0.5 * r, y, r * 0.87, r * 0.87, 276, 84)
+    pen.poly(np.concatenate([arc(x, y, r, r, 60, 300), inner]), (255, 246, 208), glow=True)
     hill = mix(low, (20, 24, 60), 0.45)
     for i in range(3):
         colour = mix(pale(hill, 0.1), (14, 18, 48), i / 3.5)
@@ -421,7 +431,8 @@ def meadow(pen: Pen, rng: np.random.Generator, light: str) -> None:
             pen.box(0, y + dy, 1, y + dy + 0.015, CREAM)
     ridge(pen, rng, horizon + 0.28, 0.05, pale(green, 0.12), 1.0)
     petals = _pick(rng, (((255, 255, 255), (250, 210, 80)), ((228, 70, 80), (255, 180, 190)),
-                         ((150, 110, 200), (250, 250, 255)), ((255, 200, 70), (240, 120, 80))))  # fmt: skip
+                         ((150, 110, 200), (250, 250, 255)),
+                         ((255, 200, 70), (240, 120, 80))))  # fmt: skip
     for i, (x, t) in enumerate(rng.random((30, 2))):
         y = horizon + 0.18 + t * (0.8 - horizon)
         r = 0.006 + 0.009 * t
