@@ -14,7 +14,7 @@ import hashlib
 import json
 import shutil
 import tempfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Self
 
@@ -122,22 +122,15 @@ class Mapper(torch.nn.Module, abc.ABC):
         ``half`` stores floats as float16, except the voxel statistics. The constructor's own
         settings are added to the card as ``settings["architecture"]``.
         """
-        from safetensors.torch import save_file
-
-        state, exact = {}, {f"{kind}_{s}" for kind in ("mean", "sd") for s in self.subjects}
-        for name, value in self.state_dict().items():
-            stored = value.detach().cpu().contiguous()
-            if half and name not in exact and stored.is_floating_point():
-                stored = stored.half()
-            if stored.is_floating_point() and not stored.isfinite().all():
-                raise UserError(
-                    f"{name} holds values that are not finite{' in float16' if half else ''}; "
-                    f"{folder} was not written."
-                )
-            state[name] = stored
-        with _replacing(Path(folder)) as fresh:
-            save_file(state, fresh / WEIGHTS)
-            write_card(fresh, card, architecture=self.architecture)
+        exact = {f"{kind}_{s}" for kind in ("mean", "sd") for s in self.subjects}
+        write_checkpoint(
+            folder,
+            self.state_dict(),
+            card,
+            half=half,
+            exact=exact,
+            architecture=self.architecture,
+        )
         self.card = read_card(folder)
 
     @classmethod
@@ -159,7 +152,7 @@ class Mapper(torch.nn.Module, abc.ABC):
                 f"The card in {folder} describes another version of {cls.__name__} ({error}); "
                 "train it again."
             ) from error
-        mapper.load_state_dict(_read_weights(Path(folder), mapper.state_dict()))
+        mapper.load_state_dict(read_weights(folder, mapper.state_dict()))
         mapper.card = card
         return mapper.to(device).float().eval().requires_grad_(False)
 
@@ -274,18 +267,52 @@ def write_card(
     temporary.replace(Path(folder) / CARD)
 
 
+def write_checkpoint(
+    folder: str | Path,
+    state: Mapping[str, torch.Tensor],
+    card: Card,
+    *,
+    half: bool = False,
+    exact: Collection[str] = (),
+    architecture: Mapping[str, Any] | None = None,
+) -> None:
+    """Write tensors and card into ``folder`` as a whole: an interrupted save changes nothing.
+
+    ``half`` stores floats as float16 except the tensors named in ``exact``. Serves any kind of
+    checkpoint: mappers, embedders, generators.
+    """
+    from safetensors.torch import save_file
+
+    stored = {}
+    for name, value in state.items():
+        tensor = value.detach().cpu().contiguous()
+        if half and name not in exact and tensor.is_floating_point():
+            tensor = tensor.half()
+        if tensor.is_floating_point() and not tensor.isfinite().all():
+            raise UserError(
+                f"{name} holds values that are not finite{' in float16' if half else ''}; "
+                f"{folder} was not written."
+            )
+        stored[name] = tensor
+    with _replacing(Path(folder)) as fresh:
+        save_file(stored, fresh / WEIGHTS)
+        write_card(fresh, card, architecture=architecture)
+
+
 def _digest(stimuli: Sequence[str]) -> str:
     if not len(stimuli):
         return "0" * 8
     return hashlib.sha256("\n".join(sorted(map(str, stimuli))).encode()).hexdigest()[:8]
 
 
-def _read_weights(folder: Path, expected: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+def read_weights(
+    folder: str | Path, expected: Mapping[str, torch.Tensor]
+) -> dict[str, torch.Tensor]:
     """Return the tensors of a checkpoint as float32 after comparing them with what is expected."""
     from safetensors import SafetensorError
     from safetensors.torch import load_file
 
-    path = folder / WEIGHTS
+    path = Path(folder) / WEIGHTS
     try:
         state = load_file(path)
     except FileNotFoundError as error:
@@ -299,7 +326,7 @@ def _read_weights(folder: Path, expected: Mapping[str, torch.Tensor]) -> dict[st
         raise UserError(
             f"{path} has {len(state)} tensors, expected {len(expected)}; {odd[0]!r} is "
             f"{'unknown' if odd[0] in state else 'missing'}: it belongs to another version or "
-            "class of mapper."
+            "class."
         )
     for name, tensor in state.items():
         if tensor.shape != expected[name].shape:

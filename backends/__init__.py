@@ -1,0 +1,25 @@
+"""What a new paper could replace. A new entry is one file and one line in a dict below.
+
+Values are ``"module:Class"``, resolved by `explorer.types.resolve` when they are first used, so that
+opening the app does not wait for libraries nobody has asked for yet.
+"""
+
+DATASETS: dict[str, str] = {
+    "simulated": "backends.datasets.simulated:Simulated",
+    "folder": "backends.datasets.folder:Folder",
+    "miyawaki2008": "backends.datasets.miyawaki:Miyawaki2008",
+}
+
+EMBEDDERS: dict[str, str] = {
+    "pocket-clip": "backends.embedders:PocketClip",
+    "pixels": "backends.embedders:Pixels",
+}
+
+MAPPERS: dict[str, str] = {
+    "ridge": "backends.mappers.ridge:Ridge",
+}
+
+GENERATORS: dict[str, str] = {
+    "pocket-diffusion": "backends.generators.pocket:PocketDiffusion",
+    "pixels": "backends.generators.pixels:Pixels",
+}
