@@ -272,6 +272,7 @@ _PLURALS = {
     "child": "children",
     "old man": "old men",
     "church": "churches",
+    "wrench": "wrenches",
     "scissors": "pairs of scissors",
     "ice cream": "ice creams",
 }

@@ -73,6 +73,7 @@ def test_captions_name_colour_category_and_setting() -> None:
             assert word in s.caption, s.caption
         assert "  " not in s.caption
         assert "a orange" not in s.caption
+        assert "chs " not in s.caption
         assert s.count == 1 or "cap " not in s.caption + " "
     assert len({s.caption for s in scenes}) > 560
 
