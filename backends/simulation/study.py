@@ -1,0 +1,366 @@
+"""A whole simulated study: which scenes, which trials, and every subject's betas, from one recipe.
+
+`Study` makes things on demand and keeps what takes long in a cache folder. `write` puts what ships
+into the plain folder that ``backends.datasets.layout`` describes, with the truth beside it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from backends.simulation.brains import (
+    VERSION,
+    Brain,
+    estimate_ncsnr,
+    make_brain,
+    noiseless,
+    trial_noise,
+)
+from backends.simulation.cortex import AREAS
+from backends.simulation.scenes import Scene, render, sample_scenes
+from explorer.types import UserError
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+Progress = Callable[[str], None]
+SESSIONS, RUNS = 6, 10
+WEBP_QUALITY = 90  # about 3 kB a picture, and no difference to be seen
+BETA_UNIT = "simulated percent signal change"
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """Everything that decides a study's data.
+
+    ``scale`` is a factor on the number of vertices; ``n_reference`` scenes, used for nothing else,
+    define the unit of every signal.
+    """
+
+    seed: int = 7
+    n_train: int = 4800
+    n_test: int = 300
+    repeats: int = 3
+    subjects: tuple[str, ...] = ("subj01", "subj02", "subj03", "subj04")
+    scale: float = 1.0
+    n_reference: int = 480
+    version: int = VERSION
+
+    def __post_init__(self) -> None:
+        """Turn the list that JSON gives into a tuple."""
+        object.__setattr__(self, "subjects", tuple(self.subjects))
+
+
+QUICK = Recipe(n_train=480, n_test=48, subjects=("subj01", "subj02"), scale=0.2, n_reference=96)
+
+
+def cache_folder() -> Path:
+    """Return where what can be made again is kept: $AFTERIMAGE_CACHE, or ~/.cache/afterimage."""
+    return Path(os.environ.get("AFTERIMAGE_CACHE") or Path.home() / ".cache" / "afterimage")
+
+
+def stimulus_ids(recipe: Recipe, split: str) -> list[str]:
+    """Return ``test-0001`` ... or ``train-00001`` ..., in the order of `scenes`."""
+    if split == "test":
+        return [f"test-{i + 1:04d}" for i in range(recipe.n_test)]
+    return [f"train-{i + 1:05d}" for i in range(recipe.n_train)]
+
+
+def scenes(recipe: Recipe, split: str) -> list[Scene]:
+    """Return the scenes of "train", "test" or "reference"; no scene is in two of them."""
+    n, offset = {
+        "train": (recipe.n_train, 0),
+        "test": (recipe.n_test, 1),
+        "reference": (recipe.n_reference, 2),
+    }[split]
+    return sample_scenes(n, recipe.seed + offset)
+
+
+def stimulus_table(recipe: Recipe, split: str) -> pd.DataFrame:
+    """Return one row a stimulus, indexed by id: caption, category, source, every cause."""
+    import pandas as pd
+
+    shown = scenes(recipe, split)
+    table = pd.DataFrame([scene.attributes() for scene in shown])
+    table.insert(0, "stimulus", stimulus_ids(recipe, split))
+    table["source"] = "simulated"
+    return table.set_index("stimulus")
+
+
+def trial_table(recipe: Recipe, split: str) -> pd.DataFrame:
+    """Return the trials of a split in the order of its betas, as six sessions of ten runs.
+
+    Every training scene is shown once; the repeats of a test scene fall into different sessions.
+    """
+    import pandas as pd
+
+    ids = stimulus_ids(recipe, split)
+    repeats = recipe.repeats if split == "test" else 1
+    number, repeat = np.divmod(np.arange(len(ids) * repeats), repeats)
+    if split == "test":
+        session = (number + repeat * max(1, SESSIONS // repeats)) % SESSIONS + 1
+        run = number // SESSIONS % RUNS + 1
+    else:
+        place = number * SESSIONS * RUNS // len(ids)
+        session, run = place // RUNS + 1, place % RUNS + 1
+    columns = {"repeat": repeat, "session": session, "run": run}
+    table = pd.DataFrame({"stimulus": np.array(ids)[number], "split": split, **columns})
+    return table.sort_values(["session", "run"], kind="stable", ignore_index=True)
+
+
+class Study:
+    """The data of a recipe, made when asked for; thread-safe.
+
+    Parameters
+    ----------
+    recipe
+        What to make.
+    cache
+        Folder for what takes long; several processes may share it.
+    """
+
+    def __init__(self, recipe: Recipe, cache: Path | None = None) -> None:
+        if recipe.version != VERSION:
+            raise UserError(
+                f"This data set was made by version {recipe.version} of the simulation, the code "
+                f"is version {VERSION}; run: python -m backends build-demo."
+            )
+        self.recipe = recipe
+        self._cache = cache
+        self._brains: dict[str, Brain] = {}
+        self._folder: Path | None = None
+        self._lock = threading.RLock()
+
+    @property
+    def folder(self) -> Path:
+        """The cache folder of exactly this recipe and this renderer."""
+        with self._lock:
+            if self._folder is None:
+                # Pictures that another version of Pillow or of the scenes drew must not mix in.
+                probe = [render(scene).tobytes() for scene in scenes(self.recipe, "reference")[:3]]
+                text = json.dumps(asdict(self.recipe), sort_keys=True)
+                digest = hashlib.sha256(text.encode() + b"".join(probe)).hexdigest()[:16]
+                self._folder = (self._cache or cache_folder()) / f"simulated-{digest}"
+            return self._folder
+
+    def features(self, split: str, progress: Progress | None = None) -> np.ndarray:
+        """Return what cortex reads from a split's scenes, float16 (n, N_FEATURES), read-only."""
+        from backends.simulation.features import features
+
+        def make() -> np.ndarray:
+            shown = scenes(self.recipe, split)
+            return features(shown, _counter(f"Looking at {len(shown)} {split} scenes", progress))
+
+        return self._kept(f"features-{split}.npy", make)
+
+    def brain(self, subject: str, progress: Progress | None = None) -> Brain:
+        """Return a subject's brain."""
+        with self._lock:
+            if subject not in self._brains:
+                reference = self.features("reference", progress)
+                number, seed = self.recipe.subjects.index(subject), self.recipe.seed
+                self._brains[subject] = make_brain(
+                    subject, number, seed, reference, self.recipe.scale
+                )
+            return self._brains[subject]
+
+    def noiseless(self, subject: str, split: str, progress: Progress | None = None) -> np.ndarray:
+        """Return the betas without noise, float32 (stimuli, V), in the order of the ids."""
+        return noiseless(self.brain(subject, progress), self.features(split, progress))
+
+    def betas(self, subject: str, split: str, progress: Progress | None = None) -> np.ndarray:
+        """Return the noisy betas float32 (trials, V) in the order of `trial_table`."""
+        table = trial_table(self.recipe, split)
+        number = table["stimulus"].str.rpartition("-")[2].astype(int).to_numpy() - 1
+        code = {"train": 0, "test": 1}[split]
+        keys = [(code, int(i), int(r)) for i, r in zip(number, table["repeat"], strict=True)]
+        betas = self.noiseless(subject, split, progress)[number]
+        betas += trial_noise(self.brain(subject), keys)
+        return betas
+
+    def training_betas(self, subject: str, progress: Progress | None = None) -> np.ndarray:
+        """Return the training betas float16 (trials, V), a read-only memory map of the cache.
+
+        Half precision keeps three digits of a beta, a thousandth of its noise.
+        """
+
+        def make() -> np.ndarray:
+            if progress:
+                progress(f"Making the training trials of {subject} (simulated)")
+            return self.betas(subject, "train", progress).astype(np.float16)
+
+        return self._kept(f"{subject}-train.npy", make)
+
+    def _kept(self, name: str, make: Callable[[], np.ndarray]) -> np.ndarray:
+        path = self.folder / name
+        with self._lock:
+            if not path.exists():
+                made = make()
+                path.parent.mkdir(parents=True, exist_ok=True)
+                save_array(path, made)
+            return np.load(path, mmap_mode="r", allow_pickle=False)
+
+
+def write(study: Study, path: Path, progress: Progress | None = None) -> None:
+    """Write what ships of a study into a folder, which appears whole or not at all.
+
+    Parameters
+    ----------
+    study
+        What to write: test pictures (WebP), test betas (int16 with a scale per vertex), the truth.
+    path
+        The folder; one that is there is replaced.
+    progress
+        Called with one sentence now and then.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    fresh = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))
+    fresh.chmod(0o755)
+    try:
+        _write_description(study.recipe, fresh)
+        _write_stimuli(study.recipe, fresh / "stimuli", progress)
+        parcels = []
+        for subject in study.recipe.subjects:
+            if progress:
+                progress(f"Writing the test trials of {subject} (simulated)")
+            parcels.append(_write_subject(study, subject, fresh, progress))
+        _write_parcels(parcels, fresh / "truth" / "parcels.tsv")
+        if path.exists():
+            old = fresh.with_name(f"{fresh.name}.old")
+            path.rename(old)
+            fresh.rename(path)
+            shutil.rmtree(old)
+        else:
+            fresh.rename(path)
+    finally:
+        shutil.rmtree(fresh, ignore_errors=True)
+
+
+def folder_of(subject: str) -> str:
+    """Return the folder of a subject: ``sub-01`` for subj01."""
+    return f"sub-{subject.removeprefix('subj')}"
+
+
+def save_array(path: Path, array: np.ndarray) -> None:
+    """Write a .npy file under another name first, so that a reader never sees half of it."""
+    handle, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+    try:
+        with os.fdopen(handle, "wb") as file:
+            np.save(file, array, allow_pickle=False)
+        os.replace(temporary, path)
+    finally:
+        Path(temporary).unlink(missing_ok=True)
+
+
+def quantise(values: np.ndarray, kind: type[np.signedinteger]) -> tuple[np.ndarray, np.ndarray]:
+    """Return whole numbers (n, V) and the scale float32 (V,) that turns them back into values."""
+    highest = np.iinfo(kind).max
+    scale = np.abs(values).max(axis=0).astype(np.float64) / highest
+    scale = np.where(scale > 0, scale, 1.0).astype(np.float32)
+    return np.round(values / scale).clip(-highest, highest).astype(kind), scale
+
+
+def _write_description(recipe: Recipe, folder: Path) -> None:
+    description = {
+        "title": "Simulated scenes and brains",
+        "licence": "MIT",
+        "citation": "Made by Afterimage's simulation; no brain was scanned.",
+        "simulated": True,
+        "redistributable": True,
+        "split_unit": "stimulus",
+        "note": "Simulated data with a known truth: a program drew the pictures and computed the "
+        "brain responses, to teach and to test with.",
+        "beta_unit": BETA_UNIT,
+        "subjects": {subject: folder_of(subject) for subject in recipe.subjects},
+        "recipe": asdict(recipe),
+    }
+    text = json.dumps(description, indent=2) + "\n"
+    (folder / "dataset.json").write_text(text, encoding="utf-8")
+
+
+def _write_stimuli(recipe: Recipe, folder: Path, progress: Progress | None) -> None:
+    from PIL import Image
+
+    folder.mkdir()
+    table = stimulus_table(recipe, "test")
+    table.insert(0, "file", [f"{stimulus}.webp" for stimulus in table.index])
+    count = _counter(f"Drawing {len(table)} test scenes", progress)
+    for i, (scene, file) in enumerate(zip(scenes(recipe, "test"), table["file"], strict=True), 1):
+        picture = Image.fromarray(render(scene))
+        picture.save(folder / file, "WEBP", quality=WEBP_QUALITY, method=6)
+        if i % 50 == 0:
+            count(i, len(table))
+    table.to_csv(folder / "stimuli.tsv", sep="\t")
+
+
+def _write_subject(
+    study: Study, subject: str, path: Path, progress: Progress | None
+) -> pd.DataFrame:
+    """Write one subject's test trials and truth; return the truth per parcel."""
+    import pandas as pd
+
+    brain, table = study.brain(subject, progress), trial_table(study.recipe, "test")
+    folder, truth = path / folder_of(subject), path / "truth" / folder_of(subject)
+    folder.mkdir()
+    truth.mkdir(parents=True)
+    stored, scale = quantise(study.betas(subject, "test", progress), np.int16)
+    save_array(folder / "betas.npy", stored)
+    table.to_csv(folder / "trials.tsv", sep="\t", index=False)
+    order = table.sort_values(["stimulus", "repeat"]).index.to_numpy()
+    shape = (study.recipe.n_test, study.recipe.repeats, -1)
+    estimated = estimate_ncsnr((stored[order] * scale).reshape(shape))
+    voxels = {"vertex": brain.vertices, "scale": scale, "ncsnr": np.round(estimated, 4)}
+    pd.DataFrame(voxels).to_csv(folder / "voxels.tsv", sep="\t", index=False, float_format="%.7g")
+
+    clean, clean_scale = quantise(study.noiseless(subject, "test") - brain.baseline, np.int8)
+    save_array(truth / "noiseless.npy", clean)
+    known = pd.DataFrame(
+        {
+            "vertex": brain.vertices,
+            "parcel": brain.parcels,
+            "ncsnr": brain.ncsnr,
+            "information": brain.information,
+            "noise_sd": brain.noise_sd,
+            "baseline": brain.baseline,
+            "noiseless_scale": clean_scale,
+        }
+    )
+    known.to_csv(truth / "voxels.tsv", sep="\t", index=False, float_format="%.6g")
+    parcels = known.groupby("parcel", sort=False)["information"].agg(["size", "mean", "sum"])
+    parcels.columns = ["vertices", "information_mean", "information_sum"]
+    parcels.insert(0, "subject", subject)
+    return parcels.reset_index()
+
+
+def _write_parcels(parcels: list[pd.DataFrame], path: Path) -> None:
+    import pandas as pd
+
+    table = pd.concat(parcels, ignore_index=True)
+    areas = [AREAS[parcel.rpartition(" ")[0]] for parcel in table["parcel"]]
+    for column in ("role", "pool", "sentence", "source"):
+        table[column] = [getattr(area, column) for area in areas]
+    table["groups"] = [", ".join(f"{g} {s:.2f}" for g, s in a.shares.items()) for a in areas]
+    table.to_csv(path, sep="\t", index=False, float_format="%.6g")
+
+
+def _counter(what: str, progress: Progress | None) -> Callable[[int, int], Any]:
+    start = time.monotonic()
+
+    def count(done: int, total: int) -> None:
+        if progress:
+            left = (time.monotonic() - start) * (total - done) / done
+            progress(f"{what}: {done} of {total}, {left:.0f} s left")
+
+    return count
