@@ -224,7 +224,7 @@ class Trials:
         self, split: str, stimulus: str | None = None, repeats: tuple[int, ...] = ()
     ) -> np.ndarray:
         """Return the row numbers of a split, of one stimulus, and of certain repeats (() is all)."""
-        keep = (self.table["split"] == split).to_numpy()
+        keep = (self.table["split"] == split).to_numpy(copy=True)  # pandas 3: views are read-only
         if stimulus is not None:
             keep &= (self.table["stimulus"] == stimulus).to_numpy()
         if repeats:

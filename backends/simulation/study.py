@@ -63,7 +63,7 @@ class Recipe:
         object.__setattr__(self, "subjects", tuple(self.subjects))
 
 
-QUICK = Recipe(n_train=480, n_test=48, subjects=("subj01", "subj02"), scale=0.2, n_reference=96)
+QUICK = Recipe(n_train=480, n_test=48, subjects=("subj01", "subj02"), scale=0.4, n_reference=96)
 
 
 def cache_folder() -> Path:
@@ -259,6 +259,7 @@ def save_array(path: Path, array: np.ndarray) -> None:
     try:
         with os.fdopen(handle, "wb") as file:
             np.save(file, array, allow_pickle=False)
+        Path(temporary).chmod(0o644)  # mkstemp's 0600 would hide shared data from others
         os.replace(temporary, path)
     finally:
         Path(temporary).unlink(missing_ok=True)

@@ -1,0 +1,427 @@
+r"""The plain folder: any study that was written as five kinds of files.
+
+::
+
+    dataset.json            {"title": ...} and, optionally, the keys of `DEFAULTS`
+    stimuli/stimuli.tsv     one row a stimulus: file, and optionally stimulus (else the file's name
+                            without its ending), caption, category, source, anything else
+    stimuli/...             the pictures: PNG, JPEG, WebP ...
+    sub-XX/betas.npy        (trials, V): float32, or int16 with a column `scale` in voxels.tsv
+    sub-XX/trials.tsv       one row a trial, in the order of betas.npy: stimulus, split (train or
+                            test), and optionally repeat (0-based), session, run
+    sub-XX/voxels.tsv       one row a voxel, in the order of betas.npy; all columns are optional:
+                            vertex   fsaverage5, 0 to 10241 left, 10242 to 20483 right, -1 nowhere
+                            parcel   a parcel's name; "V1 L" and "V1 R" name the two hemispheres
+                            roi_NAME 0 or 1, masks that may overlap, named NAME
+                            ncsnr    noise-ceiling SNR of the voxel
+                            scale    what one unit of an int16 beta is worth
+
+Tables are tab-separated UTF-8. A notebook writes such a folder in ten lines, given `pictures`
+(uint8, H x W x 3, one a stimulus), `betas` (trials, V), and `shown` and `split`, one entry a
+trial::
+
+    import json, numpy as np, pandas as pd, pathlib, PIL.Image
+    root = pathlib.Path("my-study"); sub = root / "sub-01"
+    for folder in (root / "stimuli", sub): folder.mkdir(parents=True)
+    for i, picture in enumerate(pictures):
+        PIL.Image.fromarray(picture).save(root / "stimuli" / f"{i:03d}.png")
+    (root / "dataset.json").write_text(json.dumps({"title": "My study"}))
+    pd.DataFrame({"file": [f"{i:03d}.png" for i in range(len(pictures))]}).to_csv(
+        root / "stimuli" / "stimuli.tsv", sep="\t", index=False)
+    np.save(sub / "betas.npy", betas.astype("float32"))
+    trials = pd.DataFrame({"stimulus": [f"{i:03d}" for i in shown], "split": split})
+    trials.to_csv(sub / "trials.tsv", sep="\t", index=False)
+    pd.DataFrame({"vertex": vertex}).to_csv(sub / "voxels.tsv", sep="\t", index=False)
+
+The last line is for vertex data; without locations, leave voxels.tsv out.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from explorer.types import (
+    FSAVERAGE5_VERTICES,
+    SPLITS,
+    Label,
+    Parcellation,
+    Subject,
+    Trials,
+    UserError,
+    VoxelSpace,
+    voxel_hash,
+)
+
+if TYPE_CHECKING:
+    import pandas as pd
+    import scipy.sparse as sp
+
+DEFAULTS: dict[str, Any] = {
+    "licence": "not stated",
+    "citation": "",
+    "simulated": False,
+    "redistributable": False,
+    "split_unit": "stimulus",
+    "note": "",
+    "beta_unit": "arbitrary units",
+    "atlas": "parcels",  # the name of the atlas in the column `parcel`
+}
+NOT_IDENTITY = ("ncsnr", "scale")  # columns of voxels.tsv that do not say which voxel it is
+
+
+class ScaledRows:
+    """Betas on disk, read by rows: float32 (n, V) of an array times a scale per voxel.
+
+    Parameters
+    ----------
+    stored
+        (n, V), usually a memory map.
+    scale
+        (V,) or None for 1.
+    source
+        The name that a message gives the data.
+    """
+
+    dtype = np.dtype(np.float32)
+    ndim = 2
+
+    def __init__(self, stored: np.ndarray, scale: np.ndarray | None, source: str) -> None:
+        self.shape: tuple[int, int] = stored.shape
+        self._stored, self._scale, self._source = stored, scale, source
+
+    def __len__(self) -> int:
+        return self.shape[0]
+
+    def __getitem__(self, rows: Any) -> np.ndarray:
+        """Return the rows of any index of the first axis; one that is not finite is refused."""
+        if isinstance(rows, tuple):
+            return self[rows[0]][(..., *rows[1:])]
+        values = np.asarray(self._stored[rows], dtype=np.float32)
+        if self._scale is not None:
+            values = values * self._scale
+        if not np.isfinite(values).all():
+            numbers = np.atleast_1d(np.arange(len(self))[rows])
+            trial, voxel = np.argwhere(~np.isfinite(np.atleast_2d(values)))[0]
+            raise UserError(
+                f"{self._source} holds a value that is not finite in trial {numbers[trial]}, "
+                f"voxel {voxel} (both from 0); leave that trial or that voxel out."
+            )
+        return values
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
+        """Return all rows."""
+        return np.asarray(self[:], dtype=dtype)
+
+
+def read_description(path: Path) -> dict[str, Any]:
+    """Return ``dataset.json`` with the defaults filled in and every value's type checked."""
+    file = path / "dataset.json"
+    if not path.is_dir():
+        raise UserError(f"{path} is not a folder; give the folder that holds dataset.json.")
+    try:
+        found = json.loads(file.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise UserError(
+            f"{file} is missing: a plain data set is a folder with dataset.json, stimuli/ and "
+            "sub-XX/ folders."
+        ) from error
+    except (OSError, ValueError) as error:
+        raise UserError(f"{file} cannot be read as JSON ({error}); mend it.") from error
+    if not isinstance(found, dict) or not isinstance(found.get("title"), str):
+        raise UserError(f'{file} needs an object with at least a "title", a text.')
+    description = {**DEFAULTS, **found}
+    for key, default in DEFAULTS.items():
+        if not isinstance(description[key], type(default)):
+            raise UserError(
+                f"{file}: {key!r} must be {'true or false' if default is False else 'a text'}, "
+                f"found {description[key]!r}."
+            )
+    if description["split_unit"] not in ("stimulus", "repeat"):
+        raise UserError(
+            f'{file}: \'split_unit\' is "stimulus" or "repeat", found '
+            f"{description['split_unit']!r}."
+        )
+    return description
+
+
+def subject_folders(path: Path, description: dict[str, Any]) -> dict[str, Path]:
+    """Return name -> folder of the subjects: those of dataset.json, else every ``sub-*``."""
+    named = description.get("subjects")
+    if named is None:
+        folders = {p.name: p for p in sorted(path.glob("sub-*")) if p.is_dir()}
+    elif isinstance(named, dict) and all(isinstance(v, str) for v in named.values()):
+        folders = {name: _inside(path, folder, "dataset.json") for name, folder in named.items()}
+    else:
+        raise UserError(
+            f'{path / "dataset.json"}: "subjects" maps names to folders, found {named!r}.'
+        )
+    if not folders:
+        raise UserError(f"{path} has no subject; expected at least one folder named sub-XX.")
+    return folders
+
+
+def read_table(file: Path, required: tuple[str, ...] = ()) -> pd.DataFrame:
+    """Return a tab-separated table, all cells as text (a missing cell is "")."""
+    import pandas as pd
+
+    try:
+        table = pd.read_csv(file, sep="\t", dtype=str, keep_default_na=False, quoting=0)
+    except FileNotFoundError as error:
+        raise UserError(f"{file} is missing; see the layout in the README.") from error
+    except (OSError, ValueError) as error:  # pandas' parser errors are ValueErrors
+        raise UserError(f"{file} cannot be read as a tab-separated table ({error}).") from error
+    table = table.fillna("")  # a row with fewer cells than the header
+    for column in required:
+        if column not in table:
+            raise UserError(
+                f"{file} lacks the column {column!r}; it has {', '.join(map(str, table.columns))}."
+            )
+    return table
+
+
+def read_stimuli(path: Path) -> pd.DataFrame:
+    """Return the table of stimuli, indexed by id, with file, caption, category and source."""
+    file = path / "stimuli" / "stimuli.tsv"
+    table = read_table(file, ("file",))
+    if "stimulus" not in table:
+        table.insert(0, "stimulus", [Path(name).stem for name in table["file"]])
+    for column in ("caption", "category", "source"):
+        if column not in table:
+            table[column] = ""
+    for column, what in (("stimulus", "id"), ("file", "file")):
+        if (table[column] == "").any():
+            row = int(np.flatnonzero(table[column] == "")[0])
+            raise UserError(f"{file}: row {row + 1} has no {what}; every stimulus needs one.")
+    twice = table["stimulus"][table["stimulus"].duplicated()]
+    if len(twice):
+        raise UserError(f"{file} names the stimulus {twice.iloc[0]!r} twice; ids must differ.")
+    return table.set_index("stimulus")
+
+
+def read_image(path: Path, stimuli: pd.DataFrame, stimulus: str) -> np.ndarray:
+    """Return a stimulus's picture, uint8 RGB (H, W, 3); transparency is laid on white."""
+    from PIL import Image, ImageOps
+
+    if stimulus not in stimuli.index:
+        raise UserError(f"{path} has no stimulus {stimulus!r}; it has {len(stimuli)}.")
+    file = _inside(path / "stimuli", stimuli.at[stimulus, "file"], "stimuli.tsv")
+    try:
+        with Image.open(file) as opened:
+            picture = ImageOps.exif_transpose(opened)
+            if picture.has_transparency_data:
+                white = Image.new("RGBA", picture.size, "white")
+                picture = Image.alpha_composite(white, picture.convert("RGBA"))
+            return np.asarray(picture.convert("RGB"))
+    except FileNotFoundError as error:
+        raise UserError(
+            f"The picture of stimulus {stimulus!r} is missing: {file}; copy it there or mend "
+            "stimuli.tsv."
+        ) from error
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+        raise UserError(
+            f"The picture of stimulus {stimulus!r} cannot be read ({file}); copy it again."
+        ) from error
+
+
+def read_trials(
+    folder: Path, dataset: str, name: str, description: dict[str, Any], stimuli: pd.DataFrame
+) -> Trials:
+    """Return one subject's trials from ``betas.npy``, ``trials.tsv`` and ``voxels.tsv``.
+
+    Parameters
+    ----------
+    folder
+        The subject's folder.
+    dataset, name
+        What the data set and the subject are called.
+    description
+        As `read_description` gives it.
+    stimuli
+        As `read_stimuli` gives it; trials may only show these.
+    """
+    stored = read_array(folder / "betas.npy")
+    table = _read_trial_table(folder / "trials.tsv", stimuli, description["split_unit"])
+    if len(table) != len(stored):
+        raise UserError(
+            f"{folder}: betas.npy has {len(stored)} rows, trials.tsv has {len(table)}; each trial "
+            "needs one row in both."
+        )
+    voxels, ncsnr, scale = _read_voxels(folder, stored.shape[1], f"{dataset}/{name}", description)
+    if stored.dtype.kind in "iu" and scale is None:
+        raise UserError(
+            f"{folder}: betas.npy holds whole numbers ({stored.dtype}), so voxels.tsv needs the "
+            "column 'scale'."
+        )
+    subject = Subject(dataset, name, voxels, ncsnr, description["simulated"])
+    rows = ScaledRows(stored, scale, str(folder / "betas.npy"))
+    return Trials(subject, rows, description["beta_unit"], table)
+
+
+def _inside(folder: Path, name: str, source: str) -> Path:
+    """Return a file of a folder; a name that leads out of it is refused."""
+    file = folder / name
+    if Path(name).is_absolute() or not file.resolve().is_relative_to(folder.resolve()):
+        raise UserError(f"{source} names {name!r}, which lies outside {folder}; mend it.")
+    return file
+
+
+def read_array(file: Path) -> np.ndarray:
+    """Return a .npy file of numbers (rows, columns) as a read-only memory map."""
+    try:
+        stored = np.load(file, mmap_mode="r", allow_pickle=False)
+    except FileNotFoundError as error:
+        raise UserError(f"{file} is missing; each subject needs one.") from error
+    except (OSError, ValueError, EOFError) as error:
+        raise UserError(f"{file} is damaged or cut short ({error}); copy it again.") from error
+    if not isinstance(stored, np.ndarray) or stored.ndim != 2 or stored.dtype.kind not in "fiu":
+        found = (
+            f"{stored.dtype} {stored.shape}" if isinstance(stored, np.ndarray) else "an archive"
+        )
+        raise UserError(f"{file} needs numbers in rows and columns, found {found}.")
+    return stored
+
+
+def _read_trial_table(file: Path, stimuli: pd.DataFrame, split_unit: str) -> pd.DataFrame:
+    table = read_table(file, ("stimulus", "split"))
+    other = table[~table["split"].isin(SPLITS)]
+    if len(other):
+        raise UserError(
+            f"{file}: row {other.index[0] + 1} has the split {other['split'].iloc[0]!r}; it is "
+            "train or test."
+        )
+    unknown = table[~table["stimulus"].isin(stimuli.index)]
+    if len(unknown):
+        raise UserError(
+            f"{file}: row {unknown.index[0] + 1} shows the stimulus "
+            f"{unknown['stimulus'].iloc[0]!r}, which stimuli.tsv does not name."
+        )
+    for column in ("session", "run"):
+        table[column] = _whole(table[column], file, column) if column in table else 1
+    if "repeat" in table:
+        table["repeat"] = _whole(table["repeat"], file, "repeat")
+    else:
+        table["repeat"] = table.groupby(["stimulus", "split"]).cumcount()
+    twice = table[table.duplicated(["stimulus", "split", "repeat"])]
+    if len(twice):
+        raise UserError(
+            f"{file}: row {twice.index[0] + 1} gives repeat {twice['repeat'].iloc[0]} of "
+            f"{twice['stimulus'].iloc[0]!r} a second time; number repeats from 0 or leave the "
+            "column out."
+        )
+    if split_unit == "stimulus":
+        both = set(table["stimulus"][table["split"] == "train"])
+        both &= set(table["stimulus"][table["split"] == "test"])
+        if both:
+            raise UserError(
+                f"{file}: the stimulus {min(both)!r} is both train and test; splits are by "
+                'stimulus (or say "split_unit": "repeat" in dataset.json).'
+            )
+    return table
+
+
+def _whole(column: pd.Series, file: Path, name: str) -> np.ndarray:
+    try:
+        values = column.astype(float).to_numpy()
+    except ValueError as error:
+        raise UserError(f"{file}: the column {name!r} needs numbers ({error}).") from error
+    if not np.isfinite(values).all() or (values != np.round(values)).any() or (values < 0).any():
+        raise UserError(f"{file}: the column {name!r} needs whole numbers from 0.")
+    return values.astype(np.int64)
+
+
+def _read_voxels(
+    folder: Path, v: int, who: str, description: dict[str, Any]
+) -> tuple[VoxelSpace, np.ndarray | None, np.ndarray | None]:
+    """Return the voxel space, ncsnr and scale of a subject with v voxels."""
+    file = folder / "voxels.tsv"
+    if not file.exists():
+        return VoxelSpace(v, voxel_hash(who, v)), None, None
+    table = read_table(file)
+    if len(table) != v:
+        raise UserError(
+            f"{folder}: betas.npy has {v} voxels, voxels.tsv has {len(table)} rows; each voxel "
+            "needs one."
+        )
+    ncsnr, scale = (
+        _numbers(table[c], file, c) if c in table else None for c in ("ncsnr", "scale")
+    )
+    identity = [c for c in table if c not in NOT_IDENTITY]
+    projection, atlases = None, {}
+    if "vertex" in table:
+        vertex = _whole(table["vertex"].replace("-1", str(FSAVERAGE5_VERTICES)), file, "vertex")
+        if vertex.max(initial=0) > FSAVERAGE5_VERTICES:
+            raise UserError(
+                f"{file}: vertex {vertex.max()} is outside fsaverage5, which has 0 to "
+                f"{FSAVERAGE5_VERTICES - 1} (left, then right)."
+            )
+        vertex[vertex == FSAVERAGE5_VERTICES] = -1
+        digest = voxel_hash("fsaverage5", vertex)
+        projection = project(vertex)
+    elif identity:
+        digest = voxel_hash(table[identity].to_csv(sep="\t", index=False))
+    else:
+        digest = voxel_hash(who, v)
+    if "parcel" in table:
+        atlas = _partition(description["atlas"], table["parcel"], digest)
+        atlases[atlas.name] = atlas
+    if any(c.startswith("roi_") for c in table):
+        atlases["ROIs"] = _masks(table, file, digest)
+    if projection is not None:
+        from explorer.parcels import desikan_killiany, lay
+
+        atlas = lay(desikan_killiany(), projection, digest)
+        atlases.setdefault(atlas.name, atlas)
+    return VoxelSpace(v, digest, projection, parcellations=atlases), ncsnr, scale
+
+
+def project(vertex: np.ndarray) -> sp.csr_matrix:
+    """Return the projection (20,484, V) of voxels that each lie at one vertex (-1: nowhere).
+
+    Voxels at the same vertex share its weight of 1.
+    """
+    import scipy.sparse as sp
+
+    placed = np.flatnonzero(vertex >= 0)
+    there = vertex[placed]
+    weight = 1 / np.bincount(there, minlength=FSAVERAGE5_VERTICES)[there]
+    shape = (FSAVERAGE5_VERTICES, len(vertex))
+    return sp.csr_matrix((weight.astype(np.float32), (there, placed)), shape=shape)
+
+
+def _numbers(column: pd.Series, file: Path, name: str) -> np.ndarray:
+    try:
+        values = column.replace("", "nan").astype(np.float32).to_numpy()
+    except ValueError as error:
+        raise UserError(f"{file}: the column {name!r} needs numbers ({error}).") from error
+    if not np.isfinite(values).all():
+        row = int(np.flatnonzero(~np.isfinite(values))[0])
+        raise UserError(f"{file}: row {row + 1} of the column {name!r} is not a finite number.")
+    return values
+
+
+def _label(name: str) -> Label:
+    """Return the label of a parcel's name; a final " L" or " R" is its hemisphere."""
+    base, _, side = name.rpartition(" ")
+    return Label(base, side) if base and side in ("L", "R") else Label(name)
+
+
+def _partition(name: str, column: pd.Series, digest: str) -> Parcellation:
+    names = [n for n in dict.fromkeys(column) if n]
+    index = {n: i for i, n in enumerate(names)}
+    membership = np.array([index.get(n, -1) for n in column], dtype=np.int32)
+    return Parcellation(name, "partition", tuple(map(_label, names)), membership, digest)
+
+
+def _masks(table: pd.DataFrame, file: Path, digest: str) -> Parcellation:
+    columns = [c for c in table if c.startswith("roi_")]
+    for column in columns:
+        other = sorted(set(table[column]) - {"0", "1"})
+        if other:
+            raise UserError(f"{file}: the column {column!r} holds 0 or 1, found {other[0]!r}.")
+    masks = np.array([(table[c] == "1").to_numpy() for c in columns])
+    labels = tuple(_label(c.removeprefix("roi_")) for c in columns)
+    return Parcellation("ROIs", "masks", labels, masks, digest)
