@@ -1,0 +1,279 @@
+"""Which voxels, and which parcels, one decoded trial rests on.
+
+Attributions are of the raw betas in units of the subject's training standard deviation (gradient
+times that deviation), so that a voxel with a large scale does not look unimportant. They describe
+what this decoder uses, not what the brain uses.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator, Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from explorer.types import METHODS, EmbeddingSpace, Parcellation, UserError
+
+if TYPE_CHECKING:
+    import pandas as pd
+    import torch
+
+    from explorer.mapper import Mapper
+
+Target = Callable[["torch.Tensor"], "torch.Tensor"]
+"""Raw predictions (n, ...) -> what to explain, one number a trial (n,), of that trial alone."""
+
+TARGETS = ("retrieval margin", "fixed direction")
+# Of the retrieval margin: CLIP's initial value, Radford et al. 2021, arXiv 2103.00020.
+TEMPERATURE = 0.07
+SMALL = 10  # voxels; fewer make a mean per voxel too noisy to read (our choice)
+UNASSIGNED = "(unassigned)"
+
+
+def retrieval_margin(
+    gallery: np.ndarray | torch.Tensor,
+    index: int | Sequence[int] | np.ndarray,
+    temperature: float = TEMPERATURE,
+) -> Target:
+    """Return the target ``z_true - logsumexp(z_others)``, the log odds of the shown image.
+
+    ``z`` is the cosine between prediction and gallery item divided by ``temperature``. The chance
+    level, when all items are equally similar, is ``-log(N - 1)``.
+
+    Parameters
+    ----------
+    gallery
+        (N, ...) embeddings of the N >= 2 candidates; scaled to unit norm here.
+    index
+        Row of the shown image: one for all trials, or one for each.
+    """
+    import torch
+
+    with _plain_autograd():
+        items = torch.as_tensor(gallery).detach().float().flatten(1)
+        items = torch.nn.functional.normalize(items, dim=1)
+    rows = np.atleast_1d(np.asarray(index))
+    if len(items) < 2 or rows.dtype.kind not in "iu":
+        raise UserError(
+            f"A retrieval margin needs at least 2 candidates and whole numbers that point at the "
+            f"shown ones, found {len(items)} candidates and {rows.dtype} numbers."
+        )
+    if rows.min() < 0 or rows.max() >= len(items):
+        raise UserError(
+            f"The shown image has row {rows.min() if rows.min() < 0 else rows.max()} of a gallery "
+            f"of {len(items)}; rows go from 0 to {len(items) - 1}."
+        )
+    if not temperature > 0:
+        raise UserError(f"The temperature is a positive number, found {temperature}.")
+
+    def margin(prediction: torch.Tensor) -> torch.Tensor:
+        unit = torch.nn.functional.normalize(prediction.flatten(1), dim=1)  # (n, D)
+        z = unit @ items.to(unit.device).T / temperature  # (n, N)
+        true = torch.as_tensor(rows, device=z.device).long().expand(len(z))[:, None]
+        others = z.scatter(1, true, -torch.inf)
+        return z.gather(1, true)[:, 0] - others.logsumexp(dim=1)
+
+    return margin
+
+
+def fixed_direction(direction: np.ndarray | torch.Tensor) -> Target:
+    """Return the target ``prediction . w / |w|``, the raw prediction along a fixed direction.
+
+    ``direction`` w has the space's shape, or a leading axis with one direction a trial; a natural
+    one is the shown image's embedding. For a linear mapper gradient x input then sums to the
+    prediction along w, less its intercept: a closed form.
+    """
+    import torch
+
+    with _plain_autograd():
+        w = torch.as_tensor(direction).detach().float()
+    if not w.isfinite().all() or not w.any():
+        raise UserError("A fixed direction needs finite numbers that are not all zero.")
+
+    def along(prediction: torch.Tensor) -> torch.Tensor:
+        if w.shape not in (prediction.shape, prediction.shape[1:]):
+            raise UserError(
+                f"The direction has shape {tuple(w.shape)}, predictions "
+                f"{tuple(prediction.shape)}; give one direction, or one a trial, of "
+                "that space."
+            )
+        rows = w.to(prediction.device).expand_as(prediction).flatten(1)
+        return (prediction.flatten(1) * torch.nn.functional.normalize(rows, dim=1)).sum(dim=1)
+
+    return along
+
+
+def attribute(
+    mapper: Mapper,
+    betas: np.ndarray | torch.Tensor,
+    subject: str,
+    target: Target,
+    method: str = "gradient",
+    *,
+    space: EmbeddingSpace | None = None,
+) -> np.ndarray:
+    """Return the attribution of ``target`` to every voxel, float32 (n, V), signed.
+
+    With mean m and standard deviation s of the training betas: "gradient" is ``s * dF/dbeta``;
+    "gradient x input" is ``(beta - m) * dF/dbeta``, whose zero is the average response, not "no
+    brain". One forward and one backward pass in fp32 and eval mode; a row never depends on the
+    others.
+
+    Parameters
+    ----------
+    mapper
+        A `Mapper`; its weights get no gradient.
+    betas
+        (n, V) in the data's own unit.
+    subject
+        Whose voxels they are.
+    target
+        What to explain, e.g. from `retrieval_margin`.
+    method
+        One of `explorer.types.METHODS`.
+    space
+        Which of the mapper's outputs the target reads; the first by default.
+
+    References
+    ----------
+    Simonyan et al. 2013, arXiv 1312.6034 (gradient); Shrikumar et al. 2016, arXiv 1605.01713.
+    """
+    import torch
+
+    if method not in METHODS:
+        raise UserError(f"method is one of {', '.join(METHODS)}, found {method!r}.")
+    space = mapper.targets[0] if space is None else space
+    mean, sd = mapper.statistics(subject)
+    with _plain_autograd(), torch.autocast(mean.device.type, enabled=False), _evaluating(mapper):
+        rows = torch.as_tensor(betas).detach().to(mean.device, torch.float32, copy=True)
+        if not rows.isfinite().all():
+            bad = int((~rows.isfinite()).sum())
+            raise UserError(
+                f"{bad} of {rows.numel()} betas are not finite; leave those voxels or trials out."
+            )
+        rows.requires_grad_()
+        explained = target(mapper(rows, subject)[space])
+        if explained.shape != (len(rows),):
+            raise TypeError(
+                f"a target returns one number a trial, shape ({len(rows)},), this one "
+                f"{tuple(explained.shape)}"
+            )
+        if not explained.requires_grad:
+            raise TypeError(
+                f"{type(mapper).__name__}.forward cut the gradient to the betas (no_grad, detach "
+                "or numpy inside); importance needs a differentiable mapper"
+            )
+        (gradient,) = torch.autograd.grad(explained.sum(), rows)
+        scale = sd if method == "gradient" else rows.detach() - mean
+        out = (gradient * scale).cpu().numpy()
+    if not np.isfinite(out).all():
+        trial = int(np.flatnonzero(~np.isfinite(out).all(axis=1))[0])
+        raise UserError(
+            f"The gradient of trial {trial + 1} of {len(out)} is not finite, so this mapper "
+            "cannot be explained there; check its weights."
+        )
+    return out
+
+
+def is_flat(attribution: np.ndarray) -> np.ndarray:
+    """Return bool (...): whether an attribution (..., V) is all zeros and explains nothing."""
+    return ~np.any(attribution, axis=-1)
+
+
+def mean_map(attribution: np.ndarray) -> np.ndarray:
+    """Return float64 (V,): each trial's share of abs(a) per voxel, averaged over trials (n, V).
+
+    Every trial counts the same, however steep its target was; flat trials are left out. Sums to 1;
+    NaN throughout when all trials are flat.
+    """
+    size = np.abs(np.asarray(attribution, dtype=np.float64))
+    kept = size[~is_flat(size)]
+    if not len(kept):
+        return np.full(size.shape[-1], np.nan)
+    return (kept / kept.sum(axis=1, keepdims=True)).mean(axis=0)
+
+
+def parcel_statistics(
+    attribution: np.ndarray, parcellation: Parcellation
+) -> dict[str, np.ndarray]:
+    """Return per trial and parcel what `per_parcel` tabulates, float64 (n, n_labels + 1) each.
+
+    Keys ``share``, ``mean``, ``enrichment`` and ``signed``; the last column is (unassigned).
+    """
+    rows = np.atleast_2d(np.asarray(attribution, dtype=np.float64))
+    if rows.shape[1] != parcellation.n_voxels:
+        raise UserError(
+            f"Atlas {parcellation.name!r} covers {parcellation.n_voxels} voxels, the attribution "
+            f"has {rows.shape[1]}; both must be of one voxel space."
+        )
+    masks = parcellation.masks().astype(np.float64)  # (L + 1, V)
+    voxels = masks.sum(axis=1)
+    voxels[voxels == 0] = np.nan  # an empty parcel has no value, rather than 0
+    size = np.abs(rows)
+    total = size.sum(axis=1, keepdims=True)  # (n, 1)
+    total[total == 0] = np.nan  # a flat gradient has no shares
+    summed = size @ masks.T  # (n, L + 1)
+    share = np.where(np.isnan(voxels), np.nan, summed / total)
+    return {
+        "share": share,
+        "mean": summed / voxels,
+        "enrichment": share / (voxels / rows.shape[1]),
+        "signed": np.where(np.isnan(voxels), np.nan, rows @ masks.T),
+    }
+
+
+def per_parcel(attribution: np.ndarray, parcellation: Parcellation) -> pd.DataFrame:
+    """Tabulate an attribution (V,), or the average over trials of (n, V), by parcel.
+
+    Returns
+    -------
+    DataFrame
+        One row a label in the atlas's order, then (unassigned): ``parcel`` (`Label.key`),
+        ``name``, ``hemisphere``, ``voxels``; ``share`` of all abs(a) (0 to 1, grows with the
+        parcel's size; sums to 1 over a partition, not over overlapping masks), ``mean`` abs(a)
+        per voxel (noisy in small parcels), ``enrichment`` = share / share of voxels (1 is no
+        preference), ``signed`` sum of a; ``small``: fewer than 10 voxels. A parcel without voxels
+        has NaN, and so have share and enrichment of a flat attribution; with several trials the
+        flat ones are left out of both.
+    """
+    import pandas as pd
+
+    statistics = parcel_statistics(attribution, parcellation)
+    flat = np.isnan(statistics["share"]).all(axis=1)
+    labels = parcellation.labels
+    voxels = parcellation.masks().sum(axis=1)
+    columns = {
+        "parcel": [label.key for label in labels] + [UNASSIGNED],
+        "name": [label.name for label in labels] + [UNASSIGNED],
+        "hemisphere": [label.hemisphere for label in labels] + [""],
+        "voxels": voxels,
+    }
+    for measure in ("share", "mean", "enrichment", "signed"):
+        values = statistics[measure]
+        if measure in ("share", "enrichment") and not flat.all():
+            values = values[~flat]
+        columns[measure] = values.mean(axis=0)
+    return pd.DataFrame({**columns, "small": voxels < SMALL})
+
+
+@contextlib.contextmanager
+def _plain_autograd() -> Iterator[None]:
+    """Record gradients whatever mode the caller is in."""
+    import torch
+
+    with torch.inference_mode(False), torch.enable_grad():
+        yield
+
+
+@contextlib.contextmanager
+def _evaluating(mapper: Mapper) -> Iterator[None]:
+    """Hold a mapper in eval mode: dropout and batch statistics make trials depend on luck."""
+    training = mapper.training
+    if training:
+        mapper.eval()
+    try:
+        yield
+    finally:
+        if training:
+            mapper.train()
