@@ -1,0 +1,288 @@
+"""Scores of pictures, embeddings and importance: pure functions, arrays in, numbers out.
+
+Every docstring states the direction (which end is better), the chance level, N and the source. A
+number without its N and chance is not comparable: the published names hide different definitions.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+
+from explorer.types import UserError
+
+# ------------------------------------------------------------------------------------- two
+# pictures
+
+
+def match_size(image: np.ndarray, height: int, width: int) -> np.ndarray:
+    """Return an image uint8 (H, W, 3) resized to (height, width, 3), bicubic with antialiasing.
+
+    The filter is Pillow's, which widens with the reduction; the same size returns the image
+    itself.
+    """
+    from PIL import Image
+
+    _require_image(image)
+    if image.shape[:2] == (height, width):
+        return image
+    resized = Image.fromarray(image).resize((width, height), Image.Resampling.BICUBIC)
+    return np.asarray(resized)
+
+
+def pixcorr(truth: np.ndarray, image: np.ndarray) -> float:
+    """Return the Pearson correlation of all RGB values of two uint8 (H, W, 3) images, -1 to 1.
+
+    Higher is better. No fixed chance level: unrelated photographs correlate above 0, and a blur
+    scores well, so compare with shuffled pairs. N = 1 pair at the images' own size. NaN when one
+    is a single colour value. Source: Ozcelik & VanRullen 2023, Sci Rep 13:15666 (there at 425
+    pixels).
+    """
+    _require_pair(truth, image)
+    a, b = (x.astype(np.float64).ravel() - x.mean(dtype=np.float64) for x in (truth, image))
+    norm = np.sqrt((a @ a) * (b @ b))
+    return float(a @ b / norm) if norm > 0 else float("nan")
+
+
+def ssim(truth: np.ndarray, image: np.ndarray) -> float:
+    """Return the structural similarity of two uint8 (H, W, 3) images in grey, -1 to 1.
+
+    Higher is better. No fixed chance level; blur is rewarded. N = 1 pair at the images' own size.
+    Gaussian weights of sigma 1.5, population covariance, data range 1 and one grey channel, the
+    definition of the NSD papers with its ``multichannel`` slip removed. Source: Wang et al. 2004,
+    IEEE TIP 13:600; Scotti et al. 2024, arXiv 2403.11207 (there at 425 pixels).
+    """
+    _require_pair(truth, image)
+    if min(truth.shape[:2]) < 11:
+        raise UserError(
+            f"SSIM compares windows of 11 x 11 pixels, found images of {truth.shape[1]} x "
+            f"{truth.shape[0]}; enlarge both with match_size."
+        )
+    from skimage.color import rgb2gray
+    from skimage.metrics import structural_similarity
+
+    return float(
+        structural_similarity(
+            rgb2gray(truth),
+            rgb2gray(image),
+            gaussian_weights=True,
+            sigma=1.5,
+            use_sample_covariance=False,
+            data_range=1.0,
+            channel_axis=None,
+        )
+    )
+
+
+# ---------------------------------------------------------------------------------------
+# embeddings
+
+
+def unit(rows: np.ndarray) -> np.ndarray:
+    """Return float64 rows (..., D) scaled to length 1; a row of zeros stays zero."""
+    rows = np.asarray(rows, dtype=np.float64)
+    length = np.linalg.norm(rows, axis=-1, keepdims=True)
+    return rows / np.where(length > 0, length, 1)
+
+
+def cosine(a: np.ndarray, b: np.ndarray) -> float:
+    """Return the cosine of two embeddings of equal shape (flattened), -1 to 1.
+
+    Higher is better. Chance depends on the space (embeddings of unrelated images are rarely
+    orthogonal). N = 1 pair. NaN when one of them is zero.
+    """
+    a, b = (np.asarray(x, dtype=np.float64).ravel() for x in (a, b))
+    if a.shape != b.shape:
+        raise UserError(f"A cosine compares embeddings of one size, found {a.size} and {b.size}.")
+    norm = np.linalg.norm(a) * np.linalg.norm(b)
+    return float(a @ b / norm) if norm > 0 else float("nan")
+
+
+def cosine_matrix(predictions: np.ndarray, gallery: np.ndarray) -> np.ndarray:
+    """Return float64 (n, N): the cosine of each prediction (n, ...) with each item (N, ...)."""
+    a, b = (unit(np.reshape(x, (len(x), -1))) for x in (predictions, gallery))
+    if a.shape[1] != b.shape[1]:
+        raise UserError(
+            f"Predictions have {a.shape[1]} values and gallery items {b.shape[1]}; both must be "
+            "of one embedding space."
+        )
+    return a @ b.T
+
+
+def retrieval_rank(similarity: np.ndarray, index: int | np.ndarray) -> float | np.ndarray:
+    """Return the rank of the true item among N candidates: 1 is the best, N the worst.
+
+    ``similarity`` (N,) with one ``index``, or (n, N) with (n,). Lower is better; chance is
+    (N + 1) / 2. Ties share their ranks: a rank is 1 + candidates that are strictly more similar +
+    half of those equally similar, so that a constant prediction sits at chance. A NaN similarity
+    of the true item gives NaN.
+    """
+    rows = np.atleast_2d(np.asarray(similarity, dtype=np.float64))
+    true = np.take_along_axis(rows, np.broadcast_to(index, len(rows)).reshape(-1, 1), axis=1)
+    better = (rows > true).sum(axis=1)
+    tied = (rows == true).sum(axis=1) - 1
+    rank = np.where(np.isnan(true[:, 0]), np.nan, 1 + better + tied / 2)
+    return float(rank[0]) if np.ndim(similarity) == 1 else rank
+
+
+def top_k(similarity: np.ndarray, index: np.ndarray, k: int) -> float:
+    """Return the share of trials whose true item is among the ``k`` most similar, 0 to 1.
+
+    ``similarity`` (n, N), ``index`` (n,). Higher is better; chance is k / N. N is the gallery, n
+    the trials. A tie counts by its middle rank (see `retrieval_rank`): a constant row is a miss
+    unless k reaches (N + 1) / 2.
+    """
+    return float(np.mean(retrieval_rank(np.atleast_2d(similarity), index) <= k))
+
+
+def two_way_identification(
+    predictions: np.ndarray, truth: np.ndarray, *, per_item: bool = False
+) -> float | np.ndarray:
+    """Return how often a prediction is closer to its own item than to another one, 0 to 1.
+
+    For each i: the share of the other j != i with r(prediction_i, truth_j) < r(prediction_i,
+    truth_i), strictly, ties counting half; r is the Pearson correlation over the values of an
+    embedding. Higher is better; chance is 0.5, and N, the number of items, does not change it.
+    The pairs are not independent: infer over items (``per_item=True`` returns (N,), for
+    `bootstrap_interval`). Source: the definition of Scotti et al. 2024, arXiv 2403.11207, without
+    its count of j = i and with ties.
+    """
+    a, b = (np.reshape(x, (len(x), -1)).astype(np.float64) for x in (predictions, truth))
+    if a.shape != b.shape or len(a) < 2:
+        raise UserError(
+            f"Two-way identification needs one prediction for each of at least 2 items, found "
+            f"shapes {np.shape(predictions)} and {np.shape(truth)}."
+        )
+    r = unit(a - a.mean(axis=1, keepdims=True)) @ unit(b - b.mean(axis=1, keepdims=True)).T
+    own = np.diag(r)[:, None]
+    tied = np.abs(r - own) <= 1e-12  # equal items differ by rounding
+    wins = ((r < own) & ~tied).sum(axis=1) + (tied.sum(axis=1) - 1) / 2
+    scores = wins / (len(r) - 1)
+    return scores if per_item else float(scores.mean())
+
+
+# ----------------------------------------------------------------------------- labels and rankings
+
+
+def balanced_accuracy(truth: np.ndarray, predicted: np.ndarray) -> float:
+    """Return the mean over the true classes of the share labelled correctly, 0 to 1.
+
+    Higher is better; chance is 1 / number of classes for any constant or random answer. N items;
+    every class that occurs in ``truth`` counts the same. Source: Brodersen et al. 2010, ICPR.
+    """
+    truth, predicted = np.asarray(truth), np.asarray(predicted)
+    if truth.shape != predicted.shape or truth.ndim != 1 or not len(truth):
+        raise UserError(
+            "Accuracy needs one predicted label for each true one, found shapes "
+            f"{predicted.shape} and {truth.shape}."
+        )
+    return float(
+        np.mean([(predicted[truth == label] == label).mean() for label in np.unique(truth)])
+    )
+
+
+def spearman(a: np.ndarray, b: np.ndarray) -> float:
+    """Return the rank correlation of two vectors (N,), -1 to 1; ties share their mean rank.
+
+    Higher is closer agreement; chance is 0. Pairs with a NaN are left out; NaN when fewer than
+    three are left or one side is constant. Source: Spearman 1904.
+    """
+    a, b = (np.asarray(x, dtype=np.float64) for x in (a, b))
+    if a.shape != b.shape or a.ndim != 1:
+        raise UserError(
+            f"A rank correlation needs two vectors of one length, found {a.shape} and {b.shape}."
+        )
+    both = ~(np.isnan(a) | np.isnan(b))
+    x, y = (_ranks(v[both]) - (both.sum() + 1) / 2 for v in (a, b))
+    norm = np.sqrt((x @ x) * (y @ y))
+    return float(x @ y / norm) if both.sum() > 2 and norm > 0 else float("nan")
+
+
+def auc(scores: np.ndarray, positives: np.ndarray) -> float:
+    """Return the chance that a positive outscores a negative, ties counting half, 0 to 1.
+
+    ``scores`` (N,), ``positives`` bool (N,). Higher is better; chance is 0.5. Scores that are NaN
+    are left out; NaN when no positive or no negative is left. Source: Hanley & McNeil 1982,
+    Radiology 143:29 (the Mann-Whitney form of the area under the ROC curve).
+    """
+    scores, positives = np.asarray(scores, dtype=np.float64), np.asarray(positives, dtype=bool)
+    if scores.shape != positives.shape or scores.ndim != 1:
+        raise UserError(
+            f"AUC needs one score for each label, found shapes {scores.shape} and "
+            f"{positives.shape}."
+        )
+    known = ~np.isnan(scores)
+    scores, positives = scores[known], positives[known]
+    n, m = int(positives.sum()), int((~positives).sum())
+    if not n or not m:
+        return float("nan")
+    return float((_ranks(scores)[positives].sum() - n * (n + 1) / 2) / (n * m))
+
+
+# ------------------------------------------------------------------------------------ uncertainty
+
+
+def bootstrap_interval(
+    scores: np.ndarray,
+    *,
+    seed: int,
+    level: float = 0.95,
+    resamples: int = 2000,
+    statistic: Callable[[np.ndarray], np.ndarray] | None = None,
+) -> tuple[float, float]:
+    """Return the percentile bootstrap interval (low, high) over stimuli.
+
+    ``scores`` (N, ...): the first axis is what inference is over, one entry a *stimulus*: average
+    repeats, subjects or pairs first, or keep them on the other axes. ``statistic`` maps resampled
+    scores (N, ...) to a number; the mean by default. It says how far other stimuli would move the
+    score, not how far other subjects would. Source: Efron & Tibshirani 1993, chapter 13.
+    """
+    scores = np.asarray(scores)
+    if not len(scores) or not 0 < level < 1:
+        raise UserError(
+            f"A bootstrap needs at least one stimulus and a level between 0 and 1, found "
+            f"{len(scores)} stimuli and level {level}."
+        )
+    rng = np.random.default_rng(seed)
+    statistic = np.mean if statistic is None else statistic
+    drawn = [
+        statistic(scores[rng.integers(0, len(scores), len(scores))]) for _ in range(resamples)
+    ]
+    low, high = np.quantile(drawn, [(1 - level) / 2, (1 + level) / 2])
+    return float(low), float(high)
+
+
+def derangement(n: int, rng: np.random.Generator) -> np.ndarray:
+    """Return a permutation of ``range(n)`` that leaves nothing in place, all equally likely.
+
+    Drawn by rejection: about e = 2.7 draws on average, whatever n.
+    """
+    if n < 2:
+        raise UserError(f"A derangement needs at least 2 things to swap, found {n}.")
+    while True:
+        order = rng.permutation(n)
+        if (order != np.arange(n)).all():
+            return order
+
+
+def _ranks(values: np.ndarray) -> np.ndarray:
+    """Return 1-based ranks; equal values share their mean rank."""
+    _, inverse, counts = np.unique(values, return_inverse=True, return_counts=True)
+    last = np.cumsum(counts)
+    return (last - (counts - 1) / 2)[inverse]
+
+
+def _require_image(image: np.ndarray) -> None:
+    if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
+        raise UserError(f"An image is uint8 RGB (H, W, 3), found {image.dtype} {image.shape}.")
+
+
+def _require_pair(truth: np.ndarray, image: np.ndarray) -> None:
+    _require_image(truth)
+    _require_image(image)
+    if truth.shape != image.shape:
+        raise UserError(
+            f"Two images are compared at one size, found {truth.shape[1]} x {truth.shape[0]} and "
+            f"{image.shape[1]} x {image.shape[0]}; use match_size."
+        )
