@@ -447,6 +447,7 @@ class Request:
 
 
 METHODS = ("gradient", "gradient x input")
+TARGETS = ("retrieval margin", "fixed direction")
 MEASURES = ("enrichment", "share", "mean", "signed")
 SURFACES = ("inflated", "pial", "flat")
 HEMISPHERES = ("both", "left", "right")
@@ -469,7 +470,7 @@ class View:
     def __post_init__(self) -> None:
         """Refuse a choice that is not on offer."""
         offers = {"method": METHODS, "measure": MEASURES, "surface": SURFACES}
-        offers |= {"hemisphere": HEMISPHERES, "camera": CAMERAS}
+        offers |= {"hemisphere": HEMISPHERES, "camera": CAMERAS, "target": TARGETS}
         for name, offered in offers.items():
             if getattr(self, name) not in offered:
                 raise UserError(
