@@ -1,0 +1,168 @@
+"""Images and captions to embeddings; the only file that imports open_clip."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from explorer.types import EmbeddingSpace
+
+if TYPE_CHECKING:
+    import torch
+
+CONTEXT_LENGTH = 24
+ROWS_AT_ONCE = 128
+WORDS = re.compile(r"[a-z0-9]+")
+
+
+class Pixels:
+    """The picture itself as an embedding: grey, 10 x 10 area means, 0 (black) to 1 (white).
+
+    The reconstruction of Miyawaki et al. 2008 (Neuron 60) decodes contrast patches on this grid.
+    """
+
+    spaces = (EmbeddingSpace("pixels", "10x10", (100,)),)
+
+    def __init__(self, checkpoints: Path | None = None, device: str = "cpu") -> None:
+        """Take the arguments every embedder takes; there are no weights."""
+
+    def embed(self, images: Sequence[np.ndarray], space: EmbeddingSpace) -> np.ndarray:
+        """Return float32 (n, 100), row by row from the top left, for images uint8 (H, W, 3)."""
+        from PIL import Image
+
+        rows = [
+            np.asarray(Image.fromarray(image).convert("L").resize((10, 10), Image.Resampling.BOX))
+            for image in images
+        ]
+        return np.stack(rows).reshape(len(rows), 100).astype(np.float32) / 255
+
+
+def words(caption: str) -> list[str]:
+    """Return a caption's lower-case words and numbers."""
+    return WORDS.findall(caption.lower())
+
+
+class WordTokenizer:
+    """Whole words of a closed vocabulary to ids: 0 pads, 1 is unknown, the last id ends the text.
+
+    open_clip's byte-pair table would be 49,408 rows wide, most of the model; the captions of the
+    simulated scenes use fewer than 300 words. The end has the highest id because open_clip's text
+    tower pools at the position of the largest id.
+    """
+
+    def __init__(self, vocabulary: Sequence[str]) -> None:
+        self.vocabulary = tuple(vocabulary)
+        self._ids = {word: i + 2 for i, word in enumerate(self.vocabulary)}
+
+    @property
+    def size(self) -> int:
+        """The number of ids: the words, padding, unknown and the end."""
+        return len(self.vocabulary) + 3
+
+    @classmethod
+    def learn(cls, captions: Sequence[str]) -> WordTokenizer:
+        """Return a tokenizer of every word in ``captions``, in alphabetical order."""
+        return cls(sorted({word for caption in captions for word in words(caption)}))
+
+    def __call__(self, captions: Sequence[str]) -> torch.Tensor:
+        """Return int64 (n, 24); longer captions lose their last words, never the end mark."""
+        import torch
+
+        ids = torch.zeros(len(captions), CONTEXT_LENGTH, dtype=torch.long)
+        for row, caption in enumerate(captions):
+            found = [self._ids.get(word, 1) for word in words(caption)][: CONTEXT_LENGTH - 1]
+            ids[row, : len(found) + 1] = torch.tensor([*found, self.size - 1])
+        return ids
+
+
+def clip_model(vocabulary_size: int, width: int = 192, layers: int = 4) -> torch.nn.Module:
+    """Return an untrained open_clip model of pocket size for 128 x 128 pictures, 128-d."""
+    from open_clip.model import CLIP, CLIPTextCfg, CLIPVisionCfg
+
+    return CLIP(
+        embed_dim=128,
+        vision_cfg=CLIPVisionCfg(
+            layers=layers,
+            width=width,
+            head_width=64,
+            patch_size=16,
+            image_size=128,
+            pool_type="avg",
+            output_tokens=False,
+        ),
+        text_cfg=CLIPTextCfg(
+            context_length=CONTEXT_LENGTH,
+            vocab_size=vocabulary_size,
+            width=96,
+            heads=4,
+            layers=3,
+        ),
+    )
+
+
+def to_tensor(images: Sequence[np.ndarray] | np.ndarray, size: int) -> torch.Tensor:
+    """Return float32 (n, 3, size, size) in -1 ... 1 for images uint8 (H, W, 3) of any size."""
+    import torch
+    from PIL import Image
+
+    square = [
+        image
+        if image.shape[:2] == (size, size)
+        else np.asarray(Image.fromarray(image).resize((size, size), Image.Resampling.BICUBIC))
+        for image in images
+    ]
+    pixels = torch.from_numpy(np.stack(square))
+    return pixels.permute(0, 3, 1, 2).float().div_(127.5).sub_(1)
+
+
+class PocketClip:
+    """A small CLIP (open_clip) trained on the simulated scenes and their captions.
+
+    ``pocket-clip/image`` is the image tower's output, unit norm, 128-d.
+    """
+
+    spaces = (EmbeddingSpace("pocket-clip", "image", (128,), unit_norm=True),)
+
+    def __init__(self, checkpoints: Path, device: str = "cpu") -> None:
+        """Load ``pocket-clip`` from the checkpoints' folder; a damaged one raises `UserError`."""
+        from explorer.mapper import read_card, read_weights
+
+        folder = Path(checkpoints) / "pocket-clip"
+        architecture = dict(read_card(folder).settings["architecture"])
+        self.tokenizer = WordTokenizer(architecture.pop("vocabulary"))
+        model = clip_model(self.tokenizer.size, **architecture)
+        model.load_state_dict(read_weights(folder, model.state_dict()))
+        self.model = model.to(device).eval().requires_grad_(False)
+        self.device = device
+
+    def embed(self, images: Sequence[np.ndarray], space: EmbeddingSpace) -> np.ndarray:
+        """Return float32 (n, 128) of unit norm for images uint8 (H, W, 3)."""
+        return self._in_chunks(images, lambda part: self.encode(to_tensor(part, 128)))
+
+    def embed_text(self, captions: Sequence[str]) -> np.ndarray:
+        """Return float32 (n, 128) of unit norm, comparable with the images' embeddings."""
+        return self._in_chunks(
+            captions,
+            lambda part: self.model.encode_text(
+                self.tokenizer(part).to(self.device), normalize=True
+            ),
+        )
+
+    def encode(self, pixels: torch.Tensor) -> torch.Tensor:
+        """Return unit-norm embeddings (n, 128) for pixels (n, 3, 128, 128) in -1 ... 1."""
+        return self.model.encode_image(pixels.to(self.device), normalize=True)
+
+    @staticmethod
+    def _in_chunks(items: Sequence[Any], embed: Any) -> np.ndarray:
+        import torch
+
+        with torch.inference_mode():
+            parts = [
+                embed(items[i : i + ROWS_AT_ONCE]).float().cpu().numpy()
+                for i in range(0, len(items), ROWS_AT_ONCE)
+            ]
+        return np.concatenate(parts)

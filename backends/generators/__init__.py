@@ -1,0 +1,1 @@
+"""Embeddings in, pictures out: one file per generator."""
