@@ -169,7 +169,7 @@ def read_table(file: Path, required: tuple[str, ...] = ()) -> pd.DataFrame:
     import pandas as pd
 
     try:
-        table = pd.read_csv(file, sep="\t", dtype=str, keep_default_na=False, quoting=0)
+        table = pd.read_csv(file, sep="\t", dtype=str, keep_default_na=False, index_col=False)
     except FileNotFoundError as error:
         raise UserError(f"{file} is missing; see the layout in the README.") from error
     except (OSError, ValueError) as error:  # pandas' parser errors are ValueErrors
@@ -244,13 +244,13 @@ def read_trials(
         As `read_stimuli` gives it; trials may only show these.
     """
     stored = read_array(folder / "betas.npy")
-    table = _read_trial_table(folder / "trials.tsv", stimuli, description["split_unit"])
+    table = read_trial_table(folder / "trials.tsv", stimuli, description["split_unit"])
     if len(table) != len(stored):
         raise UserError(
             f"{folder}: betas.npy has {len(stored)} rows, trials.tsv has {len(table)}; each trial "
             "needs one row in both."
         )
-    voxels, ncsnr, scale = _read_voxels(folder, stored.shape[1], f"{dataset}/{name}", description)
+    voxels, ncsnr, scale = read_voxels(folder, stored.shape[1], f"{dataset}/{name}", description)
     if stored.dtype.kind in "iu" and scale is None:
         raise UserError(
             f"{folder}: betas.npy holds whole numbers ({stored.dtype}), so voxels.tsv needs the "
@@ -285,7 +285,8 @@ def read_array(file: Path) -> np.ndarray:
     return stored
 
 
-def _read_trial_table(file: Path, stimuli: pd.DataFrame, split_unit: str) -> pd.DataFrame:
+def read_trial_table(file: Path, stimuli: pd.DataFrame, split_unit: str) -> pd.DataFrame:
+    """Return ``trials.tsv`` with every column that `Trials` needs, checked."""
     table = read_table(file, ("stimulus", "split"))
     other = table[~table["split"].isin(SPLITS)]
     if len(other):
@@ -333,7 +334,7 @@ def _whole(column: pd.Series, file: Path, name: str) -> np.ndarray:
     return values.astype(np.int64)
 
 
-def _read_voxels(
+def read_voxels(
     folder: Path, v: int, who: str, description: dict[str, Any]
 ) -> tuple[VoxelSpace, np.ndarray | None, np.ndarray | None]:
     """Return the voxel space, ncsnr and scale of a subject with v voxels."""

@@ -1,0 +1,61 @@
+"""Any study as a plain folder; ``backends.datasets.layout`` documents the files."""
+
+from __future__ import annotations
+
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from backends.datasets import layout
+from explorer.types import Trials, UserError
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+class Folder:
+    """A study in a plain folder.
+
+    Parameters
+    ----------
+    path
+        The folder that holds ``dataset.json``.
+    name
+        What the data set is called.
+    """
+
+    def __init__(self, path: Path, name: str) -> None:
+        self.path, self.name = Path(path), name
+        self._description = layout.read_description(self.path)
+        self.title: str = self._description["title"]
+        self.licence: str = self._description["licence"]
+        self.citation: str = self._description["citation"]
+        self.simulated: bool = self._description["simulated"]
+        self.redistributable: bool = self._description["redistributable"]
+        self.split_unit: str = self._description["split_unit"]
+        self.note: str = self._description["note"]
+        self._folders = layout.subject_folders(self.path, self._description)
+
+    @cached_property
+    def stimuli(self) -> pd.DataFrame:
+        """One row a stimulus, indexed by id: file, caption, category, source and what else."""
+        return layout.read_stimuli(self.path)
+
+    def subjects(self) -> list[str]:
+        """Return the names of the participants."""
+        return list(self._folders)
+
+    def load(self, subject: str) -> Trials:
+        """Return one participant's trials; betas stay on disk and are read by rows."""
+        if subject not in self._folders:
+            raise UserError(
+                f"{self.name} has the subjects {', '.join(self._folders)}, not {subject!r}."
+            )
+        folder = self._folders[subject]
+        return layout.read_trials(folder, self.name, subject, self._description, self.stimuli)
+
+    def image(self, stimulus: str) -> np.ndarray:
+        """Return the picture that was shown, uint8 RGB (H, W, 3)."""
+        return layout.read_image(self.path, self.stimuli, stimulus)

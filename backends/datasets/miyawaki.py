@@ -1,0 +1,161 @@
+"""Figures that one person saw, and their V1: Miyawaki et al. 2008, as the VBCCA sample has them.
+
+``V1_mean_figure.mat`` (github.com/KamitaniLab/VBCCA, sample/data): ``R2`` (797, 80), the mean
+response of V1 voxels to each of 80 blocks, and ``I2`` (100, 80), the 10 x 10 pictures as columns
+in MATLAB's column order. Ten figures were shown eight times each.
+"""
+
+from __future__ import annotations
+
+import zlib
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from explorer.types import (
+    Label,
+    Parcellation,
+    Subject,
+    Trials,
+    UserError,
+    VoxelSpace,
+    voxel_hash,
+)
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+FILE = "V1_mean_figure.mat"
+SUBJECT = "S1"
+SIDE = 10  # pixels of a picture
+ENLARGED = 16  # each pixel is shown as 16 x 16, so that a person can see it
+TEST_REPEATS = 2
+# What the ten pictures are, in the order in which they were first shown; seen in the pixels.
+FIGURES = (
+    "small square", "small frame", "plus", "cross", "large frame",
+    "letter n", "letter e", "letter u", "letter r", "letter o",
+)  # fmt: skip
+
+
+class Miyawaki2008:
+    """Ten figures seen by one person, split by repeat.
+
+    Parameters
+    ----------
+    path
+        ``V1_mean_figure.mat``, or the folder that holds it.
+    name
+        What the data set is called.
+    """
+
+    title = "Miyawaki et al. 2008: ten figures in V1"
+    licence = "as stated by the VBCCA sample (ATR, BSD-3 style)"
+    citation = (
+        "Miyawaki et al. (2008). Visual image reconstruction from human brain activity using a "
+        "combination of multiscale local image decoders. Neuron 60:915-929."
+    )
+    simulated = False
+    redistributable = False
+    split_unit = "repeat"
+    note = (
+        "Only ten pictures were shown, so the split is by repeat (the last two of each picture "
+        "are test: every test picture was seen in training), and the voxels have no locations."
+    )
+
+    def __init__(self, path: Path, name: str) -> None:
+        path = Path(path)
+        self.path, self.name = (path / FILE if path.is_dir() else path), name
+        if not self.path.is_file():
+            raise UserError(f"{self.path} is missing; give the path of {FILE} or of its folder.")
+
+    @cached_property
+    def _file(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Betas float32 (n, V), pictures bool (figures, 10, 10), and each trial's figure (n,)."""
+        responses, columns = _read(self.path)
+        figures, number = np.unique(columns, axis=1, return_inverse=True)
+        # In the order of first appearance, whatever order np.unique sorts them into.
+        order = np.unique(number, return_index=True)[1].argsort()
+        pictures = figures.T[order].reshape(-1, SIDE, SIDE).swapaxes(1, 2)  # column order
+        return responses.T.astype(np.float32), pictures > 0, order.argsort()[number]
+
+    @cached_property
+    def stimuli(self) -> pd.DataFrame:
+        """The figures: pattern-01 and on, with what they show."""
+        import pandas as pd
+
+        n = len(self._file[1])
+        names = FIGURES if n == len(FIGURES) else [f"figure {i + 1}" for i in range(n)]
+        kinds = ["letter" if name.startswith("letter") else "shape" for name in names]
+        index = pd.Index([f"pattern-{i + 1:02d}" for i in range(n)], name="stimulus")
+        columns = {"caption": names, "category": kinds, "source": "I2"}
+        return pd.DataFrame(columns, index=index)
+
+    def subjects(self) -> list[str]:
+        """Return the one participant."""
+        return [SUBJECT]
+
+    def load(self, subject: str) -> Trials:
+        """Return the participant's 80 averaged trials, in the order of the file."""
+        import pandas as pd
+
+        if subject != SUBJECT:
+            raise UserError(f"{self.name} has the subject {SUBJECT}, not {subject!r}.")
+        betas, pictures, number = self._file
+        v = betas.shape[1]
+        digest = voxel_hash("miyawaki2008", SUBJECT, "V1", v)
+        everywhere = np.ones((1, v), dtype=bool)
+        rois = Parcellation("ROIs", "masks", (Label("V1"),), everywhere, digest)
+        voxels = VoxelSpace(v, digest, parcellations={"ROIs": rois})
+        table = pd.DataFrame({"stimulus": self.stimuli.index[number], "session": 1, "run": 1})
+        shown = table.groupby("stimulus").cumcount()
+        first_test = table.groupby("stimulus")["stimulus"].transform("size") - TEST_REPEATS
+        table["split"] = np.where(shown < first_test, "train", "test")
+        table["repeat"] = shown.where(shown < first_test, shown - first_test)
+        who = Subject(self.name, SUBJECT, voxels)
+        return Trials(who, betas, "mean response of a block, as published", table)
+
+    def image(self, stimulus: str) -> np.ndarray:
+        """Return a figure, white on black, each of its 10 x 10 pixels enlarged to 16 x 16.
+
+        uint8 RGB (160, 160, 3); averaging the blocks gives the 10 x 10 picture back.
+        """
+        if stimulus not in self.stimuli.index:
+            raise UserError(
+                f"{self.name} has the stimuli {self.stimuli.index[0]} to "
+                f"{self.stimuli.index[-1]}, not {stimulus!r}."
+            )
+        picture = self._file[1][self.stimuli.index.get_loc(stimulus)]
+        large = np.kron(picture, np.ones((ENLARGED, ENLARGED), dtype=bool))
+        return np.repeat(np.where(large, 255, 0).astype(np.uint8)[..., None], 3, axis=2)
+
+
+def _read(path: Path) -> tuple[np.ndarray, np.ndarray]:
+    """Return R2 (V, n) and I2 (100, n), checked."""
+    from scipy.io import loadmat
+    from scipy.io.matlab import MatReadError
+
+    damaged = (MatReadError, OSError, ValueError, TypeError, EOFError, NotImplementedError)
+    try:
+        found = loadmat(path, variable_names=("R2", "I2"))
+    except (*damaged, IndexError, KeyError, zlib.error) as error:
+        raise UserError(f"{path} is damaged or cut short ({error}); copy it again.") from error
+    missing = [name for name in ("R2", "I2") if name not in found]
+    if missing:
+        raise UserError(f"{path} lacks the variable {missing[0]}; {FILE} holds R2 and I2.")
+    responses, pictures = found["R2"], found["I2"]
+    if responses.ndim != 2 or pictures.shape != (SIDE**2, responses.shape[1]):
+        raise UserError(
+            f"{path}: R2 needs shape (voxels, n) and I2 ({SIDE**2}, n), found {responses.shape} "
+            f"and {pictures.shape}."
+        )
+    if responses.dtype.kind not in "fiu" or not np.isfinite(responses).all():
+        raise UserError(f"{path}: R2 holds values that are not finite numbers.")
+    counts = np.unique(pictures, axis=1, return_counts=True)[1]
+    if counts.min(initial=TEST_REPEATS + 1) <= TEST_REPEATS:
+        raise UserError(
+            f"{path}: every picture needs more than {TEST_REPEATS} repeats to be split by repeat, "
+            f"one has {counts.min()}."
+        )
+    return responses, pictures

@@ -1,0 +1,169 @@
+"""What is wrong with a plain folder, one sentence each: ``python -m backends doctor PATH``."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from backends.datasets import layout
+from explorer.mapper import ROWS_AT_ONCE
+from explorer.types import Trials, UserError
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+MOST_PER_KIND = 5  # sentences of one kind before the rest is counted
+
+
+def diagnose(path: str | Path) -> list[str]:
+    """Return what is wrong with a plain folder, one sentence each; an empty list means fine.
+
+    Reads everything once, betas in blocks: every picture is opened and every value looked at,
+    which loading a data set does not do. Changes nothing.
+    """
+    return list(_problems(Path(path)))
+
+
+def _problems(path: Path) -> Iterator[str]:
+    try:
+        description = layout.read_description(path)
+        folders = layout.subject_folders(path, description)
+        stimuli = layout.read_stimuli(path)
+    except UserError as error:
+        yield str(error)  # nothing more can be read without these
+        return
+    yield from _of_stimuli(path, stimuli)
+    test_of: dict[str, set[str]] = {}
+    train_of: dict[str, set[str]] = {}
+    for name, folder in folders.items():
+        if not folder.is_dir():
+            yield f"{folder} is missing; dataset.json names it as the folder of {name}."
+            continue
+        try:
+            trials = layout.read_trials(folder, path.name, name, description, stimuli)
+        except UserError as error:
+            yield from _of_files(folder, description, stimuli, str(error))
+            continue
+        yield from _of_subject(folder, trials, "recipe" in description)
+        train_of[name], test_of[name] = set(trials.stimuli("train")), set(trials.stimuli("test"))
+    if description["split_unit"] == "stimulus":
+        yield from _of_splits(train_of, test_of)
+
+
+def _of_stimuli(path: Path, stimuli: pd.DataFrame) -> Iterator[str]:
+    def unreadable() -> Iterator[str]:
+        for stimulus in stimuli.index:
+            try:
+                layout.read_image(path, stimuli, stimulus)
+            except UserError as error:
+                yield str(error)
+
+    yield from _first(unreadable(), "more pictures cannot be read")
+
+
+def _of_files(
+    folder: Path, description: dict[str, Any], stimuli: pd.DataFrame, first: str
+) -> Iterator[str]:
+    """Say what is wrong with each file by itself, once it is known that they cannot be read."""
+    found = [first]
+
+    def note(read: Callable[[], Any]) -> Any:
+        try:
+            return read()
+        except UserError as error:
+            found.append(str(error))
+
+    split = description["split_unit"]
+    stored = note(lambda: layout.read_array(folder / "betas.npy"))
+    note(lambda: layout.read_trial_table(folder / "trials.tsv", stimuli, split))
+    if stored is not None:
+        v = stored.shape[1]
+        note(lambda: layout.read_voxels(folder, v, folder.name, description))
+    yield from dict.fromkeys(found)
+
+
+def _of_subject(folder: Path, trials: Trials, makes_training: bool) -> Iterator[str]:
+    """``makes_training``: the simulated data set ships without training rows, and makes them."""
+    if not trials.stimuli("train") and not makes_training:
+        yield f"{folder}: no trial has the split train, so no mapper can be trained."
+    if not trials.stimuli("test"):
+        yield f"{folder}: no trial has the split test, so there is nothing to look at."
+    ncsnr = trials.subject.ncsnr
+    if ncsnr is not None and ncsnr.min(initial=0) < 0:
+        yield f"{folder}: ncsnr is a ratio from 0, found {ncsnr.min():g} in voxels.tsv."
+    yield from _of_betas(folder / "betas.npy", trials)
+    yield from _of_voxels(folder, trials)
+
+
+def _of_betas(file: Path, trials: Trials) -> Iterator[str]:
+    stored: Any = layout.read_array(file)
+    bad_trials, bad_voxels = [], np.zeros(stored.shape[1], bool)
+    low, high = np.full(stored.shape[1], np.inf), np.full(stored.shape[1], -np.inf)
+    train = trials.rows("train")
+    is_train = np.zeros(len(stored), bool)
+    is_train[train] = True
+    for start in range(0, len(stored), ROWS_AT_ONCE):
+        block = np.asarray(stored[start : start + ROWS_AT_ONCE], np.float64)
+        finite = np.isfinite(block)
+        bad_trials += (start + np.flatnonzero(~finite.all(axis=1))).tolist()
+        bad_voxels |= ~finite.all(axis=0)
+        kept = np.where(finite, block, np.nan)[is_train[start : start + len(block)]]
+        if len(kept):
+            low, high = np.fmin(low, np.fmin.reduce(kept)), np.fmax(high, np.fmax.reduce(kept))
+    if bad_trials:
+        yield (
+            f"{file}: {len(bad_trials)} of {len(stored)} trials hold values that are not finite "
+            f"(first trial {bad_trials[0]}, from 0; {int(bad_voxels.sum())} of {len(bad_voxels)} "
+            "voxels are affected); leave those trials or voxels out."
+        )
+    flat = np.flatnonzero(low == high)
+    if len(flat):
+        yield (
+            f"{file}: {len(flat)} of {len(low)} voxels never vary over training trials (first "
+            f"voxel {flat[0]}, from 0); leave them out."
+        )
+
+
+def _of_voxels(folder: Path, trials: Trials) -> Iterator[str]:
+    voxels = trials.subject.voxels
+    if voxels.projection is not None:
+        placed = np.asarray((voxels.projection != 0).sum(axis=0)).ravel() > 0
+        if not placed.any():
+            yield f"{folder}: no voxel of voxels.tsv has a vertex; leave the column out."
+        crowded = int((np.diff(voxels.projection.indptr) > 1).sum())
+        if crowded:
+            yield (
+                f"{folder}: {crowded} vertices hold more than one voxel, so the surface shows "
+                "their mean; is voxels.tsv right?"
+            )
+
+
+def _of_splits(train: dict[str, set[str]], test: dict[str, set[str]]) -> Iterator[str]:
+    """Name stimuli that one subject is tested on and another trained on."""
+
+    def shared() -> Iterator[str]:
+        for tested, stimuli in test.items():
+            for trained, others in train.items():
+                both = stimuli & others
+                if both and tested != trained:
+                    yield (
+                        f"{len(both)} stimuli are test for {tested} but train for {trained} (e.g. "
+                        f"{min(both)!r}); a stimulus that is test for one subject is test for all."
+                    )
+
+    yield from _first(shared(), "more pairs of subjects share stimuli across splits")
+
+
+def _first(sentences: Iterator[str], rest: str) -> Iterator[str]:
+    """Yield the first few sentences, then how many more there are."""
+    more = 0
+    for i, sentence in enumerate(sentences):
+        if i < MOST_PER_KIND:
+            yield sentence
+        else:
+            more += 1
+    if more:
+        yield f"... and {more} {rest}."

@@ -1,0 +1,1 @@
+"""Mappers: betas in, embeddings out; one module per kind."""

@@ -1,0 +1,268 @@
+"""Ridge regression from betas to embeddings, its penalty chosen for every target by itself.
+
+``W(alpha) = argmin |Y - X W|^2 + alpha |W|^2`` on standardised voxels X (n, V) and centred targets
+Y (n, D) (Hoerl & Kennard 1970). One eigendecomposition per fold serves every penalty: of the Gram
+matrix ``X'X`` when there are no more voxels than trials, else of the kernel ``XX'`` (Saunders et
+al. 1998).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Self
+
+import numpy as np
+import torch
+
+from explorer.mapper import ROWS_AT_ONCE, Mapper
+from explorer.types import EmbeddingSpace, Trials, UserError
+
+# Standardised voxels give the Gram matrix a diagonal of n, so this reaches from hardly any penalty
+# to one that leaves only the strongest directions, for hundreds to tens of thousands of trials.
+ALPHAS: tuple[float, ...] = tuple(np.logspace(1, 6, 16).tolist())
+
+
+class Ridge(Mapper):
+    """A linear map per subject, ``z = ((betas - mean) / sd) @ weight + intercept``.
+
+    ``metrics`` describes a fit by its held-out folds, per subject and target space: ``cv_r2``
+    (mean over targets of the explained share of variance; higher is better, 0 is the training
+    mean), ``cv_correlation`` (mean over targets; higher is better, chance 0), the smallest, median
+    and largest ``alpha``, and ``n`` trials. It is for the card: a loaded mapper has none.
+    """
+
+    def __init__(self, targets: Sequence[EmbeddingSpace], voxels: Mapping[str, int]) -> None:
+        super().__init__(targets, voxels)
+        self.metrics: dict[str, Any] = {}
+        for subject, v in voxels.items():
+            for i, space in enumerate(self.targets):
+                weight, intercept = torch.zeros(v, space.size), torch.zeros(space.size)
+                self.register_parameter(f"weight_{subject}_{i}", torch.nn.Parameter(weight))
+                self.register_parameter(f"intercept_{subject}_{i}", torch.nn.Parameter(intercept))
+
+    def weights(self, subject: str, space: EmbeddingSpace) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return weight (V, D) per SD of a voxel and intercept (D,), D the space's size."""
+        i = self.targets.index(space)
+        return getattr(self, f"weight_{subject}_{i}"), getattr(self, f"intercept_{subject}_{i}")
+
+    def forward(self, betas: torch.Tensor, subject: str) -> dict[EmbeddingSpace, torch.Tensor]:
+        """Return raw embeddings (n, ...) per target for betas (n, V) in the data's own unit."""
+        voxels = self.standardise(betas, subject)
+        embeddings = {}
+        for space in self.targets:
+            weight, intercept = self.weights(subject, space)
+            embeddings[space] = (voxels @ weight + intercept).reshape(-1, *space.shape)
+        return embeddings
+
+    @classmethod
+    def fit(
+        cls,
+        trials: Sequence[Trials],
+        targets: Mapping[EmbeddingSpace, Mapping[str, np.ndarray]],
+        *,
+        seed: int,
+        progress: Callable[[str], None] | None = None,
+        alphas: Sequence[float] = ALPHAS,
+        folds: int = 5,
+        device: str = "cpu",
+    ) -> Self:
+        """Return a mapper fitted to the training rows, every trial a row of its own.
+
+        Parameters
+        ----------
+        trials
+            One entry a subject.
+        targets
+            Space -> stimulus -> embedding of the space's shape, for every training stimulus.
+        seed
+            Decides which stimuli form a fold; all trials of a stimulus are in one. Where train and
+            test share stimuli (a study with too few, split by repeat), repeats form the folds.
+        progress
+            Called with one sentence a fold.
+        alphas
+            Penalties to choose from, positive.
+        folds
+            Number of folds, from 2 to the number of training stimuli (or repeats).
+        device
+            Where to compute; the mapper returned is on the CPU.
+        """
+        if not len(alphas) or min(alphas) <= 0:
+            raise UserError(f"alphas must be positive numbers, found {list(alphas)}.")
+        mapper = cls(tuple(targets), {t.subject.name: t.subject.voxels.n_voxels for t in trials})
+        for one in trials:
+            subject = one.subject.name
+            mapper.set_statistics(one)
+            voxels, rows = _training_voxels(mapper, one, device)
+            stimuli = one.table["stimulus"].iloc[rows].to_numpy()
+            goals = torch.cat([_stack(space, targets[space], stimuli) for space in targets], 1)
+            goals = goals.to(voxels)
+            by_repeat = set(stimuli) & set(one.stimuli("test"))
+            groups = one.table["repeat"].iloc[rows].to_numpy() if by_repeat else stimuli
+            held_out = grouped_folds(groups, folds, seed)
+            result = cross_validate(voxels, goals, held_out, alphas, _sayer(progress, subject))
+            weight, intercept = solve(voxels, goals, result.alpha)
+            sizes = [space.size for space in targets]
+            for space, w, b, alpha, r2, r in zip(
+                targets,
+                weight.float().cpu().split(sizes, dim=1),
+                intercept.float().cpu().split(sizes),
+                *(v.cpu().split(sizes) for v in (result.alpha, result.r2, result.correlation)),
+                strict=True,
+            ):
+                for parameter, value in zip(mapper.weights(subject, space), (w, b), strict=True):
+                    parameter.data.copy_(value)
+                mapper.metrics.setdefault(subject, {})[space.name] = {
+                    "cv_r2": float(r2.mean()),
+                    "cv_correlation": float(r.mean()),
+                    "alpha": [float(alpha.min()), float(alpha.median()), float(alpha.max())],
+                    "n": len(rows),
+                }
+        return mapper.eval()
+
+
+def grouped_folds(groups: np.ndarray, folds: int, seed: int) -> list[np.ndarray]:
+    """Return the rows (int) of each fold: shuffled groups dealt out, all rows of one together.
+
+    ``groups`` (n,) names each row's stimulus or repeat; folds differ by at most one group.
+    """
+    names = np.unique(groups)
+    if len(names) < 2:
+        raise UserError("Cross-validation needs at least 2 training stimuli, found 1.")
+    if not 2 <= folds <= len(names):
+        raise UserError(
+            f"{len(names)} training stimuli (or repeats) can form 2 to {len(names)} folds, found "
+            f"folds={folds}."
+        )
+    order = np.random.default_rng(seed).permutation(len(names))
+    fold_of = np.empty(len(names), int)
+    fold_of[order] = np.arange(len(names)) % folds
+    return [
+        np.flatnonzero(fold_of[np.searchsorted(names, groups)] == fold) for fold in range(folds)
+    ]
+
+
+@dataclass(frozen=True, eq=False)
+class CrossValidation:
+    """The best penalty of each of D targets, and how well it does on held-out rows; all (D,)."""
+
+    alpha: torch.Tensor
+    r2: torch.Tensor
+    correlation: torch.Tensor
+
+
+def cross_validate(
+    voxels: torch.Tensor,
+    goals: torch.Tensor,
+    held_out: Sequence[np.ndarray],
+    alphas: Sequence[float],
+    say: Callable[[str], None] = lambda sentence: None,
+) -> CrossValidation:
+    """Choose the penalty with the least squared error over all held-out rows, target by target.
+
+    Parameters
+    ----------
+    voxels, goals
+        (n, V) and (n, D).
+    held_out
+        Rows of each fold; together they are all rows, each once.
+    alphas
+        Penalties to choose from.
+    say
+        Called with one sentence a fold.
+    """
+    penalties = torch.tensor(list(alphas), dtype=goals.dtype, device=goals.device)
+    predicted = goals.new_empty((len(penalties), *goals.shape))  # (alphas, n, D)
+    for i, rows in enumerate(held_out):
+        say(f"fold {i + 1} of {len(held_out)}")
+        train = np.setdiff1d(np.arange(len(voxels)), rows)
+        parts = decompose(voxels[train], goals[train])
+        seen = (voxels[rows] - parts.voxel_mean) @ parts.basis  # (rows, r)
+        for a, alpha in enumerate(penalties):
+            coefficients = parts.projected / (parts.eigenvalues[:, None] + alpha)
+            predicted[a, rows] = seen @ coefficients + parts.goal_mean
+    error = (predicted - goals).square().sum(dim=1)  # (alphas, D)
+    best = error.argmin(dim=0)
+    chosen = predicted[best, :, torch.arange(goals.shape[1], device=best.device)].T  # (n, D)
+    around, about = goals - goals.mean(0), chosen - chosen.mean(0)
+    total = around.square().sum(0)
+    tiny = torch.finfo(goals.dtype).tiny
+    r2 = 1 - error.gather(0, best[None])[0] / total.clamp_min(tiny)
+    correlation = (around * about).sum(0) / (total * about.square().sum(0)).sqrt().clamp_min(tiny)
+    varies = total > 0  # a target that is constant in training is neither explained nor missed
+    return CrossValidation(penalties[best], r2.where(varies, 0), correlation.where(varies, 0))
+
+
+def solve(
+    voxels: torch.Tensor, goals: torch.Tensor, alpha: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return weight (V, D) and intercept (D,) of the ridge with a penalty (D,) for each target."""
+    parts = decompose(voxels, goals)
+    weight = parts.basis @ (parts.projected / (parts.eigenvalues[:, None] + alpha))
+    return weight, parts.goal_mean - parts.voxel_mean @ weight
+
+
+@dataclass(frozen=True, eq=False)
+class Decomposition:
+    """``W(alpha) = basis @ (projected / (eigenvalues + alpha))`` for centred voxels and goals.
+
+    ``basis`` (V, r), ``projected`` (r, D), ``eigenvalues`` (r,), r the smaller of n and V;
+    ``voxel_mean`` (V,), ``goal_mean`` (D,).
+    """
+
+    basis: torch.Tensor
+    projected: torch.Tensor
+    eigenvalues: torch.Tensor
+    voxel_mean: torch.Tensor
+    goal_mean: torch.Tensor
+
+
+def decompose(voxels: torch.Tensor, goals: torch.Tensor) -> Decomposition:
+    """Decompose the smaller of X'X (V, V) and XX' (n, n), for voxels (n, V) and goals (n, D)."""
+    voxel_mean, goal_mean = voxels.mean(0), goals.mean(0)
+    centred, wanted = voxels - voxel_mean, goals - goal_mean
+    if voxels.shape[1] <= voxels.shape[0]:
+        eigenvalues, basis = torch.linalg.eigh(centred.T @ centred)
+        projected = basis.T @ (centred.T @ wanted)
+    else:
+        eigenvalues, vectors = torch.linalg.eigh(centred @ centred.T)
+        basis, projected = centred.T @ vectors, vectors.T @ wanted
+    # Rounding can leave a zero slightly negative.
+    return Decomposition(basis, projected, eigenvalues.clamp_min(0), voxel_mean, goal_mean)
+
+
+def _training_voxels(
+    mapper: Ridge, trials: Trials, device: str
+) -> tuple[torch.Tensor, np.ndarray]:
+    """Return the standardised training rows, and which rows of the trials they are."""
+    rows = trials.rows("train")
+    voxels = torch.empty(len(rows), trials.subject.voxels.n_voxels)
+    for i in range(0, len(rows), ROWS_AT_ONCE):
+        block = torch.as_tensor(np.asarray(trials.betas[rows[i : i + ROWS_AT_ONCE]], np.float32))
+        voxels[i : i + len(block)] = mapper.standardise(block, trials.subject.name)
+    return voxels.to(device), rows
+
+
+def _stack(
+    space: EmbeddingSpace, embeddings: Mapping[str, np.ndarray], stimuli: np.ndarray
+) -> torch.Tensor:
+    """Return one flat embedding a row, float32 (n, D)."""
+    rows = []
+    for stimulus in stimuli:
+        if stimulus not in embeddings:
+            raise UserError(
+                f"The training stimulus {stimulus!r} has no embedding in {space.name}; embed "
+                "every training stimulus first."
+            )
+        embedding = np.asarray(embeddings[stimulus], np.float32)
+        if embedding.shape != space.shape or not np.isfinite(embedding).all():
+            raise UserError(
+                f"The embedding of {stimulus!r} in {space.name} needs finite numbers of shape "
+                f"{space.shape}, found shape {embedding.shape}."
+            )
+        rows.append(embedding.ravel())
+    return torch.from_numpy(np.stack(rows))
+
+
+def _sayer(progress: Callable[[str], None] | None, subject: str) -> Callable[[str], None]:
+    return lambda sentence: progress(f"Ridge for {subject}: {sentence}") if progress else None
