@@ -1,0 +1,352 @@
+"""What is on offer: data sets, trials, and which mappers and generators fit. No model is loaded.
+
+Everything here answers from files and cards, so the page can draw its pickers at once. Data sets
+and cards are read once; what was added later is seen after a restart.
+"""
+
+from __future__ import annotations
+
+import inspect
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from explorer.cache import Cache
+from explorer.types import (
+    Card,
+    Dataset,
+    EmbeddingSpace,
+    Request,
+    Trials,
+    UserError,
+    resolve,
+)
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+PLAIN_FOLDER = "folder"  # the family of a data set whose name is none of a known format
+FIT_NOW = "ridge"  # quick enough to be fitted while a person waits
+FITTED = "ridge (fitted now)"
+FIT_LIMIT = 50_000_000  # training trials x voxels, 200 MB as float32: our choice
+IMAGE_BYTES = 64 * 2**20
+
+
+@dataclass(frozen=True, eq=False)
+class Offer:
+    """A mapper that fits a subject: a checkpoint, or only targets that one is to be fitted to."""
+
+    targets: tuple[EmbeddingSpace, ...]
+    folder: Path | None = None
+    card: Card | None = None
+
+
+class Catalogue:
+    """The data sets, embedders, mappers and generators that a workbench was given.
+
+    Parameters
+    ----------
+    datasets, embedders, mappers, generators
+        Name -> class or ``"module:Class"``, as in ``backends``.
+    checkpoints
+        The folder of trained weights; mappers lie in ``mappers/<data set>/<mapper>-<subject>``.
+    paths
+        Data sets to open: a key of ``datasets``, or any other name for a plain folder. Data sets
+        whose class has a default path (they come with the app) are on offer without being named.
+    """
+
+    def __init__(
+        self,
+        datasets: Mapping[str, Any],
+        embedders: Mapping[str, Any],
+        mappers: Mapping[str, Any],
+        generators: Mapping[str, Any],
+        *,
+        checkpoints: Path,
+        paths: Mapping[str, Path] | None = None,
+    ) -> None:
+        self.checkpoints = Path(checkpoints)
+        self.paths = {name: Path(path) for name, path in (paths or {}).items()}
+        self.embedders, self.mappers = dict(embedders), dict(mappers)
+        self._datasets, self._generators = dict(datasets), dict(generators)
+        self._known = Cache()  # data sets, trials, galleries, offers: small, kept for good
+        self._images = Cache(IMAGE_BYTES, lambda image: image.nbytes)
+        self._problems: dict[str, None] = {}  # an ordered set
+
+    def problems(self) -> list[str]:
+        """Return what was found and cannot be offered, one sentence each, so nothing hides."""
+        return list(self._problems)
+
+    def report(self, problem: str) -> None:
+        """Add a sentence to `problems`, once."""
+        self._problems[problem] = None
+
+    # ------------------------------------------------------------------------------------- studies
+
+    def dataset_names(self) -> list[str]:
+        """Return the data sets on offer: those that come with the app, then those given a path."""
+        embedded = [name for name, entry in self._datasets.items() if _has_default_path(entry)]
+        return list(dict.fromkeys([*embedded, *self.paths]))
+
+    def dataset(self, name: str) -> Dataset:
+        """Return a data set, opened once; an unknown name raises `UserError`."""
+        return self._known.get(("dataset", name), lambda: self._open(name))
+
+    def _open(self, name: str) -> Dataset:
+        offered = self.dataset_names()
+        if name not in offered:
+            raise UserError(
+                f"There is no data set {name!r} here; choose one of {', '.join(offered)}, or "
+                f"start with --dataset {name}=PATH."
+            )
+        entry = self._datasets.get(name, self._datasets.get(PLAIN_FOLDER))
+        if entry is None:
+            raise UserError(f"Nothing here can read the data set {name!r} as a plain folder.")
+        if name in self.paths:
+            return resolve(entry)(self.paths[name], name)
+        return resolve(entry)(name=name)
+
+    def subjects(self, dataset: str) -> list[str]:
+        """Return the subjects of a data set."""
+        return list(self.dataset(dataset).subjects())
+
+    def trials(self, dataset: str, subject: str) -> Trials:
+        """Return a subject's trials, loaded once; an unknown subject raises `UserError`."""
+        return self._known.get(("trials", dataset, subject), lambda: self._load(dataset, subject))
+
+    def _load(self, dataset: str, subject: str) -> Trials:
+        offered = self.subjects(dataset)
+        if subject not in offered:
+            raise UserError(
+                f"The data set {dataset} has no subject {subject!r}; choose one of "
+                f"{', '.join(offered)}."
+            )
+        return self.dataset(dataset).load(subject)
+
+    def gallery(self, dataset: str, subject: str) -> pd.DataFrame:
+        """Return the subject's test stimuli, indexed by stimulus, in the order of the data set.
+
+        Columns: ``number`` (1-based), ``caption``, ``category``, ``repeats`` (how many trials).
+        """
+        return self._known.get(
+            ("gallery", dataset, subject), lambda: self._list_stimuli(dataset, subject)
+        )
+
+    def _list_stimuli(self, dataset: str, subject: str) -> pd.DataFrame:
+        trials, stimuli = self.trials(dataset, subject), self.dataset(dataset).stimuli
+        shown = trials.table["stimulus"].iloc[trials.rows("test")].value_counts()
+        lost = [stimulus for stimulus in shown.index if stimulus not in stimuli.index]
+        if lost:
+            raise UserError(
+                f"{dataset}/{subject} has trials of {lost[0]!r}, which the table of stimuli "
+                "lacks; add that row."
+            )
+        rows = stimuli.loc[stimuli.index.isin(shown.index), ["caption", "category"]]
+        if rows.empty:
+            raise UserError(
+                f"{dataset}/{subject} has no test trial, so there is nothing to show; mark trials "
+                "as test in its table."
+            )
+        rows = rows.fillna("").astype(str)
+        rows.insert(0, "number", np.arange(1, len(rows) + 1))
+        rows["repeats"] = shown.reindex(rows.index).astype(int)
+        return rows
+
+    def image(self, dataset: str, stimulus: str) -> np.ndarray:
+        """Return the picture that was shown, uint8 (H, W, 3)."""
+        return self._images.get(
+            (dataset, stimulus), lambda: np.asarray(self.dataset(dataset).image(stimulus))
+        )
+
+    # ------------------------------------------------------------------------------ what fits what
+
+    def mapper_names(self, dataset: str, subject: str) -> list[str]:
+        """Return the mappers that read this subject's voxels; the rest are in `problems`."""
+        return list(self._offers(dataset, subject))
+
+    def generator_names(self, dataset: str, subject: str, mapper: str) -> list[str]:
+        """Return the generators that accept what the mapper gives."""
+        targets = set(self.offer(dataset, subject, mapper).targets)
+        return [
+            name for name in self._generators if set(self.generator_class(name).accepts) <= targets
+        ]
+
+    def generator_class(self, name: str) -> type:
+        """Return a generator's class, whose capabilities can be read without its weights."""
+        if name not in self._generators:
+            raise UserError(
+                f"There is no generator {name!r}; choose one of {', '.join(self._generators)}."
+            )
+        return resolve(self._generators[name])
+
+    def offer(self, dataset: str, subject: str, mapper: str) -> Offer:
+        """Return what stands behind a mapper's name; an unknown one raises `UserError`."""
+        offers = self._offers(dataset, subject)
+        if not offers:
+            raise UserError(
+                f"There is no mapper for {dataset}/{subject}; train one with: python -m backends "
+                f"train ridge --dataset {dataset}=PATH."
+            )
+        if mapper not in offers:
+            raise UserError(
+                f"There is no mapper {mapper!r} for {dataset}/{subject}; choose one of "
+                f"{', '.join(offers)}."
+            )
+        return offers[mapper]
+
+    def _offers(self, dataset: str, subject: str) -> dict[str, Offer]:
+        return self._known.get(
+            ("offers", dataset, subject), lambda: self._find_offers(dataset, subject)
+        )
+
+    def _find_offers(self, dataset: str, subject: str) -> dict[str, Offer]:
+        trials = self.trials(dataset, subject)
+        voxels, found = trials.subject.voxels, []
+        for folder, card in self._known.get("cards", self._read_cards):
+            if card.dataset != dataset or subject not in card.subjects:
+                continue
+            made_for = card.voxels.get(subject, (0, "none"))
+            if made_for != (voxels.n_voxels, voxels.hash):
+                self.report(
+                    f"The mapper in {folder.name} was made for {made_for[0]} voxels (hash "
+                    f"{made_for[1]}), {dataset}/{subject} has {voxels.n_voxels} (hash "
+                    f"{voxels.hash}); train it again on these."
+                )
+            elif card.cls not in self.mappers:
+                self.report(
+                    f"The mapper in {folder.name} is of the kind {card.cls!r}, which this version "
+                    f"does not have; it has {', '.join(self.mappers) or 'none'}."
+                )
+            else:
+                found.append((folder, card))
+        names = [card.name for _, card in found]
+        offers = {
+            card.name if names.count(card.name) == 1 else folder.name: Offer(
+                card.targets, folder, card
+            )
+            for folder, card in found
+        }
+        return offers or self._fit_offers(trials)
+
+    def _read_cards(self) -> list[tuple[Path, Card]]:
+        cards = []
+        for path in sorted(self.checkpoints.glob("mappers/*/*/card.json")):
+            try:
+                cards.append((path.parent, Card.from_dict(_read_object(path))))
+            except UserError as error:
+                self.report(f"{path.parent.name}: {error}")
+        return cards
+
+    def _fit_offers(self, trials: Trials) -> dict[str, Offer]:
+        """Offer a mapper fitted on the spot to the smallest targets that a generator accepts."""
+        who = f"{trials.subject.dataset}/{trials.subject.name}"
+        rows, count = len(trials.rows("train")), trials.subject.voxels.n_voxels
+        accepted = [self.generator_class(name).accepts for name in self._generators]
+        known = [spaces for spaces in accepted if spaces and all(map(self.embedder_name, spaces))]
+        if not rows or FIT_NOW not in self.mappers or not known:
+            self.report(
+                f"There is no mapper for {who}, nor can its {rows} training trials make one."
+            )
+            return {}
+        if rows * count > FIT_LIMIT:
+            self.report(
+                f"There is no mapper for {who}, and its {rows} training trials of {count} voxels "
+                "are too many to fit one while you wait; run: python -m backends train ridge."
+            )
+            return {}
+        return {FITTED: Offer(min(known, key=lambda spaces: sum(s.size for s in spaces)))}
+
+    def embedder_name(self, space: EmbeddingSpace) -> str:
+        """Return the embedder that puts images into ``space``, "" if none does."""
+        names = (n for n, entry in self.embedders.items() if space in resolve(entry).spaces)
+        return next(names, "")
+
+    # ------------------------------------------------------------------------------------ requests
+
+    def default_request(
+        self,
+        dataset: str | None = None,
+        subject: str | None = None,
+        seed: int | None = None,
+        **choices: Any,
+    ) -> Request:
+        """Return a request for a random test trial (``seed`` None: another one each time).
+
+        Mapper and generator are the first that fit, "" where none does, so that the trial can
+        still be looked at. ``choices`` are fields of `Request` that are wanted as given.
+        """
+        dataset = dataset or self.dataset_names()[0]
+        subject = subject or self.subjects(dataset)[0]
+        stimuli = self.gallery(dataset, subject).index
+        drawn = stimuli[np.random.default_rng(seed).integers(len(stimuli))]
+        chosen = {"dataset": dataset, "subject": subject, "stimulus": str(drawn), **choices}
+        if "mapper" not in chosen:
+            mappers = self.mapper_names(dataset, subject)
+            usable = (m for m in mappers if self.generator_names(dataset, subject, m))
+            chosen["mapper"] = next(usable, "")
+        if "generator" not in chosen and chosen["mapper"]:
+            fitting = self.generator_names(dataset, subject, chosen["mapper"])
+            chosen["generator"] = next(iter(fitting), "")
+        chosen.setdefault("generator", "")
+        if chosen["generator"]:
+            steps = self.generator_class(chosen["generator"]).default_steps
+            chosen.setdefault("steps", steps)
+        return Request(**chosen)
+
+    def check(self, request: Request, *, pictures: bool = True) -> None:
+        """Refuse a request that names something not on offer, in one sentence.
+
+        Without ``pictures`` it may lack a generator: decoding and importance need none.
+        """
+        trials = self.trials(request.dataset, request.subject)
+        who = f"{request.dataset}/{request.subject}"
+        gallery = self.gallery(request.dataset, request.subject)
+        if request.stimulus not in gallery.index:
+            raise UserError(
+                f"{who} has no test stimulus {request.stimulus!r}; choose one of its "
+                f"{len(gallery)}, {gallery.index[0]} to {gallery.index[-1]}."
+            )
+        there = sorted(trials.table["repeat"].iloc[trials.rows("test", request.stimulus)])
+        lacking = [repeat for repeat in request.repeats if repeat not in there]
+        if lacking:
+            raise UserError(
+                f"{who} has no repeat {lacking[0] + 1} of {request.stimulus} in its test trials; "
+                f"choose {', '.join(str(r + 1) for r in there)} or the average."
+            )
+        fitting = self.generator_names(request.dataset, request.subject, request.mapper)
+        if not request.generator and not pictures:
+            return
+        options = {o.name: o for o in self.generator_class(request.generator).options}
+        if request.generator not in fitting:
+            raise UserError(
+                f"The generator {request.generator} does not accept what the mapper "
+                f"{request.mapper} gives; choose {' or '.join(fitting) or 'another mapper'}."
+            )
+        for name, value in request.options:
+            if name not in options:
+                raise UserError(
+                    f"The generator {request.generator} has no option {name!r}, it has "
+                    f"{', '.join(options) or 'none'}; leave it out."
+                )
+            low, high = options[name].low, options[name].high
+            if not low <= value <= high:
+                raise UserError(f"{name} lies between {low:g} and {high:g}, found {value:g}.")
+
+
+def _has_default_path(entry: Any) -> bool:
+    path = inspect.signature(resolve(entry)).parameters.get("path")
+    return path is not None and path.default is not inspect.Parameter.empty
+
+
+def _read_object(path: Path) -> dict[str, Any]:
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:  # gone, not UTF-8 or not JSON
+        raise UserError(f"{path.name} cannot be read ({error}); copy it again.") from error
+    if not isinstance(values, dict):
+        raise UserError(f"{path.name} holds a {type(values).__name__}, expected an object.")
+    return values

@@ -1,0 +1,171 @@
+"""The models of a catalogue, each loaded (or fitted) once and named by a hash of its weights."""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from explorer.cache import Cache
+from explorer.catalogue import FIT_NOW, FITTED, Catalogue
+from explorer.types import Card, EmbeddingSpace, Generator, Request, UserError, resolve
+
+if TYPE_CHECKING:
+    from explorer.mapper import Mapper
+
+MODELS = 12  # kept at a time: four subjects' mappers, two generators, the embedders, and room
+
+
+class Models:
+    """Mappers, generators and embedders, ready to run on one device.
+
+    Parameters
+    ----------
+    catalogue
+        What is on offer.
+    device
+        A torch device, or "auto" for a GPU when there is one.
+    """
+
+    def __init__(self, catalogue: Catalogue, device: str = "cpu") -> None:
+        self._catalogue, self._device = catalogue, device
+        self._models = Cache(MODELS)
+        self._hashes = Cache()
+        self._embeddings = Cache(32)
+
+    @functools.cached_property
+    def device(self) -> str:
+        """The torch device that models run on; one that cannot be used raises `UserError`."""
+        if self._device == "cpu":
+            return "cpu"
+        import torch
+
+        if self._device == "auto":
+            return "cuda" if torch.cuda.is_available() else "cpu"
+        try:
+            torch.empty(1, device=self._device)
+        except (RuntimeError, AssertionError, NotImplementedError) as error:
+            raise UserError(
+                f"The device {self._device!r} cannot be used here "
+                f"({str(error).splitlines()[0].rstrip('.')}); choose cpu or auto."
+            ) from error
+        return self._device
+
+    def mapper(self, dataset: str, subject: str, name: str) -> Mapper:
+        """Return a mapper in eval mode; one that was made for other data raises `UserError`."""
+        offer = self._catalogue.offer(dataset, subject, name)
+        trials = self._catalogue.trials(dataset, subject)
+        if offer.folder is None:
+            key = ("fitted", dataset, subject)
+            return self._models.get(key, lambda: self._fit(dataset, subject, offer.targets))
+
+        def load() -> Mapper:
+            cls = resolve(self._catalogue.mappers[offer.card.cls])
+            return cls.from_pretrained(offer.folder, self.device)
+
+        from explorer.mapper import check_fits
+
+        check_fits(offer.card, trials)  # one folder may serve several subjects: check each
+        return self._models.get(offer.folder, load)
+
+    def generator(self, name: str) -> Generator:
+        """Return a generator with its weights."""
+        cls, folder = self._catalogue.generator_class(name), self._catalogue.checkpoints
+        return self._models.get(("generator", name), lambda: cls(folder, self.device))
+
+    def embedder(self, name: str) -> Any:
+        """Return an embedder with its weights; an unknown name raises `UserError`."""
+        embedders, folder = self._catalogue.embedders, self._catalogue.checkpoints
+        if name not in embedders:
+            raise UserError(
+                f"There is no embedder {name!r}; choose one of {', '.join(embedders)}."
+            )
+        cls = resolve(embedders[name])
+        return self._models.get(("embedder", name), lambda: cls(folder, self.device))
+
+    def embed(self, dataset: str, stimuli: Sequence[str], space: EmbeddingSpace) -> np.ndarray:
+        """Return float32 (n, ...): the stimuli's own images in an embedding space, kept."""
+
+        def make() -> np.ndarray:
+            name = self._catalogue.embedder_name(space)
+            if not name:
+                raise UserError(
+                    f"No embedder here puts images into {space.name}, so what is decoded cannot "
+                    "be compared with what was shown; choose another mapper."
+                )
+            images = [self._catalogue.image(dataset, stimulus) for stimulus in stimuli]
+            return self.embedder(name).embed(images, space)
+
+        return self._embeddings.get((dataset, tuple(stimuli), space), make)
+
+    def card(self, request: Request) -> Card:
+        """Return the card of a request's mapper."""
+        offer = self._catalogue.offer(request.dataset, request.subject, request.mapper)
+        return offer.card or self.mapper(request.dataset, request.subject, request.mapper).card
+
+    def hashes(self, request: Request) -> dict[str, str]:
+        """Return a short hash of the mapper's and the generator's files, "none" without any."""
+        offer = self._catalogue.offer(request.dataset, request.subject, request.mapper)
+        generator = self._catalogue.checkpoints / request.generator
+        if offer.folder is None:
+            fitted = self.mapper(request.dataset, request.subject, request.mapper)
+            mapper = self._hashes.get(fitted, lambda: _state_hash(fitted))
+        else:
+            mapper = self._hashes.get(offer.folder, lambda: content_hash(offer.folder))
+        return {
+            "mapper": mapper,
+            "generator": self._hashes.get(generator, lambda: content_hash(generator)),
+        }
+
+    def _fit(self, dataset: str, subject: str, targets: Sequence[EmbeddingSpace]) -> Mapper:
+        from explorer.mapper import split_hash
+
+        trials, began = self._catalogue.trials(dataset, subject), time.monotonic()
+        stimuli = trials.stimuli("train")
+        embeddings = {
+            space: dict(zip(stimuli, self.embed(dataset, stimuli, space), strict=True))
+            for space in targets
+        }
+        mapper = resolve(self._catalogue.mappers[FIT_NOW]).fit([trials], embeddings, seed=0)
+        voxels = trials.subject.voxels
+        mapper.card = Card(
+            kind="mapper",
+            name=FITTED,
+            cls=FIT_NOW,
+            dataset=dataset,
+            command="fitted in memory from the training trials when first asked for",
+            licence="",
+            subjects=(subject,),
+            voxels={subject: (voxels.n_voxels, voxels.hash)},
+            targets=tuple(targets),
+            split_hash=split_hash(trials),
+            normalisation="training mean and standard deviation of each voxel",
+            metrics=getattr(mapper, "metrics", {}),
+            seconds=round(time.monotonic() - began, 2),
+            device=self.device,
+        )
+        return mapper.to(self.device).eval().requires_grad_(False)
+
+
+def content_hash(folder: Path) -> str:
+    """Return a short hash of all files in a checkpoint folder, "none" where there are none."""
+    digest = hashlib.sha256()
+    files = sorted(p for p in folder.rglob("*") if p.is_file()) if folder.is_dir() else []
+    for path in files:
+        digest.update(path.relative_to(folder).as_posix().encode())
+        with path.open("rb") as file:
+            digest.update(hashlib.file_digest(file, "sha256").digest())
+    return digest.hexdigest()[:16] if files else "none"
+
+
+def _state_hash(mapper: Mapper) -> str:
+    digest = hashlib.sha256()
+    for name, tensor in sorted(mapper.state_dict().items()):
+        digest.update(name.encode())
+        digest.update(np.ascontiguousarray(tensor.cpu().numpy()).tobytes())
+    return digest.hexdigest()[:16]

@@ -1,0 +1,112 @@
+"""Provenance: a request and its view as a JSON record, with results, and back."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import math
+from collections.abc import Mapping
+from dataclasses import asdict, fields
+from typing import TYPE_CHECKING, Any
+
+from explorer.types import Request, UserError, View
+
+if TYPE_CHECKING:
+    from explorer.workbench import Workbench
+
+FORMAT = 1
+LIBRARIES = ("torch", "diffusers", "open_clip_torch", "numpy", "gradio")
+
+
+def record(workbench: Workbench, request: Request, view: View) -> dict[str, Any]:
+    """Return what makes a view again, ready for JSON: choices, weights, data, versions, results.
+
+    Scores are those of the pictures that are finished by now; a number that is not finite is None.
+    """
+    workbench.check(request)
+    decoding, dataset = workbench.decode(request), workbench.dataset(request.dataset)
+    voxels = workbench.trials(request.dataset, request.subject).subject.voxels
+    return {
+        "afterimage": FORMAT,
+        "request": asdict(request),
+        "view": asdict(view),
+        "checkpoints": workbench.checkpoint_hashes(request),
+        "versions": _versions(),
+        "data": {
+            "title": dataset.title,
+            "licence": dataset.licence,
+            "citation": dataset.citation,
+            "simulated": dataset.simulated,
+            "split_unit": dataset.split_unit,
+            "voxels": voxels.n_voxels,
+            "voxel_hash": voxels.hash,
+        },
+        "decoding": {
+            "space": decoding.space.name,
+            "similarity": _number(decoding.similarity),
+            "rank": decoding.rank,
+            "of": decoding.n,
+            "chance_rank": (decoding.n + 1) / 2,
+            "margin": _number(decoding.margin),
+            "neighbours": [[name, _number(value)] for name, value in decoding.neighbours],
+            "average_of": decoding.average_of,
+        },
+        "scores": [
+            {"scale": frame.scale} | {name: _number(v) for name, v in frame.scores.items()}
+            for frame in workbench.finished(request)
+        ],
+    }
+
+
+def from_record(values: Any) -> tuple[Request, View]:
+    """Return the request and view that `record` wrote; anything else raises `UserError`."""
+    if not isinstance(values, Mapping) or values.get("afterimage") != FORMAT:
+        raise UserError(
+            f'This is no record of Afterimage: it lacks "afterimage": {FORMAT}; choose a .json '
+            "file that was exported here."
+        )
+    return _read(values, "request", Request), _read(values, "view", View)
+
+
+def changes(workbench: Workbench, values: Mapping[str, Any]) -> list[str]:
+    """Return why a record may come out otherwise here, one sentence each; [] if it will not."""
+    request, _ = from_record(values)
+    workbench.check(request)
+    now = workbench.checkpoint_hashes(request)
+    voxels = workbench.trials(request.dataset, request.subject).subject.voxels
+    now = {f"weights of the {kind}": digest for kind, digest in now.items()}
+    now["voxels"] = voxels.hash
+    then = {f"weights of the {k}": v for k, v in dict(values.get("checkpoints", {})).items()}
+    then["voxels"] = dict(values.get("data", {})).get("voxel_hash")
+    return [
+        f"The {what} are others than the record's (hash {now[what]}, not {then.get(what)})."
+        for what in now
+        if now[what] != then.get(what)
+    ]
+
+
+def _read(values: Mapping[str, Any], key: str, cls: type) -> Any:
+    """Build one of the two dataclasses of a record."""
+    found, known = values.get(key), {field.name for field in fields(cls)}
+    if not isinstance(found, Mapping) or not set(found) <= known:
+        raise UserError(
+            f"The record's {key!r} holds fields among {', '.join(sorted(known))} and no others; "
+            "export it again."
+        )
+    try:
+        return cls(**found)
+    except (TypeError, ValueError) as error:
+        raise UserError(f"The record's {key!r} is damaged ({error}); export it again.") from error
+
+
+def _number(value: float) -> float | None:
+    return float(value) if math.isfinite(value) else None  # JSON has no NaN
+
+
+def _versions() -> dict[str, str]:
+    found = {}
+    for name in LIBRARIES:
+        try:
+            found[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            found[name] = "not installed"
+    return found

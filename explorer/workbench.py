@@ -1,0 +1,438 @@
+"""What the page asks for: decoding, pictures and parcel importance. No Gradio.
+
+A `Workbench` keeps no state of any visitor: an answer depends on the `Request` and `View` that
+came with the question. Caches are locked per key, so two browsers never load one model twice;
+models are not, so whoever serves several visitors runs one question about a model at a time. Heavy
+libraries are imported by the first question that needs them.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from explorer import importance, metrics, records
+from explorer.cache import Cache
+from explorer.catalogue import Catalogue
+from explorer.models import Models
+from explorer.types import (
+    MEASURES,
+    TARGETS,
+    Card,
+    Condition,
+    EmbeddingSpace,
+    Parcellation,
+    Request,
+    UserError,
+    View,
+)
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+SIMILARITY = "pocket-clip"  # the embedder whose cosine is a score under each picture
+NEIGHBOURS = 5
+LIMIT_TRIALS = 100  # trials that fix the colour limits, evenly spaced over the test stimuli
+LIMIT_PERCENTILE = 99  # so that one odd parcel in one trial does not wash out all maps
+PICTURE_BYTES = 256 * 2**20
+KEPT_MAPS = 128
+
+
+@dataclass(frozen=True, eq=False)
+class Decoding:
+    """Where one trial's decoded embedding lies among the test stimuli of its subject.
+
+    ``similarity`` to the shown image's embedding: cosine where the space has unit norm, else
+    Pearson correlation over its values. ``rank`` is 1-based among the ``n`` test stimuli (chance
+    (n + 1) / 2; a tie takes the middle, rounded up). ``margin``: the importance target "retrieval
+    margin". ``neighbours``: the five most similar test stimuli, best first, with their similarity.
+    ``average_of``: how many trials were averaged.
+    """
+
+    space: EmbeddingSpace
+    embedding: np.ndarray
+    similarity: float
+    rank: int
+    n: int
+    margin: float
+    neighbours: tuple[tuple[str, float], ...]
+    average_of: int
+
+
+@dataclass(frozen=True, eq=False)
+class Frame:
+    """One picture uint8 (H, W, 3) of a sweep on its way; ``scores`` once ``done``, empty before.
+
+    ``index`` points into the request's scales, ``step`` is 1-based.
+    """
+
+    index: int
+    scale: float
+    step: int
+    steps: int
+    image: np.ndarray
+    done: bool
+    scores: Mapping[str, float]
+
+
+@dataclass(frozen=True, eq=False)
+class ParcelMap:
+    """How much each parcel weighs in one trial's decoding.
+
+    ``table``: the columns of `importance.per_parcel`; ``voxels`` float32 (V,): the attribution.
+    ``limits`` per measure are the same for all trials of one subject, mapper, target and method.
+    ``flat``: the gradient is zero everywhere, so no parcel can be preferred.
+    """
+
+    table: pd.DataFrame
+    atlas: str
+    method: str
+    target: str
+    n_voxels: int
+    flat: bool
+    limits: dict[str, tuple[float, float]]
+    voxels: np.ndarray
+
+
+class Workbench(Catalogue):
+    """A catalogue whose models can be asked.
+
+    Parameters
+    ----------
+    datasets, embedders, mappers, generators, checkpoints, paths
+        As in `Catalogue`.
+    device
+        A torch device, or "auto" for a GPU when there is one.
+    """
+
+    def __init__(
+        self,
+        datasets: Mapping[str, Any],
+        embedders: Mapping[str, Any],
+        mappers: Mapping[str, Any],
+        generators: Mapping[str, Any],
+        *,
+        checkpoints: Path,
+        paths: Mapping[str, Path] | None = None,
+        device: str = "cpu",
+    ) -> None:
+        super().__init__(
+            datasets, embedders, mappers, generators, checkpoints=checkpoints, paths=paths
+        )
+        self.models = Models(self, device)
+        self._shown = Cache(1024)  # embeddings of shown pictures, one each
+        self._limits, self._maps = Cache(KEPT_MAPS), Cache(KEPT_MAPS)
+        self._pictures = Cache(PICTURE_BYTES, lambda picture: picture[0].nbytes)
+
+    def card(self, request: Request) -> Card:
+        """Return the card of a request's mapper."""
+        return self.models.card(request)
+
+    def checkpoint_hashes(self, request: Request) -> dict[str, str]:
+        """Return a short hash of the mapper's and the generator's weights, "none" without any."""
+        return self.models.hashes(request)
+
+    # ------------------------------------------------------------------------------------ decoding
+
+    def betas(self, request: Request) -> np.ndarray:
+        """Return the betas float32 (V,) of a request: of one trial, or averaged over trials."""
+        trials = self.trials(request.dataset, request.subject)
+        betas = trials.average(request.stimulus, request.repeats)
+        if bad := int((~np.isfinite(betas)).sum()):
+            raise UserError(
+                f"{bad} of the {betas.size} betas of {request.dataset}/{request.subject} for "
+                f"{request.stimulus} are not finite; leave those voxels or trials out of the data."
+            )
+        return betas
+
+    def decode(self, request: Request) -> Decoding:
+        """Return the decoded embedding of a request and where it lies among the test stimuli.
+
+        A request without a generator is decoded into the mapper's first target.
+        """
+        self.check(request, pictures=False)
+        space = self._space(request)
+        stimuli = list(self.gallery(request.dataset, request.subject).index)
+        index = stimuli.index(request.stimulus)
+        gallery = self.models.embed(request.dataset, stimuli, space)
+        embedding = self._decoded(request)[space]
+        similarity = similarities(embedding[None], gallery, space)[0]
+        best = np.argsort(-similarity, kind="stable")[:NEIGHBOURS]
+        trials = self.trials(request.dataset, request.subject)
+        return Decoding(
+            space=space,
+            embedding=embedding,
+            similarity=float(similarity[index]),
+            rank=int(np.ceil(metrics.retrieval_rank(similarity, index))),
+            n=len(stimuli),
+            margin=self._margin(request, embedding, gallery, index),
+            neighbours=tuple((stimuli[i], float(similarity[i])) for i in best),
+            average_of=len(trials.rows("test", request.stimulus, request.repeats)),
+        )
+
+    def _space(self, request: Request) -> EmbeddingSpace:
+        """Return the space that rank and importance are about: what the generator draws from."""
+        targets = self.offer(request.dataset, request.subject, request.mapper).targets
+        if not request.generator:
+            return targets[0]
+        accepted = self.generator_class(request.generator).accepts
+        return next((space for space in accepted if space in targets), targets[0])
+
+    def _decoded(self, request: Request) -> dict[EmbeddingSpace, np.ndarray]:
+        mapper = self.models.mapper(request.dataset, request.subject, request.mapper)
+        decoded = mapper.decode(self.betas(request)[None], request.subject)
+        return {space: rows[0] for space, rows in decoded.items()}
+
+    def _temperature(self, request: Request) -> float:
+        return float(self.card(request).settings.get("temperature", importance.TEMPERATURE))
+
+    def _margin(
+        self, request: Request, embedding: np.ndarray, gallery: np.ndarray, index: int
+    ) -> float:
+        if len(gallery) < 2:
+            return float("nan")
+        import torch
+
+        target = _margin_target(gallery, [index], self._space(request), self._temperature(request))
+        return float(target(torch.from_numpy(embedding[None]))[0])
+
+    # ------------------------------------------------------------------------------------ pictures
+
+    def reconstruct(self, request: Request) -> Iterator[Frame]:
+        """Return an iterator of previews and one finished `Frame` per scale.
+
+        A generator without guidance gives one picture, for the first scale. Finished pictures are
+        kept and come at once when asked for again, whatever the other scales are; closing the
+        iterator stops the work and keeps what is finished. A bad request raises here, not at the
+        first frame.
+        """
+        self.check(request)
+        return self._frames(request)
+
+    def _frames(self, request: Request) -> Iterator[Frame]:
+        there = self.finished(request)
+        yield from there
+        keys = self._picture_keys(request)
+        missing = sorted(set(range(len(keys))) - {frame.index for frame in there})
+        if not missing:
+            return
+        sweep = self.models.generator(request.generator).sweep(
+            self._condition(request),
+            [request.scales[index] for index in missing],
+            request.steps,
+            request.seed,
+            **dict(request.options),
+        )
+        with contextlib.closing(sweep):
+            for step in sweep:
+                index, scores = missing[step.index], {}
+                if step.done:
+                    scores = self.scores(request.dataset, request.stimulus, step.image)
+                    self._pictures.put(keys[index], (step.image, scores))
+                yield Frame(
+                    index,
+                    request.scales[index],
+                    step.step,
+                    step.steps,
+                    step.image,
+                    step.done,
+                    scores,
+                )
+
+    def finished(self, request: Request) -> list[Frame]:
+        """Return the pictures of a request that are there already; nothing is computed."""
+        keys, steps = self._picture_keys(request), request.steps
+        found = [(i, self._pictures.peek(key)) for i, key in enumerate(keys)]
+        return [
+            Frame(i, request.scales[i], steps, steps, kept[0], True, kept[1])
+            for i, kept in found
+            if kept
+        ]
+
+    def _picture_keys(self, request: Request) -> list[tuple]:
+        """Return one key a scale: all that decides that picture, which the other scales do not."""
+        guided = self.generator_class(request.generator).guided
+        scales = request.scales if guided else request.scales[:1]
+        weights = tuple(sorted(self.checkpoint_hashes(request).items()))
+        plain = replace(request, options=tuple(sorted(request.options)))
+        return [(replace(plain, scales=(scale if guided else 1.0,)), weights) for scale in scales]
+
+    def _condition(self, request: Request) -> Condition:
+        import torch
+
+        needs = self.generator_class(request.generator).needs
+        return Condition(
+            embeddings={s: torch.from_numpy(z) for s, z in self._decoded(request).items()},
+            stimulus=request.stimulus if "stimulus" in needs else None,
+            betas=self.betas(request) if "betas" in needs else None,
+            subject=self.trials(request.dataset, request.subject).subject if needs else None,
+        )
+
+    def scores(self, dataset: str, stimulus: str, image: np.ndarray) -> dict[str, float]:
+        """Return PixCorr, SSIM and pocket-clip similarity of a picture to the shown one.
+
+        At the shown picture's size (enlarged where SSIM's window would not fit). The similarity is
+        left out where pocket-clip has no weights; `problems` then says so.
+        """
+        truth = self.image(dataset, stimulus)
+        factor = -(-11 // min(truth.shape[:2]))  # SSIM compares windows of 11 x 11 pixels
+        height, width = (factor * side for side in truth.shape[:2])
+        shown = metrics.match_size(truth, height, width)
+        sized = metrics.match_size(image, height, width)
+        scores = {"PixCorr": metrics.pixcorr(shown, sized), "SSIM": metrics.ssim(shown, sized)}
+        if SIMILARITY in self.embedders:
+            try:
+                embedder = self.models.embedder(SIMILARITY)
+            except UserError as error:
+                self.report(f"Pictures are not compared in {SIMILARITY}: {error}")
+                return scores
+            space = embedder.spaces[0]
+            true = self._shown.get((dataset, stimulus), lambda: embedder.embed([truth], space))
+            scores[SIMILARITY] = metrics.cosine(true, embedder.embed([image], space))
+        return scores
+
+    # ---------------------------------------------------------------------------------- importance
+
+    def importance(self, request: Request, view: View) -> ParcelMap:
+        """Return how much each parcel weighs in what was decoded from a request's betas."""
+        self.check(request, pictures=False)
+        # scales, steps and seed decide pictures, not what the embedding rests on
+        plain = replace(request, scales=(1.0,), steps=1, seed=0, options=())
+        key = (plain, view.method, view.target, view.atlas)
+        return self._maps.get(key, lambda: self._map(plain, view))
+
+    def parcellation(self, dataset: str, subject: str, atlas: str = "") -> Parcellation:
+        """Return an atlas over the subject's voxels; "" is the first.
+
+        Voxels without any atlas give one without parcels, where everything is (unassigned).
+        """
+        voxels = self.trials(dataset, subject).subject.voxels
+        if not voxels.parcellations and not atlas:
+            nowhere = np.full(voxels.n_voxels, -1, dtype=np.int32)
+            return Parcellation("no atlas", "partition", (), nowhere, voxels.hash)
+        name = atlas or next(iter(voxels.parcellations))
+        if name not in voxels.parcellations:
+            raise UserError(
+                f"{dataset}/{subject} has no atlas {name!r}; choose one of "
+                f"{', '.join(voxels.parcellations) or 'none'}."
+            )
+        return voxels.parcellations[name]
+
+    def _map(self, request: Request, view: View) -> ParcelMap:
+        parcellation = self.parcellation(request.dataset, request.subject, view.atlas)
+        betas = self.betas(request)[None]
+        voxels = self._attribution(request, view, betas, [request.stimulus])[0]
+        return ParcelMap(
+            table=importance.per_parcel(voxels, parcellation),
+            atlas=parcellation.name,
+            method=view.method,
+            target=view.target,
+            n_voxels=voxels.size,
+            flat=bool(importance.is_flat(voxels)),
+            limits=self._colour_limits(request, view, parcellation),
+            voxels=voxels,
+        )
+
+    def _attribution(
+        self, request: Request, view: View, betas: np.ndarray, shown: Sequence[str]
+    ) -> np.ndarray:
+        """Return float32 (n, V) for betas (n, V) of the stimuli that were shown."""
+        space = self._space(request)
+        stimuli = list(self.gallery(request.dataset, request.subject).index)
+        gallery = self.models.embed(request.dataset, stimuli, space)
+        rows = [stimuli.index(stimulus) for stimulus in shown]
+        if view.target == TARGETS[0]:
+            target = _margin_target(gallery, rows, space, self._temperature(request))
+        else:  # along the shown picture's own embedding
+            target = importance.fixed_direction(gallery[rows])
+        mapper = self.models.mapper(request.dataset, request.subject, request.mapper)
+        return importance.attribute(
+            mapper, betas, request.subject, target, view.method, space=space
+        )
+
+    def _colour_limits(
+        self, request: Request, view: View, parcellation: Parcellation
+    ) -> dict[str, tuple[float, float]]:
+        space = self._space(request)
+        key = (request.dataset, request.subject, request.mapper, space)
+        return self._limits.get(
+            (*key, view.method, view.target, parcellation.name),
+            lambda: self._find_limits(request, view, parcellation),
+        )
+
+    def _find_limits(
+        self, request: Request, view: View, parcellation: Parcellation
+    ) -> dict[str, tuple[float, float]]:
+        trials = self.trials(request.dataset, request.subject)
+        stimuli = list(self.gallery(request.dataset, request.subject).index)
+        chosen = np.linspace(0, len(stimuli) - 1, min(len(stimuli), LIMIT_TRIALS)).round()
+        shown = [stimuli[int(i)] for i in chosen]
+        averages = {stimulus: trials.average(stimulus) for stimulus in shown}
+        averages = {s: betas for s, betas in averages.items() if np.isfinite(betas).all()}
+        betas = np.stack(list(averages.values()))
+        voxels = self._attribution(request, view, betas, list(averages))
+        values = importance.parcel_statistics(voxels, parcellation)
+        sizes = parcellation.masks().sum(axis=1)
+        drawn = sizes >= importance.SMALL  # small parcels are greyed, their values are wild
+        drawn[-1] = False  # (unassigned) is not on the surface
+        drawn = drawn if drawn.any() else sizes > 0
+        limits = {}
+        for measure in MEASURES:
+            known = np.abs(values[measure][:, drawn])
+            known = known[np.isfinite(known)]
+            top = float(np.percentile(known, LIMIT_PERCENTILE)) if known.size else 0.0
+            top = top or 1.0
+            limits[measure] = (-top if measure == "signed" else 0.0, top)
+        return limits
+
+    # ---------------------------------------------------------------------------------- provenance
+
+    def warm(self, request: Request) -> None:
+        """Load everything that a request needs, so that the first visitor waits less."""
+        truth = self.image(request.dataset, request.stimulus)
+        if not request.mapper:
+            return
+        self.decode(request)
+        self.importance(request, View())
+        if request.generator:
+            self.models.generator(request.generator)
+            self.scores(request.dataset, request.stimulus, truth)
+
+    def record(self, request: Request, view: View) -> dict[str, Any]:
+        """Return what makes this view again, ready for JSON, with its results so far."""
+        return records.record(self, request, view)
+
+
+def similarities(
+    predictions: np.ndarray, gallery: np.ndarray, space: EmbeddingSpace
+) -> np.ndarray:
+    """Return float64 (n, N): predictions (n, ...) against gallery (N, ...).
+
+    Cosine where the space has unit norm, else Pearson correlation over an embedding's values.
+    """
+    flat = [np.reshape(x, (len(x), -1)).astype(np.float64) for x in (predictions, gallery)]
+    if not space.unit_norm:
+        flat = [rows - rows.mean(axis=1, keepdims=True) for rows in flat]
+    return metrics.cosine_matrix(*flat)
+
+
+def _margin_target(
+    gallery: np.ndarray, rows: Sequence[int], space: EmbeddingSpace, temperature: float
+) -> importance.Target:
+    """Return the retrieval margin over the similarity that ranks are made of."""
+    if space.unit_norm:
+        return importance.retrieval_margin(gallery, rows, temperature)
+    flat = gallery.reshape(len(gallery), -1)
+    centred = flat - flat.mean(axis=1, keepdims=True)  # cosine of centred values: correlation
+    margin = importance.retrieval_margin(centred, rows, temperature)
+
+    def target(prediction: Any) -> Any:
+        values = prediction.flatten(1)
+        return margin(values - values.mean(dim=1, keepdim=True))
+
+    return target
