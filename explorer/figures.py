@@ -1,35 +1,34 @@
 """Numbers in, figures out: what the page needs to draw a surface, and the figure to publish.
 
-No Gradio here. The meshes are nilearn's bundled fsaverage5 files, read where they lie: importing
-``nilearn.datasets`` for them would cost more than a second of the page's start.
+No Gradio here.
 """
 
 from __future__ import annotations
 
 import base64
-from collections.abc import Mapping
+import textwrap
+import threading
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from explorer.parcels import vertex_parcels
-from explorer.types import (
-    CAMERAS,
-    FSAVERAGE5_VERTICES,
-    MEASURES,
-    SURFACES,
-    Parcellation,
-    UserError,
-    VoxelSpace,
+from explorer.surfaces import (
+    HALF,
+    SIDES,
+    background,
+    centred,
+    drawn_parcels,
+    layouts,
+    surface_mesh,
 )
+from explorer.types import MEASURES, Parcellation, Request, UserError, VoxelSpace
 
 if TYPE_CHECKING:
-    import scipy.sparse as sp
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
-HALF = FSAVERAGE5_VERTICES // 2
-SIDES = ("left", "right")
-FILES = {"inflated": "infl", "pial": "pial", "flat": "flat"}
 
 # ColorBrewer (colorbrewer2.org), safe for colour-blind readers; low to high.
 SEQUENTIAL = (
@@ -49,40 +48,11 @@ TITLES = {
     "signed": "signed sum of importance",
 }
 
-# Rows are screen right, depth away from the viewer, screen up, as directions in (right, anterior,
-# superior). "lateral" and "medial" turn the hemispheres by half a turn against each other, so that
-# both show the same side, mirrored; the other views look at both from one place.
-_RIGHT, _FRONT, _UP = np.eye(3, dtype=int)
-ROTATIONS = {
-    ("lateral", "left"): (-_FRONT, _RIGHT, _UP),
-    ("lateral", "right"): (_FRONT, -_RIGHT, _UP),
-    ("medial", "left"): (_FRONT, -_RIGHT, _UP),
-    ("medial", "right"): (-_FRONT, _RIGHT, _UP),
-    **{("posterior", side): (_RIGHT, _FRONT, _UP) for side in SIDES},
-    **{("anterior", side): (-_RIGHT, -_FRONT, _UP) for side in SIDES},
-    **{("dorsal", side): (_RIGHT, -_UP, _FRONT) for side in SIDES},
-    **{("ventral", side): (-_RIGHT, _UP, _FRONT) for side in SIDES},
-}
-GAP = 0.06  # between the hemispheres, in widths of one; our choice
-SPREAD = 2  # edges (about 6 mm) that a sampled vertex colours around itself, within its own parcel
-
-
-def surface_mesh(surface: str) -> dict[str, dict[str, np.ndarray]]:
-    """Return ``left`` and ``right``: vertices float32 (10,242, 3) in mm, faces int32 (m, 3), sulc.
-
-    ``sulc`` float32 (10,242,) is the sulcal depth, positive in sulci. Vertices are (right,
-    anterior, superior); the flat map lies in the plane of the first two and leaves out the faces
-    of the medial wall and along its cuts. Left, then right, is the order of all data on
-    fsaverage5.
-    """
-    if surface not in SURFACES:
-        raise UserError(f"surface is one of {', '.join(SURFACES)}, found {surface!r}.")
-    meshes = {}
-    for side in SIDES:
-        vertices, faces = _bundled(f"{FILES[surface]}_{side}")
-        (sulc,) = _bundled(f"sulc_{side}")
-        meshes[side] = {"vertices": vertices, "faces": faces, "sulc": sulc}
-    return meshes
+WIDTH, MARGIN = 7.2, 0.12  # inches: 183 mm, two columns of a journal
+INK = "#222222"
+BRAINS = 3.0  # inches for four views of two hemispheres, and their colour bar
+FORMATS = {"png": "Description", "svg": "Description", "pdf": "Subject"}  # and where words go
+_DRAWING = threading.Lock()
 
 
 def surface_payload(
@@ -126,10 +96,10 @@ def surface_payload(
     for side, rows in zip(SIDES, (slice(None, HALF), slice(HALF, None)), strict=True):
         part = mesh[side]
         payload[side] = {
-            "vertices": _encoded(_centred(part), np.float32),
+            "vertices": _encoded(centred(part), np.float32),
             "faces": _encoded(part["faces"], np.uint16),  # 10,242 vertices fit in 16 bits
             "parcel": _encoded(drawn[rows], np.int16),
-            "background": _encoded(_background(part["sulc"]), np.uint8),
+            "background": _encoded(background(part["sulc"]), np.uint8),
         }
     return payload
 
@@ -163,98 +133,6 @@ def parcel_values(parcel_map: Any, measure: str) -> dict[str, Any]:
     }
 
 
-def layouts(mesh: Mapping[str, Mapping[str, np.ndarray]], surface: str) -> dict[str, Any]:
-    """Return how to place the hemispheres for each camera so that neither hides the other.
-
-    ``layouts[camera][side]`` has ``rotation`` (3, 3) and ``offset``, the shift to the right when
-    both are shown (0 when one is shown alone): place a centred vertex v at ``rotation @ v +
-    (offset, 0, 0)``. Then every camera is the same one: looking along +y with +z up and +x to the
-    right (in plotly: ``eye = (0, -d, 0)``, ``up = (0, 0, 1)``), best orthographic. ``extent`` is
-    the width, depth and height of the pair, ``single`` that of one hemisphere, in mm. A flat map
-    is seen from above whatever the camera. Seen from the front and from below, the left
-    hemisphere is on the right.
-    """
-    out = {}
-    for camera in CAMERAS:
-        seen = "dorsal" if surface == "flat" else camera
-        entry: dict[str, Any] = {}
-        sizes = []
-        for side in SIDES:
-            rotation = np.stack(ROTATIONS[seen, side])
-            entry[side] = {"rotation": rotation.tolist()}
-            sizes.append(np.ptp(_centred(mesh[side]) @ rotation.T, axis=0))
-        single = np.maximum(*sizes)
-        shift = float(single[0]) * (1 + GAP) / 2
-        swapped = -1 if seen in ("anterior", "ventral") else 1
-        entry["left"]["offset"], entry["right"]["offset"] = -swapped * shift, swapped * shift
-        entry["single"] = [float(x) for x in single]
-        entry["extent"] = [float(single[0]) + 2 * shift, *entry["single"][1:]]
-        out[camera] = entry
-    return out
-
-
-def drawn_parcels(parcellation: Parcellation, projection: sp.csr_matrix) -> np.ndarray:
-    """Return int32 (20,484,): the parcel that each vertex shows, -1 for background only.
-
-    Where voxels are sampled, their parcel. Where the atlas is known on the surface, the vertices
-    up to two edges away join in when they belong to a parcel that has voxels, so that sparse
-    samples give a closed parcel; cortex further off stays blank, for nothing is known of it.
-    """
-    drawn = vertex_parcels(parcellation, projection)
-    if parcellation.surface is None:
-        return drawn
-    covered = drawn >= 0
-    for _ in range(SPREAD):
-        covered = _with_neighbours(covered)
-    filled = np.append(
-        np.bincount(drawn[drawn >= 0], minlength=len(parcellation.labels)) > 0, False
-    )
-    joins = covered & (drawn < 0) & filled[parcellation.surface]
-    return np.where(joins, parcellation.surface, drawn).astype(np.int32)
-
-
-def _with_neighbours(marked: np.ndarray) -> np.ndarray:
-    """Return bool (20,484,): the marked vertices and those one edge away."""
-    _, faces = _bundled("pial_left")  # both hemispheres have the same faces
-    out = marked.copy()
-    for start in (0, HALF):
-        touched = faces[marked[start + faces].any(axis=1)]
-        out[start + touched.ravel()] = True
-    return out
-
-
-def _bundled(stem: str) -> tuple[np.ndarray, ...]:
-    """Return the arrays of one of nilearn's bundled fsaverage5 files."""
-    from importlib.util import find_spec
-
-    import nibabel as nib
-
-    spec = find_spec("nilearn")
-    if spec is None or spec.origin is None:
-        raise UserError("Surfaces come with the package nilearn; run: pip install nilearn.")
-    path = Path(spec.origin).parent / "datasets" / "data" / "fsaverage5" / f"{stem}.gii.gz"
-    if not path.exists():
-        raise UserError(
-            f"The installed nilearn has no {path.name}, which the surface is drawn from; "
-            "install a version that requirements.txt allows."
-        )
-    return tuple(array.data for array in nib.load(path).darrays)
-
-
-def _centred(part: Mapping[str, np.ndarray]) -> np.ndarray:
-    """Return vertices with the middle of their bounding box at 0, and those of no face at 0."""
-    vertices = part["vertices"]
-    used = np.zeros(len(vertices), dtype=bool)
-    used[part["faces"].ravel()] = True
-    middle = (vertices[used].max(axis=0) + vertices[used].min(axis=0)) / 2
-    return np.where(used[:, None], vertices - middle, 0).astype(np.float32)
-
-
-def _background(sulc: np.ndarray) -> np.ndarray:
-    """Return grey uint8: gyri light, sulci darker, with a soft edge between."""
-    return np.round(178 - 26 * np.tanh(2.5 * sulc)).astype(np.uint8)
-
-
 def _encoded(values: np.ndarray, dtype: type[np.generic]) -> dict[str, Any]:
     little = np.ascontiguousarray(values, dtype=np.dtype(dtype).newbyteorder("<"))
     return {
@@ -262,3 +140,275 @@ def _encoded(values: np.ndarray, dtype: type[np.generic]) -> dict[str, Any]:
         "shape": list(little.shape),
         "data": base64.b64encode(little.tobytes()).decode("ascii"),
     }
+
+
+# ---------------------------------------------------------------------------- the figure to
+# publish
+
+
+def provenance_line(
+    request: Request,
+    *,
+    dataset: str,
+    simulated: bool,
+    averaged: int,
+    checkpoints: Mapping[str, str],
+    versions: Mapping[str, str] | None = None,
+) -> str:
+    """Return one line that says what a figure shows and how to make it again.
+
+    ``dataset``: the study's title; ``averaged``: trials averaged; ``checkpoints``: name -> hash,
+    of which 8 digits are printed; ``versions``: those of the installed libraries by default.
+    """
+    repeats = f"mean of {averaged} trials"
+    if averaged == 1:
+        repeats = f"repeat {request.repeats[0] + 1}" if request.repeats else "its only trial"
+    options = "".join(f", {name} {value:g}" for name, value in request.options)
+    hashes = ", ".join(f"{name} {digest[:8]}" for name, digest in checkpoints.items())
+    libraries = installed_versions() if versions is None else versions
+    return (
+        f"{'Simulated data' if simulated else 'Data'}: {dataset}, {request.subject}, stimulus "
+        f"{request.stimulus}, {repeats}. Mapper {request.mapper}, generator {request.generator}, "
+        f"{request.steps} steps, seed {request.seed}{options}."
+        + (f" Checkpoints: {hashes}." if hashes else "")
+        + f" Made with Afterimage ({', '.join(f'{k} {v}' for k, v in libraries.items())})."
+    )
+
+
+def installed_versions() -> dict[str, str]:
+    """Return the versions of the libraries that decide a figure, of those installed."""
+    from importlib.metadata import PackageNotFoundError, version
+
+    found = {}
+    for name in ("torch", "diffusers", "nilearn", "matplotlib"):
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            continue
+    return found
+
+
+def trial_figure(
+    truth: np.ndarray,
+    frames: Sequence[Any],
+    provenance: str,
+    *,
+    caption: str = "",
+    guided: bool = True,
+    decoding: Any = None,
+    parcel_map: Any = None,
+    measure: str = "enrichment",
+    parcellation: Parcellation | None = None,
+    voxel_space: VoxelSpace | None = None,
+    surface: str = "inflated",
+) -> Figure:
+    """Return one trial as a figure 183 mm wide: pictures, then the brain or a bar chart.
+
+    Parameters
+    ----------
+    truth
+        The picture that was shown, uint8 (H, W, 3).
+    frames
+        What ``Workbench.reconstruct`` yielded; the finished ones are drawn, by their ``index``.
+    provenance
+        The line at the foot, see `provenance_line`; it also goes into the saved file's metadata.
+    caption
+        Of the picture, shown as it is: never read as mathematics.
+    guided
+        False for a generator that knows no guidance scale.
+    decoding
+        With ``rank`` and ``n``, to print the retrieval rank with N and chance.
+    parcel_map, measure
+        Importance per parcel and which column of it is drawn.
+    parcellation, voxel_space, surface
+        Where the parcels lie. Without a projection the highest parcels are drawn as bars; a study
+        without parcels gets pictures only.
+    """
+    from matplotlib.figure import Figure
+
+    done = sorted((f for f in frames if f.done), key=lambda f: f.index)
+    columns = max(4, min(1 + len(done), 6))
+    cell = (WIDTH - 2 * MARGIN - (columns - 1) * 0.08) / columns
+    rows = -(-(1 + len(done)) // columns)
+    scores = max((len(f.scores) for f in done), default=0)
+    row_height = 0.17 + cell + 0.11 * scores + 0.1
+    drawn = "none" if parcel_map is None else _evidence(parcel_map, parcellation, voxel_space)
+    below = {"none": 0.0, "bars": 2.0, "surface": BRAINS}[drawn]
+    foot = textwrap.wrap(provenance, 170)
+    height = 2 * MARGIN + 0.3 + rows * row_height + below + 0.1 * len(foot) + 0.1
+    figure = Figure(figsize=(WIDTH, height), dpi=150, facecolor="white", label=provenance)
+
+    def place(left: float, top: float, width: float, tall: float, **kind: Any) -> Axes:
+        """Return axes of a size in inches, measured from the figure's upper left corner."""
+        box = (left / WIDTH, 1 - (top + tall) / height, width / WIDTH, tall / height)
+        return figure.add_axes(box, **kind)
+
+    def write(left: float, top: float, text: str, size: float = 6.5, **kind: Any) -> None:
+        style = {"va": "top", "color": INK, **kind}
+        spot = (left / WIDTH, 1 - top / height)
+        figure.text(*spot, text, fontsize=size, parse_math=False, **style)
+
+    top = MARGIN
+    write(MARGIN, top, textwrap.shorten(caption, 100, placeholder=" …"), 8, weight="bold")
+    if decoding is not None:
+        rank = (
+            f"retrieval rank {decoding.rank:g} of {decoding.n} (chance {(decoding.n + 1) / 2:g})"
+        )
+        write(WIDTH - MARGIN, top, rank, ha="right")
+    top += 0.3
+    for i, panel in enumerate([None, *done]):
+        left = MARGIN + (i % columns) * (cell + 0.08)
+        upper = top + (i // columns) * row_height
+        name = "ground truth" if panel is None else f"scale {panel.scale:g}"
+        if panel is not None and not guided:
+            name = "reconstruction"
+        write(left, upper, name, 7, weight="bold" if panel is None else "normal")
+        axes = place(left, upper + 0.17, cell, cell)
+        axes.imshow(truth if panel is None else panel.image)
+        axes.set_axis_off()
+        lines = [] if panel is None else [f"{k} {v:.2f}" for k, v in panel.scores.items()]
+        write(left, upper + 0.17 + cell + 0.05, "\n".join(lines), 6, linespacing=1.25)
+    top += rows * row_height
+    if drawn == "bars":
+        _draw_bars(place(2.0, top + 0.2, 3.4, below - 0.6), parcel_map, measure)
+    elif drawn == "surface":
+        _draw_surface(place, write, top, parcel_map, measure, parcellation, voxel_space, surface)
+    write(MARGIN, height - MARGIN - 0.1 * len(foot), "\n".join(foot), 5.5, color="#666666")
+    return figure
+
+
+def save_figure(figure: Figure, path: str | Path, format: str | None = None) -> Path:
+    """Write a figure as png (300 dpi), svg or pdf, whole or not at all, and return its path.
+
+    Text in svg and pdf stays text. The same figure gives the same bytes.
+    """
+    import matplotlib
+
+    path = Path(path)
+    kind = (format or path.suffix.lstrip(".")).lower()
+    if kind not in FORMATS:
+        raise UserError(f"A figure is saved as {', '.join(FORMATS)}, found {kind!r}.")
+    described = {"Title": "Afterimage", FORMATS[kind]: figure.get_label()}
+    undated = {"svg": {"Date": None}, "pdf": {"CreationDate": None}, "png": {}}[kind]
+    settings = {"svg.fonttype": "none", "svg.hashsalt": "afterimage", "pdf.fonttype": 42}
+    temporary = path.with_name(f".{path.name}.part")
+    try:
+        # matplotlib reads these settings, and its font cache, from shared state while it draws
+        with _DRAWING, matplotlib.rc_context(settings):
+            figure.savefig(temporary, format=kind, dpi=300, metadata={**described, **undated})
+        temporary.replace(path)
+    except OSError as error:
+        raise UserError(f"{path} cannot be written ({error.strerror}).") from error
+    finally:
+        temporary.unlink(missing_ok=True)
+    return path
+
+
+def _evidence(
+    parcel_map: Any, parcellation: Parcellation | None, voxel_space: VoxelSpace | None
+) -> str:
+    """Return how importance can be drawn: on a "surface", as "bars", or "none" without parcels."""
+    if not (parcel_map.table["parcel"] != "(unassigned)").any():
+        return "none"
+    located = voxel_space is not None and voxel_space.projection is not None
+    return "surface" if located and parcellation is not None else "bars"
+
+
+def _draw_surface(
+    place: Callable[..., Axes],
+    write: Callable[..., None],
+    top: float,
+    parcel_map: Any,
+    measure: str,
+    parcellation: Parcellation,
+    voxel_space: VoxelSpace,
+    surface: str,
+) -> None:
+    """Draw four views of each hemisphere with one colour bar, by nilearn."""
+    from matplotlib.colorbar import ColorbarBase
+    from matplotlib.colors import LinearSegmentedColormap, Normalize
+    from nilearn.plotting import plot_surf
+
+    told = parcel_values(parcel_map, measure)
+    values = np.array([np.nan if v is None else v for v in told["values"]])
+    values[told["small"]] = np.nan
+    drawn = drawn_parcels(parcellation, voxel_space.projection)
+    on_vertices = np.append(values, np.nan)[drawn]
+    low, high = told["limits"]
+    high = high if high > low else low + 1
+    colours = LinearSegmentedColormap.from_list(told["kind"], COLOURS[told["kind"]])
+    on_flat = surface == "flat"
+    views = ((90, 270),) if on_flat else ("lateral", "medial", "ventral", "posterior")
+    columns = len(SIDES) if on_flat else len(views)
+    wide = (WIDTH - 2 * MARGIN - 0.2) / columns
+    side_length = 2.6 if on_flat else wide  # of the square axes, which may overlap: they are clear
+    mesh = surface_mesh(surface)
+    for row, side in enumerate(SIDES):
+        middle = top + (1.35 if on_flat else 0.8 + 1.2 * row)
+        label = MARGIN + (row * wide if on_flat else 0)
+        write(label, middle, side[0].upper(), 7, va="center")
+        for column, view in enumerate(views):
+            centre = MARGIN + 0.2 + (row if on_flat else column) * wide + wide / 2
+            if row == 0 and not on_flat:
+                write(centre, top + 0.02, view, 7, ha="center")
+            corner = (centre - side_length / 2, middle - side_length / 2)
+            axes = place(*corner, side_length, side_length, projection="3d")
+            plot_surf(
+                [centred(mesh[side]), mesh[side]["faces"]],
+                on_vertices[row * HALF :][:HALF],
+                bg_map=1 - background(mesh[side]["sulc"]) / 255,
+                hemi=side,
+                view=view,
+                engine="matplotlib",
+                cmap=colours,
+                vmin=low,
+                vmax=high,
+                avg_method="median",  # a face on a border belongs to one of its parcels
+                colorbar=False,
+                axes=axes,
+                figure=axes.figure,
+            )
+            _fit(axes, mesh[side])
+    bar = place(WIDTH / 2 - 1.4, top + BRAINS - 0.35, 2.8, 0.08)
+    scale = ColorbarBase(bar, cmap=colours, norm=Normalize(low, high), orientation="horizontal")
+    scale.set_label(told["title"], fontsize=6.5, color=INK, labelpad=2)
+    scale.outline.set_visible(False)
+    bar.tick_params(labelsize=6, length=2, width=0.5, pad=1.5, colors=INK)
+    if told["reference"] is not None and low < told["reference"] < high:
+        bar.axvline(told["reference"], color=INK, linewidth=0.8)
+    note = "grey: no voxels, or fewer than 10 in the parcel"
+    if told["flat"]:
+        note = "the gradient is zero for every voxel: nothing to map"
+    write(MARGIN, top + BRAINS - 0.35, note, 5.5, color="#666666")
+
+
+def _fit(axes: Axes, part: Mapping[str, np.ndarray]) -> None:
+    """Let a mesh fill its axes, undistorted and without perspective; keep it as pixels in svg."""
+    vertices = centred(part)
+    reach = float(np.abs(vertices).max())
+    middle = -vertices.mean(axis=0)  # nilearn moves a mesh to the mean of its vertices
+    for set_limits, at in zip((axes.set_xlim, axes.set_ylim, axes.set_zlim), middle, strict=True):
+        set_limits(at - reach, at + reach)
+    axes.set_proj_type("ortho")
+    axes.set_box_aspect((1, 1, 1), zoom=1.62)
+    axes.patch.set_visible(False)
+    for mesh in axes.collections:
+        mesh.set_rasterized(True)  # 20,000 faces as vectors would make files of many megabytes
+
+
+def _draw_bars(axes: Axes, parcel_map: Any, measure: str) -> None:
+    """Draw the ten highest parcels (the furthest from zero where signed)."""
+    told = parcel_values(parcel_map, measure)
+    table = parcel_map.table[parcel_map.table["parcel"] != "(unassigned)"]
+    table = table[table[measure].notna() & ~table["small"]]
+    top = table.sort_values(measure, key=abs, ascending=False).head(10)[::-1]
+    axes.barh(range(len(top)), top[measure], color=COLOURS["sequential"][6], height=0.7)
+    axes.set_yticks(range(len(top)), [str(key) for key in top["parcel"]], parse_math=False)
+    axes.set_xlabel(told["title"], fontsize=6.5, color=INK)
+    axes.tick_params(labelsize=6, length=2, width=0.5, colors=INK)
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.spines[["left", "bottom"]].set(linewidth=0.5, color=INK)
+    if told["reference"] is not None:
+        axes.axvline(told["reference"], color=INK, linewidth=0.8)
+    if told["flat"]:
+        axes.text(0.5, 0.5, "the gradient is zero for every voxel", transform=axes.transAxes)

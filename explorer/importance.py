@@ -24,7 +24,6 @@ if TYPE_CHECKING:
 Target = Callable[["torch.Tensor"], "torch.Tensor"]
 """Raw predictions (n, ...) -> what to explain, one number a trial (n,), of that trial alone."""
 
-TARGETS = ("retrieval margin", "fixed direction")
 # Of the retrieval margin: CLIP's initial value, Radford et al. 2021, arXiv 2103.00020.
 TEMPERATURE = 0.07
 SMALL = 10  # voxels; fewer make a mean per voxel too noisy to read (our choice)

@@ -1,0 +1,150 @@
+"""The cortical surface: its meshes, how hemispheres are placed for a view, which parcels it shows.
+
+The meshes are nilearn's bundled fsaverage5 files, read where they lie: importing
+``nilearn.datasets`` for them would cost more than a second of the page's start.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from explorer.parcels import vertex_parcels
+from explorer.types import CAMERAS, FSAVERAGE5_VERTICES, SURFACES, Parcellation, UserError
+
+if TYPE_CHECKING:
+    import scipy.sparse as sp
+
+HALF = FSAVERAGE5_VERTICES // 2
+SIDES = ("left", "right")
+FILES = {"inflated": "infl", "pial": "pial", "flat": "flat"}
+
+# Rows are screen right, depth away from the viewer, screen up, as directions in (right, anterior,
+# superior). "lateral" and "medial" turn the hemispheres by half a turn against each other, so that
+# both show the same side, mirrored; the other views look at both from one place.
+_RIGHT, _FRONT, _UP = np.eye(3, dtype=int)
+ROTATIONS = {
+    ("lateral", "left"): (-_FRONT, _RIGHT, _UP),
+    ("lateral", "right"): (_FRONT, -_RIGHT, _UP),
+    ("medial", "left"): (_FRONT, -_RIGHT, _UP),
+    ("medial", "right"): (-_FRONT, _RIGHT, _UP),
+    **{("posterior", side): (_RIGHT, _FRONT, _UP) for side in SIDES},
+    **{("anterior", side): (-_RIGHT, -_FRONT, _UP) for side in SIDES},
+    **{("dorsal", side): (_RIGHT, -_UP, _FRONT) for side in SIDES},
+    **{("ventral", side): (-_RIGHT, _UP, _FRONT) for side in SIDES},
+}
+GAP = 0.06  # between the hemispheres, in widths of one; our choice
+SPREAD = 2  # edges (about 6 mm) that a sampled vertex colours around itself, within its own parcel
+
+
+def surface_mesh(surface: str) -> dict[str, dict[str, np.ndarray]]:
+    """Return ``left`` and ``right``: vertices float32 (10,242, 3) in mm, faces int32 (m, 3), sulc.
+
+    ``sulc`` float32 (10,242,) is the sulcal depth, positive in sulci. Vertices are (right,
+    anterior, superior); the flat map lies in the plane of the first two and leaves out the faces
+    of the medial wall and along its cuts. Left, then right, is the order of all data on
+    fsaverage5.
+    """
+    if surface not in SURFACES:
+        raise UserError(f"surface is one of {', '.join(SURFACES)}, found {surface!r}.")
+    meshes = {}
+    for side in SIDES:
+        vertices, faces = _bundled(f"{FILES[surface]}_{side}")
+        (sulc,) = _bundled(f"sulc_{side}")
+        meshes[side] = {"vertices": vertices, "faces": faces, "sulc": sulc}
+    return meshes
+
+
+def layouts(mesh: Mapping[str, Mapping[str, np.ndarray]], surface: str) -> dict[str, Any]:
+    """Return how to place the hemispheres for each camera so that neither hides the other.
+
+    ``layouts[camera][side]`` has ``rotation`` (3, 3) and ``offset``, the shift to the right when
+    both are shown (0 when one is shown alone): place a centred vertex v at ``rotation @ v +
+    (offset, 0, 0)``. Then every camera is the same one: looking along +y with +z up and +x to the
+    right (in plotly: ``eye = (0, -d, 0)``, ``up = (0, 0, 1)``), best orthographic. ``extent`` is
+    the width, depth and height of the pair, ``single`` that of one hemisphere, in mm. A flat map
+    is seen from above whatever the camera. Seen from the front and from below, the left
+    hemisphere is on the right.
+    """
+    out = {}
+    for camera in CAMERAS:
+        seen = "dorsal" if surface == "flat" else camera
+        entry: dict[str, Any] = {}
+        sizes = []
+        for side in SIDES:
+            rotation = np.stack(ROTATIONS[seen, side])
+            entry[side] = {"rotation": rotation.tolist()}
+            sizes.append(np.ptp(centred(mesh[side]) @ rotation.T, axis=0))
+        single = np.maximum(*sizes)
+        shift = float(single[0]) * (1 + GAP) / 2
+        swapped = -1 if seen in ("anterior", "ventral") else 1
+        entry["left"]["offset"], entry["right"]["offset"] = -swapped * shift, swapped * shift
+        entry["single"] = [float(x) for x in single]
+        entry["extent"] = [float(single[0]) + 2 * shift, *entry["single"][1:]]
+        out[camera] = entry
+    return out
+
+
+def drawn_parcels(parcellation: Parcellation, projection: sp.csr_matrix) -> np.ndarray:
+    """Return int32 (20,484,): the parcel that each vertex shows, -1 for background only.
+
+    Where voxels are sampled, their parcel. Where the atlas is known on the surface, the vertices
+    up to two edges away join in when they belong to a parcel that has voxels, so that sparse
+    samples give a closed parcel; cortex further off stays blank, for nothing is known of it.
+    """
+    drawn = vertex_parcels(parcellation, projection)
+    if parcellation.surface is None:
+        return drawn
+    covered = drawn >= 0
+    for _ in range(SPREAD):
+        covered = _with_neighbours(covered)
+    filled = np.append(
+        np.bincount(drawn[drawn >= 0], minlength=len(parcellation.labels)) > 0, False
+    )
+    joins = covered & (drawn < 0) & filled[parcellation.surface]
+    return np.where(joins, parcellation.surface, drawn).astype(np.int32)
+
+
+def _with_neighbours(marked: np.ndarray) -> np.ndarray:
+    """Return bool (20,484,): the marked vertices and those one edge away."""
+    _, faces = _bundled("pial_left")  # both hemispheres have the same faces
+    out = marked.copy()
+    for start in (0, HALF):
+        touched = faces[marked[start + faces].any(axis=1)]
+        out[start + touched.ravel()] = True
+    return out
+
+
+def _bundled(stem: str) -> tuple[np.ndarray, ...]:
+    """Return the arrays of one of nilearn's bundled fsaverage5 files."""
+    from importlib.util import find_spec
+
+    import nibabel as nib
+
+    spec = find_spec("nilearn")
+    if spec is None or spec.origin is None:
+        raise UserError("Surfaces come with the package nilearn; run: pip install nilearn.")
+    path = Path(spec.origin).parent / "datasets" / "data" / "fsaverage5" / f"{stem}.gii.gz"
+    if not path.exists():
+        raise UserError(
+            f"The installed nilearn has no {path.name}, which the surface is drawn from; "
+            "install a version that requirements.txt allows."
+        )
+    return tuple(array.data for array in nib.load(path).darrays)
+
+
+def centred(part: Mapping[str, np.ndarray]) -> np.ndarray:
+    """Return vertices with the middle of their bounding box at 0, and those of no face at 0."""
+    vertices = part["vertices"]
+    used = np.zeros(len(vertices), dtype=bool)
+    used[part["faces"].ravel()] = True
+    middle = (vertices[used].max(axis=0) + vertices[used].min(axis=0)) / 2
+    return np.where(used[:, None], vertices - middle, 0).astype(np.float32)
+
+
+def background(sulc: np.ndarray) -> np.ndarray:
+    """Return grey uint8: gyri light, sulci darker, with a soft edge between."""
+    return np.round(178 - 26 * np.tanh(2.5 * sulc)).astype(np.uint8)
