@@ -1,7 +1,7 @@
 """What a new paper could replace. A new entry is one file and one line in a dict below.
 
-Values are ``"module:Class"``, resolved by `explorer.types.resolve` when they are first used, so that
-opening the app does not wait for libraries nobody has asked for yet.
+Values are ``"module:Class"``, resolved by `explorer.types.resolve` when they are first used, so
+that opening the app does not wait for libraries nobody has asked for yet.
 """
 
 DATASETS: dict[str, str] = {

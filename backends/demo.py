@@ -24,7 +24,7 @@ from backends.judge import judge_network, names
 from backends.simulation.scenes import CATEGORIES, SETTINGS, Scene, render, sample_scenes
 from backends.training import Plan, Progress, batches, clock, fit, in_chunks
 from explorer.mapper import read_card, read_weights, write_checkpoint
-from explorer.types import Card
+from explorer.types import Card, UserError
 
 LICENCE = "MIT"
 LIBRARY_SEED = (
@@ -97,6 +97,7 @@ class Build:
     ) -> None:
         self.sizes, self.assets, self.checkpoints, self.work = sizes, assets, checkpoints, work
         self.device, self.command, self.progress = device, command, progress
+        self.quick = sizes is QUICK
         work.mkdir(parents=True, exist_ok=True)
         checkpoints.mkdir(parents=True, exist_ok=True)
 
@@ -191,7 +192,7 @@ class Build:
     # --------------------------------------------------------------------------------- the stages
 
     def clip(self) -> None:
-        """Train pocket-clip: symmetric InfoNCE between pictures and captions (Radford et al. 2021)."""
+        """Train pocket-clip: symmetric InfoNCE of pictures and captions (Radford et al. 2021)."""
         sizes = self.sizes
         tokenizer = WordTokenizer.learn([scene.caption for scene in self.library])
         torch.manual_seed(sizes.clip.seed)
@@ -394,6 +395,40 @@ class Build:
             targets=(IMAGE,),
         )
 
+    def data(self) -> None:
+        """Write the simulated study; a finished one is left as it is."""
+        from backends.datasets.simulated import build
+
+        if (self.assets / "dataset.json").exists():
+            self.progress(f"data: {self.assets} is there already")
+            return
+        build(self.assets, self.progress, quick=self.quick, cache=self.work / "study")
+
+    def mappers(self) -> None:
+        """Fit a ridge from betas to pocket-clip/image for every subject."""
+        from backends.datasets.simulated import Simulated
+        from backends.embedders import PocketClip
+        from backends.mappers.ridge import Ridge
+        from backends.train import embed_stimuli, train_mapper
+
+        study = Simulated(self.assets, cache=self.work / "study", progress=self.progress)
+        embedder = PocketClip(self.checkpoints, self.device)
+        embeddings = {IMAGE: embed_stimuli(study, list(study.stimuli.index), embedder, IMAGE)}
+        for subject in study.subjects():
+            card = train_mapper(
+                "ridge",
+                Ridge,
+                study.load(subject),
+                embeddings,
+                self.checkpoints / "mappers" / "simulated" / f"ridge-{subject}",
+                command=self.command,
+                licence=LICENCE,
+                device=device_name(self.device),
+                half=True,
+                progress=self.progress,
+            )
+            self.progress(f"ridge-{subject}: {card.metrics['test'][IMAGE.name]}")
+
     # ------------------------------------------------------------------------------ stage helpers
 
     def _held_out_batches(self) -> list[torch.Tensor]:
@@ -442,6 +477,20 @@ class Build:
             for p in in_chunks(len(self.pictures), 128)
         ]
         return torch.cat(parts).clone()
+
+
+STAGES = ("data", "clip", "autoencoder", "judge", "denoiser", "mappers")
+
+
+def run(build: Build, only: Sequence[str] = ()) -> None:
+    """Run all stages in order, or those named in ``only``; each resumes where it stopped."""
+    unknown = [stage for stage in only if stage not in STAGES]
+    if unknown:
+        raise UserError(f"There is no stage {unknown[0]!r}; choose from {', '.join(STAGES)}.")
+    began = time.monotonic()
+    for stage in only or STAGES:
+        getattr(build, stage)()
+    build.progress(f"done in {clock(time.monotonic() - began)}")
 
 
 def _finished(step: int, generator: torch.Generator) -> torch.Tensor:

@@ -1,4 +1,4 @@
-"""One training loop for small models: progress with time left, checkpoints, resume, averaged weights."""
+"""One training loop for small models: time left, checkpoints, resume, averaged weights."""
 
 from __future__ import annotations
 
@@ -27,9 +27,9 @@ class Plan:
     """How long and how fast a model learns.
 
     ``steps`` optimiser steps of AdamW at peak rate ``lr`` (linear warm-up, then cosine to zero).
-    ``average`` is the decay of the averaged copy of the weights (0 keeps none); the decay warms up
-    as (1 + step) / (10 + step), so that early steps are forgotten (our choice, after the schedule in
-    the TensorFlow documentation of ``ExponentialMovingAverage``).
+    ``average`` is the decay of the averaged copy of the weights (0 keeps none); it warms up as
+    (1 + step) / (10 + step), so that early steps are forgotten (after the schedule in the
+    TensorFlow documentation of ``ExponentialMovingAverage``).
     """
 
     steps: int
@@ -47,7 +47,7 @@ class Plan:
 
 
 def batches(n: int, size: int, step: int, seed: int) -> np.ndarray:
-    """Return the rows of one batch: every row once an epoch, in an order that only step and seed decide.
+    """Return the rows of one batch: each row once an epoch, in an order of step and seed alone.
 
     A resumed run therefore sees the rows that an uninterrupted one would have seen.
     """
@@ -87,10 +87,10 @@ def fit(
     Parameters
     ----------
     name : what progress lines and the resume file are called.
-    model : the module whose parameters are optimised; left in eval mode with the averaged weights.
-    loss : ``loss(step, generator)`` gives the scalar loss of a 0-based step. All randomness must come
-        from the generator (CPU, seeded with plan and step), so that a resumed run repeats exactly.
-    work : folder for ``<name>.state.pt``, written every two minutes and kept when training is done.
+    model : the module to optimise; left in eval mode with the averaged weights.
+    loss : ``loss(step, generator)`` gives the scalar loss of a 0-based step. All randomness must
+        come from the generator (CPU, seeded with plan and step), so that a resumed run repeats.
+    work : folder for ``<name>.state.pt``, written every two minutes and kept at the end.
     """
     import torch
     from torch.nn.attention import SDPBackend, sdpa_kernel
@@ -199,8 +199,8 @@ def _resume(
     state = torch.load(file, map_location="cpu", weights_only=True)
     if state["plan"] != repr(plan):
         raise UserError(
-            f"{name}: {file.name} belongs to another training plan ({state['plan']}, not {plan!r}); "
-            "delete it to begin anew."
+            f"{name}: {file.name} belongs to another training plan ({state['plan']}, not "
+            f"{plan!r}); delete it to begin anew."
         )
     model.load_state_dict(state["model"])
     optimiser.load_state_dict(state["optimiser"])

@@ -43,8 +43,8 @@ class Pixels:
             if GRID not in condition.embeddings:
                 found = ", ".join(space.name for space in condition.embeddings) or "none"
                 raise UserError(
-                    f"pixels shows {GRID.name}, the mapper gave {found}; choose a mapper with that "
-                    "target."
+                    f"pixels shows {GRID.name}, the mapper gave {found}; choose a mapper with "
+                    "that target."
                 )
             grid = np.asarray(condition.embeddings[GRID], np.float32).reshape(10, 10)
             grey = np.clip(grid * 255, 0, 255).round().astype(np.uint8)

@@ -1,9 +1,10 @@
 """pocket-diffusion: a small latent diffusion model for the simulated scenes, from diffusers parts.
 
-An autoencoder (principal components of 8 x 8 pixel blocks plus what an `AutoencoderDC` adds; 128 x 128
-pixels to 16 x 16 latents), a transformer denoiser (`PixArtTransformer2DModel`) that attends to a few
-tokens made of one pocket-clip image embedding, and DPM-Solver++ on a rectified flow. The parts are put together here: a pipeline class inside a
-checkpoint folder would run that folder's code.
+An autoencoder (principal components of 8 x 8 pixel blocks plus what an `AutoencoderDC` adds; 128 x
+128 pixels to 16 x 16 latents), a transformer denoiser (`PixArtTransformer2DModel`) that attends to
+a few tokens made of one pocket-clip image embedding, and DPM-Solver++ on a rectified flow. The
+parts are put together here: a pipeline class inside a checkpoint folder would run that folder's
+code.
 """
 
 from __future__ import annotations
@@ -55,7 +56,7 @@ class Autoencoder(torch.nn.Module):
     """Pixels (n, 3, 128, 128) to latents (n, 16, 16, 16) and back: a linear map plus a correction.
 
     The linear map of 8 x 8 blocks starts as their principal components, which alone give about
-    27 dB on the simulated scenes; the `AutoencoderDC` beside it starts at zero and learns the rest.
+    27 dB on the simulated scenes; an `AutoencoderDC` beside it starts at zero and learns the rest.
     From random weights the same network needs most of its training to get as far.
     """
 
@@ -176,8 +177,8 @@ SCHEDULER = {
 class PocketDiffusion:
     """Pictures of a decoded pocket-clip image embedding, with classifier-free guidance.
 
-    ``prediction = uncond + scale * (cond - uncond)``: scale 0 is the generator without the brain, 1
-    the plain conditional model.
+    ``prediction = uncond + scale * (cond - uncond)``: scale 0 is the generator without the brain,
+    1 the plain conditional model.
     """
 
     accepts = (IMAGE,)
@@ -188,7 +189,7 @@ class PocketDiffusion:
     default_steps = 20
 
     def __init__(self, checkpoints: Path, device: str = "cpu") -> None:
-        """Load ``pocket-diffusion`` from the checkpoints' folder; damaged files raise `UserError`."""
+        """Load ``pocket-diffusion`` from the checkpoints; damaged files raise `UserError`."""
         folder = Path(checkpoints) / "pocket-diffusion"
         settings = read_card(folder).settings
         networks = PocketNetworks(**settings["architecture"])
@@ -204,7 +205,7 @@ class PocketDiffusion:
         """Yield previews and one finished `Step` per scale, all scales in one batch.
 
         Only rows that matter are computed: no conditional row at scale 0, no unconditional one at
-        scale 1, and the first step once for all scales, because they all start from the same noise.
+        scale 1, and the first step once for all scales, as they all start from the same noise.
         """
         looks = {round(steps * k / (PREVIEWS + 1)) for k in range(1, PREVIEWS + 1)}
         guidance = torch.tensor(list(scales), device=self.device)
@@ -220,7 +221,7 @@ class PocketDiffusion:
     def generate(
         self, conditions: Sequence[Condition], scale: float, seeds: Sequence[int], steps: int
     ) -> np.ndarray:
-        """Return uint8 (n, 128, 128, 3): the finished picture of each condition with its own seed."""
+        """Return uint8 (n, 128, 128, 3): each condition's finished picture, with its own seed."""
         if len(conditions) != len(seeds):
             raise UserError(
                 f"Give one seed a condition: {len(conditions)} and {len(seeds)} found."
@@ -247,8 +248,8 @@ class PocketDiffusion:
     ) -> Iterator[tuple[int, torch.Tensor]]:
         """Yield (1-based step, estimate of the clean latents (n, 16, 16, 16)) for n rows.
 
-        ``shared_start``: all rows begin with the same noise and tokens, so the first step needs one
-        conditional and one unconditional row only.
+        ``shared_start``: all rows begin with the same noise and tokens, so the first step needs
+        one conditional and one unconditional row only.
         """
         scheduler = DPMSolverMultistepScheduler(**self.scheduler)
         scheduler.set_timesteps(steps, device=self.device)
@@ -273,12 +274,12 @@ class PocketDiffusion:
             yield step, latents if step == steps else clean
 
     def _embedding(self, condition: Condition) -> torch.Tensor:
-        """Return the condition's embedding (128,) on the device; a missing one raises `UserError`."""
+        """Return the condition's embedding (128,) on the device; none raises `UserError`."""
         if IMAGE not in condition.embeddings:
             found = ", ".join(space.name for space in condition.embeddings) or "none"
             raise UserError(
-                f"pocket-diffusion draws from {IMAGE.name}, the mapper gave {found}; choose a mapper "
-                "with that target."
+                f"pocket-diffusion draws from {IMAGE.name}, the mapper gave {found}; choose a "
+                "mapper with that target."
             )
         return torch.as_tensor(condition.embeddings[IMAGE]).reshape(128).float().to(self.device)
 

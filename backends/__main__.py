@@ -1,0 +1,174 @@
+"""The command line: ``python -m backends build-demo | train | evaluate | doctor``."""
+
+from __future__ import annotations
+
+import sys
+import time
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from explorer.types import UserError
+
+ROOT = Path(__file__).resolve().parents[1]
+app = typer.Typer(
+    add_completion=False,
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    help="Build the embedded study, train mappers on your own data, measure, and check folders.",
+)
+Checkpoints = Annotated[Path, typer.Option(help="The folder of trained weights.")]
+DataOption = Annotated[
+    str, typer.Option(help="NAME=PATH: a known family, or any name for a plain folder.")
+]
+
+
+def say(text: str) -> None:
+    """Print a progress line with the time of day."""
+    print(f"{time.strftime('%H:%M:%S')}  {text}", file=sys.stderr, flush=True)
+
+
+@app.command()
+def build_demo(
+    quick: Annotated[
+        bool, typer.Option(help="Every step in under 4 minutes, for checking the build itself.")
+    ] = False,
+    only: Annotated[
+        list[str] | None, typer.Option(help="Run this stage alone (may be repeated).")
+    ] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(help="Where assets/ and checkpoints/ are written; default: this repository."),
+    ] = None,
+    work: Annotated[
+        Path, typer.Option(help="Where rendered pictures and resume files are kept.")
+    ] = Path(".cache/build-demo"),
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1 ...")] = "auto",
+) -> None:
+    """Make the embedded study and its models again from seeds (up to 110 minutes on 2 cores)."""
+    from backends.demo import FULL, QUICK, Build, run
+    from backends.training import best_device
+
+    if quick and out is None:
+        raise UserError("--quick makes untrained models; give --out FOLDER to keep the real ones.")
+    out = out or ROOT
+    build = Build(
+        QUICK if quick else FULL,
+        assets=out / "assets" / "simulated",
+        checkpoints=out / "checkpoints",
+        work=work / "quick" if quick else work,
+        device=best_device(device),
+        command="python -m backends build-demo" + (" --quick" if quick else ""),
+        progress=say,
+    )
+    run(build, only=tuple(only or ()))
+
+
+@app.command()
+def train(
+    mapper: Annotated[str, typer.Argument(help="Which mapper, e.g. ridge.")],
+    dataset: DataOption,
+    subject: Annotated[
+        list[str] | None, typer.Option(help="A participant (may be repeated); default: all.")
+    ] = None,
+    space: Annotated[
+        list[str] | None,
+        typer.Option(help="Target space, e.g. pixels/10x10 (may be repeated)."),
+    ] = None,
+    seed: Annotated[int, typer.Option(help="Decides the folds.")] = 0,
+    checkpoints: Checkpoints = ROOT / "checkpoints",
+) -> None:
+    """Fit a mapper to each subject of a data set and write its checkpoint."""
+    from backends import DATASETS, EMBEDDERS, GENERATORS, MAPPERS
+    from backends.train import embed_stimuli, find_space, train_mapper
+    from explorer.types import resolve
+    from explorer.workbench import Workbench
+
+    if mapper not in MAPPERS:
+        raise UserError(f"There is no mapper {mapper!r}; choose one of {', '.join(MAPPERS)}.")
+    name, path = split_pair(dataset)
+    paths = {name: path} if path else {}
+    bench = Workbench(
+        DATASETS, EMBEDDERS, MAPPERS, GENERATORS, checkpoints=checkpoints, paths=paths
+    )
+    study = bench.dataset(name)
+    chosen = [find_space(s) for s in space or ["pocket-clip/image"]]
+    makers = {target: resolve(EMBEDDERS[e])(checkpoints, "cpu") for e, target in chosen}
+    embeddings: dict = {target: {} for target in makers}
+    for person in subject or bench.subjects(name):
+        trials = bench.trials(name, person)
+        stimuli = [*trials.stimuli("train"), *trials.stimuli("test")]
+        for target, maker in makers.items():
+            new = [s for s in dict.fromkeys(stimuli) if s not in embeddings[target]]
+            say(f"{person}: {len(new)} pictures to embed in {target.name}")
+            embeddings[target].update(embed_stimuli(study, new, maker, target, say))
+        folder = checkpoints / "mappers" / name / f"{mapper}-{person}"
+        card = train_mapper(
+            mapper,
+            resolve(MAPPERS[mapper]),
+            trials,
+            embeddings,
+            folder,
+            command=" ".join(["python -m backends", *sys.argv[1:]]),
+            licence=study.licence,
+            seed=seed,
+            progress=say,
+        )
+        for target, figures in card.metrics["test"].items():
+            print(f"{person}  {target}  {figures}  ->  {folder}")
+
+
+@app.command()
+def evaluate(
+    checkpoints: Checkpoints = ROOT / "checkpoints",
+    limit: Annotated[
+        int | None, typer.Option(help="Only this many test stimuli (faster, less exact).")
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="Also write the tables here (Markdown).")
+    ] = None,
+) -> None:
+    """Measure the shipped models on the embedded study: what must be true, and the aims."""
+    from backends.evaluate import evaluate as measure
+    from backends.evaluate import render
+
+    text = render(measure(checkpoints=checkpoints, limit=limit, progress=say))
+    print(text)
+    if out:
+        part = out.with_name(out.name + ".part")
+        part.write_text(text, encoding="utf-8")
+        part.replace(out)
+
+
+@app.command()
+def doctor(path: Annotated[Path, typer.Argument(help="A plain data folder.")]) -> None:
+    """Check a plain data folder and say in one line each what is wrong."""
+    from backends.doctor import diagnose
+
+    problems = diagnose(path)
+    for problem in problems:
+        print(problem)
+    print(f"{path}: {len(problems)} problem(s) found." if problems else f"{path}: all is well.")
+    raise typer.Exit(1 if problems else 0)
+
+
+def split_pair(text: str) -> tuple[str, Path | None]:
+    """Return NAME and PATH of ``NAME=PATH``; a bare NAME has no path."""
+    name, _, path = text.partition("=")
+    if not name or ("=" in text and not path):
+        raise UserError(f"--dataset takes NAME=PATH, found {text!r}.")
+    return name, Path(path).expanduser() if path else None
+
+
+def main() -> None:
+    """Run the command line; a person's mistake is one sentence and exit code 2."""
+    try:
+        app()
+    except UserError as error:
+        print(error, file=sys.stderr)
+        raise SystemExit(2) from error
+
+
+if __name__ == "__main__":
+    main()
