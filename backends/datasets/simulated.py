@@ -222,15 +222,16 @@ class Simulated:
             {"vertices": int, "information_mean": float, "information_sum": float}
         )
         stored = layout.read_array(folder / "noiseless.npy")
-        noiseless = stored * voxels["noiseless_scale"].to_numpy() + voxels["baseline"].to_numpy()
-        shown = tuple(self._shipped_stimuli.index)
-        if noiseless.shape != (len(shown), len(voxels)):
+        scale = voxels.pop("noiseless_scale").to_numpy()
+        on, shown = scale > 0, tuple(self._shipped_stimuli.index)
+        if stored.shape != (len(shown), on.sum()):
             raise UserError(
-                f"{folder / 'noiseless.npy'} has shape {noiseless.shape}, expected "
-                f"({len(shown)}, {len(voxels)}); run: python -m backends build-demo."
+                f"{folder / 'noiseless.npy'} has shape {stored.shape}, expected "
+                f"({len(shown)}, {on.sum()}); run: python -m backends build-demo."
             )
-        voxels = voxels.drop(columns="noiseless_scale")
-        return Truth(subject, parcels, voxels, shown, noiseless.astype(np.float32))
+        noiseless = np.tile(voxels["baseline"].to_numpy(np.float32), (len(shown), 1))
+        noiseless[:, on] += stored * scale[on]
+        return Truth(subject, parcels, voxels, shown, noiseless)
 
     def noiseless_trials(self, subject: str) -> Trials:
         """Return one noiseless trial per test stimulus, as `load` returns noisy ones."""

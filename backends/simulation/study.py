@@ -325,7 +325,10 @@ def _write_subject(
     voxels = {"vertex": brain.vertices, "scale": scale, "ncsnr": np.round(estimated, 4)}
     pd.DataFrame(voxels).to_csv(folder / "voxels.tsv", sep="\t", index=False, float_format="%.7g")
 
-    clean, clean_scale = quantise(study.noiseless(subject, "test") - brain.baseline, np.int8)
+    # Controls answer to nothing, so only informative columns are kept; the others have scale 0.
+    on, clean_scale = brain.informative, np.zeros(len(scale), np.float32)
+    signal = (study.noiseless(subject, "test") - brain.baseline)[:, on]
+    clean, clean_scale[on] = quantise(signal, np.int8)
     save_array(truth / "noiseless.npy", clean)
     known = pd.DataFrame(
         {
