@@ -14,7 +14,7 @@ import hashlib
 import json
 import shutil
 import tempfile
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Self
 
@@ -340,7 +340,7 @@ def read_weights(
 
 
 @contextlib.contextmanager
-def _replacing(folder: Path):  # noqa: ANN202  (a context manager yielding the fresh folder)
+def _replacing(folder: Path) -> Iterator[Path]:
     """Yield an empty neighbour folder that takes the place of ``folder`` when all went well."""
     folder.parent.mkdir(parents=True, exist_ok=True)
     fresh = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
@@ -350,7 +350,11 @@ def _replacing(folder: Path):  # noqa: ANN202  (a context manager yielding the f
         if folder.exists():
             old = fresh.with_name(f"{fresh.name}.old")
             folder.rename(old)
-            fresh.rename(folder)
+            try:
+                fresh.rename(folder)
+            except OSError:
+                old.rename(folder)
+                raise
             shutil.rmtree(old)
         else:
             fresh.rename(folder)
