@@ -237,10 +237,11 @@ def _label_of_row(row: dict[str, str]) -> Label:
 def _guarded(read, path: str | Path):  # noqa: ANN001, ANN202  (returns whatever ``read`` returns)
     """Call ``read``; what cannot be read becomes one sentence with the file's name."""
     import zlib
+    from xml.parsers.expat import ExpatError
 
-    import nibabel as nib
+    from nibabel.filebasedimages import ImageFileError
 
-    damaged = (nib.filebasedimages.ImageFileError, ValueError, EOFError, IndexError, zlib.error)
+    damaged = (ImageFileError, ExpatError, ValueError, EOFError, IndexError, zlib.error)
     try:
         return read()
     except FileNotFoundError as error:
