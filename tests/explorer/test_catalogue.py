@@ -1,0 +1,214 @@
+"""What is on offer, what fits what, and one clear sentence for what does not."""
+
+import dataclasses
+import json
+import re
+import shutil
+
+import pytest
+
+from explorer.types import Request, UserError
+
+
+def copied(checkpoints, folder, **changed):
+    """Copy the fake mapper's checkpoint and change fields of its card; return the root."""
+    source = checkpoints / "mappers" / "fake" / "linear-sub-01"
+    target = folder / "mappers" / "fake" / "linear-sub-01"
+    shutil.copytree(source, target)
+    card = json.loads((target / "card.json").read_text())
+    (target / "card.json").write_text(json.dumps(card | changed))
+    return folder
+
+
+def test_a_data_set_with_a_default_path_is_on_offer_without_being_named(workbench):
+    assert workbench.dataset_names() == ["fake"]
+    assert workbench.subjects("fake") == ["sub-01", "sub-02"]
+    assert workbench.dataset("fake") is workbench.dataset("fake")
+
+
+def test_other_data_sets_are_on_offer_when_a_path_is_given(make_workbench, fakes, tmp_path):
+    class Needy(fakes.Study):
+        def __init__(self, path, name):
+            super().__init__(path, name)
+
+    families = {"fake": fakes.Study, "folder": Needy, "needy": Needy}
+    assert make_workbench(datasets=families).dataset_names() == ["fake"]
+    workbench = make_workbench(datasets=families, paths={"needy": tmp_path, "mine": tmp_path})
+    assert workbench.dataset_names() == ["fake", "needy", "mine"]
+    assert workbench.dataset("mine").name == "mine"  # an unknown name is a plain folder
+    assert workbench.dataset("mine").path == tmp_path
+
+
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        ({"dataset": "nsd"}, "no data set 'nsd' here; choose one of fake.*--dataset nsd=PATH"),
+        ({"subject": "sub-09"}, "fake has no subject 'sub-09'; choose one of sub-01, sub-02"),
+        ({"stimulus": "test-99"}, "no test stimulus 'test-99'; choose one of its 10, test-01 to"),
+        ({"stimulus": "train-01"}, "fake/sub-01 has no test stimulus 'train-01'"),
+        ({"repeats": (2,)}, "no repeat 3 of test-03 in its test trials; choose 1, 2 or the aver"),
+        ({"mapper": "mlp"}, "no mapper 'mlp' for fake/sub-01; choose one of linear"),
+        ({"generator": "sdxl"}, "no generator 'sdxl'; choose one of painter, unguided"),
+        ({"options": (("hue", 1.0),)}, "painter has no option 'hue', it has contrast; leave"),
+        ({"options": (("contrast", 3.0),)}, "contrast lies between 0 and 2, found 3"),
+    ],
+)
+def test_each_choice_that_is_not_on_offer_is_named_in_one_sentence(workbench, changed, message):
+    request = Request("fake", "sub-01", "test-03", "linear", "painter")
+    workbench.check(request)
+    wrong = dataclasses.replace(request, **changed)
+    with pytest.raises(UserError, match=message):
+        workbench.check(wrong)
+    for ask in (workbench.reconstruct, workbench.decode):  # reconstruct refuses before it yields
+        if ask == workbench.reconstruct or "generator" not in changed and "options" not in changed:
+            with pytest.raises(UserError, match=message):
+                ask(wrong)
+
+
+def test_a_request_without_a_generator_is_enough_to_decode(workbench):
+    request = Request("fake", "sub-01", "test-03", "linear", "")
+    workbench.check(request, pictures=False)
+    assert workbench.decode(request).n == 10
+    with pytest.raises(UserError, match="no generator ''"):
+        workbench.reconstruct(request)
+
+
+def test_the_gallery_numbers_test_stimuli_in_the_order_of_the_study(workbench):
+    gallery = workbench.gallery("fake", "sub-01")
+    assert list(gallery.index) == [f"test-{i:02d}" for i in range(1, 11)]
+    assert list(gallery["number"]) == list(range(1, 11)) and set(gallery["repeats"]) == {2}
+    assert gallery.loc["test-03", "caption"] == "<b>bold</b> ${alert(1)} {{value}}"
+
+
+def test_a_trial_of_an_unknown_stimulus_is_refused(make_workbench, fakes):
+    class Lossy(fakes.Study):
+        def __init__(self, path=None, name="fake"):
+            super().__init__(path, name)
+            self.whole, self.stimuli = self.stimuli, self.stimuli.drop(index="test-04")
+
+        def load(self, subject):
+            self.stimuli, short = self.whole, self.stimuli
+            trials = super().load(subject)
+            self.stimuli = short
+            return trials
+
+    workbench = make_workbench(datasets={"fake": Lossy})
+    with pytest.raises(UserError, match="has trials of 'test-04', which the table of stimuli lac"):
+        workbench.gallery("fake", "sub-01")
+
+
+def test_a_study_without_test_trials_says_so(make_workbench, fakes):
+    class Untested(fakes.Study):
+        def load(self, subject):
+            trials = super().load(subject)
+            return dataclasses.replace(trials, table=trials.table.assign(split="train"))
+
+    with pytest.raises(UserError, match="has no test trial, so there is nothing to show; mark tr"):
+        make_workbench(datasets={"fake": Untested}).gallery("fake", "sub-01")
+
+
+def test_only_generators_that_accept_the_mappers_targets_are_offered(make_workbench, fakes):
+    other = dataclasses.replace(fakes.space, layer="tokens")
+    greedy = type("Greedy", (fakes.Generator,), {"accepts": (fakes.space, other)})
+    generators = {"greedy": greedy, "painter": fakes.Generator}
+    workbench = make_workbench(generators=generators)
+    assert workbench.generator_names("fake", "sub-01", "linear") == ["painter"]
+    with pytest.raises(UserError, match="greedy does not accept what .* linear gives; choose pai"):
+        workbench.check(Request("fake", "sub-01", "test-01", "linear", "greedy"))
+
+
+def test_a_mapper_for_other_voxels_is_refused_with_both_numbers(
+    make_workbench, fake_checkpoints, tmp_path
+):
+    root = copied(fake_checkpoints, tmp_path, voxels={"sub-01": [4000, "feedbeef"]})
+    workbench = make_workbench(checkpoints=root)
+    assert workbench.mapper_names("fake", "sub-01") == ["ridge (fitted now)"]
+    (problem,) = workbench.problems()
+    assert re.search(r"4000 voxels \(hash feedbeef\), fake/sub-01 has 200 \(hash \w+\)", problem)
+
+
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        ({"cls": "mixer"}, "of the kind 'mixer', which this version does not have; it has linear"),
+        ({"colour": "red"}, "linear-sub-01: card.json has the unknown field 'colour'"),
+    ],
+)
+def test_a_card_that_cannot_be_used_is_a_problem_not_a_crash(
+    make_workbench, fake_checkpoints, tmp_path, changed, message
+):
+    workbench = make_workbench(checkpoints=copied(fake_checkpoints, tmp_path, **changed))
+    assert "linear" not in workbench.mapper_names("fake", "sub-01")
+    assert re.search(message, "\n".join(workbench.problems()))
+
+
+@pytest.mark.parametrize("text", ["{", "[1, 2]"])
+def test_a_damaged_card_is_a_problem_not_a_crash(make_workbench, fake_checkpoints, tmp_path, text):
+    root = copied(fake_checkpoints, tmp_path)
+    (root / "mappers" / "fake" / "linear-sub-01" / "card.json").write_text(text)
+    workbench = make_workbench(checkpoints=root)
+    assert workbench.mapper_names("fake", "sub-01") == ["ridge (fitted now)"]
+    assert re.search("card.json (cannot be read|holds a list)", workbench.problems()[0])
+
+
+def test_a_mapper_of_another_data_set_is_neither_offered_nor_a_problem(
+    make_workbench, fake_checkpoints, tmp_path
+):
+    workbench = make_workbench(checkpoints=copied(fake_checkpoints, tmp_path, dataset="nsd"))
+    assert workbench.mapper_names("fake", "sub-01") == ["ridge (fitted now)"]
+    assert workbench.problems() == []
+
+
+def test_two_mappers_of_one_name_are_told_apart_by_their_folders(
+    make_workbench, fake_checkpoints, tmp_path
+):
+    root = copied(fake_checkpoints, tmp_path)
+    first = root / "mappers" / "fake" / "linear-sub-01"
+    shutil.copytree(first, first.with_name("linear-again-sub-01"))
+    names = make_workbench(checkpoints=root).mapper_names("fake", "sub-01")
+    assert names == ["linear-again-sub-01", "linear-sub-01"]
+
+
+def test_without_a_mapper_one_is_offered_to_the_smallest_space(make_workbench, fakes):
+    large = dataclasses.replace(fakes.space, layer="large", shape=(48,))
+    embedder = type("Both", (fakes.Embedder,), {"spaces": (large, fakes.space)})
+    generators = {
+        "wide": type("Wide", (fakes.Generator,), {"accepts": (large,)}),
+        "painter": fakes.Generator,
+    }
+    workbench = make_workbench(embedders={"both": embedder}, generators=generators)
+    assert workbench.mapper_names("fake", "sub-02") == ["ridge (fitted now)"]
+    fitted = "ridge (fitted now)"
+    assert workbench.generator_names("fake", "sub-02", fitted) == ["painter"]
+
+
+def test_nothing_is_fitted_that_takes_long_or_has_no_data(make_workbench, fakes, monkeypatch):
+    monkeypatch.setattr("explorer.catalogue.FIT_LIMIT", 60 * 200 - 1)
+    workbench = make_workbench()
+    assert workbench.mapper_names("fake", "sub-02") == []
+    assert re.search("60 training trials of 200 voxels are too many", workbench.problems()[0])
+    blind = make_workbench(embedders={})
+    assert blind.mapper_names("fake", "sub-02") == []
+    assert re.search("no mapper for fake/sub-02, nor can its 60", blind.problems()[0])
+    with pytest.raises(UserError, match="no mapper for fake/sub-02; train one with: python -m"):
+        blind.check(Request("fake", "sub-02", "test-01", "linear", "painter"))
+
+
+def test_the_default_request_is_a_random_trial_that_a_seed_decides(workbench):
+    first = workbench.default_request(seed=3)
+    assert first == workbench.default_request(seed=3)
+    assert (first.mapper, first.generator, first.steps) == ("linear", "painter", 4)
+    workbench.check(first)
+    drawn = {workbench.default_request(seed=seed).stimulus for seed in range(60)}
+    assert len(drawn) == 10
+
+
+def test_choices_are_kept_and_steps_follow_the_generator(workbench):
+    request = workbench.default_request("fake", "sub-01", generator="unguided", scales=(3, 1))
+    assert (request.generator, request.steps, request.scales) == ("unguided", 1, (3.0, 1.0))
+    assert workbench.default_request(steps=7).steps == 7
+
+
+def test_a_trial_can_be_looked_at_where_no_mapper_fits(make_workbench):
+    request = make_workbench(embedders={}).default_request("fake", "sub-02", seed=0)
+    assert (request.mapper, request.generator) == ("", "")
