@@ -17,23 +17,23 @@ r"""The plain folder: any study that was written as five kinds of files.
                             scale    what one unit of an int16 beta is worth
 
 Tables are tab-separated UTF-8. A notebook writes such a folder in ten lines, given `pictures`
-(uint8, H x W x 3, one a stimulus), `betas` (trials, V), and `shown` and `split`, one entry a
-trial::
+(uint8, H x W x 3, one a stimulus), `betas` (trials, V), and `shown` (the picture's number) and
+`split`, one entry a trial::
 
     import json, numpy as np, pandas as pd, pathlib, PIL.Image
-    root = pathlib.Path("my-study"); sub = root / "sub-01"
-    for folder in (root / "stimuli", sub): folder.mkdir(parents=True)
-    for i, picture in enumerate(pictures):
-        PIL.Image.fromarray(picture).save(root / "stimuli" / f"{i:03d}.png")
+    root = pathlib.Path("my-study"); sub, shots = root / "sub-01", root / "stimuli"
+    for folder in (sub, shots): folder.mkdir(parents=True)
+    names = [f"{i:03d}.png" for i in range(len(pictures))]
+    for name, picture in zip(names, pictures): PIL.Image.fromarray(picture).save(shots / name)
     (root / "dataset.json").write_text(json.dumps({"title": "My study"}))
-    pd.DataFrame({"file": [f"{i:03d}.png" for i in range(len(pictures))]}).to_csv(
-        root / "stimuli" / "stimuli.tsv", sep="\t", index=False)
+    pd.DataFrame({"file": names}).to_csv(shots / "stimuli.tsv", sep="\t", index=False)
     np.save(sub / "betas.npy", betas.astype("float32"))
     trials = pd.DataFrame({"stimulus": [f"{i:03d}" for i in shown], "split": split})
     trials.to_csv(sub / "trials.tsv", sep="\t", index=False)
-    pd.DataFrame({"vertex": vertex}).to_csv(sub / "voxels.tsv", sep="\t", index=False)
 
-The last line is for vertex data; without locations, leave voxels.tsv out.
+and, where the voxels are vertices of fsaverage5, in one more::
+
+    pd.DataFrame({"vertex": vertex}).to_csv(sub / "voxels.tsv", sep="\t", index=False)
 """
 
 from __future__ import annotations
@@ -192,7 +192,7 @@ def read_stimuli(path: Path) -> pd.DataFrame:
     for column in ("caption", "category", "source"):
         if column not in table:
             table[column] = ""
-    for column, what in (("stimulus", "id"), ("file", "file")):
+    for column, what in (("file", "file"), ("stimulus", "id")):
         if (table[column] == "").any():
             row = int(np.flatnonzero(table[column] == "")[0])
             raise UserError(f"{file}: row {row + 1} has no {what}; every stimulus needs one.")
@@ -353,13 +353,14 @@ def read_voxels(
     identity = [c for c in table if c not in NOT_IDENTITY]
     projection, atlases = None, {}
     if "vertex" in table:
-        vertex = _whole(table["vertex"].replace("-1", str(FSAVERAGE5_VERTICES)), file, "vertex")
-        if vertex.max(initial=0) > FSAVERAGE5_VERTICES:
+        nowhere = (table["vertex"] == "-1").to_numpy()
+        vertex = _whole(table["vertex"].where(~nowhere, "0"), file, "vertex")
+        vertex[nowhere] = -1
+        if vertex.max(initial=0) >= FSAVERAGE5_VERTICES:
             raise UserError(
                 f"{file}: vertex {vertex.max()} is outside fsaverage5, which has 0 to "
                 f"{FSAVERAGE5_VERTICES - 1} (left, then right)."
             )
-        vertex[vertex == FSAVERAGE5_VERTICES] = -1
         digest = voxel_hash("fsaverage5", vertex)
         projection = project(vertex)
     elif identity:

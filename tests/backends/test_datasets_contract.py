@@ -1,0 +1,175 @@
+"""What every data set in `DATASETS` keeps to; a new one needs a line in `MAKERS` and passes."""
+
+import re
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import scipy.io
+from PIL import Image
+
+from backends import DATASETS
+from explorer.types import FSAVERAGE5_VERTICES, SPLITS, Dataset, UserError, resolve
+
+
+def make_simulated(place: Path) -> Dataset:
+    from backends.simulation.study import Recipe, Study, write
+
+    tiny = Recipe(n_train=12, n_test=6, subjects=("subj01", "subj02"), scale=0.3, n_reference=12)
+    write(Study(tiny, place / "cache"), place / "files")
+    return resolve(DATASETS["simulated"])(place / "files", "study", cache=place / "cache")
+
+
+def make_folder(place: Path) -> Dataset:
+    rng = np.random.default_rng(0)
+    root = place / "files"
+    for folder in (root / "stimuli", root / "sub-01"):
+        folder.mkdir(parents=True)
+    (root / "dataset.json").write_text('{"title": "A study"}')
+    for i in range(6):
+        picture = rng.integers(0, 256, (9, 7, 3), dtype=np.uint8)
+        Image.fromarray(picture).save(root / "stimuli" / f"{i}.png")
+    tables = {
+        "stimuli/stimuli.tsv": {"file": [f"{i}.png" for i in range(6)]},
+        "sub-01/trials.tsv": {
+            "stimulus": list("012345" * 2),
+            "split": (["train"] * 4 + ["test"] * 2) * 2,
+        },
+        "sub-01/voxels.tsv": {"vertex": rng.choice(FSAVERAGE5_VERTICES, 11, replace=False)},
+    }
+    for name, columns in tables.items():
+        pd.DataFrame(columns).to_csv(root / name, sep="\t", index=False)
+    np.save(root / "sub-01" / "betas.npy", rng.standard_normal((12, 11)).astype(np.float32))
+    return resolve(DATASETS["folder"])(root, "study")
+
+
+def make_miyawaki(place: Path) -> Dataset:
+    rng = np.random.default_rng(0)
+    pictures = rng.integers(0, 2, (100, 5)).astype(np.uint8)[:, np.tile(np.arange(5), 4)]
+    (place / "files").mkdir()
+    values = {"R2": rng.standard_normal((9, 20)), "I2": pictures}
+    scipy.io.savemat(place / "files" / "V1_mean_figure.mat", values)
+    return resolve(DATASETS["miyawaki2008"])(place / "files", "study")
+
+
+MAKERS = {"simulated": make_simulated, "folder": make_folder, "miyawaki2008": make_miyawaki}
+
+
+@pytest.fixture(scope="module", params=DATASETS)
+def made(request, tmp_path_factory) -> tuple[Dataset, Path]:
+    place = tmp_path_factory.mktemp(request.param)
+    assert request.param in MAKERS, f"tell MAKERS how to make a small {request.param}"
+    return MAKERS[request.param](place), place / "files"
+
+
+@pytest.fixture(scope="module")
+def dataset(made) -> Dataset:
+    return made[0]
+
+
+def test_it_says_what_it_is(dataset):
+    assert isinstance(dataset, Dataset)
+    assert dataset.name == "study"
+    for text in (dataset.title, dataset.licence, dataset.citation, dataset.note):
+        assert isinstance(text, str)
+    assert dataset.title
+    assert isinstance(dataset.simulated, bool)
+    assert isinstance(dataset.redistributable, bool)
+    assert dataset.split_unit in ("stimulus", "repeat")
+    if dataset.split_unit == "repeat" or dataset.simulated:
+        assert dataset.note, "what is unusual about a study is said on screen"
+
+
+def test_stimuli_are_a_table_of_texts_by_id(dataset):
+    stimuli = dataset.stimuli
+    assert stimuli.index.is_unique
+    assert all(isinstance(name, str) and name for name in stimuli.index)
+    for column in ("caption", "category", "source"):
+        assert all(isinstance(text, str) for text in stimuli[column])
+
+
+def test_trials_fit_subject_stimuli_and_split(dataset):
+    assert dataset.subjects()
+    for name in dataset.subjects():
+        trials = dataset.load(name)
+        assert (trials.subject.dataset, trials.subject.name) == ("study", name)
+        assert trials.subject.simulated == dataset.simulated
+        assert isinstance(trials.beta_unit, str)
+        assert set(trials.table["stimulus"]) <= set(dataset.stimuli.index)
+        assert set(trials.table["split"]) == set(SPLITS)
+        if dataset.split_unit == "stimulus":
+            assert not set(trials.stimuli("train")) & set(trials.stimuli("test"))
+        for _, rows in trials.table.groupby(["stimulus", "split"]):
+            assert sorted(rows["repeat"]) == list(range(len(rows)))
+        for column in ("repeat", "session", "run"):
+            assert pd.api.types.is_integer_dtype(trials.table[column])
+
+
+def test_betas_are_finite_float32_rows_under_every_index(dataset):
+    trials = dataset.load(dataset.subjects()[0])
+    betas, n = trials.betas, len(trials.table)
+    everything = np.asarray(betas[np.arange(n)])
+    assert everything.shape == (n, trials.subject.voxels.n_voxels)
+    assert everything.dtype == np.float32
+    assert np.isfinite(everything).all()
+    assert everything.std() > 0
+    np.testing.assert_array_equal(betas[1], everything[1])
+    np.testing.assert_array_equal(betas[2:5], everything[2:5])
+    np.testing.assert_array_equal(betas[[4, 0, 4]], everything[[4, 0, 4]])
+    np.testing.assert_array_equal(betas[np.arange(n) % 2 == 1], everything[1::2])
+    assert len(betas) == n
+    stimulus = trials.stimuli("test")[0]
+    rows = trials.rows("test", stimulus)
+    np.testing.assert_allclose(
+        trials.average(stimulus), everything[rows].mean(axis=0), rtol=1e-5, atol=1e-6
+    )
+
+
+def test_voxels_stay_the_same_ones(dataset):
+    for name in dataset.subjects():
+        first, second = (dataset.load(name).subject for _ in range(2))
+        assert first.voxels.hash == second.voxels.hash
+        if first.ncsnr is not None:
+            assert (first.ncsnr >= 0).all()
+    hashes = [dataset.load(name).subject.voxels.hash for name in dataset.subjects()]
+    assert len(set(hashes)) == len(hashes)
+
+
+def test_pictures_are_rgb_bytes(dataset):
+    trials = dataset.load(dataset.subjects()[0])
+    for split in SPLITS:
+        picture = dataset.image(trials.stimuli(split)[0])
+        assert picture.dtype == np.uint8
+        assert picture.ndim == 3
+        assert picture.shape[2] == 3
+    first, second = (dataset.image(s) for s in trials.stimuli("test")[:2])
+    assert first.shape != second.shape or (first != second).any()
+
+
+def test_unknown_names_are_refused_by_name(dataset):
+    for ask in (dataset.load, dataset.image):
+        for name in ("nobody", "../x", "", "<b>"):
+            with pytest.raises(UserError, match=re.escape(repr(name))):
+                ask(name)
+
+
+def test_reading_changes_no_file(made):
+    dataset, files = made
+
+    def state() -> dict:
+        return {p: p.stat().st_mtime_ns for p in files.rglob("*")}
+
+    before = state()
+    trials = dataset.load(dataset.subjects()[0])
+    np.asarray(trials.betas[trials.rows("test")])
+    dataset.image(trials.stimuli("test")[0])
+    assert state() == before
+
+
+def test_a_wrong_path_is_refused_in_one_sentence(tmp_path):
+    for entry in DATASETS.values():
+        with pytest.raises(UserError) as caught:
+            resolve(entry)(tmp_path / "nowhere", "study")
+        assert "nowhere" in str(caught.value)
+        assert "\n" not in str(caught.value)
