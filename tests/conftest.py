@@ -34,9 +34,7 @@ INFORMATIVE = ("pericalcarine", "fusiform")
 PER_PARCEL = 25  # voxels of each parcel in each hemisphere
 
 # Third-party code that warns about itself; everything else that warns fails a test.
-EXPECTED_WARNINGS = (
-    "ignore:.*HTTP_422_UNPROCESSABLE_ENTITY.*:DeprecationWarning",  # gradio over new starlette
-)
+EXPECTED_WARNINGS: tuple[str, ...] = ()
 
 
 def pytest_configure(config: pytest.Config) -> None:

@@ -1,0 +1,199 @@
+"""Afterimage in the browser: ``python app.py``. It introduces the backends to the explorer.
+
+Heavy libraries are imported late: the page answers first, then a background thread loads the
+models that the first visitor will need.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import re
+import socket
+import sys
+import threading
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from backends import DATASETS, EMBEDDERS, GENERATORS, MAPPERS
+from explorer.types import UserError
+from explorer.workbench import Workbench
+
+if TYPE_CHECKING:
+    import gradio as gr
+
+ROOT = Path(__file__).resolve().parent
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")  # it goes into links and folder names
+
+
+def arguments() -> argparse.ArgumentParser:
+    """Return the parser of the command line."""
+    parser = argparse.ArgumentParser(
+        prog="app.py",
+        description="See what fMRI-to-image models see. Opens a page on this machine.",
+    )
+    add = parser.add_argument
+    add(
+        "--dataset",
+        metavar="NAME=PATH",
+        action="append",
+        default=[],
+        help=f"open your data too (repeats): {', '.join(DATASETS)}, or any other name for a plain "
+        "folder with dataset.json",
+    )
+    add("--checkpoints", type=Path, help="folder of trained weights [checkpoints]")
+    add("--device", default="auto", help="auto, cpu, cuda, cuda:1, mps ... [auto]")
+    add("--host", default="127.0.0.1", help="address to serve on [127.0.0.1: this machine only]")
+    add("--port", type=int, help="port to serve on [the first free one from 7860]")
+    add("--auth-file", type=Path, help="ask visitors for a login: one user:password a line")
+    add("--share", action="store_true", help="also make a public link, through Gradio's servers")
+    add(
+        "--i-may-share-these-images",
+        action="store_true",
+        help="with --share: you hold the right to show data that may not be redistributed",
+    )
+    add("--no-browser", action="store_true", help="do not open a browser")
+    return parser
+
+
+def open_workbench(args: argparse.Namespace) -> Workbench:
+    """Return the workbench over what was asked for; a wrong name or path raises `UserError`."""
+    paths: dict[str, Path] = {}
+    for pair in args.dataset:
+        name, _, path = pair.partition("=")
+        if not path or not NAME.fullmatch(name):
+            raise UserError(
+                f"--dataset takes NAME=PATH, the name of letters, digits, dots, dashes and "
+                f"underscores; found {pair!r}."
+            )
+        if name in paths:
+            raise UserError(f"--dataset names {name} twice; give each data set its own name.")
+        paths[name] = Path(path).expanduser()
+        if not paths[name].exists():
+            raise UserError(f"--dataset {name}: there is nothing at {path}; check the path.")
+    if args.checkpoints is not None and not args.checkpoints.is_dir():
+        raise UserError(f"--checkpoints: {args.checkpoints} is no folder; check the path.")
+    workbench = Workbench(
+        DATASETS,
+        EMBEDDERS,
+        MAPPERS,
+        GENERATORS,
+        checkpoints=args.checkpoints or ROOT / "checkpoints",
+        paths=paths,
+        device=args.device,
+    )
+    for name in workbench.dataset_names():
+        workbench.dataset(name)  # says now, not on the page, that a path holds something else
+    if args.device not in ("auto", "cpu"):
+        _ = workbench.models.device
+    return workbench
+
+
+def refuse_unshareable(workbench: Workbench, args: argparse.Namespace) -> None:
+    """Refuse to publish images that their licence keeps private, unless the user says they may."""
+    if not args.share or args.i_may_share_these_images:
+        return
+    closed = [
+        name for name in workbench.dataset_names() if not workbench.dataset(name).redistributable
+    ]
+    if closed:
+        licence = workbench.dataset(closed[0]).licence
+        raise UserError(
+            f"--share would show the images of {', '.join(closed)} to anyone with the link, and "
+            f"they may not be redistributed (licence: {licence}); leave out --share or that data "
+            "set, or add --i-may-share-these-images if you hold the right."
+        )
+
+
+def read_logins(path: Path) -> list[tuple[str, str]]:
+    """Return (user, password) pairs from a file with one ``user:password`` a line."""
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"--auth-file: {path} cannot be read ({error}).") from error
+    logins = []
+    for number, line in enumerate(lines, start=1):
+        if not line.strip() or line.lstrip().startswith("#"):
+            continue
+        user, _, password = line.strip().partition(":")
+        if not user or not password:  # never print the line: it may be a password
+            raise UserError(f"--auth-file: line {number} of {path} is not user:password.")
+        logins.append((user, password))
+    if not logins:
+        raise UserError(f"--auth-file: {path} holds no user:password line.")
+    return logins
+
+
+def check_address(host: str, port: int | None) -> None:
+    """Refuse a port or address that cannot be served on, before anything heavy is loaded."""
+    if port is not None and not 1 <= port <= 65_535:
+        raise UserError(f"--port lies between 1 and 65535, found {port}.")
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    with socket.socket(family, socket.SOCK_STREAM) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((host, port or 0))
+        except (OSError, OverflowError) as error:
+            reason = (error.strerror or str(error)).lower()
+            if port is None:
+                raise UserError(f"--host {host} cannot be served on: {reason}.") from error
+            raise UserError(
+                f"Port {port} of {host} cannot be served on: {reason}; choose another --port, or "
+                "leave it out to get a free one."
+            ) from error
+
+
+def serve(workbench: Workbench, args: argparse.Namespace) -> gr.Blocks:
+    """Build the page, start its server and say where it is; the models load in the background."""
+    from explorer.page import build, launch_options
+
+    logins = read_logins(args.auth_file) if args.auth_file else None
+    page = build(workbench)
+    try:
+        _, local, shared = page.launch(
+            server_name=args.host,
+            server_port=args.port,
+            share=args.share,
+            auth=logins,
+            inbrowser=not args.no_browser,
+            prevent_thread_lock=True,
+            quiet=True,
+            **launch_options(),
+        )
+    except OSError as error:  # somebody took the port in between, or 7860 to 7959 are all taken
+        raise UserError(f"The page cannot be served: {error}") from error
+    print(f"Afterimage is open at {shared or local} (Ctrl+C ends it).", flush=True)
+    for name in workbench.dataset_names():
+        if workbench.dataset(name).simulated:
+            print(f"{name} is no measurement: {workbench.dataset(name).note}", flush=True)
+    threading.Thread(target=warm, args=(workbench,), daemon=True).start()
+    return page
+
+
+def warm(workbench: Workbench) -> None:
+    """Load what the first trial needs; what cannot be loaded is told, and again on the page."""
+    try:
+        workbench.warm(workbench.default_request())
+    except UserError as error:
+        print(f"app.py: {error}", file=sys.stderr, flush=True)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Serve until Ctrl+C; a mistake in the arguments is one sentence and exit code 2."""
+    os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")  # nobody is told who looks
+    args = arguments().parse_args(argv)
+    try:
+        check_address(args.host, args.port)
+        workbench = open_workbench(args)
+        refuse_unshareable(workbench, args)
+        page = serve(workbench, args)
+    except UserError as error:
+        print(f"app.py: {error}", file=sys.stderr)
+        return 2
+    page.block_thread()
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,164 @@
+"""The command line of the app: every mistake is one sentence, and the page answers."""
+
+import argparse
+import os
+import socket
+import subprocess
+import sys
+import urllib.request
+from pathlib import Path
+
+import pytest
+
+import app
+from explorer.types import UserError
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+@pytest.fixture
+def taken():
+    """Occupy a port."""
+    with socket.socket() as server:
+        server.bind(("127.0.0.1", 0))
+        server.listen()
+        yield server.getsockname()[1]
+
+
+def free_port():
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+def refused(capsys, *argv):
+    """Return the one line that ``app.py`` says before it gives up."""
+    assert app.main([*argv, "--no-browser"]) == 2
+    said = capsys.readouterr()
+    assert said.out == "" and said.err.count("\n") == 1
+    return said.err
+
+
+def test_a_port_in_use_is_one_sentence(capsys, taken):
+    said = refused(capsys, "--port", str(taken))
+    assert f"Port {taken} of 127.0.0.1 cannot be served on: address already in use" in said
+    assert "choose another --port, or leave it out" in said
+
+
+@pytest.mark.parametrize("port", ["0", "70000"])
+def test_a_port_that_cannot_be_is_one_sentence(capsys, port):
+    assert f"--port lies between 1 and 65535, found {port}." in refused(capsys, "--port", port)
+
+
+def test_a_host_of_another_machine_is_one_sentence(capsys):
+    said = refused(capsys, "--host", "192.0.2.1")  # a documentation address: nobody has it
+    assert "--host 192.0.2.1 cannot be served on" in said
+
+
+@pytest.mark.parametrize("pair", ["nsd", "=there", "nsd=", "../nsd=there", "n sd=there"])
+def test_a_data_set_that_is_no_name_and_path_is_one_sentence(capsys, pair):
+    said = refused(capsys, "--dataset", pair)
+    assert "--dataset takes NAME=PATH" in said and repr(pair) in said
+
+
+def test_a_path_that_is_not_there_is_one_sentence(capsys, tmp_path):
+    said = refused(capsys, "--dataset", f"mine={tmp_path / 'gone'}")
+    assert f"--dataset mine: there is nothing at {tmp_path / 'gone'}; check the path." in said
+
+
+def test_a_path_with_something_else_is_one_sentence(capsys, tmp_path):
+    assert "dataset.json" in refused(capsys, "--dataset", f"mine={tmp_path}")
+
+
+def test_a_name_given_twice_is_one_sentence(capsys, tmp_path):
+    pair = f"mine={tmp_path}"
+    said = refused(capsys, "--dataset", pair, "--dataset", pair)
+    assert "--dataset names mine twice" in said
+
+
+def test_missing_checkpoints_are_one_sentence(capsys, tmp_path):
+    said = refused(capsys, "--checkpoints", str(tmp_path / "gone"))
+    assert "gone is no folder; check the path." in said
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("ann:secret\nbob\n", "line 2 of .* is not user:password"),
+        ("ann:\n", "line 1 of"),
+        ("# nobody yet\n\n", "holds no user:password line"),
+    ],
+)
+def test_a_login_file_with_a_mistake_is_refused_without_showing_it(tmp_path, text, message):
+    file = tmp_path / "logins"
+    file.write_text(text)
+    with pytest.raises(UserError, match=message) as caught:
+        app.read_logins(file)
+    assert "bob" not in str(caught.value) and "secret" not in str(caught.value)
+
+
+def test_logins_are_read_and_a_password_may_hold_a_colon(tmp_path):
+    file = tmp_path / "logins"
+    file.write_text("# lab\nann:one:two\n\n bob:three \n")
+    assert app.read_logins(file) == [("ann", "one:two"), ("bob", "three")]
+    with pytest.raises(UserError, match="cannot be read"):
+        app.read_logins(tmp_path / "gone")
+
+
+def test_sharing_images_that_may_not_be_redistributed_is_refused(make_workbench, fakes, tmp_path):
+    closed = type("Closed", (fakes.Study,), {"redistributable": False, "licence": "ask us"})
+    study = {"fake": fakes.Study, "closed": closed}
+    workbench = make_workbench(datasets=study)
+    parser = app.arguments()
+    with pytest.raises(UserError, match=r"images of closed to .*\(licence: ask us\); leave out"):
+        app.refuse_unshareable(workbench, parser.parse_args(["--share"]))
+    for allowed in ([], ["--share", "--i-may-share-these-images"]):
+        app.refuse_unshareable(workbench, parser.parse_args(allowed))
+    app.refuse_unshareable(make_workbench(), parser.parse_args(["--share"]))
+
+
+def test_warming_up_tells_what_is_missing_and_goes_on(make_workbench, fakes, capsys):
+    class Bare(fakes.Embedder):
+        def __init__(self, checkpoints, device):
+            raise UserError("card.json is missing.")
+
+    app.warm(make_workbench(embedders={"pocket-clip": Bare}))
+    assert capsys.readouterr().err == "app.py: card.json is missing.\n"
+
+
+def test_arguments_have_the_documented_defaults():
+    args = app.arguments().parse_args([])
+    assert args == argparse.Namespace(
+        dataset=[],
+        checkpoints=None,
+        device="auto",
+        host="127.0.0.1",
+        port=None,
+        auth_file=None,
+        share=False,
+        i_may_share_these_images=False,
+        no_browser=False,
+    )
+
+
+@pytest.mark.skipif(
+    not (ROOT / "assets" / "simulated" / "dataset.json").exists(),
+    reason="the embedded data set has not been built",
+)
+def test_the_page_answers_says_where_it_is_and_that_data_are_simulated():
+    port = free_port()
+    command = [sys.executable, str(ROOT / "app.py"), "--no-browser", "--port", str(port)]
+    environment = {**os.environ, "PYTHONUNBUFFERED": "1"}
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment
+    ) as process:
+        try:
+            lines = [process.stdout.readline() for _ in range(2)]
+            assert (
+                lines[0] == f"Afterimage is open at http://127.0.0.1:{port}/ (Ctrl+C ends it).\n"
+            )
+            assert lines[1].startswith("simulated is no measurement: ")
+            with urllib.request.urlopen(f"http://127.0.0.1:{port}/", timeout=30) as answer:
+                assert answer.status == 200 and b"Afterimage" in answer.read()
+        finally:
+            process.terminate()
