@@ -171,7 +171,9 @@ def read_table(file: Path, required: tuple[str, ...] = ()) -> pd.DataFrame:
     try:
         table = pd.read_csv(file, sep="\t", dtype=str, keep_default_na=False, index_col=False)
     except FileNotFoundError as error:
-        raise UserError(f"{file} is missing; python -m backends doctor checks a whole folder.") from error
+        raise UserError(
+            f"{file} is missing; python -m backends doctor checks a whole folder."
+        ) from error
     except (OSError, ValueError) as error:  # pandas' parser errors are ValueErrors
         raise UserError(f"{file} cannot be read as a tab-separated table ({error}).") from error
     table = table.fillna("")  # a row with fewer cells than the header
