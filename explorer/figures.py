@@ -235,7 +235,8 @@ def trial_figure(
     drawn = "none" if parcel_map is None else _evidence(parcel_map, parcellation, voxel_space)
     below = {"none": 0.0, "bars": 2.0, "surface": BRAINS}[drawn]
     foot = textwrap.wrap(provenance, 170)
-    height = 2 * MARGIN + 0.3 + rows * row_height + below + 0.1 * len(foot) + 0.1
+    head = 0.3 if caption or decoding is not None else 0.05
+    height = 2 * MARGIN + head + rows * row_height + below + 0.1 * len(foot) + 0.1
     figure = Figure(figsize=(WIDTH, height), dpi=150, facecolor="white", label=provenance)
 
     def place(left: float, top: float, width: float, tall: float, **kind: Any) -> Axes:
@@ -255,7 +256,7 @@ def trial_figure(
             f"retrieval rank {decoding.rank:g} of {decoding.n} (chance {(decoding.n + 1) / 2:g})"
         )
         write(WIDTH - MARGIN, top, rank, ha="right")
-    top += 0.3
+    top += head
     for i, panel in enumerate([None, *done]):
         left = MARGIN + (i % columns) * (cell + 0.08)
         upper = top + (i // columns) * row_height
@@ -363,7 +364,7 @@ def _draw_surface(
                 cmap=colours,
                 vmin=low,
                 vmax=high,
-                avg_method="median",  # a face on a border belongs to one of its parcels
+                avg_method=_inside,
                 colorbar=False,
                 axes=axes,
                 figure=axes.figure,
@@ -380,6 +381,11 @@ def _draw_surface(
     if told["flat"]:
         note = "the gradient is zero for every voxel: nothing to map"
     write(MARGIN, top + BRAINS - 0.35, note, 5.5, color="#666666")
+
+
+def _inside(corners: np.ndarray) -> float:
+    """Return the value of a face (3,) inside one parcel; NaN, grey, where parcels meet."""
+    return float(corners[0]) if corners[0] == corners[1] == corners[2] else float("nan")
 
 
 def _fit(axes: Axes, part: Mapping[str, np.ndarray]) -> None:

@@ -37,7 +37,6 @@ ROTATIONS = {
     **{("ventral", side): (-_RIGHT, _UP, _FRONT) for side in SIDES},
 }
 GAP = 0.06  # between the hemispheres, in widths of one; our choice
-SPREAD = 2  # edges (about 6 mm) that a sampled vertex colours around itself, within its own parcel
 
 
 def surface_mesh(surface: str) -> dict[str, dict[str, np.ndarray]]:
@@ -91,31 +90,16 @@ def layouts(mesh: Mapping[str, Mapping[str, np.ndarray]], surface: str) -> dict[
 def drawn_parcels(parcellation: Parcellation, projection: sp.csr_matrix) -> np.ndarray:
     """Return int32 (20,484,): the parcel that each vertex shows, -1 for background only.
 
-    Where voxels are sampled, their parcel. Where the atlas is known on the surface, the vertices
-    up to two edges away join in when they belong to a parcel that has voxels, so that sparse
-    samples give a closed parcel; cortex further off stays blank, for nothing is known of it.
+    Where the atlas is known on the surface, a parcel with at least one voxel is drawn whole: its
+    value belongs to the parcel, however densely its cortex was sampled (the voxel counts tell).
+    Parcels without voxels stay blank. Where the atlas is not known, only the vertices at which
+    voxels are seen are drawn.
     """
-    drawn = vertex_parcels(parcellation, projection)
     if parcellation.surface is None:
-        return drawn
-    covered = drawn >= 0
-    for _ in range(SPREAD):
-        covered = _with_neighbours(covered)
-    filled = np.append(
-        np.bincount(drawn[drawn >= 0], minlength=len(parcellation.labels)) > 0, False
-    )
-    joins = covered & (drawn < 0) & filled[parcellation.surface]
-    return np.where(joins, parcellation.surface, drawn).astype(np.int32)
-
-
-def _with_neighbours(marked: np.ndarray) -> np.ndarray:
-    """Return bool (20,484,): the marked vertices and those one edge away."""
-    _, faces = _bundled("pial_left")  # both hemispheres have the same faces
-    out = marked.copy()
-    for start in (0, HALF):
-        touched = faces[marked[start + faces].any(axis=1)]
-        out[start + touched.ravel()] = True
-    return out
+        return vertex_parcels(parcellation, projection)
+    sampled = np.append(parcellation.masks()[:-1].any(axis=1), False)  # the last is for -1
+    surface = parcellation.surface
+    return np.where(sampled[surface], surface, -1).astype(np.int32)
 
 
 def _bundled(stem: str) -> tuple[np.ndarray, ...]:
