@@ -1,7 +1,7 @@
 """The nouns of Afterimage and the protocols between its rooms. Imports nothing of ours.
 
-Every dataclass is frozen and checks itself once, when it is made; code downstream does not check again.
-Arrays inside are shared, never copied: treat them as read-only.
+Every dataclass is frozen and checks itself once, when it is made; code downstream does not check
+again. Arrays inside are shared, never copied: treat them as read-only.
 """
 
 from __future__ import annotations
@@ -27,15 +27,15 @@ TRIAL_COLUMNS = ("stimulus", "split", "repeat", "session", "run")
 class UserError(Exception):
     """A mistake a person can mend; its text is one sentence meant for them.
 
-    It says what was expected, what was found and what to do. Everything else that is raised is a bug.
+    It says what was expected, what was found and what to do. All else that is raised is a bug.
     """
 
 
 def resolve(entry: str | Callable[..., Any]) -> Callable[..., Any]:
     """Return the class behind an entry of the dict literals in ``backends``.
 
-    Entries are written ``"package.module:Class"`` so that a heavy library is imported only when the
-    class that needs it is used; a class itself (a test's fake) is returned as it is.
+    Entries are written ``"package.module:Class"`` so that a heavy library is imported only when
+    the class that needs it is used; a class itself (a test's fake) is returned as it is.
     """
     if not isinstance(entry, str):
         return entry
@@ -43,12 +43,12 @@ def resolve(entry: str | Callable[..., Any]) -> Callable[..., Any]:
     return getattr(importlib.import_module(module), name)
 
 
-# --------------------------------------------------------------------------------------------- brain
+# ------------------------------------------------------------------------------------------- brain
 
 
 @dataclass(frozen=True)
 class Label:
-    """One parcel of an atlas: its ``name``, ``hemisphere`` ("L", "R" or "" for both) and RGB 0-255."""
+    """One parcel of an atlas: ``name``, ``hemisphere`` ("L", "R" or "" for both), RGB 0-255."""
 
     name: str
     hemisphere: Literal["L", "R", ""] = ""
@@ -89,8 +89,9 @@ class Parcellation:
         if self.kind == "partition":
             if m.ndim != 1 or (m.size and (m.min() < -1 or m.max() >= n)):
                 raise UserError(
-                    f"Atlas {self.name!r}: a partition over {n} labels needs one index from -1 to {n - 1} "
-                    f"per voxel, found shape {m.shape} with values up to {m.max() if m.size else 'none'}."
+                    f"Atlas {self.name!r}: a partition over {n} labels needs one index from -1 to "
+                    f"{n - 1} per voxel, found shape {m.shape} with values up to "
+                    f"{m.max() if m.size else 'none'}."
                 )
         elif m.ndim != 2 or m.shape[0] != n or m.dtype != bool:
             raise UserError(
@@ -101,7 +102,8 @@ class Parcellation:
         if s is not None and (s.shape != (FSAVERAGE5_VERTICES,) or s.min() < -1 or s.max() >= n):
             raise UserError(
                 f"Atlas {self.name!r}: its surface needs one index from -1 to {n - 1} for each of "
-                f"{FSAVERAGE5_VERTICES} vertices, found shape {s.shape} with values up to {s.max()}."
+                f"{FSAVERAGE5_VERTICES} vertices, found shape {s.shape} with values up to "
+                f"{s.max()}."
             )
 
     @property
@@ -134,8 +136,8 @@ def voxel_hash(*parts: np.ndarray | str | int) -> str:
 class VoxelSpace:
     """Where the columns of ``betas`` lie.
 
-    ``projection``: sparse (20,484, V) onto fsaverage5, left hemisphere then right, or None when the
-    study gives no locations. ``mask`` (X, Y, Z) and ``affine`` (4, 4) only for volumes.
+    ``projection``: sparse (20,484, V) onto fsaverage5, left hemisphere then right, or None when
+    the study gives no locations. ``mask`` (X, Y, Z) and ``affine`` (4, 4) only for volumes.
     ``hash`` names the exact voxel set and order.
     """
 
@@ -158,17 +160,17 @@ class VoxelSpace:
             if atlas.n_voxels != self.n_voxels or atlas.voxel_hash != self.hash:
                 raise UserError(
                     f"Atlas {atlas.name!r} was made for {atlas.n_voxels} voxels (hash "
-                    f"{atlas.voxel_hash}), this voxel space has {self.n_voxels} (hash {self.hash}); "
-                    "build the atlas for this voxel space."
+                    f"{atlas.voxel_hash}), this voxel space has {self.n_voxels} (hash "
+                    f"{self.hash}); build the atlas for this voxel space."
                 )
 
 
-# ------------------------------------------------------------------------------------------- studies
+# ----------------------------------------------------------------------------------------- studies
 
 
 @dataclass(frozen=True, eq=False)
 class Subject:
-    """One participant: their voxels and the noise-ceiling SNR per voxel (``ncsnr`` (V,)) or None."""
+    """One participant: their voxels, and noise-ceiling SNR per voxel (``ncsnr`` (V,)) or None."""
 
     dataset: str
     name: str
@@ -190,8 +192,8 @@ class Trials:
     """A subject's trials: ``betas`` float32 (n, V), or any rows-on-demand array of that shape.
 
     ``table`` has one row per trial in the order of ``betas``, with the columns ``stimulus`` (str),
-    ``split`` ("train"/"test"), ``repeat`` (0-based), ``session`` and ``run``. ``beta_unit`` says what
-    a beta of 1 means ("z-score within run", "percent signal change" ...).
+    ``split`` ("train"/"test"), ``repeat`` (0-based), ``session`` and ``run``. ``beta_unit`` says
+    what a beta of 1 means ("z-score within run", "percent signal change" ...).
     """
 
     subject: Subject
@@ -208,8 +210,8 @@ class Trials:
             )
         if len(self.table) != self.betas.shape[0]:
             raise UserError(
-                f"{who}: {self.betas.shape[0]} rows of betas but {len(self.table)} rows in the trial table; "
-                "they must be equal."
+                f"{who}: {self.betas.shape[0]} rows of betas but {len(self.table)} rows in the trial "
+                "table; they must be equal."
             )
         missing = [c for c in TRIAL_COLUMNS if c not in self.table]
         if missing:
@@ -223,7 +225,7 @@ class Trials:
     def rows(
         self, split: str, stimulus: str | None = None, repeats: tuple[int, ...] = ()
     ) -> np.ndarray:
-        """Return the row numbers of a split, of one stimulus, and of certain repeats (() is all)."""
+        """Return the rows of a split, of one stimulus, and of certain repeats (() is all)."""
         keep = (self.table["split"] == split).to_numpy(copy=True)  # pandas 3: views are read-only
         if stimulus is not None:
             keep &= (self.table["stimulus"] == stimulus).to_numpy()
@@ -238,13 +240,13 @@ class Trials:
     def average(
         self, stimulus: str, repeats: tuple[int, ...] = (), split: str = "test"
     ) -> np.ndarray:
-        """Return the mean betas float32 (V,) over a stimulus's trials (of ``repeats``; () is all)."""
+        """Return the mean betas float32 (V,) over a stimulus's trials (() is all repeats)."""
         rows = self.rows(split, stimulus, repeats)
         if not len(rows):
             which = f"repeat {', '.join(str(r + 1) for r in repeats)} of " if repeats else ""
             raise UserError(
-                f"{self.subject.dataset}/{self.subject.name} has no {split} trial of {which}stimulus "
-                f"{stimulus!r}; choose one of its {len(self.stimuli(split))} {split} stimuli."
+                f"{self.subject.dataset}/{self.subject.name} has no {split} trial of {which}"
+                f"stimulus {stimulus!r}; choose one of its {len(self.stimuli(split))} {split} stimuli."
             )
         return np.asarray(self.betas[rows], dtype=np.float32).mean(axis=0)
 
@@ -281,15 +283,15 @@ class Dataset(Protocol):
         ...
 
 
-# ---------------------------------------------------------------------------------------- embeddings
+# -------------------------------------------------------------------------------------- embeddings
 
 
 @dataclass(frozen=True)
 class EmbeddingSpace:
     """A space of image or text embeddings: ``shape`` is (D,) or (T, D).
 
-    ``unit_norm`` says that its members lie on the unit sphere; a mapper's output is raw, so whoever
-    needs unit norm normalises.
+    ``unit_norm`` says that its members lie on the unit sphere; a mapper's output is raw, so
+    whoever needs unit norm normalises.
     """
 
     model: str
@@ -327,13 +329,13 @@ class Embedder(Protocol):
     spaces: tuple[EmbeddingSpace, ...]
 
     def embed(self, images: Sequence[np.ndarray], space: EmbeddingSpace) -> np.ndarray:
-        """Return float32 (n, *space.shape) for n images uint8 (H, W, 3); unit norm where the space says."""
+        """Return float32 (n, *space.shape) for images uint8 (H, W, 3), unit norm if it says so."""
         ...
 
 
 @dataclass(frozen=True, eq=False)
 class Condition:
-    """What a generator may draw on: one trial's decoded embeddings, and on request the trial itself."""
+    """What a generator may draw on: a trial's decoded embeddings, and on request the trial."""
 
     embeddings: Mapping[EmbeddingSpace, torch.Tensor]
     stimulus: str | None = None
@@ -343,7 +345,7 @@ class Condition:
 
 @dataclass(frozen=True, eq=False)
 class Step:
-    """One picture of a sweep on its way: uint8 RGB (H, W, 3), ``done`` when it is the finished one."""
+    """One picture of a sweep on its way: uint8 RGB (H, W, 3); ``done`` says it is finished."""
 
     index: int  # position in the sweep's scales
     scale: float
@@ -366,7 +368,7 @@ class Option:
 
 @runtime_checkable
 class Generator(Protocol):
-    """Embeddings in, pictures out. An image depends on its condition, scale, seed and options alone."""
+    """Embeddings in, pictures out; one depends on condition, scale, seed and options alone."""
 
     accepts: tuple[EmbeddingSpace, ...]
     provenance: Literal["generated", "retrieved", "published"]
@@ -383,7 +385,7 @@ class Generator(Protocol):
         seed: int,
         **options: float,
     ) -> Iterator[Step]:
-        """Yield previews and one finished `Step` per scale; closing the iterator stops the work."""
+        """Yield previews and one finished `Step` per scale; closing the iterator stops it."""
         ...
 
     def generate(
@@ -394,11 +396,11 @@ class Generator(Protocol):
         steps: int,
         **options: float,
     ) -> np.ndarray:
-        """Return uint8 (n, H, W, 3), one finished picture a condition; equals ``sweep`` one by one."""
+        """Return uint8 (n, H, W, 3), one finished picture a condition, as ``sweep`` gives it."""
         ...
 
 
-# ------------------------------------------------------------------------------------------- choices
+# ----------------------------------------------------------------------------------------- choices
 
 
 MAX_SCALES = 16
@@ -478,15 +480,15 @@ class View:
                 )
 
 
-# --------------------------------------------------------------------------------------- checkpoints
+# ------------------------------------------------------------------------------------- checkpoints
 
 
 @dataclass(frozen=True)
 class Card:
     """What a checkpoint is and how it came about; ``card.json`` beside the weights.
 
-    ``kind`` "mapper", "generator", "embedder" or "judge"; ``name`` as shown; ``cls`` the key in the
-    dict literal that can load it. For mappers ``voxels`` maps each subject to (count, hash).
+    ``kind`` "mapper", "generator", "embedder" or "judge"; ``name`` as shown; ``cls`` the key in
+    the dict literal that can load it. For mappers ``voxels`` maps each subject to (count, hash).
     """
 
     kind: str
