@@ -1,0 +1,188 @@
+// The trial: what was shown, the sweep, the compare slider, rank and neighbours.
+const root = element.querySelector(".ai-trial");
+const SCORES = {
+  PixCorr: "Pixel correlation with the shown image; higher is better, 1 is identical",
+  SSIM: "Structural similarity with the shown image; higher is better, 1 is identical",
+};
+const scoreTitle = (name) =>
+  SCORES[name] || `Cosine similarity of the ${name} embeddings of both images; higher is better`;
+const RUNNING = new Set(["waiting", "loading", "running"]);
+
+let cells = []; // one handle a picture of the sweep
+let skeleton = "";
+let compared = 0;
+let current = null;
+
+const status = h("p", { class: "ai-status", role: "status", "aria-live": "polite" });
+const stop = h(
+  "button",
+  { class: "ai-button", id: "stop", type: "button", onclick: () => trigger("stop", {}) },
+  "Stop",
+);
+const again = h(
+  "button",
+  { class: "ai-button", id: "again", type: "button", onclick: () => trigger("again", {}) },
+  "Continue",
+);
+const bar = h("i");
+const kicker = h("p", { class: "ai-kicker" });
+const caption = h("h2", { class: "ai-caption" });
+const sweep = h("ol", { class: "ai-sweep", "aria-label": "Shown image and reconstructions" });
+const truth = h("img", { alt: "", draggable: "false" });
+
+// ------------------------------------------------------------------------------- compare slider
+const under = h("img", { alt: "", draggable: "false" });
+const over = h("img", { alt: "", draggable: "false" });
+const range = h("input", {
+  type: "range", min: 0, max: 100, value: 50, id: "compare-range",
+  "aria-label": "Share of the frame that shows the reconstruction's left side",
+  oninput: () => place(),
+});
+const frame = h("div", { class: "ai-compare-frame" }, under, over, h("span", { class: "ai-divider" }), range);
+const place = () => frame.style.setProperty("--at", `${range.value}%`);
+place();
+const leftLabel = h("span", {}, "shown");
+const rightLabel = h("span", {});
+const compareSection = h(
+  "section",
+  { class: "ai-compare" },
+  h("h3", {}, "Compare"),
+  frame,
+  h("p", { class: "ai-ends" }, leftLabel, rightLabel),
+);
+
+// ---------------------------------------------------------------------------- rank, neighbours
+const rankNumber = h("strong", { class: "ai-rank-number" });
+const rankOf = h("span", { class: "ai-rank-of" });
+const rankMark = h("i", { class: "ai-rank-mark" });
+const rankChance = h("i", { class: "ai-rank-chance" });
+const rankEnds = h("p", { class: "ai-ends" });
+const rankText = h("p", { class: "ai-small" });
+const rankSection = h(
+  "section",
+  { class: "ai-rank", id: "rank" },
+  h("h3", {}, "Retrieval"),
+  h("p", { class: "ai-rank-line" }, rankNumber, rankOf),
+  h("div", { class: "ai-rank-track", "aria-hidden": "true" }, rankChance, rankMark),
+  rankEnds,
+  rankText,
+);
+const neighbours = h("ol", { class: "ai-neighbours" });
+const neighbourSection = h(
+  "section",
+  { class: "ai-near" },
+  h("h3", {}, "Nearest test images"),
+  neighbours,
+  h("p", { class: "ai-small" }, "The five test images closest to what was decoded. Select one to go to it."),
+);
+
+root.append(
+  h("header", { class: "ai-trial-head" }, h("div", {}, kicker, caption), h("div", { class: "ai-run" }, status, stop, again)),
+  h("div", { class: "ai-bar", "aria-hidden": "true" }, bar),
+  sweep,
+  h("div", { class: "ai-evidence" }, compareSection, rankSection, neighbourSection),
+);
+
+const build = (value) => {
+  truth.removeAttribute("src");
+  const shown = h(
+    "li",
+    { class: "ai-tile ai-truth" },
+    h("figure", {}, h("div", { class: "ai-picture" }, truth), h("figcaption", {}, h("p", {}, h("b", {}, "Ground truth")))),
+  );
+  cells = value.cells.map((cell, index) => {
+    const img = h("img", { alt: "", draggable: "false" });
+    const step = h("span", { class: "ai-step" });
+    const scores = h("dl", { class: "ai-scores" });
+    const button = h(
+      "button",
+      { type: "button", class: "ai-picture", title: "Compare with the shown image", onclick: () => { compared = index; render(current); } },
+      img,
+      step,
+    );
+    const node = h(
+      "li",
+      { class: "ai-tile ai-reconstruction", "data-index": index },
+      h("figure", {}, button, h("figcaption", {}, h("p", {}, h("b", {}, cell.label), cell.hint ? h("span", { class: "ai-hint" }, cell.hint) : null), scores)),
+    );
+    return { node, img, step, scores, button, shown: "" };
+  });
+  sweep.replaceChildren(shown, ...cells.map((c) => c.node));
+  sweep.style.setProperty("--tiles", value.cells.length + 1);
+  compared = Math.min(value.compare, value.cells.length - 1);
+};
+
+const renderCell = (handle, cell, label) => {
+  handle.node.dataset.state = cell.state;
+  setSource(handle.img, cell.src);
+  handle.img.hidden = !cell.src;
+  handle.img.alt = cell.src ? `Reconstruction, ${label}` : "";
+  setText(handle.step, cell.note);
+  const scores = JSON.stringify(cell.scores);
+  if (scores !== handle.shown) {
+    handle.shown = scores;
+    handle.scores.replaceChildren(
+      ...cell.scores.map(([name, text]) => h("div", { title: scoreTitle(name) }, h("dt", {}, name), h("dd", {}, text))),
+    );
+  }
+};
+
+const renderDecoding = (d) => {
+  root.classList.toggle("ai-undecoded", !d);
+  rankSection.hidden = neighbourSection.hidden = false;
+  if (!d) return;
+  setText(rankNumber, d.rank);
+  setText(rankOf, `of ${d.n}`);
+  const at = (rank) => `${(100 * (rank - 1)) / Math.max(1, d.n - 1)}%`;
+  rankMark.style.left = at(d.rank);
+  rankChance.style.left = at(d.chance);
+  rankEnds.replaceChildren(h("span", {}, "1 best"), h("span", {}, `chance ${d.chance}`), h("span", {}, d.n));
+  setText(rankText, d.sentence);
+  neighbours.replaceChildren(
+    ...d.neighbours.map((n) =>
+      h(
+        "li",
+        { class: n.shown ? "ai-shown" : "" },
+        h(
+          "button",
+          { type: "button", title: n.caption || n.stimulus, onclick: () => trigger("select", { stimulus: n.stimulus }) },
+          h("img", { src: n.src, alt: n.caption || n.stimulus, draggable: "false" }),
+        ),
+        h("span", { class: "ai-number" }, n.similarity),
+        n.shown ? h("span", { class: "ai-tag" }, "shown") : null,
+      ),
+    ),
+  );
+};
+
+const render = (value) => {
+  current = value;
+  const plan = JSON.stringify([value.trial.stimulus, value.trial.kicker, value.cells.map((c) => c.label)]);
+  if (plan !== skeleton) {
+    skeleton = plan;
+    build(value);
+  }
+  setText(kicker, value.trial.kicker);
+  setText(caption, value.trial.caption);
+  setSource(truth, value.trial.src);
+  truth.alt = `Shown image: ${value.trial.caption}`;
+  value.cells.forEach((cell, index) => {
+    renderCell(cells[index], cell, cell.label);
+    cells[index].node.classList.toggle("ai-chosen", index === compared);
+    cells[index].button.setAttribute("aria-pressed", index === compared);
+  });
+  const chosen = value.cells[compared];
+  setSource(under, value.trial.src);
+  over.hidden = !(chosen && chosen.src);
+  if (chosen) setSource(over, chosen.src);
+  compareSection.classList.toggle("ai-empty", over.hidden);
+  setText(rightLabel, chosen ? chosen.label : "");
+  const { state, text, fraction } = value.progress;
+  root.dataset.state = state;
+  setText(status, text);
+  stop.hidden = !RUNNING.has(state);
+  again.hidden = state !== "stopped";
+  bar.style.width = `${Math.round(100 * fraction)}%`;
+  renderDecoding(value.decoding);
+};
+follow(render);

@@ -1,0 +1,242 @@
+"""The named endpoints: the same answers as the page, typed, for scripts and other programs."""
+
+from __future__ import annotations
+
+import functools
+import math
+from collections.abc import Callable
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import gradio as gr
+
+from explorer.page import links
+from explorer.page.pictures import data_uri
+from explorer.types import Request, UserError, View
+
+if TYPE_CHECKING:
+    from explorer.workbench import Workbench
+
+
+def register(workbench: Workbench, model: dict[str, Any]) -> None:
+    """Add ``/trials``, ``/reconstruct`` and ``/importance`` to the page that is being built.
+
+    ``model``: the settings that make an endpoint wait for its turn at the models.
+    """
+    endpoints = Endpoints(workbench)
+    gr.api(endpoints.trials, api_name="trials")
+    gr.api(endpoints.reconstruct, api_name="reconstruct", **model)
+    gr.api(endpoints.importance, api_name="importance", **model)
+
+
+def answered(endpoint: Callable[..., dict[str, Any]]) -> Callable[..., dict[str, Any]]:
+    """Send a `UserError` of an endpoint to its caller as the sentence that it is."""
+
+    @functools.wraps(endpoint)
+    def guarded(*args: Any, **kwargs: Any) -> dict[str, Any]:
+        try:
+            return endpoint(*args, **kwargs)
+        except UserError as error:
+            raise gr.Error(str(error), print_exception=False) from error
+
+    return guarded
+
+
+class Endpoints:
+    """The endpoints over one workbench. Gradio reads types and texts from the methods."""
+
+    def __init__(self, workbench: Workbench) -> None:
+        self.workbench = workbench
+
+    @answered
+    def trials(self, dataset: str = "", subject: str = "") -> dict[str, Any]:
+        """List what can be asked for: the test trials of one subject, and who else there is.
+
+        Parameters
+        ----------
+        dataset, subject
+            Names; empty takes the first. The answer's ``datasets`` and
+            ``subjects`` list them all.
+
+        Returns
+        -------
+        dict
+            ``dataset``, ``subject``, ``datasets``, ``subjects``, ``mappers`` (name -> generators
+            that fit) and ``trials``: a list of stimulus, number (1-based), caption, category,
+            repeats.
+        """
+        request = self.workbench.default_request(dataset or None, subject or None, seed=0)
+        place = request.dataset, request.subject
+        gallery = self.workbench.gallery(*place).reset_index(names="stimulus")
+        return {
+            "dataset": request.dataset,
+            "subject": request.subject,
+            "datasets": self.workbench.dataset_names(),
+            "subjects": self.workbench.subjects(request.dataset),
+            "mappers": {
+                m: self.workbench.generator_names(*place, m)
+                for m in self.workbench.mapper_names(*place)
+            },
+            "trials": [
+                {
+                    "stimulus": str(row["stimulus"]),
+                    "number": int(row["number"]),
+                    "caption": str(row["caption"]),
+                    "category": str(row["category"]),
+                    "repeats": int(row["repeats"]),
+                }
+                for row in gallery.to_dict("records")
+            ],
+        }
+
+    @answered
+    def reconstruct(
+        self,
+        trial: str,
+        dataset: str = "",
+        subject: str = "",
+        mapper: str = "",
+        generator: str = "",
+        scales: str = "0, 1, 2, 4, 8",
+        steps: int = 0,
+        seed: int = 0,
+        repeat: int = 0,
+    ) -> dict[str, Any]:
+        """Decode one test trial and draw it at several guidance scales.
+
+        Parameters
+        ----------
+        trial
+            A stimulus that ``/trials`` lists.
+        dataset, subject, mapper, generator
+            Names; empty takes the first that fits.
+        scales
+            Guidance scales, numbers parted by commas; 0 is the generator without the brain.
+        steps
+            Sampling steps; 0 takes the generator's own default.
+        seed
+            Decides the noise that every image starts from.
+        repeat
+            Which repeat of the trial, from 1; 0 decodes the average of all.
+
+        Returns
+        -------
+        dict
+            ``link`` (the query string of the page that shows the same), ``caption``, ``truth``
+            (PNG as a data address), ``images``: a list of scale, image (as truth) and scores;
+            ``retrieval``: rank, n, chance, similarity, margin, space, neighbours; ``checkpoints``.
+        """
+        wanted = {"scales": links.parse_scales(scales), "seed": int(seed)}
+        if steps:
+            wanted["steps"] = int(steps)
+        request = self._request(trial, dataset, subject, mapper, generator, repeat, **wanted)
+        decoding = self.workbench.decode(request)
+        finished = sorted(
+            (frame for frame in self.workbench.reconstruct(request) if frame.done),
+            key=lambda f: f.index,
+        )
+        gallery = self.workbench.gallery(request.dataset, request.subject)
+        return {
+            "link": links.query(request, View()),
+            "caption": str(gallery.loc[request.stimulus, "caption"]),
+            "truth": data_uri(self.workbench.image(request.dataset, request.stimulus), form="png"),
+            "images": [
+                {
+                    "scale": frame.scale,
+                    "image": data_uri(frame.image, form="png"),
+                    "scores": {name: _number(value) for name, value in frame.scores.items()},
+                }
+                for frame in finished
+            ],
+            "retrieval": {
+                "space": decoding.space.name,
+                "rank": decoding.rank,
+                "n": decoding.n,
+                "chance": (decoding.n + 1) / 2,
+                "similarity": _number(decoding.similarity),
+                "margin": _number(decoding.margin),
+                "neighbours": [[name, _number(value)] for name, value in decoding.neighbours],
+            },
+            "checkpoints": self.workbench.checkpoint_hashes(request),
+        }
+
+    @answered
+    def importance(
+        self,
+        trial: str,
+        dataset: str = "",
+        subject: str = "",
+        mapper: str = "",
+        repeat: int = 0,
+        method: str = "gradient",
+        target: str = "retrieval margin",
+        atlas: str = "",
+    ) -> dict[str, Any]:
+        """Say how much each parcel weighs in the decoding of one test trial.
+
+        Parameters
+        ----------
+        trial, dataset, subject, mapper, repeat
+            As for ``/reconstruct``.
+        method
+            ``gradient`` or ``gradient x input``.
+        target
+            What is explained: ``retrieval margin`` or ``fixed direction``.
+        atlas
+            Name of an atlas; empty takes the first.
+
+        Returns
+        -------
+        dict
+            ``atlas``, ``method``, ``target``, ``n_voxels``, ``flat`` (a gradient of zero),
+            ``limits`` (colour limits per measure, the same for all trials) and ``parcels``: a
+            list of parcel, name, hemisphere, voxels, share, mean, enrichment, signed, small.
+        """
+        request = self._request(trial, dataset, subject, mapper, "", repeat)
+        parcel_map = self.workbench.importance(
+            request, View(method=method, target=target, atlas=atlas)
+        )
+        return {
+            "atlas": parcel_map.atlas,
+            "method": parcel_map.method,
+            "target": parcel_map.target,
+            "n_voxels": int(parcel_map.n_voxels),
+            "flat": bool(parcel_map.flat),
+            "limits": {name: list(map(float, pair)) for name, pair in parcel_map.limits.items()},
+            "parcels": [
+                {
+                    **{name: str(row[name]) for name in ("parcel", "name", "hemisphere")},
+                    **{n: _number(row[n]) for n in ("share", "mean", "enrichment", "signed")},
+                    "voxels": int(row["voxels"]),
+                    "small": bool(row["small"]),
+                }
+                for row in parcel_map.table.to_dict("records")
+            ],
+        }
+
+    def _request(
+        self,
+        trial: str,
+        dataset: str,
+        subject: str,
+        mapper: str,
+        generator: str,
+        repeat: int,
+        **wanted: Any,
+    ) -> Request:
+        """Return a checked request; names that are empty take the first that fits."""
+        named = {"mapper": mapper, "generator": generator}
+        request = self.workbench.default_request(
+            dataset or None,
+            subject or None,
+            seed=0,
+            **{key: value for key, value in named.items() if value},
+        )
+        repeats = (int(repeat) - 1,) if repeat else ()
+        request = replace(request, stimulus=trial, repeats=repeats, **wanted)
+        self.workbench.check(request)
+        return request
+
+
+def _number(value: float) -> float | None:
+    return float(value) if math.isfinite(value) else None  # JSON has no NaN

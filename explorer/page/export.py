@@ -1,0 +1,75 @@
+"""What the page gives away as files: the figure, the table and a record that makes both again."""
+
+from __future__ import annotations
+
+import json
+import re
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from explorer import figures
+from explorer.types import Request, UserError, View
+
+if TYPE_CHECKING:
+    from explorer.workbench import Workbench
+
+FIGURES = {"png": "image/png", "svg": "image/svg+xml", "pdf": "application/pdf"}
+FORMATS = (*FIGURES, "csv", "json")
+
+
+@dataclass(frozen=True)
+class File:
+    """A file to save: its name, what it is, and its bytes."""
+
+    name: str
+    mime: str
+    content: bytes
+
+
+def make(workbench: Workbench, request: Request, view: View, form: str) -> File:
+    """Return the present trial as ``png``, ``svg``, ``pdf``, ``csv`` (parcels) or ``json``.
+
+    Pictures that are not finished are left out; nothing is drawn for an export.
+    """
+    if form not in FORMATS:
+        raise UserError(f"An export is one of {', '.join(FORMATS)}, found {form!r}.")
+    parts = ("afterimage", request.dataset, request.subject, request.stimulus)
+    name = f"{'_'.join(re.sub(r'[^A-Za-z0-9.-]+', '-', part) for part in parts)}.{form}"
+    if form == "csv":
+        table = workbench.importance(request, view).table
+        return File(name, "text/csv", table.to_csv(index=False).encode("utf-8"))
+    if form == "json":
+        text = json.dumps(workbench.record(request, view), indent=2, ensure_ascii=False)
+        return File(name, "application/json", text.encode("utf-8"))
+    return File(name, FIGURES[form], _figure(workbench, request, view, form))
+
+
+def _figure(workbench: Workbench, request: Request, view: View, form: str) -> bytes:
+    decoding = workbench.decode(request)
+    parcel_map = workbench.importance(request, view)
+    study = workbench.dataset(request.dataset)
+    space = workbench.trials(request.dataset, request.subject).subject.voxels
+    row = workbench.gallery(request.dataset, request.subject).loc[request.stimulus]
+    figure = figures.trial_figure(
+        workbench.image(request.dataset, request.stimulus),
+        list(workbench.finished(request)),
+        figures.provenance_line(
+            request,
+            dataset=study.title,
+            simulated=study.simulated,
+            averaged=decoding.average_of,
+            checkpoints=workbench.checkpoint_hashes(request),
+        ),
+        caption=str(row["caption"]),
+        guided=workbench.generator_class(request.generator).guided,
+        decoding=decoding,
+        parcel_map=parcel_map,
+        measure=view.measure,
+        parcellation=space.parcellations.get(parcel_map.atlas),
+        voxel_space=space,
+        surface=view.surface,
+    )
+    with tempfile.TemporaryDirectory() as folder:
+        return figures.save_figure(figure, Path(folder) / f"figure.{form}").read_bytes()

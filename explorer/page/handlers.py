@@ -1,0 +1,440 @@
+"""What happens when somebody chooses something. A `UserError` becomes a sentence on the page."""
+
+from __future__ import annotations
+
+import base64
+import functools
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import fields, replace
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any
+from urllib.parse import parse_qsl
+
+import gradio as gr
+import numpy as np
+
+from explorer.page import brain, export, links, trial
+from explorer.page.session import Session
+from explorer.records import changes, from_record
+from explorer.types import Request, UserError, View
+
+if TYPE_CHECKING:
+    from explorer.workbench import Workbench
+
+Updates = dict[Any, Any]
+ALL = "all categories"
+REPEAT_SPLIT = (
+    "are held-out repeats of images that the decoder was trained on, not new images; scores on "
+    "them say less than scores on new images."
+)
+PREVIEW_SECONDS = 0.15  # between previews: fast enough to watch, slow enough for a phone
+
+
+def told(handler: Callable[..., Updates]) -> Callable[..., Updates]:
+    """Turn a `UserError` of a handler into a notice, and leave everything else as it was."""
+
+    @functools.wraps(handler)
+    def guarded(self: Handlers, *args: Any) -> Updates:
+        try:
+            return handler(self, *args)
+        except UserError as error:
+            return {self.ui.notices: notices(str(error))}
+
+    return guarded
+
+
+def notices(*sentences: str) -> dict[str, Any]:
+    """Return what the notices show; the time makes an equal sentence appear again."""
+    return {"notices": list(sentences), "at": time.time()}
+
+
+class Handlers:
+    """The page's event handlers over one workbench; per-browser state comes in as `Session`.
+
+    Parameters
+    ----------
+    workbench
+        Answers every question about data and models.
+    ui
+        The page's components by name.
+    plotly
+        Where the browser finds plotly's script.
+    """
+
+    def __init__(self, workbench: Workbench, ui: SimpleNamespace, plotly: str) -> None:
+        self.workbench, self.ui, self.plotly = workbench, ui, plotly
+
+    # ------------------------------------------------------------------------------ opening, links
+
+    @told
+    def open_link(self, session: Session, request: gr.Request) -> Updates:
+        """Show what the address asks for; a random trial where it asks for nothing."""
+        wanted = dict(request.query_params)
+        return self._show(session, links.settle(wanted, self.workbench), everything=True)
+
+    @told
+    def open_record(self, session: Session, event: gr.EventData) -> Updates:
+        """Show what an exported JSON record holds."""
+        record = links.from_record(str(event._data.get("text", "")))
+        request, view = from_record(record)
+        wanted = dict(parse_qsl(links.query(request, view)))
+        choices = links.settle(wanted, self.workbench)
+        if choices.request == request:
+            choices = replace(
+                choices, notices=(*choices.notices, *changes(self.workbench, record))
+            )
+        return self._show(session, choices, everything=True)
+
+    # ----------------------------------------------------------------------------------- the trial
+
+    @told
+    def go_back(self, session: Session) -> Updates:
+        """Show the previous stimulus of the gallery."""
+        return self._walk(session, -1)
+
+    @told
+    def go_on(self, session: Session) -> Updates:
+        """Show the next stimulus of the gallery."""
+        return self._walk(session, +1)
+
+    def _walk(self, session: Session, by: int) -> Updates:
+        rows = trial.stimuli(self.workbench, self._request(session), session.category)
+        return self._change(session, trial=trial.step(rows.index, session.request.stimulus, by))
+
+    @told
+    def go_anywhere(self, session: Session) -> Updates:
+        """Show a random stimulus of the gallery, another than now."""
+        rows = trial.stimuli(self.workbench, self._request(session), session.category)
+        others = [s for s in rows.index if s != session.request.stimulus]
+        if not others:
+            return {}
+        return self._change(session, trial=str(np.random.default_rng().choice(others)))
+
+    @told
+    def go_to(self, session: Session, event: gr.EventData) -> Updates:
+        """Show the stimulus that was clicked."""
+        return self._change(session, trial=str(event._data.get("stimulus", "")))
+
+    @told
+    def go_again(self, session: Session) -> Updates:
+        """Go on with a sweep that was stopped."""
+        return self._show(session, links.Choices(self._request(session), session.view))
+
+    @told
+    def take_number(self, session: Session, number: float | None) -> Updates:
+        """Show the stimulus with this number in the gallery."""
+        request = self._request(session)
+        rows = self.workbench.gallery(request.dataset, request.subject)
+        wanted = links.parse_whole(number, "The number of a trial")
+        if not 1 <= wanted <= len(rows):
+            raise UserError(
+                f"Trials of {request.dataset}/{request.subject} have the numbers 1 to "
+                f"{len(rows)}, found {wanted}."
+            )
+        return self._change(session, trial=str(rows.index[wanted - 1]))
+
+    @told
+    def take_category(self, session: Session, category: str | None) -> Updates:
+        """Show the stimuli of one category in the gallery."""
+        session.category = category or ""
+        rows = trial.stimuli(self.workbench, self._request(session), session.category)
+        session.page = trial.page_of(rows, session.request.stimulus)
+        return {self.ui.gallery: self._gallery(session)}
+
+    @told
+    def turn_page(self, session: Session, event: gr.EventData) -> Updates:
+        """Show another page of the gallery."""
+        self._request(session)
+        session.page = links.parse_whole(event._data.get("page"), "The page")
+        return {self.ui.gallery: self._gallery(session)}
+
+    # --------------------------------------------------------------------------------- the decoder
+
+    @told
+    def take_dataset(self, session: Session, dataset: str) -> Updates:
+        """Show a random trial of another study."""
+        session.category = ""
+        wanted = {"data": dataset}
+        choices = links.settle(wanted, self.workbench, self._request(session))
+        return self._show(session, choices, everything=True)
+
+    @told
+    def take_subject(self, session: Session, subject: str) -> Updates:
+        """Show the same stimulus as another subject saw it."""
+        return self._change(session, subject=subject)
+
+    @told
+    def take_mapper(self, session: Session, mapper: str) -> Updates:
+        """Decode with another mapper."""
+        return self._change(session, mapper=mapper)
+
+    @told
+    def take_generator(self, session: Session, generator: str) -> Updates:
+        """Draw with another generator."""
+        return self._change(session, generator=generator)
+
+    @told
+    def take_scales(self, session: Session, text: str) -> Updates:
+        """Draw at other guidance scales."""
+        scales = links.parse_scales(text)
+        return self._replace(session, scales=scales)
+
+    @told
+    def take_steps(self, session: Session, steps: float | None) -> Updates:
+        """Draw with another number of steps."""
+        return self._replace(session, steps=links.parse_whole(steps, "The number of steps"))
+
+    @told
+    def take_seed(self, session: Session, seed: float | None) -> Updates:
+        """Draw from another seed."""
+        return self._replace(session, seed=links.parse_whole(seed, "The seed"))
+
+    @told
+    def take_repeats(self, session: Session, repeats: str) -> Updates:
+        """Decode one repeat, or the average of all."""
+        return self._change(session, repeats=repeats)
+
+    # ----------------------------------------------------------------------------------- the brain
+
+    @told
+    def look(self, session: Session, event: gr.EventData) -> Updates:
+        """Show the evidence in another way; only another method, target or atlas means work."""
+        known = {f.name for f in fields(View)}
+        change = {k: str(v) for k, v in event._data.items() if k in known}
+        session.view = replace(session.view, **change)
+        if {"method", "target", "atlas"} & set(change):
+            session.wanted = True
+        return {self.ui.masthead: self._masthead(session)}
+
+    @told
+    def pick_parcel(self, session: Session, event: gr.EventData) -> Updates:
+        """Keep the parcel that was clicked in the link."""
+        session.view = replace(session.view, parcel=str(event._data.get("parcel", "")))
+        return {self.ui.masthead: self._masthead(session)}
+
+    # ------------------------------------------------------------------------------------- working
+
+    def stop(self, session: Session) -> Updates:
+        """Stop the sweep and keep its finished pictures."""
+        session.stop()
+        return self._stopped(session)
+
+    def _stopped(self, session: Session) -> Updates:
+        """Return the trial view as it stays when the sweep was stopped; what it shows stays."""
+        if not session.shown:
+            return {}
+        cells = [trial.stopped(cell) for cell in session.shown["cells"]]
+        done = sum(cell["state"] == "done" for cell in cells)
+        text = f"Stopped: {done} of {len(cells)} finished."
+        session.shown = {
+            **session.shown,
+            "cells": cells,
+            "ticket": session.ticket,
+            "progress": trial.progress("stopped", text, done / len(cells)),
+        }
+        return {self.ui.trial: session.shown}
+
+    def work(self, session: Session) -> Iterator[Updates]:
+        """Decode, map and draw what the session wants, and send each thing when it is there."""
+        if not session.wanted or session.request is None:
+            return
+        session.wanted = False
+        ticket, request, view = session.ticket, session.request, session.view
+        try:
+            yield from self._map(session, request, view)
+            if session.ticket == ticket and session.drawn != request:
+                yield from self._sweep(session, request, ticket)
+        except UserError as error:
+            yield self._failed(session, ticket, str(error))
+        except Exception:
+            # A bug: the log gets the traceback from Gradio, the page must not look busy for ever.
+            yield self._failed(session, ticket, "This failed for a reason the app's log gives.")
+            raise
+
+    def export(self, session: Session, event: gr.EventData) -> Updates:
+        """Send the present trial as a file for the browser to save."""
+        form = str(event._data.get("format", ""))
+        file: dict[str, Any] = {"id": time.time()}
+        updates: Updates = {}
+        try:
+            made = export.make(self.workbench, self._request(session), session.view, form)
+            data = base64.b64encode(made.content).decode("ascii")
+            file |= {"name": made.name, "mime": made.mime, "data": data}
+        except UserError as error:
+            updates[self.ui.notices] = notices(str(error))
+        return {self.ui.masthead: {**self._masthead(session), "file": file}, **updates}
+
+    def _failed(self, session: Session, ticket: int, text: str) -> Updates:
+        if session.ticket != ticket or not session.shown:
+            return {self.ui.notices: notices(text)}
+        session.shown = {**session.shown, "progress": trial.progress("failed", text)}
+        return {self.ui.trial: session.shown}
+
+    def _map(self, session: Session, request: Request, view: View) -> Iterator[Updates]:
+        """Send rank, neighbours and the brain, unless the browser has them already."""
+        if session.drawn != request and session.shown:
+            decoding = self.workbench.decode(request)
+            session.shown = {
+                **session.shown,
+                "decoding": trial.decoded(decoding, request, self.workbench),
+            }
+            yield {self.ui.trial: session.shown}
+        wanted = (*self._mapped_by(request), view.method, view.target, view.atlas)
+        if wanted != session.mapped:
+            parcel_map = self.workbench.importance(request, view)
+            value = brain.frame(request, session.view, self.workbench, self.plotly)
+            session.mapped = wanted
+            yield {self.ui.brain: brain.with_map(value, parcel_map)}
+
+    def _mapped_by(self, request: Request) -> tuple:
+        """Return the parts of a request that its importance depends on."""
+        return (
+            request.dataset, request.subject, request.stimulus, request.repeats, request.mapper,
+        )  # fmt: skip
+
+    def _sweep(self, session: Session, request: Request, ticket: int) -> Iterator[Updates]:
+        """Send pictures as they finish, previews a few times a second, and say how it ended."""
+        drawn = trial.drawn_request(request, self.workbench)
+        begun, last = time.monotonic(), 0.0
+        frames = self.workbench.reconstruct(drawn)
+        for frame in frames:
+            if session.ticket != ticket:
+                frames.close()
+                return
+            cells = list(session.shown["cells"])
+            cells[frame.index] = trial.with_frame(cells[frame.index], frame)
+            done = sum(cell["state"] == "done" for cell in cells)
+            share = (done + (len(cells) - done) * frame.step / frame.steps) / len(cells)
+            text = f"Reconstructing: {done} of {len(cells)} finished"
+            session.shown = {
+                **session.shown,
+                "cells": cells,
+                "progress": trial.progress("running", text, share),
+            }
+            if time.monotonic() - last >= PREVIEW_SECONDS or frame.done:
+                last = time.monotonic()
+                yield {self.ui.trial: session.shown}
+        session.drawn = request
+        text = f"{len(drawn.scales)} finished in {time.monotonic() - begun:.1f} s"
+        session.shown = {**session.shown, "progress": trial.progress("done", text, 1.0)}
+        yield {self.ui.trial: session.shown}
+
+    # ------------------------------------------------------------------------------------- showing
+
+    def _request(self, session: Session) -> Request:
+        if session.request is None:
+            raise UserError("The page is still opening; try again in a moment.")
+        return session.request
+
+    def _change(self, session: Session, **wanted: str) -> Updates:
+        """Show the present choices with some of them changed, as a link would."""
+        before = self._request(session)
+        choices = links.settle(wanted, self.workbench, before)
+        if choices.request == before and not choices.notices:
+            return {}
+        choices = replace(choices, view=session.view)
+        return self._show(session, choices, everything="trial" not in wanted)
+
+    def _replace(self, session: Session, **fields_: Any) -> Updates:
+        request = replace(self._request(session), **fields_)
+        if request == session.request:
+            return {self.ui.notices: notices()}
+        return self._show(session, links.Choices(request, session.view))
+
+    def _show(self, session: Session, choices: links.Choices, everything: bool = False) -> Updates:
+        """Put choices on the page at once (no model is asked) and want their pictures."""
+        before, request = session.request, choices.request
+        session.request, session.view = request, choices.view
+        session.ask()
+        session.drawn = None
+        session.shown = {
+            **trial.opening(request, self.workbench, "Decoding…", "waiting"),
+            "ticket": session.ticket,
+        }
+        rows = trial.stimuli(self.workbench, request, session.category)
+        session.page = trial.page_of(rows, request.stimulus)
+        ui = self.ui
+        gallery = self.workbench.gallery(request.dataset, request.subject)
+        updates: Updates = {
+            ui.masthead: self._masthead(session),
+            ui.notices: notices(*choices.notices),
+            ui.trial: session.shown,
+            ui.gallery: self._gallery(session),
+            ui.number: int(gallery.loc[request.stimulus, "number"]),
+        }
+        if not everything and before is not None:
+            return updates
+        updates |= self._pickers(session)
+        if before is None or self._place(before) != self._place(request):
+            session.mapped = ()
+            updates[ui.brain] = brain.frame(request, choices.view, self.workbench, self.plotly)
+        return updates
+
+    def _place(self, request: Request) -> tuple[str, str]:
+        return request.dataset, request.subject
+
+    def _pickers(self, session: Session) -> Updates:
+        """Return what every picker offers and shows."""
+        request, bench, ui = session.request, self.workbench, self.ui
+        gallery = bench.gallery(request.dataset, request.subject)
+        fitting = (
+            bench.generator_names(request.dataset, request.subject, request.mapper)
+            if request.mapper
+            else []
+        )
+        guided = not request.generator or bench.generator_class(request.generator).guided
+        titles = [(bench.dataset(name).title, name) for name in bench.dataset_names()]
+        found = trial.categories(bench, request)
+        repeats = links.repeat_choices(int(gallery.loc[request.stimulus, "repeats"]))
+        return {
+            ui.dataset: gr.update(choices=titles, value=request.dataset),
+            ui.subject: gr.update(choices=bench.subjects(request.dataset), value=request.subject),
+            ui.category: gr.update(
+                choices=[(ALL, ""), *found],
+                value=session.category,
+                visible=bool(found),
+            ),
+            ui.number: gr.update(
+                value=int(gallery.loc[request.stimulus, "number"]),
+                label=f"of {len(gallery)}",
+                maximum=len(gallery),
+            ),
+            ui.mapper: gr.update(
+                choices=bench.mapper_names(request.dataset, request.subject),
+                value=request.mapper or None,
+            ),
+            ui.generator: gr.update(choices=fitting, value=request.generator or None),
+            ui.scales: gr.update(
+                value=", ".join(map(links.format_scale, request.scales)), interactive=guided
+            ),
+            ui.steps: request.steps,
+            ui.seed: request.seed,
+            ui.repeats: gr.update(choices=repeats, value=links.format_repeats(request.repeats)),
+            ui.footer: self._footer(session),
+        }
+
+    def _gallery(self, session: Session) -> dict[str, Any]:
+        rows = trial.stimuli(self.workbench, session.request, session.category)
+        return trial.gallery(self.workbench, session.request, rows, session.page)
+
+    def _masthead(self, session: Session) -> dict[str, Any]:
+        study = self.workbench.dataset(session.request.dataset)
+        return {
+            "title": study.title,
+            "simulated": bool(study.simulated),
+            "note": study.note,
+            "link": links.query(session.request, session.view),
+        }
+
+    def _footer(self, session: Session) -> dict[str, Any]:
+        study = self.workbench.dataset(session.request.dataset)
+        lines = [
+            ["Data", study.title],
+            ["Note", study.note],
+            ["Cite", study.citation],
+            ["Licence", study.licence],
+        ]
+        if study.split_unit == "repeat":
+            lines.insert(2, ["Test trials", REPEAT_SPLIT])
+        return {"lines": [line for line in lines if line[1]]}

@@ -1,0 +1,150 @@
+"""Where things are on the page and which handler each event calls."""
+
+from __future__ import annotations
+
+from importlib.util import find_spec
+from pathlib import Path
+from types import SimpleNamespace
+from typing import TYPE_CHECKING
+
+import gradio as gr
+
+from explorer.page import ASSETS, TITLE, api
+from explorer.page.brain import surface_server
+from explorer.page.handlers import ALL, Handlers
+from explorer.page.session import Session
+from explorer.types import MAX_STEPS, UserError
+
+if TYPE_CHECKING:
+    from explorer.workbench import Workbench
+
+HIDDEN = {"api_visibility": "private", "show_progress": "hidden"}
+# Everything that touches a model shares one slot, so two visitors never race for it.
+MODEL = {"concurrency_id": "model", "concurrency_limit": 1}
+
+
+def build_page(workbench: Workbench) -> gr.Blocks:
+    """Lay out the page and wire its events."""
+    with gr.Blocks(title=TITLE, analytics_enabled=False, fill_width=True) as page:
+        ui = SimpleNamespace(session=gr.State(Session()))
+        ui.masthead = _component("masthead", {})
+        with gr.Row(elem_id="columns"):
+            with gr.Column(elem_id="side", scale=0, min_width=300):
+                _pickers(ui)
+            with gr.Column(elem_id="main", scale=1, min_width=320):
+                ui.notices = _component("notices", {})
+                ui.trial = _component("trial", None)
+                ui.brain = _component("brain", None, server_functions=[surface_server(workbench)])
+        ui.footer = _component("footer", None)
+        _wire(page, ui, Handlers(workbench, ui, plotly_address()))
+        api.register(workbench, MODEL)
+    return page
+
+
+def plotly_address() -> str:
+    """Return the address of the plotly package's own script, and allow it to be served."""
+    spec = find_spec("plotly")
+    if spec is None or spec.origin is None:
+        raise UserError("The surface needs the package plotly; run: pip install plotly.")
+    script = Path(spec.origin).parent / "package_data" / "plotly.min.js"
+    gr.set_static_paths([script])
+    return f"gradio_api/file={script.as_posix()}"
+
+
+def _component(name: str, value: object, **settings: object) -> gr.HTML:
+    """Return a component whose markup is fixed and whose data the script writes as text."""
+    scripts = [(ASSETS / file).read_text("utf-8") for file in ("common.js", f"{name}.js")]
+    return gr.HTML(
+        value,
+        html_template=f'<div class="ai-{name}"></div>',
+        js_on_load="\n".join(scripts),
+        apply_default_css=False,
+        elem_id=name,
+        **settings,
+    )
+
+
+def _pickers(ui: SimpleNamespace) -> None:
+    """Add the left column: what was seen by whom, and how it is decoded."""
+    choice = {"interactive": True, "min_width": 0}
+    with gr.Column(elem_id="pick", min_width=0):
+        ui.dataset = gr.Dropdown(label="Study", elem_id="dataset", **choice)
+        ui.subject = gr.Dropdown(label="Subject", elem_id="subject", **choice)
+        with gr.Row(elem_id="steer"):
+            ui.number = gr.Number(
+                label="Trial", precision=0, minimum=1, elem_id="number", min_width=0
+            )
+            ui.previous = gr.Button("‹", elem_id="previous", size="sm", min_width=0)
+            ui.next = gr.Button("›", elem_id="next", size="sm", min_width=0)
+            ui.random = gr.Button("Random", elem_id="random", size="sm", min_width=0)
+        ui.category = gr.Dropdown(
+            label="Images", choices=[(ALL, "")], value="", elem_id="category", **choice
+        )
+        ui.gallery = _component("gallery", None)
+    with gr.Column(elem_id="decode", min_width=0):
+        with gr.Accordion("Decoder", open=True, elem_id="decoder"):
+            ui.mapper = gr.Dropdown(label="Mapper", elem_id="mapper", **choice)
+            ui.generator = gr.Dropdown(label="Generator", elem_id="generator", **choice)
+            ui.scales = gr.Textbox(label="Scales", max_lines=1, elem_id="scales", **choice)
+            ui.repeats = gr.Dropdown(label="Repeats", elem_id="repeats", **choice)
+            with gr.Row(elem_id="exact"):
+                ui.steps = gr.Number(
+                    label="Steps",
+                    precision=0,
+                    minimum=1,
+                    maximum=MAX_STEPS,
+                    elem_id="steps",
+                    **choice,
+                )
+                ui.seed = gr.Number(label="Seed", precision=0, minimum=0, elem_id="seed", **choice)
+
+
+def _wire(page: gr.Blocks, ui: SimpleNamespace, do: Handlers) -> None:
+    """Tie events to handlers: first the choice, at once and outside the queue, then the work."""
+    front = [
+        *(ui.masthead, ui.notices, ui.dataset, ui.subject, ui.number, ui.category, ui.gallery),
+        *(ui.mapper, ui.generator, ui.scales, ui.steps, ui.seed, ui.repeats),
+        *(ui.trial, ui.brain, ui.footer),
+    ]
+    quick = {**HIDDEN, "queue": False, "outputs": front}
+    slow = {**HIDDEN, **MODEL, "inputs": [ui.session], "outputs": [ui.trial, ui.brain, ui.notices]}
+
+    def then_work(event: gr.events.Dependency) -> None:
+        event.success(do.work, **slow)
+
+    then_work(page.load(do.open_link, [ui.session], **quick))
+    for button, handler in (
+        (ui.previous, do.go_back),
+        (ui.next, do.go_on),
+        (ui.random, do.go_anywhere),
+    ):
+        then_work(button.click(handler, [ui.session], trigger_mode="multiple", **quick))
+    for event, handler in (
+        (ui.gallery.select, do.go_to),
+        (ui.trial.select, do.go_to),
+        (ui.trial.again, do.go_again),
+        (ui.brain.view, do.look),
+        (ui.masthead.record, do.open_record),
+    ):
+        then_work(event(handler, [ui.session], trigger_mode="multiple", **quick))
+    for component, handler in (
+        (ui.dataset, do.take_dataset),
+        (ui.subject, do.take_subject),
+        (ui.mapper, do.take_mapper),
+        (ui.generator, do.take_generator),
+        (ui.repeats, do.take_repeats),
+    ):
+        then_work(component.input(handler, [ui.session, component], **quick))
+    for component, handler in (
+        (ui.number, do.take_number),
+        (ui.scales, do.take_scales),
+        (ui.steps, do.take_steps),
+        (ui.seed, do.take_seed),
+    ):
+        for event in (component.submit, component.blur):
+            then_work(event(handler, [ui.session, component], **quick))
+    ui.category.input(do.take_category, [ui.session, ui.category], **quick)
+    ui.gallery.turn(do.turn_page, [ui.session], **quick)
+    ui.brain.select(do.pick_parcel, [ui.session], **quick)
+    ui.trial.stop(do.stop, [ui.session], **quick)
+    ui.masthead.export(do.export, [ui.session], [ui.masthead, ui.notices], **HIDDEN, **MODEL)

@@ -1,0 +1,177 @@
+"""What the trial view and the gallery show, as values that the browser can draw without markup."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from explorer.page.links import format_repeats, format_scale
+from explorer.page.pictures import THUMBNAIL, data_uri
+from explorer.types import Request
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from explorer.workbench import Decoding, Frame, Workbench
+
+GALLERY_PAGE = 15
+COMPARED_SCALE = 2.0  # the picture that the compare slider opens with is the one nearest to this
+MADE = {
+    "generated": "Generated",
+    "retrieved": "Retrieved, not generated: an existing image",
+    "published": "Published by the authors, not made here",
+}
+
+
+def drawn_request(request: Request, workbench: Workbench) -> Request:
+    """Return the request that is drawn: one picture where the guidance scale changes nothing."""
+    if request.generator and not workbench.generator_class(request.generator).guided:
+        return replace(request, scales=request.scales[:1])
+    return request
+
+
+def opening(request: Request, workbench: Workbench, text: str, state: str) -> dict[str, Any]:
+    """Return the trial view before anything is decoded: ground truth and empty frames."""
+    gallery = workbench.gallery(request.dataset, request.subject)
+    row = gallery.loc[request.stimulus]
+    drawn = drawn_request(request, workbench)
+    guided = len(drawn.scales) > 1 or drawn == request
+    trials = f"{int(row['repeats'])} repeats" if row["repeats"] > 1 else "1 trial"
+    which = f"repeat {format_repeats(request.repeats)} of {int(row['repeats'])}"
+    kicker = [
+        f"Trial {int(row['number'])} of {len(gallery)}",
+        request.subject,
+        which if request.repeats else f"average of {trials}" if row["repeats"] > 1 else trials,
+        request.stimulus,
+    ]
+    labels = [f"scale {format_scale(s)}" for s in drawn.scales] if guided else [request.generator]
+    hints = ["without the brain" if guided and s == 0 else "" for s in drawn.scales]
+    return {
+        "trial": {
+            "stimulus": request.stimulus,
+            "kicker": " · ".join(kicker),
+            "caption": row["caption"] or f"No caption: {request.stimulus}",
+            "src": data_uri(workbench.image(request.dataset, request.stimulus)),
+        },
+        "cells": [_cell(*pair) for pair in zip(labels, hints, strict=True)],
+        "compare": min(
+            range(len(drawn.scales)), key=lambda i: abs(drawn.scales[i] - COMPARED_SCALE)
+        ),
+        "decoding": None,
+        "progress": progress(state, text),
+    }
+
+
+def _cell(label: str, hint: str) -> dict[str, Any]:
+    return {"label": label, "hint": hint, "src": "", "state": "empty", "note": "", "scores": []}
+
+
+def progress(state: str, text: str, fraction: float = 0.0) -> dict[str, Any]:
+    """Return the line above the pictures: ``state`` is waiting, loading, running, done, stopped
+    or failed.
+    """  # noqa: D205 (one sentence)
+    return {"state": state, "text": text, "fraction": float(fraction)}
+
+
+def with_frame(cell: Mapping[str, Any], frame: Frame) -> dict[str, Any]:
+    """Return a cell with the newest picture of its scale."""
+    return {
+        **cell,
+        "src": data_uri(frame.image),
+        "state": "done" if frame.done else "running",
+        "note": "" if frame.done else f"{frame.step} / {frame.steps}",
+        "scores": [[name, format_score(value)] for name, value in frame.scores.items()],
+    }
+
+
+def stopped(cell: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a cell as it stays when the sweep is stopped; a finished picture is kept."""
+    if cell["state"] == "done":
+        return dict(cell)
+    return {**cell, "state": "stopped", "note": "not finished" if cell["src"] else "not begun"}
+
+
+def format_score(value: float) -> str:
+    """Return a similarity with two decimals and a true minus sign."""
+    return f"{value:.2f}".replace("-", "−")
+
+
+def decoded(decoding: Decoding, request: Request, workbench: Workbench) -> dict[str, Any]:
+    """Return rank, chance and neighbours of a decoded trial."""
+    gallery = workbench.gallery(request.dataset, request.subject)
+    space = decoding.space
+    closer = f"Of {decoding.n} test images, {decoding.rank - 1} are closer"
+    if decoding.rank <= 2:
+        closer = f"{('None', 'One')[decoding.rank - 1]} of {decoding.n} test images is closer"
+    kind = "cosine similarity" if space.unit_norm else "correlation"
+    return {
+        "rank": decoding.rank,
+        "n": decoding.n,
+        "chance": format((decoding.n + 1) / 2, "g"),
+        "sentence": (
+            f"{closer} to the decoded {space.model} embedding than the one that was shown ({kind} "
+            f"{format_score(decoding.similarity)}; retrieval margin "
+            f"{format_score(decoding.margin)})."
+        ),
+        "neighbours": [
+            {
+                "stimulus": stimulus,
+                "caption": str(gallery.loc[stimulus, "caption"]),
+                "src": data_uri(workbench.image(request.dataset, stimulus), THUMBNAIL),
+                "similarity": format_score(similarity),
+                "shown": stimulus == request.stimulus,
+            }
+            for stimulus, similarity in decoding.neighbours
+        ],
+    }
+
+
+def stimuli(workbench: Workbench, request: Request, category: str) -> pd.DataFrame:
+    """Return the gallery's rows of one category ("" is all)."""
+    gallery = workbench.gallery(request.dataset, request.subject)
+    return gallery[gallery["category"] == category] if category else gallery
+
+
+def categories(workbench: Workbench, request: Request) -> list[str]:
+    """Return the categories among the test stimuli, in alphabetical order."""
+    found = workbench.gallery(request.dataset, request.subject)["category"].unique()
+    return sorted(str(category) for category in found if category)
+
+
+def page_of(rows: pd.DataFrame, stimulus: str) -> int:
+    """Return the gallery page, from 0, that holds a stimulus; 0 where it is filtered out."""
+    return rows.index.get_loc(stimulus) // GALLERY_PAGE if stimulus in rows.index else 0
+
+
+def gallery(
+    workbench: Workbench, request: Request, rows: pd.DataFrame, page: int
+) -> dict[str, Any]:
+    """Return one page of stimuli with their pictures."""
+    pages = max(1, -(-len(rows) // GALLERY_PAGE))
+    page = min(max(0, page), pages - 1)
+    first = page * GALLERY_PAGE
+    shown = rows.iloc[first : first + GALLERY_PAGE]
+    return {
+        "items": [
+            {
+                "stimulus": stimulus,
+                "number": int(row["number"]),
+                "caption": str(row["caption"]),
+                "src": data_uri(workbench.image(request.dataset, stimulus), THUMBNAIL),
+            }
+            for stimulus, row in shown.iterrows()
+        ],
+        "page": page,
+        "pages": pages,
+        "first": first + 1,
+        "last": first + len(shown),
+        "total": len(rows),
+        "chosen": request.stimulus,
+    }
+
+
+def step(rows: Sequence[str], stimulus: str, by: int) -> str:
+    """Return the stimulus ``by`` places further round the list, or the first."""
+    rows = list(rows)
+    return rows[(rows.index(stimulus) + by) % len(rows)] if stimulus in rows else rows[0]
