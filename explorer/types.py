@@ -210,8 +210,8 @@ class Trials:
             )
         if len(self.table) != self.betas.shape[0]:
             raise UserError(
-                f"{who}: {self.betas.shape[0]} rows of betas but {len(self.table)} rows in the trial "
-                "table; they must be equal."
+                f"{who}: {self.betas.shape[0]} rows of betas but {len(self.table)} rows in the "
+                "trial table; they must be equal."
             )
         missing = [c for c in TRIAL_COLUMNS if c not in self.table]
         if missing:
@@ -246,7 +246,8 @@ class Trials:
             which = f"repeat {', '.join(str(r + 1) for r in repeats)} of " if repeats else ""
             raise UserError(
                 f"{self.subject.dataset}/{self.subject.name} has no {split} trial of {which}"
-                f"stimulus {stimulus!r}; choose one of its {len(self.stimuli(split))} {split} stimuli."
+                f"stimulus {stimulus!r}; choose one of its {len(self.stimuli(split))} {split} "
+                "stimuli."
             )
         return np.asarray(self.betas[rows], dtype=np.float32).mean(axis=0)
 
