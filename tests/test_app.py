@@ -154,11 +154,12 @@ def test_the_page_answers_says_where_it_is_and_that_data_are_simulated():
     ) as process:
         try:
             lines = [process.stdout.readline() for _ in range(2)]
-            assert (
-                lines[0] == f"Afterimage is open at http://127.0.0.1:{port}/ (Ctrl+C ends it).\n"
-            )
+            if not lines[1]:
+                pytest.fail(process.stderr.read())
+            where = f"http://127.0.0.1:{port}/"
+            assert lines[0] == f"Afterimage is open at {where} (Ctrl+C ends it).\n"
             assert lines[1].startswith("simulated is no measurement: ")
-            with urllib.request.urlopen(f"http://127.0.0.1:{port}/", timeout=30) as answer:
+            with urllib.request.urlopen(where, timeout=30) as answer:
                 assert answer.status == 200 and b"Afterimage" in answer.read()
         finally:
             process.terminate()
