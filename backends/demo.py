@@ -60,7 +60,7 @@ FULL = Sizes(
     autoencoder_batch=8,
     judge=Plan(steps=1_500, lr=2e-3, weight_decay=0.05, average=0.99, seed=3),
     judge_batch=64,
-    denoiser=Plan(steps=6_000, lr=6e-4, weight_decay=0.01, warmup=300, average=0.9985, seed=4),
+    denoiser=Plan(steps=4_500, lr=7e-4, weight_decay=0.01, warmup=300, average=0.9985, seed=4),
     denoiser_batch=64,
 )
 QUICK = Sizes(
@@ -444,15 +444,20 @@ class Build:
         networks.autoencoder.to(memory_format=torch.channels_last)
         return networks
 
+    def _half_precision(self) -> torch.autocast:
+        """Return the context in which the examples are made: rounding does no harm there."""
+        return torch.autocast(self.device.split(":")[0], dtype=torch.bfloat16)
+
     @torch.inference_mode()
     def _latents(self, networks: PocketNetworks) -> torch.Tensor:
         """Return the library's standardised latents float16, and set the networks' statistics."""
-        parts = [
-            networks.autoencoder.encode(self._batch(self.pictures, np.arange(p.start, p.stop)))
-            .float()
-            .cpu()
-            for p in in_chunks(len(self.pictures), 64)
-        ]
+        with self._half_precision():
+            parts = [
+                networks.autoencoder.encode(self._batch(self.pictures, np.arange(p.start, p.stop)))
+                .float()
+                .cpu()
+                for p in in_chunks(len(self.pictures), 64)
+            ]
         latents = torch.cat(parts)
         mean = latents.mean(dim=(0, 2, 3), keepdim=True)
         sd = (latents - mean).std()
@@ -468,14 +473,15 @@ class Build:
         model = clip_model(WordTokenizer(vocabulary).size)
         model.load_state_dict(read_weights(folder, model.state_dict()))
         model.to(self.device).eval()
-        parts = [
-            model.encode_image(
-                self._batch(self.pictures, np.arange(p.start, p.stop)), normalize=True
-            )
-            .float()
-            .cpu()
-            for p in in_chunks(len(self.pictures), 128)
-        ]
+        with self._half_precision():
+            parts = [
+                model.encode_image(
+                    self._batch(self.pictures, np.arange(p.start, p.stop)), normalize=True
+                )
+                .float()
+                .cpu()
+                for p in in_chunks(len(self.pictures), 128)
+            ]
         return torch.cat(parts).clone()
 
 

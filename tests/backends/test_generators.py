@@ -1,0 +1,128 @@
+"""Generators: the contract over the dict literal, and the sweep held to one plain call a scale."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from diffusers import DPMSolverMultistepScheduler
+
+from backends import GENERATORS
+from backends.generators.pixels import GRID
+from backends.generators.pixels import Pixels as PixelsGenerator
+from backends.generators.pocket import IMAGE, PocketDiffusion
+from explorer.types import Condition, EmbeddingSpace, Generator, UserError, resolve
+
+CHECKPOINTS = Path(__file__).resolve().parents[2] / "checkpoints"
+SCALES = (0.0, 1.0, 2.0, 4.0, 8.0)
+
+
+def condition(space, seed=0):
+    values = torch.randn(space.shape, generator=torch.Generator().manual_seed(seed))
+    return Condition({space: values})
+
+
+@pytest.fixture(scope="module")
+def pocket():
+    return PocketDiffusion(CHECKPOINTS)
+
+
+@pytest.mark.parametrize("name", GENERATORS)
+def test_every_generator_keeps_the_contract(name):
+    cls = resolve(GENERATORS[name])
+    assert all(isinstance(space, EmbeddingSpace) for space in cls.accepts)
+    assert cls.provenance in ("generated", "retrieved", "published")
+    assert set(cls.needs) <= {"betas", "stimulus"} and cls.default_steps >= 1
+    generator = cls(CHECKPOINTS, "cpu")
+    assert isinstance(generator, Generator)
+    given = condition(cls.accepts[0])
+    steps = list(generator.sweep(given, (1.0, 3.0), 3, seed=5))
+    done = [step for step in steps if step.done]
+    assert [(s.index, s.scale) for s in done] == [(0, 1.0), (1, 3.0)]
+    assert all(s.image.dtype == np.uint8 and s.image.shape[2] == 3 for s in steps)
+    assert all(1 <= s.step <= s.steps == 3 for s in steps)
+    many = generator.generate([condition(cls.accepts[0], 7), given], 3.0, [1, 5], 3)
+    assert np.abs(many[1].astype(int) - done[1].image).mean() <= 1  # never depends on its batch
+    other = EmbeddingSpace("elsewhere", "image", (4,))
+    with pytest.raises(UserError, match=f"{name} .*the mapper gave elsewhere/image; choose"):
+        generator.generate([condition(other)], 1.0, [0], 2)
+
+
+@torch.inference_mode()
+def plain_call(pocket, given, scale, steps, seed):
+    """One scale as a diffusers pipeline would do it: both rows at every step, one loop a scale."""
+    networks = pocket.networks
+    scheduler = DPMSolverMultistepScheduler(**pocket.scheduler)
+    scheduler.set_timesteps(steps)
+    tokens = networks.condition(given.embeddings[IMAGE][None])
+    context = torch.cat([networks.condition.null, tokens])
+    latents = torch.randn((1, 16, 16, 16), generator=torch.Generator().manual_seed(seed))
+    for timestep in scheduler.timesteps:
+        rows = torch.cat([latents, latents])
+        uncond, cond = networks.velocity(rows, context, timestep.expand(2)).chunk(2)
+        velocity = uncond + scale * (cond - uncond)
+        latents = scheduler.step(velocity, timestep, latents, return_dict=False)[0]
+    pixels = networks.decode(latents).clamp(-1, 1)[0]
+    return ((pixels + 1) * 127.5).round().permute(1, 2, 0).numpy()
+
+
+def test_a_sweep_equals_one_plain_call_a_scale(pocket):
+    given = condition(IMAGE, 3)
+    done = [s for s in pocket.sweep(given, SCALES, 8, seed=11) if s.done]
+    assert [s.scale for s in done] == list(SCALES)
+    for step in done:
+        plain = plain_call(pocket, given, step.scale, 8, seed=11)
+        assert np.abs(plain - step.image).mean() <= 1, step.scale
+
+
+def test_an_image_is_the_same_whatever_else_is_in_the_sweep(pocket):
+    given = condition(IMAGE, 3)
+    together = {s.scale: s.image for s in pocket.sweep(given, SCALES, 8, 11) if s.done}
+    for scales in ((4.0,), (8.0, 0.0), (2.0, 1.0, 6.0)):
+        for step in pocket.sweep(given, scales, 8, 11):
+            if step.done and step.scale in together:
+                gap = np.abs(together[step.scale].astype(int) - step.image).mean()
+                assert gap <= 1, (step.scale, scales)
+
+
+def test_no_brain_at_scale_0_and_seeds_matter(pocket):
+    def picture(given, scale, seed):
+        return pocket.generate([given], scale, [seed], 6)[0].astype(int)
+
+    one, two = condition(IMAGE, 1), condition(IMAGE, 2)
+    assert np.array_equal(picture(one, 0.0, 4), picture(two, 0.0, 4))
+    assert np.abs(picture(one, 3.0, 4) - picture(two, 3.0, 4)).mean() > 5
+    assert np.abs(picture(one, 3.0, 4) - picture(one, 3.0, 5)).mean() > 1
+    longer = Condition({IMAGE: one.embeddings[IMAGE] * 7})
+    assert np.abs(picture(one, 3.0, 4) - picture(longer, 3.0, 4)).mean() < 1  # direction alone
+
+
+def test_only_rows_that_matter_are_computed(pocket, monkeypatch):
+    rows = []
+    velocity = pocket.networks.velocity
+
+    def counted(latents, tokens, timestep):
+        rows.append(len(latents))
+        return velocity(latents, tokens, timestep)
+
+    monkeypatch.setattr(pocket.networks, "velocity", counted)
+    list(pocket.sweep(condition(IMAGE), SCALES, 4, 0))
+    assert rows == [2, 8, 8, 8]  # scale 0 and 1 one row each, three scales two rows
+    rows.clear()
+    next(iterator := pocket.sweep(condition(IMAGE), SCALES, 40, 0))
+    iterator.close()
+    assert len(rows) == 10  # the first preview; closing stops the rest
+
+
+def test_one_seed_a_condition(pocket):
+    with pytest.raises(UserError, match="Give one seed a condition: 1 and 2 found"):
+        pocket.generate([condition(IMAGE)], 1.0, [0, 1], 2)
+
+
+def test_the_grid_is_shown_as_it_is():
+    grid = torch.zeros(100)
+    grid[1], grid[10], grid[99] = 1.0, 2.0, -1.0  # clipped to white and black
+    (image,) = PixelsGenerator().generate([Condition({GRID: grid})], 1.0, [0], 1)
+    assert image.shape == (160, 160, 3)
+    assert (image[:16, 16:32] == 255).all() and (image[16:32, :16] == 255).all()
+    assert image.sum() == 2 * 16 * 16 * 3 * 255
