@@ -10,7 +10,7 @@ import platform
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -37,7 +37,11 @@ LATENT_NOISE = 0.05  # relative to latents of about unit size
 
 @dataclass(frozen=True)
 class Sizes:
-    """How much is made and for how long each model learns."""
+    """How much is made and for how long each model learns.
+
+    The denoiser learns in rounds, each from the averaged weights of the one before, so that a
+    round of its own can be added when there is time for it.
+    """
 
     pictures: int
     held_out: int
@@ -47,7 +51,7 @@ class Sizes:
     autoencoder_batch: int
     judge: Plan
     judge_batch: int
-    denoiser: Plan
+    denoiser: tuple[Plan, ...]
     denoiser_batch: int
 
 
@@ -60,7 +64,10 @@ FULL = Sizes(
     autoencoder_batch=8,
     judge=Plan(steps=1_500, lr=2e-3, weight_decay=0.05, average=0.99, seed=3),
     judge_batch=64,
-    denoiser=Plan(steps=4_500, lr=7e-4, weight_decay=0.01, warmup=300, average=0.9985, seed=4),
+    denoiser=(
+        Plan(steps=4_500, lr=7e-4, weight_decay=0.01, warmup=300, average=0.9985, seed=4),
+        Plan(steps=3_000, lr=5e-4, weight_decay=0.01, warmup=100, average=0.9985, seed=5),
+    ),
     denoiser_batch=64,
 )
 QUICK = Sizes(
@@ -72,7 +79,7 @@ QUICK = Sizes(
     autoencoder_batch=8,
     judge=Plan(steps=12, lr=2e-3, seed=3),
     judge_batch=48,
-    denoiser=Plan(steps=12, lr=6e-4, average=0.99, seed=4),
+    denoiser=(Plan(steps=8, lr=6e-4, average=0.99, seed=4), Plan(steps=4, lr=1e-4, seed=5)),
     denoiser_batch=16,
 )
 
@@ -341,10 +348,8 @@ class Build:
             {"denoiser": networks.denoiser, "condition": networks.condition}
         )
 
-        def loss(step: int, generator: torch.Generator) -> torch.Tensor:
-            rows = torch.from_numpy(
-                batches(len(self.library), sizes.denoiser_batch, step, sizes.denoiser.seed)
-            )
+        def loss(seed: int, step: int, generator: torch.Generator) -> torch.Tensor:
+            rows = torch.from_numpy(batches(len(self.library), sizes.denoiser_batch, step, seed))
             clean = latents[rows].float().to(self.device)
             noise = torch.randn(clean.shape, generator=generator).to(self.device)
             time = torch.randn(len(rows), generator=generator).sigmoid().to(self.device)
@@ -362,7 +367,9 @@ class Build:
             flow = networks.velocity(mixed, tokens, time * 1000).float()
             return F.mse_loss(flow, noise - clean)
 
-        seconds = self._fit("denoiser", trained, loss, sizes.denoiser)
+        seconds = 0.0
+        for number, plan in enumerate(sizes.denoiser, start=1):
+            seconds += self._fit(f"denoiser-{number}", trained, partial(loss, plan.seed), plan)
         with torch.inference_mode():
             errors = torch.cat(
                 [
@@ -381,7 +388,7 @@ class Build:
         settings = {
             "architecture": {"autoencoder": AUTOENCODER, "denoiser": DENOISER},
             "scheduler": SCHEDULER,
-            "plan": repr(sizes.denoiser),
+            "plans": [repr(plan) for plan in sizes.denoiser],
             "autoencoder_plan": repr(sizes.autoencoder),
             "condition_dropout": CONDITION_DROPOUT,
         }
