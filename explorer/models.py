@@ -35,7 +35,7 @@ class Models:
     def __init__(self, catalogue: Catalogue, device: str = "cpu") -> None:
         self._catalogue, self._device = catalogue, device
         self._models = Cache(MODELS)
-        self._hashes = Cache()
+        self._checked, self._hashes = Cache(), Cache()
         self._embeddings = Cache(32)
 
     @functools.cached_property
@@ -64,13 +64,16 @@ class Models:
             key = ("fitted", dataset, subject)
             return self._models.get(key, lambda: self._fit(dataset, subject, offer.targets))
 
+        def check() -> None:
+            from explorer.mapper import check_fits
+
+            check_fits(offer.card, trials)
+
         def load() -> Mapper:
             cls = resolve(self._catalogue.mappers[offer.card.cls])
             return cls.from_pretrained(offer.folder, self.device)
 
-        from explorer.mapper import check_fits
-
-        check_fits(offer.card, trials)  # one folder may serve several subjects: check each
+        self._checked.get((offer.folder, dataset, subject), check)  # it may serve several subjects
         return self._models.get(offer.folder, load)
 
     def generator(self, name: str) -> Generator:
