@@ -6,7 +6,6 @@ under 4. Every stage resumes where it stopped; a finished one is skipped.
 
 from __future__ import annotations
 
-import platform
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -19,10 +18,11 @@ import torch
 import torch.nn.functional as F
 
 from backends.embedders import WordTokenizer, clip_model
-from backends.generators.pocket import AUTOENCODER, DENOISER, IMAGE, SCHEDULER, PocketNetworks
+from backends.generators.networks import AUTOENCODER, DENOISER, SCHEDULER, PocketNetworks
+from backends.generators.pocket import IMAGE
 from backends.judge import judge_network, names
 from backends.simulation.scenes import CATEGORIES, SETTINGS, Scene, render, sample_scenes
-from backends.training import Plan, Progress, batches, clock, fit, in_chunks
+from backends.training import Plan, Progress, batches, clock, fit, in_chunks, versions
 from explorer.mapper import read_card, read_weights, write_checkpoint
 from explorer.types import Card, UserError
 
@@ -187,7 +187,7 @@ class Build:
                 metrics=metrics,
                 seconds=round(seconds, 1),
                 device=device_name(self.device),
-                versions=versions(),
+                versions=versions("torch", "diffusers", "open_clip_torch", "numpy"),
                 **card,
             ),
             half=True,
@@ -409,7 +409,7 @@ class Build:
         if (self.assets / "dataset.json").exists():
             self.progress(f"data: {self.assets} is there already")
             return
-        build(self.assets, self.progress, quick=self.quick, cache=self.work / "study")
+        build(self.assets, self.progress, quick=self.quick)
 
     def mappers(self) -> None:
         """Fit a ridge from betas to pocket-clip/image for every subject."""
@@ -418,7 +418,7 @@ class Build:
         from backends.mappers.ridge import Ridge
         from backends.train import embed_stimuli, train_mapper
 
-        study = Simulated(self.assets, cache=self.work / "study", progress=self.progress)
+        study = Simulated(self.assets, progress=self.progress)
         embedder = PocketClip(self.checkpoints, self.device)
         embeddings = {IMAGE: embed_stimuli(study, list(study.stimuli.index), embedder, IMAGE)}
         for subject in study.subjects():
@@ -526,17 +526,3 @@ def device_name(device: str) -> str:
     if device.startswith("cuda"):
         return torch.cuda.get_device_name()
     return f"CPU, {torch.get_num_threads()} threads"
-
-
-def versions() -> dict[str, str]:
-    """Return the versions of what decides the weights."""
-    import diffusers
-    import open_clip
-
-    return {
-        "python": platform.python_version(),
-        "torch": torch.__version__,
-        "diffusers": diffusers.__version__,
-        "open_clip": open_clip.__version__,
-        "numpy": np.__version__,
-    }

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import platform
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from backends import EMBEDDERS
+from backends.training import versions
 from explorer.types import Card, Dataset, Embedder, EmbeddingSpace, Trials, UserError, resolve
 
 Progress = Callable[[str], None]
@@ -100,7 +100,7 @@ def train_mapper(
         },
         seconds=round(seconds, 1),
         device=device,
-        versions=_versions(),
+        versions=versions("torch", "numpy"),
     )
     mapper.save_pretrained(folder, card, half=half)
     return card
@@ -125,14 +125,4 @@ def identify(
         "95 % interval over stimuli": [round(low, 4), round(high, 4)],
         "chance": 0.5,
         "N": len(stimuli),
-    }
-
-
-def _versions() -> dict[str, str]:
-    import torch
-
-    return {
-        "python": platform.python_version(),
-        "torch": torch.__version__,
-        "numpy": np.__version__,
     }

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import math
 import os
+import platform
 import time
 from collections.abc import Callable, Iterator
 from contextlib import nullcontext
 from dataclasses import dataclass
+from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -64,6 +66,11 @@ def best_device(wanted: str = "auto") -> str:
     if wanted != "auto":
         return wanted
     return "cuda" if torch.cuda.is_available() else "cpu"
+
+
+def versions(*packages: str) -> dict[str, str]:
+    """Return the versions of Python and of installed packages, for a card."""
+    return {"python": platform.python_version()} | {name: version(name) for name in packages}
 
 
 def clock(seconds: float) -> str:

@@ -63,7 +63,7 @@ MAY_IMPORT = {
 KINDS = {
     "backends.datasets": ("backends.datasets.layout",),
     "backends.mappers": (),
-    "backends.generators": (),
+    "backends.generators": ("backends.generators.networks",),
 }
 HEAVY = (
     *("torch", "gradio", "nilearn", "diffusers", "open_clip", "matplotlib", "plotly"),
@@ -169,8 +169,8 @@ def test_starting_up_imports_nothing_heavy():
 def test_heavy_libraries_have_one_home():
     """Open_clip is for embedders alone, diffusers for generators, gradio for the page."""
     homes = {
-        "open_clip": ("backends.embedders", "backends.demo"),
-        "diffusers": ("backends.generators", "backends.demo"),  # which names versions on cards
+        "open_clip": ("backends.embedders",),
+        "diffusers": ("backends.generators",),
         "gradio": ("explorer.page", "app"),
         "nilearn": (*DRAWING, "explorer.parcels", "backends.simulation"),
     }

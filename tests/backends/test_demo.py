@@ -8,7 +8,8 @@ import torch
 
 from backends.demo import QUICK, STAGES, Build, run, shifted
 from backends.embedders import PocketClip
-from backends.generators.pocket import IMAGE, Autoencoder, PocketDiffusion
+from backends.generators.networks import AUTOENCODER, Autoencoder
+from backends.generators.pocket import IMAGE, PocketDiffusion
 from backends.judge import PocketJudge
 from backends.simulation.scenes import render, sample_scenes
 from backends.training import Plan
@@ -66,7 +67,7 @@ def test_cards_say_how_they_came_about(build):
         card = read_card(build.checkpoints / name)
         assert (card.kind, card.name, card.licence) == (kind, name, "MIT")
         assert card.settings["library_seed"] == 17 and card.settings["pictures"] == 24
-        assert card.seconds > 0 and {"torch", "diffusers", "open_clip"} <= set(card.versions)
+        assert card.seconds > 0 and {"torch", "diffusers", "open_clip_torch"} <= set(card.versions)
         assert card.metrics["N"] == 8
 
 
@@ -85,8 +86,6 @@ def test_unknown_stages_are_named(build):
 
 
 def test_the_autoencoder_starts_as_principal_components(build):
-    from backends.generators.pocket import AUTOENCODER
-
     pixels = torch.stack([torch.from_numpy(render(s)) for s in sample_scenes(32, 6)])
     pixels = pixels.permute(0, 3, 1, 2).float() / 127.5 - 1
     model = Autoencoder(**AUTOENCODER)
