@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import argparse
 import os
-import re
 import socket
 import sys
 import threading
@@ -17,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from backends import DATASETS, EMBEDDERS, GENERATORS, MAPPERS
+from explorer.catalogue import named_path
 from explorer.types import UserError
 from explorer.workbench import Workbench
 
@@ -24,7 +24,6 @@ if TYPE_CHECKING:
     import gradio as gr
 
 ROOT = Path(__file__).resolve().parent
-NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")  # it goes into links and folder names
 
 
 def arguments() -> argparse.ArgumentParser:
@@ -61,17 +60,10 @@ def open_workbench(args: argparse.Namespace) -> Workbench:
     """Return the workbench over what was asked for; a wrong name or path raises `UserError`."""
     paths: dict[str, Path] = {}
     for pair in args.dataset:
-        name, _, path = pair.partition("=")
-        if not path or not NAME.fullmatch(name):
-            raise UserError(
-                f"--dataset takes NAME=PATH, the name of letters, digits, dots, dashes and "
-                f"underscores; found {pair!r}."
-            )
+        name, path = named_path(pair)
         if name in paths:
             raise UserError(f"--dataset names {name} twice; give each data set its own name.")
-        paths[name] = Path(path).expanduser()
-        if not paths[name].exists():
-            raise UserError(f"--dataset {name}: there is nothing at {path}; check the path.")
+        paths[name] = path
     if args.checkpoints is not None and not args.checkpoints.is_dir():
         raise UserError(f"--checkpoints: {args.checkpoints} is no folder; check the path.")
     workbench = Workbench(

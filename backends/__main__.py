@@ -20,7 +20,8 @@ app = typer.Typer(
 )
 Checkpoints = Annotated[Path, typer.Option(help="The folder of trained weights.")]
 DataOption = Annotated[
-    str, typer.Option(help="NAME=PATH: a known family, or any name for a plain folder.")
+    str,
+    typer.Option(help="NAME=PATH: a known family, or any name for a plain folder; or simulated."),
 ]
 
 
@@ -82,13 +83,14 @@ def train(
     """Fit a mapper to each subject of a data set and write its checkpoint."""
     from backends import DATASETS, EMBEDDERS, GENERATORS, MAPPERS
     from backends.train import embed_stimuli, find_space, train_mapper
+    from explorer.catalogue import named_path
     from explorer.types import resolve
     from explorer.workbench import Workbench
 
     if mapper not in MAPPERS:
         raise UserError(f"There is no mapper {mapper!r}; choose one of {', '.join(MAPPERS)}.")
-    name, path = split_pair(dataset)
-    paths = {name: path} if path else {}
+    paths = dict([named_path(dataset)]) if "=" in dataset else {}
+    name = next(iter(paths), dataset)
     bench = Workbench(
         DATASETS, EMBEDDERS, MAPPERS, GENERATORS, checkpoints=checkpoints, paths=paths
     )
@@ -151,14 +153,6 @@ def doctor(path: Annotated[Path, typer.Argument(help="A plain data folder.")]) -
         print(problem)
     print(f"{path}: {len(problems)} problem(s) found." if problems else f"{path}: all is well.")
     raise typer.Exit(1 if problems else 0)
-
-
-def split_pair(text: str) -> tuple[str, Path | None]:
-    """Return NAME and PATH of ``NAME=PATH``; a bare NAME has no path."""
-    name, _, path = text.partition("=")
-    if not name or ("=" in text and not path):
-        raise UserError(f"--dataset takes NAME=PATH, found {text!r}.")
-    return name, Path(path).expanduser() if path else None
 
 
 def main() -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import inspect
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -34,6 +35,21 @@ FIT_NOW = "ridge"  # quick enough to be fitted while a person waits
 FITTED = "ridge (fitted now)"
 FIT_LIMIT = 50_000_000  # training trials x voxels, 200 MB as float32: our choice
 IMAGE_BYTES = 64 * 2**20
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")  # it goes into links and folder names
+
+
+def named_path(pair: str) -> tuple[str, Path]:
+    """Return name and path of ``NAME=PATH`` as given to ``--dataset``; the path must exist."""
+    name, _, path = pair.partition("=")
+    if not path or not NAME.fullmatch(name):
+        raise UserError(
+            f"--dataset takes NAME=PATH, the name of letters, digits, dots, dashes and "
+            f"underscores; found {pair!r}."
+        )
+    place = Path(path).expanduser()
+    if not place.exists():
+        raise UserError(f"--dataset {name}: there is nothing at {path}; check the path.")
+    return name, place
 
 
 @dataclass(frozen=True, eq=False)

@@ -47,7 +47,7 @@ MAY_IMPORT = {
     "explorer.page": (*PAGE, "explorer.page"),
     "backends": (*CORE, "backends.training"),
     "backends.__init__": (),
-    "backends.__main__": (*CORE, "explorer.workbench", "backends"),
+    "backends.__main__": (*CORE, "explorer.workbench", "explorer.catalogue", "backends"),
     "backends.evaluate": (*CORE, "backends.evidence"),
     "backends.evidence": (*CORE, "explorer.workbench", "explorer.importance", "backends"),
     "backends.demo": (*CORE, "backends"),

@@ -23,8 +23,11 @@ const segment = (name, label, options, change) => {
   node.choose = (key) => node.querySelectorAll("input").forEach((i) => (i.checked = i.value === key));
   return node;
 };
+const waits = () => { root.dataset.state = "waiting"; };
+window.addEventListener("afterimage-map-waits", waits);
 const tell = (change) => {
   view = { ...view, ...change };
+  if (["method", "target", "atlas"].some((key) => key in change)) waits();
   trigger("view", change);
 };
 const words = (list) => Object.fromEntries(list.map((w) => [w, w[0].toUpperCase() + w.slice(1)]));
@@ -177,6 +180,8 @@ const hasWebGL = () => {
     return false;
   }
 };
+let webgl = null;
+const drawable = () => (webgl ??= hasWebGL());
 const loadPlotly = () => {
   if (window.Plotly) return Promise.resolve();
   window.afterimagePlotly ??= new Promise((resolve, reject) => {
@@ -201,7 +206,7 @@ const fetchBrain = async () => {
           ...Object.fromEntries(SIDES.map((s) => [s, { vertices: decode(payload[s].vertices), faces: decode(payload[s].faces), background: decode(payload[s].background) }])),
         });
       }
-      return { parcels: payload.parcels, colours: payload.colours, left: decode(payload.left.parcel), right: decode(payload.right.parcel), surface: payload.surface };
+      return { parcels: payload.parcels, colours: payload.colours, left: decode(payload.left.parcel), right: decode(payload.right.parcel), surface: payload.surface, borders: {} };
     }));
     payloads.get(key).catch(() => payloads.delete(key));
   }
@@ -225,34 +230,35 @@ const placed = (side) => {
   return { x, y, z };
 };
 
-const border = (side, chosen) => {
-  // Vertices of the chosen parcel with a neighbour outside it: its outline.
-  const marks = new Uint8Array(brain[side].length);
-  if (chosen < 0) return marks;
-  const [f, p] = [brain.mesh[side].faces, brain[side]];
-  for (let i = 0; i < f.length; i += 3) {
-    const inside = [0, 1, 2].filter((k) => p[f[i + k]] === chosen);
-    if (inside.length && inside.length < 3) inside.forEach((k) => (marks[f[i + k]] = 1));
+const borders = (faces, parcels) => {
+  // Vertices of a parcel with a neighbour outside it: the parcel's outline.
+  const marks = new Uint8Array(parcels.length);
+  for (let i = 0; i < faces.length; i += 3) {
+    const [a, b, c] = [faces[i], faces[i + 1], faces[i + 2]];
+    if (parcels[a] !== parcels[b] || parcels[b] !== parcels[c]) marks[a] = marks[b] = marks[c] = 1;
   }
   return marks;
 };
 const INK = [23, 26, 30];
+const OUTLINE = 0.8; // brightness of the border between parcels
 const colours = (side) => {
   const map = value.maps[view.measure];
   const stops = brain.colours[map.kind];
   const chosen = brain.parcels.findIndex((p) => p.key === view.parcel);
-  const marks = border(side, chosen);
+  const marks = (brain.borders[side] ??= borders(brain.mesh[side].faces, brain[side]));
   const fills = map.values.map((v) => (v === null || map.flat ? null : colour(stops, map.limits, v)));
   const out = new Array(brain[side].length);
   const cache = new Map();
   brain[side].forEach((parcel, i) => {
     const grey = brain.mesh[side].background[i];
-    const key = marks[i] ? -9 : parcel * 256 + grey;
+    const outline = marks[i] && parcel >= 0;
+    const inked = outline && parcel === chosen;
+    const key = inked ? "ink" : `${parcel},${grey},${outline}`;
     let text = cache.get(key);
     if (!text) {
       const fill = parcel < 0 ? null : fills[parcel];
-      const shade = 1 - DARKEN * (1 - grey / 204);
-      const c = marks[i] ? INK : fill ? fill.map((x) => x * shade) : [grey + 22, grey + 21, grey + 19];
+      const shade = (1 - DARKEN * (1 - grey / 204)) * (outline ? OUTLINE : 1);
+      const c = inked ? INK : fill ? fill.map((x) => x * shade) : [grey + 22, grey + 21, grey + 19];
       text = `rgb(${c.map((x) => Math.round(Math.min(255, x))).join(",")})`;
       cache.set(key, text);
     }
@@ -301,8 +307,7 @@ const draw = (always) => {
 };
 const drawNow = async () => {
   if (!value || value.no_surface || !Object.keys(value.maps).length) return;
-  if (!hasWebGL.known) hasWebGL.known = hasWebGL() ? "yes" : "no";
-  if (hasWebGL.known === "no") {
+  if (!drawable()) {
     overlay.hidden = false;
     setText(overlay, "This browser offers no WebGL, so the surface cannot be drawn; the table says the same.");
     return;
@@ -396,4 +401,6 @@ follow((next, last) => {
   // The server's view counts when it changed there (a link, a record); else what was chosen here.
   if (!last || JSON.stringify(last.view) !== JSON.stringify(next.view)) view = { ...next.view };
   render();
+  // While the first map is computed, fetch what it will be drawn with.
+  if (!last && !value.no_surface && drawable()) Promise.all([fetchBrain(), loadPlotly()]).catch(() => {});
 });

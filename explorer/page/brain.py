@@ -87,6 +87,14 @@ def atlas_of(request: Request, view: View, workbench: Workbench) -> str:
     return view.atlas if view.atlas in atlases else next(iter(atlases), "")
 
 
+def decided_by(request: Request, view: View) -> tuple:
+    """Return what a map depends on: two equal tuples are the same map."""
+    return (
+        *(request.dataset, request.subject, request.stimulus, request.repeats, request.mapper),
+        *(request.generator, view.method, view.target, view.atlas),
+    )
+
+
 def frame(request: Request, view: View, workbench: Workbench, plotly: str) -> dict[str, Any]:
     """Return the brain view without a map yet: its controls, texts and which surface it needs."""
     voxels = workbench.trials(request.dataset, request.subject).subject.voxels

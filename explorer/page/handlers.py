@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import functools
 import time
 from collections.abc import Callable, Iterator
@@ -15,6 +16,7 @@ import gradio as gr
 import numpy as np
 
 from explorer.page import brain, export, links, trial
+from explorer.page.choices import Choices, repeats_of, settle
 from explorer.page.session import Session
 from explorer.records import changes, from_record
 from explorer.types import Request, UserError, View
@@ -28,7 +30,7 @@ REPEAT_SPLIT = (
     "are held-out repeats of images that the decoder was trained on, not new images; scores on "
     "them say less than scores on new images."
 )
-PREVIEW_SECONDS = 0.15  # between previews: fast enough to watch, slow enough for a phone
+PREVIEW_SECONDS = 0.2  # between previews: fast enough to watch, slow enough for a phone
 
 
 def told(handler: Callable[..., Updates]) -> Callable[..., Updates]:
@@ -71,15 +73,15 @@ class Handlers:
     def open_link(self, session: Session, request: gr.Request) -> Updates:
         """Show what the address asks for; a random trial where it asks for nothing."""
         wanted = dict(request.query_params)
-        return self._show(session, links.settle(wanted, self.workbench), everything=True)
+        return self._show(session, settle(wanted, self.workbench), everything=True)
 
     @told
     def open_record(self, session: Session, event: gr.EventData) -> Updates:
         """Show what an exported JSON record holds."""
-        record = links.from_record(str(event._data.get("text", "")))
+        record = links.parse_record(str(event._data.get("text", "")))
         request, view = from_record(record)
         wanted = dict(parse_qsl(links.query(request, view)))
-        choices = links.settle(wanted, self.workbench)
+        choices = settle(wanted, self.workbench)
         if choices.request == request:
             choices = replace(
                 choices, notices=(*choices.notices, *changes(self.workbench, record))
@@ -119,7 +121,7 @@ class Handlers:
     @told
     def go_again(self, session: Session) -> Updates:
         """Go on with a sweep that was stopped."""
-        return self._show(session, links.Choices(self._request(session), session.view))
+        return self._show(session, Choices(self._request(session), session.view))
 
     @told
     def take_number(self, session: Session, number: float | None) -> Updates:
@@ -155,9 +157,7 @@ class Handlers:
     def take_dataset(self, session: Session, dataset: str) -> Updates:
         """Show a random trial of another study."""
         session.category = ""
-        wanted = {"data": dataset}
-        choices = links.settle(wanted, self.workbench, self._request(session))
-        return self._show(session, choices, everything=True)
+        return self._change(session, data=dataset)
 
     @told
     def take_subject(self, session: Session, subject: str) -> Updates:
@@ -218,21 +218,12 @@ class Handlers:
     def stop(self, session: Session) -> Updates:
         """Stop the sweep and keep its finished pictures."""
         session.stop()
-        return self._stopped(session)
-
-    def _stopped(self, session: Session) -> Updates:
-        """Return the trial view as it stays when the sweep was stopped; what it shows stays."""
         if not session.shown:
             return {}
         cells = [trial.stopped(cell) for cell in session.shown["cells"]]
         done = sum(cell["state"] == "done" for cell in cells)
-        text = f"Stopped: {done} of {len(cells)} finished."
-        session.shown = {
-            **session.shown,
-            "cells": cells,
-            "ticket": session.ticket,
-            "progress": trial.progress("stopped", text, done / len(cells)),
-        }
+        progress = trial.progress("stopped", f"Stopped: {done} of {len(cells)} finished")
+        session.show(session.ticket, cells=cells, progress=progress)
         return {self.ui.trial: session.shown}
 
     def work(self, session: Session) -> Iterator[Updates]:
@@ -242,15 +233,20 @@ class Handlers:
         session.wanted = False
         ticket, request, view = session.ticket, session.request, session.view
         try:
-            yield from self._map(session, request, view)
-            if session.ticket == ticket and session.drawn != request:
-                yield from self._sweep(session, request, ticket)
+            for part in (self._decode, self._map, self._sweep):
+                yield from part(session, ticket, request, view)
         except UserError as error:
             yield self._failed(session, ticket, str(error))
         except Exception:
             # A bug: the log gets the traceback from Gradio, the page must not look busy for ever.
-            yield self._failed(session, ticket, "This failed for a reason the app's log gives.")
+            yield self._failed(
+                session, ticket, "This failed for a reason that the app's log gives."
+            )
             raise
+        problems = [p for p in self.workbench.problems() if p not in session.told]
+        if problems and session.ticket == ticket:
+            session.told.update(problems)
+            yield {self.ui.notices: notices(*problems)}
 
     def export(self, session: Session, event: gr.EventData) -> Updates:
         """Send the present trial as a file for the browser to save."""
@@ -266,59 +262,67 @@ class Handlers:
         return {self.ui.masthead: {**self._masthead(session), "file": file}, **updates}
 
     def _failed(self, session: Session, ticket: int, text: str) -> Updates:
-        if session.ticket != ticket or not session.shown:
-            return {self.ui.notices: notices(text)}
-        session.shown = {**session.shown, "progress": trial.progress("failed", text)}
-        return {self.ui.trial: session.shown}
+        """Say why nothing more comes, unless something else is shown by now."""
+        if not session.show(ticket, progress=trial.progress("failed", text)):
+            return {}
+        session.mapped = ()
+        place = brain.frame(session.request, session.view, self.workbench, self.plotly)
+        return {
+            self.ui.trial: session.shown,
+            self.ui.brain: {**place, "state": "failed", "note": text},
+        }
 
-    def _map(self, session: Session, request: Request, view: View) -> Iterator[Updates]:
-        """Send rank, neighbours and the brain, unless the browser has them already."""
-        if session.drawn != request and session.shown:
-            decoding = self.workbench.decode(request)
-            session.shown = {
-                **session.shown,
-                "decoding": trial.decoded(decoding, request, self.workbench),
-            }
+    def _decode(
+        self, session: Session, ticket: int, request: Request, view: View
+    ) -> Iterator[Updates]:
+        """Send rank and neighbours, unless the browser has them already."""
+        if session.drawn == request:
+            return
+        decoding = trial.decoded(self.workbench.decode(request), request, self.workbench)
+        if session.show(ticket, decoding=decoding):
             yield {self.ui.trial: session.shown}
-        wanted = (*self._mapped_by(request), view.method, view.target, view.atlas)
-        if wanted != session.mapped:
-            parcel_map = self.workbench.importance(request, view)
-            value = brain.frame(request, session.view, self.workbench, self.plotly)
-            session.mapped = wanted
-            yield {self.ui.brain: brain.with_map(value, parcel_map)}
 
-    def _mapped_by(self, request: Request) -> tuple:
-        """Return the parts of a request that its importance depends on."""
-        return (
-            request.dataset, request.subject, request.stimulus, request.repeats, request.mapper,
-        )  # fmt: skip
+    def _map(
+        self, session: Session, ticket: int, request: Request, view: View
+    ) -> Iterator[Updates]:
+        """Send the brain, unless the browser has it already."""
+        wanted = brain.decided_by(request, view)
+        if wanted == session.mapped or session.ticket != ticket:
+            return
+        parcel_map = self.workbench.importance(request, view)
+        if session.ticket != ticket:
+            return
+        session.mapped = wanted
+        place = brain.frame(request, session.view, self.workbench, self.plotly)
+        yield {self.ui.brain: brain.with_map(place, parcel_map)}
 
-    def _sweep(self, session: Session, request: Request, ticket: int) -> Iterator[Updates]:
+    def _sweep(
+        self, session: Session, ticket: int, request: Request, view: View
+    ) -> Iterator[Updates]:
         """Send pictures as they finish, previews a few times a second, and say how it ended."""
+        if session.drawn == request or session.ticket != ticket:
+            return
         drawn = trial.drawn_request(request, self.workbench)
-        begun, last = time.monotonic(), 0.0
-        frames = self.workbench.reconstruct(drawn)
-        for frame in frames:
-            if session.ticket != ticket:
-                frames.close()
-                return
-            cells = list(session.shown["cells"])
-            cells[frame.index] = trial.with_frame(cells[frame.index], frame)
-            done = sum(cell["state"] == "done" for cell in cells)
-            share = (done + (len(cells) - done) * frame.step / frame.steps) / len(cells)
-            text = f"Reconstructing: {done} of {len(cells)} finished"
-            session.shown = {
-                **session.shown,
-                "cells": cells,
-                "progress": trial.progress("running", text, share),
-            }
-            if time.monotonic() - last >= PREVIEW_SECONDS or frame.done:
+        begun = last = time.monotonic()
+        cells, fresh = list(session.shown["cells"]), {}
+        with contextlib.closing(self.workbench.reconstruct(drawn)) as frames:
+            for frame in frames:
+                if session.ticket != ticket:
+                    return
+                fresh[frame.index] = frame
+                if not frame.done and time.monotonic() - last < PREVIEW_SECONDS:
+                    continue
+                for index, newest in fresh.items():
+                    cells[index] = trial.with_frame(cells[index], newest)
+                fresh.clear()
+                if not session.show(ticket, cells=list(cells), progress=trial.running(cells)):
+                    return
                 last = time.monotonic()
                 yield {self.ui.trial: session.shown}
-        session.drawn = request
-        text = f"{len(drawn.scales)} finished in {time.monotonic() - begun:.1f} s"
-        session.shown = {**session.shown, "progress": trial.progress("done", text, 1.0)}
-        yield {self.ui.trial: session.shown}
+        text = f"{len(cells)} finished in {time.monotonic() - begun:.1f} s"
+        if session.show(ticket, progress=trial.progress("done", text, 1.0)):
+            session.drawn = request
+            yield {self.ui.trial: session.shown}
 
     # ------------------------------------------------------------------------------------- showing
 
@@ -330,28 +334,25 @@ class Handlers:
     def _change(self, session: Session, **wanted: str) -> Updates:
         """Show the present choices with some of them changed, as a link would."""
         before = self._request(session)
-        choices = links.settle(wanted, self.workbench, before)
+        choices = settle(wanted, self.workbench, Choices(before, session.view))
         if choices.request == before and not choices.notices:
             return {}
-        choices = replace(choices, view=session.view)
         return self._show(session, choices, everything="trial" not in wanted)
 
     def _replace(self, session: Session, **fields_: Any) -> Updates:
         request = replace(self._request(session), **fields_)
         if request == session.request:
             return {self.ui.notices: notices()}
-        return self._show(session, links.Choices(request, session.view))
+        return self._show(session, Choices(request, session.view))
 
-    def _show(self, session: Session, choices: links.Choices, everything: bool = False) -> Updates:
+    def _show(self, session: Session, choices: Choices, everything: bool = False) -> Updates:
         """Put choices on the page at once (no model is asked) and want their pictures."""
         before, request = session.request, choices.request
-        session.request, session.view = request, choices.view
-        session.ask()
-        session.drawn = None
-        session.shown = {
-            **trial.opening(request, self.workbench, "Decoding…", "waiting"),
-            "ticket": session.ticket,
-        }
+        session.request, session.view, session.drawn = request, choices.view, None
+        waits = brain.decided_by(request, choices.view) != session.mapped
+        session.begin({**trial.opening(request, self.workbench), "map_waits": waits})
+        if session.category not in trial.categories(self.workbench, request):
+            session.category = ""
         rows = trial.stimuli(self.workbench, request, session.category)
         session.page = trial.page_of(rows, request.stimulus)
         ui = self.ui
@@ -362,6 +363,7 @@ class Handlers:
             ui.trial: session.shown,
             ui.gallery: self._gallery(session),
             ui.number: int(gallery.loc[request.stimulus, "number"]),
+            ui.repeats: self._repeats(request),
         }
         if not everything and before is not None:
             return updates
@@ -370,6 +372,13 @@ class Handlers:
             session.mapped = ()
             updates[ui.brain] = brain.frame(request, choices.view, self.workbench, self.plotly)
         return updates
+
+    def _repeats(self, request: Request) -> Updates:
+        """Return what can be decoded of this trial: the average, or one of several repeats."""
+        there = repeats_of(self.workbench, request)
+        offered = [(), *((r,) for r in there if len(there) > 1)]
+        shown = dict.fromkeys(map(links.format_repeats, [*offered, request.repeats]))
+        return gr.update(choices=list(shown), value=links.format_repeats(request.repeats))
 
     def _place(self, request: Request) -> tuple[str, str]:
         return request.dataset, request.subject
@@ -386,7 +395,6 @@ class Handlers:
         guided = not request.generator or bench.generator_class(request.generator).guided
         titles = [(bench.dataset(name).title, name) for name in bench.dataset_names()]
         found = trial.categories(bench, request)
-        repeats = links.repeat_choices(int(gallery.loc[request.stimulus, "repeats"]))
         return {
             ui.dataset: gr.update(choices=titles, value=request.dataset),
             ui.subject: gr.update(choices=bench.subjects(request.dataset), value=request.subject),
@@ -398,19 +406,15 @@ class Handlers:
             ui.number: gr.update(
                 value=int(gallery.loc[request.stimulus, "number"]),
                 label=f"of {len(gallery)}",
-                maximum=len(gallery),
             ),
             ui.mapper: gr.update(
                 choices=bench.mapper_names(request.dataset, request.subject),
                 value=request.mapper or None,
             ),
             ui.generator: gr.update(choices=fitting, value=request.generator or None),
-            ui.scales: gr.update(
-                value=", ".join(map(links.format_scale, request.scales)), interactive=guided
-            ),
+            ui.scales: gr.update(value=links.format_scales(request.scales), interactive=guided),
             ui.steps: request.steps,
             ui.seed: request.seed,
-            ui.repeats: gr.update(choices=repeats, value=links.format_repeats(request.repeats)),
             ui.footer: self._footer(session),
         }
 

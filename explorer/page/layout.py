@@ -13,7 +13,7 @@ from explorer.page import ASSETS, TITLE, api
 from explorer.page.brain import surface_server
 from explorer.page.handlers import ALL, Handlers
 from explorer.page.session import Session
-from explorer.types import MAX_STEPS, UserError
+from explorer.types import UserError
 
 if TYPE_CHECKING:
     from explorer.workbench import Workbench
@@ -71,9 +71,7 @@ def _pickers(ui: SimpleNamespace) -> None:
         ui.dataset = gr.Dropdown(label="Study", elem_id="dataset", **choice)
         ui.subject = gr.Dropdown(label="Subject", elem_id="subject", **choice)
         with gr.Row(elem_id="steer"):
-            ui.number = gr.Number(
-                label="Trial", precision=0, minimum=1, elem_id="number", min_width=0
-            )
+            ui.number = gr.Number(label="Trial", elem_id="number", min_width=0)
             ui.previous = gr.Button("‹", elem_id="previous", size="sm", min_width=0)
             ui.next = gr.Button("›", elem_id="next", size="sm", min_width=0)
             ui.random = gr.Button("Random", elem_id="random", size="sm", min_width=0)
@@ -88,15 +86,9 @@ def _pickers(ui: SimpleNamespace) -> None:
             ui.scales = gr.Textbox(label="Scales", max_lines=1, elem_id="scales", **choice)
             ui.repeats = gr.Dropdown(label="Repeats", elem_id="repeats", **choice)
             with gr.Row(elem_id="exact"):
-                ui.steps = gr.Number(
-                    label="Steps",
-                    precision=0,
-                    minimum=1,
-                    maximum=MAX_STEPS,
-                    elem_id="steps",
-                    **choice,
-                )
-                ui.seed = gr.Number(label="Seed", precision=0, minimum=0, elem_id="seed", **choice)
+                # No bounds here: what is out of range gets our sentence, not Gradio's.
+                ui.steps = gr.Number(label="Steps", elem_id="steps", **choice)
+                ui.seed = gr.Number(label="Seed", elem_id="seed", **choice)
 
 
 def _wire(page: gr.Blocks, ui: SimpleNamespace, do: Handlers) -> None:
@@ -124,7 +116,6 @@ def _wire(page: gr.Blocks, ui: SimpleNamespace, do: Handlers) -> None:
         (ui.trial.select, do.go_to),
         (ui.trial.again, do.go_again),
         (ui.brain.view, do.look),
-        (ui.masthead.record, do.open_record),
     ):
         then_work(event(handler, [ui.session], trigger_mode="multiple", **quick))
     for component, handler in (
@@ -147,4 +138,7 @@ def _wire(page: gr.Blocks, ui: SimpleNamespace, do: Handlers) -> None:
     ui.gallery.turn(do.turn_page, [ui.session], **quick)
     ui.brain.select(do.pick_parcel, [ui.session], **quick)
     ui.trial.stop(do.stop, [ui.session], **quick)
+    # A record is held against the weights that are loaded here, so it waits for its turn at them.
+    opened = ui.masthead.record(do.open_record, [ui.session], front, **HIDDEN, **MODEL)
+    opened.success(do.work, **slow)
     ui.masthead.export(do.export, [ui.session], [ui.masthead, ui.notices], **HIDDEN, **MODEL)

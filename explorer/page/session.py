@@ -2,39 +2,56 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+import threading
 from typing import Any
 
 from explorer.types import Request, View
 
 
-@dataclass
 class Session:
     """One browser's choices. Handlers change it in place, so a running sweep sees a stop at once.
 
-    ``ticket`` goes up with every choice and stop; work that began under an older ticket ends at
-    its next picture. ``wanted`` is set by a choice and taken by the work that starts for it, so
-    ten quick clicks on "next" leave one sweep, not ten. ``shown`` is the trial view that the
-    browser has, ``drawn`` the request whose sweep it shows to the end, ``mapped`` what its brain
-    map is of.
+    ``ticket`` goes up with every choice and stop: work that began under an older one may not
+    change what is shown, and ends at its next picture. ``wanted`` is set by a choice and taken by
+    the work that starts for it, so ten quick clicks on "next" leave one sweep, not ten. ``shown``
+    is the trial view that the browser has, ``drawn`` the request whose sweep it shows to the end,
+    ``mapped`` what its brain map is of, ``told`` the problems it was told about.
     """
 
-    request: Request | None = None
-    view: View = field(default_factory=View)
-    category: str = ""
-    page: int = 0
-    ticket: int = 0
-    wanted: bool = False
-    shown: dict[str, Any] = field(default_factory=dict)
-    drawn: Request | None = None
-    mapped: tuple = ()
+    def __init__(self) -> None:
+        self.request: Request | None = None
+        self.view = View()
+        self.category = ""
+        self.page = 0
+        self.ticket = 0
+        self.wanted = False
+        self.shown: dict[str, Any] = {}
+        self.drawn: Request | None = None
+        self.mapped: tuple = ()
+        self.told: set[str] = set()
+        self._lock = threading.Lock()
 
-    def ask(self) -> None:
-        """Want the pictures of the present request, and end what runs for an earlier one."""
-        self.ticket += 1
-        self.wanted = True
+    def __deepcopy__(self, memo: dict) -> Session:
+        """Gradio copies a state's first value for every browser: each gets one of its own."""
+        return Session()
+
+    def begin(self, shown: dict[str, Any]) -> None:
+        """Show a new choice, want its pictures, and end what runs for an earlier one."""
+        with self._lock:
+            self.ticket += 1
+            self.wanted = True
+            self.shown = {**shown, "ticket": self.ticket}
 
     def stop(self) -> None:
         """End what runs and want nothing more."""
-        self.ticket += 1
-        self.wanted = False
+        with self._lock:
+            self.ticket += 1
+            self.wanted = False
+
+    def show(self, ticket: int, **changed: Any) -> bool:
+        """Change parts of the trial view; False, and nothing, where ``ticket`` is outdated."""
+        with self._lock:
+            if self.ticket != ticket:
+                return False
+            self.shown = {**self.shown, **changed, "ticket": ticket}
+            return True

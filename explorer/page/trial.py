@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from explorer.page.links import format_repeats, format_scale
+from explorer.page.links import format_number, format_repeats
 from explorer.page.pictures import THUMBNAIL, data_uri
 from explorer.types import Request
 
@@ -31,21 +31,21 @@ def drawn_request(request: Request, workbench: Workbench) -> Request:
     return request
 
 
-def opening(request: Request, workbench: Workbench, text: str, state: str) -> dict[str, Any]:
+def opening(request: Request, workbench: Workbench) -> dict[str, Any]:
     """Return the trial view before anything is decoded: ground truth and empty frames."""
     gallery = workbench.gallery(request.dataset, request.subject)
     row = gallery.loc[request.stimulus]
     drawn = drawn_request(request, workbench)
     guided = len(drawn.scales) > 1 or drawn == request
     trials = f"{int(row['repeats'])} repeats" if row["repeats"] > 1 else "1 trial"
-    which = f"repeat {format_repeats(request.repeats)} of {int(row['repeats'])}"
+    which = f"repeat {format_repeats(request.repeats)}"
     kicker = [
         f"Trial {int(row['number'])} of {len(gallery)}",
         request.subject,
         which if request.repeats else f"average of {trials}" if row["repeats"] > 1 else trials,
         request.stimulus,
     ]
-    labels = [f"scale {format_scale(s)}" for s in drawn.scales] if guided else [request.generator]
+    labels = [f"scale {format_number(s)}" for s in drawn.scales] if guided else [request.generator]
     hints = ["without the brain" if guided and s == 0 else "" for s in drawn.scales]
     return {
         "trial": {
@@ -59,28 +59,45 @@ def opening(request: Request, workbench: Workbench, text: str, state: str) -> di
             range(len(drawn.scales)), key=lambda i: abs(drawn.scales[i] - COMPARED_SCALE)
         ),
         "decoding": None,
-        "progress": progress(state, text),
+        "progress": progress("waiting", "Decoding…"),
     }
 
 
 def _cell(label: str, hint: str) -> dict[str, Any]:
-    return {"label": label, "hint": hint, "src": "", "state": "empty", "note": "", "scores": []}
+    return {
+        "label": label,
+        "hint": hint,
+        "src": "",
+        "state": "empty",
+        "note": "",
+        "fraction": 0.0,
+        "scores": [],
+    }
 
 
 def progress(state: str, text: str, fraction: float = 0.0) -> dict[str, Any]:
-    """Return the line above the pictures: ``state`` is waiting, loading, running, done, stopped
-    or failed.
-    """  # noqa: D205 (one sentence)
+    """Return the line above the pictures.
+
+    ``state`` is waiting, running, done, stopped or failed; ``fraction`` of the work in [0, 1].
+    """
     return {"state": state, "text": text, "fraction": float(fraction)}
+
+
+def running(cells: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Return how far a sweep is, by the steps of all its pictures."""
+    done = sum(cell["state"] == "done" for cell in cells)
+    share = sum(cell["fraction"] for cell in cells) / len(cells)
+    return progress("running", f"Reconstructing: {done} of {len(cells)} finished", share)
 
 
 def with_frame(cell: Mapping[str, Any], frame: Frame) -> dict[str, Any]:
     """Return a cell with the newest picture of its scale."""
     return {
         **cell,
-        "src": data_uri(frame.image),
+        "src": data_uri(frame.image, quick=not frame.done),
         "state": "done" if frame.done else "running",
         "note": "" if frame.done else f"{frame.step} / {frame.steps}",
+        "fraction": 1.0 if frame.done else frame.step / frame.steps,
         "scores": [[name, format_score(value)] for name, value in frame.scores.items()],
     }
 

@@ -92,7 +92,7 @@ def test_doctor_finds_nothing_then_says_what_is_missing(study, monkeypatch, caps
     [
         (("train", "lasso", "--dataset", "simulated"), "no mapper 'lasso'; choose one of ridge"),
         (("train", "ridge", "--dataset", "=here"), "--dataset takes NAME=PATH"),
-        (("train", "ridge", "--dataset", "mine=/nowhere/at/all"), "nowhere"),
+        (("train", "ridge", "--dataset", "mine=/no/such"), "there is nothing at /no/such"),
         (
             ("train", "ridge", "--dataset", "simulated", "--space", "clip/xl"),
             "no space 'clip/xl'; choose one of pocket-clip/image, pixels/10x10",

@@ -26,6 +26,19 @@ NO_WEBGL = """
 PATIENCE = 20_000  # ms until a test gives up waiting for the page
 
 
+# Gradio's own code over newer libraries; as errors they would kill its queue.
+GRADIO_WARNINGS = (
+    "ignore:.*no_silent_downcasting.*",
+    "ignore:.*HTTP_422_UNPROCESSABLE_ENTITY.*:DeprecationWarning",
+)
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Let Gradio's server threads warn about Gradio."""
+    for line in GRADIO_WARNINGS:
+        config.addinivalue_line("filterwarnings", line)
+
+
 def lacking(reason: str) -> None:
     """Skip, or fail where nothing may be skipped."""
     if os.environ.get("CI"):
