@@ -296,6 +296,7 @@ def write_checkpoint(
         stored[name] = tensor
     with _replacing(Path(folder)) as fresh:
         save_file(stored, fresh / WEIGHTS)
+        (fresh / WEIGHTS).chmod(0o644)  # safetensors writes for the owner alone
         write_card(fresh, card, architecture=architecture)
 
 
