@@ -39,8 +39,9 @@ LATENT_NOISE = 0.05  # relative to latents of about unit size
 class Sizes:
     """How much is made and for how long each model learns.
 
-    The denoiser learns in rounds, each from the averaged weights of the one before, so that a
-    round of its own can be added when there is time for it.
+    The denoiser learns in rounds, each from the averaged weights of the one before. The number
+    beside a round's plan shifts its timesteps towards noise (Esser et al. 2024, equation 23): the
+    first round learns everything evenly, the later one what decides the shapes.
     """
 
     pictures: int
@@ -51,7 +52,7 @@ class Sizes:
     autoencoder_batch: int
     judge: Plan
     judge_batch: int
-    denoiser: tuple[Plan, ...]
+    denoiser: tuple[tuple[Plan, float], ...]
     denoiser_batch: int
 
 
@@ -62,11 +63,11 @@ FULL = Sizes(
     clip_batch=192,
     autoencoder=Plan(steps=6_000, lr=4e-4, warmup=200, average=0.998, seed=2),
     autoencoder_batch=8,
-    judge=Plan(steps=1_500, lr=2e-3, weight_decay=0.05, average=0.99, seed=3),
+    judge=Plan(steps=700, lr=2e-3, weight_decay=0.05, average=0.99, seed=3),
     judge_batch=64,
     denoiser=(
-        Plan(steps=4_500, lr=7e-4, weight_decay=0.01, warmup=300, average=0.9985, seed=4),
-        Plan(steps=3_000, lr=5e-4, weight_decay=0.01, warmup=100, average=0.9985, seed=5),
+        (Plan(steps=4_500, lr=7e-4, weight_decay=0.01, warmup=300, average=0.9985, seed=4), 1.0),
+        (Plan(steps=3_600, lr=6e-4, weight_decay=0.01, warmup=100, average=0.998, seed=5), 2.5),
     ),
     denoiser_batch=64,
 )
@@ -79,7 +80,10 @@ QUICK = Sizes(
     autoencoder_batch=8,
     judge=Plan(steps=12, lr=2e-3, seed=3),
     judge_batch=48,
-    denoiser=(Plan(steps=8, lr=6e-4, average=0.99, seed=4), Plan(steps=4, lr=1e-4, seed=5)),
+    denoiser=(
+        (Plan(steps=8, lr=6e-4, average=0.99, seed=4), 1.0),
+        (Plan(steps=4, lr=1e-4, seed=5), 2.5),
+    ),
     denoiser_batch=16,
 )
 
@@ -348,11 +352,12 @@ class Build:
             {"denoiser": networks.denoiser, "condition": networks.condition}
         )
 
-        def loss(seed: int, step: int, generator: torch.Generator) -> torch.Tensor:
+        def loss(seed: int, shift: float, step: int, generator: torch.Generator) -> torch.Tensor:
             rows = torch.from_numpy(batches(len(self.library), sizes.denoiser_batch, step, seed))
             clean = latents[rows].float().to(self.device)
             noise = torch.randn(clean.shape, generator=generator).to(self.device)
-            time = torch.randn(len(rows), generator=generator).sigmoid().to(self.device)
+            time = torch.randn(len(rows), generator=generator).sigmoid()
+            time = (shift * time / (1 + (shift - 1) * time)).to(self.device)
             mixed = torch.lerp(clean, noise, time[:, None, None, None])
             given = embeddings[rows]
             amount = torch.rand(len(rows), 1, generator=generator).mul(2).sub(1).clamp(min=0)
@@ -368,8 +373,9 @@ class Build:
             return F.mse_loss(flow, noise - clean)
 
         seconds = 0.0
-        for number, plan in enumerate(sizes.denoiser, start=1):
-            seconds += self._fit(f"denoiser-{number}", trained, partial(loss, plan.seed), plan)
+        for number, (plan, shift) in enumerate(sizes.denoiser, start=1):
+            one = partial(loss, plan.seed, shift)
+            seconds += self._fit(f"denoiser-{number}", trained, one, plan)
         with torch.inference_mode():
             errors = torch.cat(
                 [
@@ -388,7 +394,9 @@ class Build:
         settings = {
             "architecture": {"autoencoder": AUTOENCODER, "denoiser": DENOISER},
             "scheduler": SCHEDULER,
-            "plans": [repr(plan) for plan in sizes.denoiser],
+            "rounds": [
+                f"{plan}, timesteps shifted by {shift:g}" for plan, shift in sizes.denoiser
+            ],
             "autoencoder_plan": repr(sizes.autoencoder),
             "condition_dropout": CONDITION_DROPOUT,
         }

@@ -120,12 +120,14 @@ class PocketNetworks(torch.nn.Module):
         self, latents: torch.Tensor, tokens: torch.Tensor, timestep: torch.Tensor
     ) -> torch.Tensor:
         """Return the flow's velocity, noise minus picture; ``timestep`` (n,) runs 1000 to 0."""
-        return self.denoiser(
-            latents,
-            encoder_hidden_states=tokens,
+        dtype = self.denoiser.dtype
+        flow = self.denoiser(
+            latents.to(dtype),
+            encoder_hidden_states=tokens.to(dtype),
             timestep=timestep,
             added_cond_kwargs={"resolution": None, "aspect_ratio": None},
         ).sample
+        return flow.to(latents)
 
 
 AUTOENCODER = {
