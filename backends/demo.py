@@ -63,11 +63,11 @@ FULL = Sizes(
     clip_batch=192,
     autoencoder=Plan(steps=6_000, lr=4e-4, warmup=200, average=0.998, seed=2),
     autoencoder_batch=8,
-    judge=Plan(steps=700, lr=2e-3, weight_decay=0.05, average=0.99, seed=3),
+    judge=Plan(steps=1_000, lr=3e-3, weight_decay=0.05, average=0.98, seed=3),
     judge_batch=64,
     denoiser=(
         (Plan(steps=4_500, lr=7e-4, weight_decay=0.01, warmup=300, average=0.9985, seed=4), 1.0),
-        (Plan(steps=3_600, lr=6e-4, weight_decay=0.01, warmup=100, average=0.998, seed=5), 2.5),
+        (Plan(steps=2_600, lr=6e-4, weight_decay=0.01, warmup=100, average=0.998, seed=5), 2.5),
     ),
     denoiser_batch=64,
 )

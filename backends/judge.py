@@ -22,24 +22,20 @@ def judge_network(width: int = 32) -> torch.nn.Module:
     """Return an untrained classifier: pixels (n, 3, 128, 128) to (n, 24 + 8) logits."""
     from torch import nn
 
-    def stage(before: int, after: int) -> list[nn.Module]:
-        return [
-            nn.Conv2d(before, after, 3, stride=2, padding=1),
-            nn.GroupNorm(8, after),
-            nn.ReLU(inplace=True),
-            nn.Conv2d(after, after, 3, padding=1, groups=after // 8),
-            nn.GroupNorm(8, after),
-            nn.ReLU(inplace=True),
-        ]
+    def block(before: int, after: int, stride: int = 1) -> list[nn.Module]:
+        convolution = nn.Conv2d(before, after, 3, stride=stride, padding=1, bias=False)
+        return [convolution, nn.BatchNorm2d(after), nn.ReLU(inplace=True)]
 
     w = width
     return nn.Sequential(
         nn.PixelUnshuffle(2),  # (n, 12, 64, 64): the first layer at full size would cost the most
-        nn.Conv2d(12, w, 3, padding=1),
-        nn.ReLU(inplace=True),
-        *stage(w, 2 * w),
-        *stage(2 * w, 3 * w),
-        *stage(3 * w, 4 * w),
+        *block(12, w),
+        *block(w, 2 * w, stride=2),
+        *block(2 * w, 2 * w),
+        *block(2 * w, 3 * w, stride=2),
+        *block(3 * w, 3 * w),
+        *block(3 * w, 4 * w, stride=2),
+        *block(4 * w, 4 * w),
         nn.AdaptiveAvgPool2d(2),
         nn.Flatten(),
         nn.Dropout(0.2),
