@@ -37,6 +37,9 @@ PER_PARCEL = 25  # voxels of each parcel in each hemisphere
 EXPECTED_WARNINGS: tuple[str, ...] = (
     # diffusers' DPM-Solver hands torch tensors to numpy in the old way
     "ignore:__array__ implementation doesn't accept a copy keyword:DeprecationWarning",
+    # gradio starts event loops in threads of its own and never closes them
+    "ignore:unclosed <socket.socket.*family=1:ResourceWarning",
+    "ignore:unclosed event loop:ResourceWarning",
 )
 
 
