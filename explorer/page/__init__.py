@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +19,10 @@ TITLE = "Afterimage"
 
 def build(workbench: Workbench) -> gr.Blocks:
     """Return the page over a workbench; launch it with ``**launch_options()``."""
+    # After every event Gradio sums up all events so far with pandas, for a monitoring page that is
+    # not used here: each costs more than the one before.
+    os.environ.setdefault("GRADIO_ANALYTICS_CACHE_FREQUENCY", str(10**9))
+
     from explorer.page.layout import build_page
 
     return build_page(workbench)
@@ -30,6 +35,7 @@ def launch_options() -> dict[str, Any]:
         "css_paths": [ASSETS / "page.css"],
         "footer_links": [],
         "ssr_mode": False,  # no Node process: one server, one language
-        "show_error": False,
+        "enable_monitoring": False,
+        "show_error": False,  # a bug's words are for the log, not for visitors
         "favicon_path": ASSETS / "favicon.svg",
     }

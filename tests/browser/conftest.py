@@ -6,8 +6,10 @@ is a failure, so that no suite passes by leaving them out.
 
 from __future__ import annotations
 
+import gc
 import os
 import shutil
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import SimpleNamespace
@@ -24,19 +26,6 @@ NO_WEBGL = """
     };
 """
 PATIENCE = 20_000  # ms until a test gives up waiting for the page
-
-
-# Gradio's own code over newer libraries; as errors they would kill its queue.
-GRADIO_WARNINGS = (
-    "ignore:.*no_silent_downcasting.*",
-    "ignore:.*HTTP_422_UNPROCESSABLE_ENTITY.*:DeprecationWarning",
-)
-
-
-def pytest_configure(config: pytest.Config) -> None:
-    """Let Gradio's server threads warn about Gradio."""
-    for line in GRADIO_WARNINGS:
-        config.addinivalue_line("filterwarnings", line)
 
 
 def lacking(reason: str) -> None:
@@ -67,14 +56,18 @@ def served(workbench: Any) -> Iterator[str]:
     """Serve the page over a workbench on a free port while the block runs; gives its address."""
     from explorer import page
 
-    blocks = page.build(workbench)
-    _, address, _ = blocks.launch(
-        server_name="127.0.0.1",
-        prevent_thread_lock=True,
-        quiet=True,
-        inbrowser=False,
-        **page.launch_options(),
-    )
+    with warnings.catch_warnings():
+        # Gradio leaves event loops open; collected here, they blame no other test.
+        warnings.simplefilter("ignore", ResourceWarning)
+        blocks = page.build(workbench)
+        _, address, _ = blocks.launch(
+            server_name="127.0.0.1",
+            prevent_thread_lock=True,
+            quiet=True,
+            inbrowser=False,
+            **page.launch_options(),
+        )
+        gc.collect()
     try:
         yield address
     finally:

@@ -26,8 +26,8 @@ def wait_for_trial(page: Any, stimulus: str) -> None:
     """Wait until the sweep of a stimulus is finished."""
     page.wait_for_function(
         """name => new URL(location).searchParams.get('trial') === name
-            && document.querySelector('.ai-kicker').textContent.endsWith(name)
-            && document.querySelector('.ai-trial').dataset.state === 'done'""",
+            && document.querySelector('.ai-kicker')?.textContent.endsWith(name)
+            && document.querySelector('.ai-trial')?.dataset.state === 'done'""",
         arg=stimulus,
     )
 
@@ -179,7 +179,7 @@ def test_a_link_brings_everything_back(open_page: Any) -> None:
     assert len(pictures(page)) == 2
     assert page.input_value("#scales textarea, #scales input") == "1, 3.5"
     assert page.input_value("#seed input") == "5"
-    assert "repeat 2 of 2" in page.locator(".ai-kicker").text_content()
+    assert "repeat 2" in page.locator(".ai-kicker").text_content()
     assert page.is_checked('.ai-pick-method input[value="gradient x input"]')
     assert page.is_checked('.ai-pick-measure input[value="signed"]')
     assert page.is_checked('.ai-pick-surface input[value="flat"]')

@@ -1,0 +1,232 @@
+"""What is shown, settled from what somebody wants: a link, a picker that changed, a record.
+
+One rule for all: what is on offer is kept, the rest keeps its value or takes the default, and each
+replacement is told in one sentence. What is wanted is only data here, never trusted.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any
+
+from explorer.page import links
+from explorer.page.links import short
+from explorer.types import (
+    CAMERAS,
+    HEMISPHERES,
+    MEASURES,
+    METHODS,
+    SURFACES,
+    TARGETS,
+    Request,
+    UserError,
+    View,
+)
+
+if TYPE_CHECKING:
+    from explorer.types import Parcellation
+    from explorer.workbench import Workbench
+
+# Keys of a link that belong to Gradio or to whoever counts visits, and are left alone.
+NOT_OURS = re.compile(r"_|utm_|(view|deep_link|session_hash|fbclid|gclid)$")
+LABELS = {"data": "data set", "trial": "test trial", "map": "importance method"}
+
+
+@dataclass(frozen=True)
+class Choices:
+    """What the page shows, and the sentences about what was wanted but is not on offer."""
+
+    request: Request
+    view: View = field(default_factory=View)
+    notices: tuple[str, ...] = ()
+
+
+def settle(
+    wanted: Mapping[str, str], workbench: Workbench, shown: Choices | None = None
+) -> Choices:
+    """Return what to show for the ``wanted`` query.
+
+    Parameters
+    ----------
+    wanted
+        Keys and texts as `explorer.page.links.query` writes them. What is missing or empty keeps
+        its value of ``shown`` where that is on offer, and else takes the default: for the trial a
+        random one, for mapper and generator the first that fit.
+    shown
+        What was shown before.
+    """
+    wanted = {key: str(value) for key, value in wanted.items() if str(value)}
+    notices = [
+        f"The link's {short(key)} means nothing here and was left out."
+        for key in wanted
+        if key not in (*links.REQUEST_KEYS, *links.VIEW_KEYS)
+        and not key.startswith(links.OPTION)
+        and not NOT_OURS.match(key)
+    ]
+    before = shown.request if shown else None
+    request = _names(wanted, workbench, before, notices)
+    request = _numbers(wanted, workbench, request, before, notices)
+    view = _view(wanted, workbench, request, shown.view if shown else View(), notices)
+    return Choices(request, view, tuple(notices))
+
+
+def repeats_of(workbench: Workbench, request: Request) -> list[int]:
+    """Return the repeats (0-based) of the shown stimulus among the test trials, in order."""
+    trials = workbench.trials(request.dataset, request.subject)
+    rows = trials.rows("test", request.stimulus)
+    return sorted({int(repeat) for repeat in trials.table["repeat"].iloc[rows]})
+
+
+def _names(
+    wanted: Mapping[str, str], workbench: Workbench, before: Request | None, notices: list[str]
+) -> Request:
+    """Settle data set, subject, trial, mapper and generator, each among what the former offer."""
+
+    def pick(key: str, offered: Iterable[str], kept: str | None, where: str) -> str | None:
+        """Return what is wanted or kept if it is on offer, else None, and say so."""
+        offered = list(offered)
+        if key in wanted and wanted[key] in offered:
+            return wanted[key]
+        if key in wanted:
+            told.append((key, f"{where} has no {LABELS.get(key, key)} {short(wanted[key])}"))
+        return kept if kept in offered else None
+
+    told: list[tuple[str, str]] = []
+    names = workbench.dataset_names()
+    dataset = pick("data", names, before and before.dataset, "This app") or names[0]
+    subjects = workbench.subjects(dataset)
+    subject = pick("subject", subjects, before and before.subject, dataset) or subjects[0]
+    where = f"{dataset}/{subject}"
+    gallery = workbench.gallery(dataset, subject)
+    chosen: dict[str, Any] = {
+        "stimulus": pick("trial", gallery.index, before and before.stimulus, where)
+    }
+    mappers = workbench.mapper_names(dataset, subject)
+    chosen["mapper"] = pick("mapper", mappers, before and before.mapper, where)
+    usual = workbench.default_request(
+        dataset, subject, **{key: value for key, value in chosen.items() if value}
+    )
+    fitting = workbench.generator_names(dataset, subject, usual.mapper) if usual.mapper else []
+    generator = pick(
+        "generator", fitting, before and before.generator, f"The mapper {usual.mapper}"
+    )
+    if generator:
+        usual = replace(
+            usual,
+            generator=generator,
+            steps=workbench.generator_class(generator).default_steps,
+        )
+    for key, sentence in told:
+        instead = getattr(usual, {"data": "dataset", "trial": "stimulus"}.get(key, key))
+        notices.append(f"{sentence}; {f'showing {instead}' if instead else 'none fits'}.")
+    return usual
+
+
+def _numbers(
+    wanted: Mapping[str, str],
+    workbench: Workbench,
+    request: Request,
+    before: Request | None,
+    notices: list[str],
+) -> Request:
+    """Settle scales, steps, seed, repeats and options on top of names that are settled."""
+    offered = repeats_of(workbench, request)
+    if before is not None:
+        request = replace(request, scales=before.scales, seed=before.seed)
+        if before.generator == request.generator:
+            request = replace(request, steps=before.steps, options=before.options)
+        if set(before.repeats) <= set(offered):
+            request = replace(request, repeats=before.repeats)
+    readers: dict[str, Callable[[str], Any]] = {
+        "scales": links.parse_scales,
+        "steps": lambda text: links.parse_whole(text, "The number of steps"),
+        "seed": lambda text: links.parse_whole(text, "The seed"),
+        "repeats": lambda text: links.parse_repeats(text, offered),
+    }
+    for key, read in readers.items():
+        if key in wanted:
+            try:
+                request = replace(request, **{key: read(wanted[key])})
+            except UserError as error:
+                notices.append(f"{error} {_kept(key, getattr(request, key))}")
+    options = dict(request.options)
+    for key, text in wanted.items():
+        if key.startswith(links.OPTION):
+            _set_option(options, key.removeprefix(links.OPTION), text, workbench, request, notices)
+    return replace(request, options=tuple(options.items()))
+
+
+def _kept(key: str, value: Any) -> str:
+    """Return the sentence about a number that stays as it was."""
+    texts = {"scales": links.format_scales, "repeats": links.format_repeats}
+    return f"Showing {key} {texts.get(key, str)(value)}."
+
+
+def _set_option(
+    options: dict[str, float],
+    name: str,
+    text: str,
+    workbench: Workbench,
+    request: Request,
+    notices: list[str],
+) -> None:
+    """Set one option of the generator, if it has it and the value lies in its range."""
+    known = workbench.generator_class(request.generator).options if request.generator else ()
+    option = next((option for option in known if option.name == name), None)
+    if option is None:
+        notices.append(f"The generator {request.generator} has no option {short(name)}; left out.")
+        return
+    try:
+        value = float(text)
+    except ValueError:
+        value = float("nan")
+    if option.low <= value <= option.high:
+        options[name] = value
+    else:
+        notices.append(
+            f"{name} lies between {option.low:g} and {option.high:g}, found {short(text)}; using "
+            f"{options.get(name, option.default):g}."
+        )
+
+
+def _view(
+    wanted: Mapping[str, str],
+    workbench: Workbench,
+    request: Request,
+    view: View,
+    notices: list[str],
+) -> View:
+    """Settle how the evidence is shown."""
+    atlases = workbench.trials(request.dataset, request.subject).subject.voxels.parcellations
+    if view.atlas not in atlases:
+        view = replace(view, atlas="")
+    offers: dict[str, Sequence[str]] = {
+        "map": METHODS,
+        "measure": MEASURES,
+        "target": TARGETS,
+        "surface": SURFACES,
+        "hemisphere": HEMISPHERES,
+        "camera": CAMERAS,
+        "atlas": list(atlases),
+    }
+    for key, offered in offers.items():
+        name = links.VIEW_KEYS[key]
+        if wanted.get(key) in offered:
+            view = replace(view, **{name: wanted[key]})
+        elif key in wanted:
+            kept = getattr(view, name) or next(iter(atlases), "none")
+            notices.append(
+                f"There is no {LABELS.get(key, key)} {short(wanted[key])}; using {kept}."
+            )
+    keys = _parcels(atlases.get(view.atlas) or next(iter(atlases.values()), None))
+    if wanted.get("parcel") in keys:
+        view = replace(view, parcel=wanted["parcel"])
+    elif "parcel" in wanted:
+        notices.append(f"There is no parcel {short(wanted['parcel'])} in this atlas.")
+    return view if view.parcel in keys else replace(view, parcel="")
+
+
+def _parcels(atlas: Parcellation | None) -> set[str]:
+    return {label.key for label in atlas.labels} if atlas else set()

@@ -1,0 +1,111 @@
+"""The named endpoints, asked as another program would, over HTTP."""
+
+from __future__ import annotations
+
+import base64
+import gc
+import io
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+# Gradio's own code over a newer starlette.
+pytestmark = pytest.mark.filterwarnings(
+    "ignore:.*HTTP_422_UNPROCESSABLE_ENTITY.*:DeprecationWarning"
+)
+
+
+@contextmanager
+def leaving_loops_open() -> Iterator[None]:
+    """Collect here the event loops that Gradio leaves open, so that they blame no other test."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ResourceWarning)
+        yield
+        gc.collect()
+
+
+@pytest.fixture
+def client(workbench: Any) -> Iterator[Any]:
+    """Serve the page and return a client of it."""
+    from explorer import page
+
+    with leaving_loops_open():
+        from gradio_client import Client
+
+        blocks = page.build(workbench)
+        _, address, _ = blocks.launch(
+            server_name="127.0.0.1",
+            prevent_thread_lock=True,
+            quiet=True,
+            inbrowser=False,
+            **page.launch_options(),
+        )
+        client = Client(address, verbose=False)
+    yield client
+    with leaving_loops_open():
+        client.close()
+        blocks.close(verbose=False)
+        del client, blocks
+
+
+def test_the_endpoints_answer_what_the_workbench_says(client: Any, workbench: Any) -> None:
+    listed = client.predict(api_name="/trials")
+    assert (listed["dataset"], listed["subject"]) == ("fake", "sub-01")
+    assert listed["mappers"] == {"linear": ["painter", "unguided"]}
+    assert [row["stimulus"] for row in listed["trials"]] == [f"test-{i:02d}" for i in range(1, 11)]
+    assert listed["trials"][2]["caption"] == "<b>bold</b> ${alert(1)} {{value}}"
+
+    drawn = client.predict("test-04", scales="0, 3", seed=9, repeat=2, api_name="/reconstruct")
+    request = workbench.default_request(
+        "fake", "sub-01", stimulus="test-04", scales=(0, 3), repeats=(1,)
+    )
+    request = replace(request, seed=9)
+    decoding = workbench.decode(request)
+    assert drawn["retrieval"]["rank"] == decoding.rank
+    assert drawn["retrieval"]["chance"] == 5.5
+    assert [image["scale"] for image in drawn["images"]] == [0, 3]
+    finished = [frame for frame in workbench.reconstruct(request) if frame.done]
+    for sent, frame in zip(drawn["images"], finished, strict=True):
+        data = base64.b64decode(sent["image"].partition(",")[2])
+        with Image.open(io.BytesIO(data)) as picture:
+            assert np.array_equal(np.asarray(picture), frame.image)
+        assert sent["scores"] == pytest.approx(dict(frame.scores))
+    assert "trial=test-04" in drawn["link"]
+    assert "scales=0,3" in drawn["link"]
+
+    weighed = client.predict("test-04", method="gradient x input", api_name="/importance")
+    assert weighed["atlas"] == "Desikan-Killiany"
+    assert weighed["n_voxels"] == 200
+    shares = [parcel["share"] for parcel in weighed["parcels"] if parcel["voxels"]]
+    assert sum(shares) == pytest.approx(1)
+
+    for arguments, endpoint, sentence in (
+        ({"trial": "test-99"}, "/reconstruct", "no test stimulus 'test-99'"),
+        ({"trial": "test-04", "scales": "x"}, "/reconstruct", "found “x”"),
+        ({"trial": "test-04", "repeat": 5}, "/reconstruct", "no repeat 5"),
+        ({"trial": "test-04", "generator": "dream"}, "/reconstruct", "no generator 'dream'"),
+        ({"trial": "test-04", "method": "magic"}, "/importance", "method is one of"),
+        ({"dataset": "nsd"}, "/trials", "no data set 'nsd'"),
+    ):
+        with pytest.raises(Exception, match=sentence):
+            client.predict(**arguments, api_name=endpoint)
+
+
+def test_only_the_three_endpoints_are_public_and_documented(client: Any) -> None:
+    shown = client.view_api(return_format="dict", print_info=False)
+    assert set(shown["named_endpoints"]) == {"/trials", "/reconstruct", "/importance"}
+    assert shown["unnamed_endpoints"] == {}
+    reconstruct = shown["named_endpoints"]["/reconstruct"]
+    kinds = {p["parameter_name"]: p["python_type"]["type"] for p in reconstruct["parameters"]}
+    assert kinds == {
+        "trial": "str",
+        **dict.fromkeys(("dataset", "subject", "mapper", "generator", "scales"), "str"),
+        **dict.fromkeys(("steps", "seed", "repeat"), "int"),
+    }
+    assert "guidance scales" in reconstruct["description"]

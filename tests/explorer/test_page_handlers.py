@@ -1,0 +1,323 @@
+"""The handlers without a browser: what is sent when, what a stop keeps, what failures say."""
+
+from __future__ import annotations
+
+import base64
+import copy
+import io
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from explorer.page import brain, trial
+from explorer.page.pictures import data_uri
+from explorer.page.session import Session
+from explorer.types import Request, UserError, View
+
+PARTS = (
+    *("session", "masthead", "notices", "dataset", "subject", "number", "category", "gallery"),
+    *("mapper", "generator", "scales", "steps", "seed", "repeats", "trial", "brain", "footer"),
+)
+
+
+@pytest.fixture
+def handlers(workbench: Any) -> Any:
+    """Return handlers whose components are their own names."""
+    from explorer.page.handlers import Handlers
+
+    return Handlers(workbench, SimpleNamespace(**{part: part for part in PARTS}), "plotly.js")
+
+
+def visit(handlers: Any, **query: str) -> tuple[Session, dict[str, Any]]:
+    """Open the page; return its session and what it was sent at once."""
+    session = Session()
+    return session, handlers.open_link(session, SimpleNamespace(query_params=query))
+
+
+def click(**data: Any) -> Any:
+    return SimpleNamespace(_data=data)
+
+
+def work(handlers: Any, session: Session) -> list[dict[str, Any]]:
+    return list(handlers.work(session))
+
+
+def test_the_ground_truth_is_there_before_any_model_is_asked(handlers: Any) -> None:
+    session, sent = visit(handlers, trial="test-05")
+    shown = sent["trial"]
+    assert shown["trial"]["src"].startswith("data:image/webp;base64,")
+    assert [cell["label"] for cell in shown["cells"]][:2] == ["scale 0", "scale 1"]
+    assert shown["progress"]["state"] == "waiting"
+    assert sent["brain"]["maps"] == {}
+    assert sent["masthead"]["link"].startswith("data=fake&subject=sub-01&trial=test-05")
+    assert session.wanted
+
+
+def test_work_sends_rank_then_map_then_pictures(handlers: Any) -> None:
+    session, _ = visit(handlers, trial="test-05", scales="1,4")
+    sent = work(handlers, session)
+    assert sent[0]["trial"]["decoding"]["n"] == 10
+    assert set(sent[1]) == {"brain"}
+    last = sent[-1]["trial"]
+    assert last["progress"]["state"] == "done"
+    assert [cell["state"] for cell in last["cells"]] == ["done", "done"]
+    assert [name for name, _ in last["cells"][0]["scores"]] == ["PixCorr", "SSIM", "pocket-clip"]
+    assert work(handlers, session) == []  # nothing more is wanted
+
+
+def test_only_another_map_is_sent_when_only_the_method_changes(handlers: Any) -> None:
+    session, _ = visit(handlers, trial="test-05")
+    work(handlers, session)
+    handlers.look(session, click(method="gradient x input"))
+    sent = work(handlers, session)
+    assert [set(part) for part in sent] == [{"brain"}]
+    assert sent[0]["brain"]["view"]["method"] == "gradient x input"
+    told = handlers.look(session, click(camera="ventral", nonsense="x"))
+    assert set(told) == {"masthead"}
+    assert "camera=ventral" in told["masthead"]["link"]
+    assert work(handlers, session) == []
+
+
+def test_a_view_that_is_not_on_offer_is_refused(handlers: Any) -> None:
+    session, _ = visit(handlers, trial="test-05")
+    told = handlers.look(session, click(camera="<b>"))
+    assert told["notices"]["notices"][0].startswith("camera is one of lateral")
+    assert session.view == View()
+
+
+def test_a_stop_keeps_finished_pictures_and_ends_the_sweep(
+    handlers: Any, fakes: SimpleNamespace
+) -> None:
+    session, _ = visit(handlers, trial="test-06", seed="11")
+    sent = []
+    for part in handlers.work(session):
+        sent.append(part)
+        cells = part.get("trial", {}).get("cells", [])
+        if sum(cell["state"] == "done" for cell in cells) == 2:
+            painted = fakes.Generator.painted
+            stopped = handlers.stop(session)["trial"]
+            break
+    else:
+        pytest.fail("the sweep never had two finished pictures")
+    states = [cell["state"] for cell in stopped["cells"]]
+    assert states[:2] == ["done", "done"]
+    assert set(states[2:]) == {"stopped"}
+    assert stopped["progress"]["text"] == "Stopped: 2 of 5 finished"
+    assert fakes.Generator.painted == painted
+    assert not session.wanted
+    handlers.go_again(session)
+    assert work(handlers, session)[-1]["trial"]["progress"]["state"] == "done"
+    assert fakes.Generator.painted == painted + 3  # finished pictures were not drawn again
+
+
+def test_work_for_an_earlier_choice_sends_nothing_more(handlers: Any) -> None:
+    session, _ = visit(handlers, trial="test-06", seed="12")
+    running = handlers.work(session)
+    next(running)
+    handlers.go_to(session, click(stimulus="test-07"))
+    late = list(running)
+    assert all("test-06" not in str(part.get("trial", {}).get("trial")) for part in late)
+    assert session.shown["trial"]["stimulus"] == "test-07"
+    assert all(cell["state"] == "empty" for cell in session.shown["cells"])
+    assert work(handlers, session)[-1]["trial"]["trial"]["stimulus"] == "test-07"
+
+
+def test_quick_clicks_leave_one_sweep(handlers: Any, fakes: SimpleNamespace) -> None:
+    session, _ = visit(handlers, trial="test-01", seed="13")
+    for _ in range(5):
+        handlers.go_on(session)
+    before = fakes.Generator.painted
+    sent = [work(handlers, session) for _ in range(6)]  # each click asked for work
+    assert [bool(parts) for parts in sent] == [True, False, False, False, False, False]
+    assert fakes.Generator.painted == before + 5
+    assert sent[0][-1]["trial"]["trial"]["stimulus"] == "test-06"
+
+
+def test_every_browser_gets_a_session_of_its_own() -> None:
+    first = Session()
+    first.request, first.category = Request("a", "b", "c", "d", "e"), "warm"
+    second = copy.deepcopy(first)
+    assert second.request is None
+    assert second.category == ""
+
+
+def test_a_missing_mapper_is_a_sentence_beside_the_ground_truth(
+    make_workbench: Any, tmp_path: Any
+) -> None:
+    from explorer.page.handlers import Handlers
+
+    bench = make_workbench(checkpoints=tmp_path, mappers={})
+    handlers = Handlers(bench, SimpleNamespace(**{part: part for part in PARTS}), "plotly.js")
+    session, sent = visit(handlers, trial="test-02")
+    assert sent["trial"]["trial"]["src"]
+    sent = work(handlers, session)
+    failed = sent[0]["trial"]["progress"]
+    assert failed["state"] == "failed"
+    assert "There is no mapper for fake/sub-01" in failed["text"]
+    assert "no mapper" in sent[0]["brain"]["note"]
+    handlers.go_on(session)  # the next trial can still be looked at
+    assert session.request.stimulus == "test-03"
+
+
+def test_a_bug_is_raised_for_the_log_and_told_on_the_page(
+    handlers: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    session, _ = visit(handlers, trial="test-02")
+
+    def broken(request: Request) -> None:
+        raise ZeroDivisionError("secret")
+
+    monkeypatch.setattr(handlers.workbench, "decode", broken)
+    running = handlers.work(session)
+    told = next(running)
+    assert (
+        told["trial"]["progress"]["text"] == "This failed for a reason that the app's log gives."
+    )
+    with pytest.raises(ZeroDivisionError):
+        next(running)
+
+
+@pytest.mark.parametrize(
+    ("handler", "value", "sentence"),
+    [
+        ("take_number", 11, "have the numbers 1 to 10, found 11."),
+        ("take_number", None, "The number of a trial is a whole number, found “None”."),
+        ("take_scales", "abc", "found “abc”."),
+        ("take_scales", "40", "A guidance scale lies between 0 and 30, found 40."),
+        ("take_steps", 0, "The number of steps lies between 1 and 100, found 0."),
+        ("take_seed", -1, "The seed lies between 0 and 2147483647, found -1."),
+        ("take_seed", 0.5, "The seed is a whole number, found “0.5”."),
+        ("take_subject", "sub-09", "fake has no subject “sub-09”; showing sub-01."),
+    ],
+)
+def test_bad_input_is_told_and_changes_nothing(
+    handlers: Any, handler: str, value: object, sentence: str
+) -> None:
+    session, _ = visit(handlers, trial="test-02")
+    before = session.request
+    told = getattr(handlers, handler)(session, value)["notices"]["notices"]
+    assert len(told) == 1
+    assert told[0].endswith(sentence)
+    assert session.request == before
+
+
+def test_a_field_left_as_it_was_asks_for_no_work(handlers: Any) -> None:
+    session, _ = visit(handlers, trial="test-02")
+    work(handlers, session)
+    handlers.take_scales(session, "0, 1, 2, 4, 8")
+    handlers.take_number(session, 2)
+    handlers.take_seed(session, 0.0)
+    assert not session.wanted
+
+
+def test_the_gallery_follows_category_page_and_trial(
+    handlers: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(trial, "GALLERY_PAGE", 4)
+    session, sent = visit(handlers, trial="test-06")
+    shown = sent["gallery"]
+    assert [item["number"] for item in shown["items"]] == [5, 6, 7, 8]
+    assert (shown["page"], shown["pages"], shown["total"]) == (1, 3, 10)
+    assert (shown["first"], shown["last"], shown["chosen"]) == (5, 8, "test-06")
+    turned = handlers.turn_page(session, click(page=2))["gallery"]
+    assert [item["number"] for item in turned["items"]] == [9, 10]
+    assert handlers.turn_page(session, click(page=99))["gallery"]["page"] == 2
+    cold = handlers.take_category(session, "cold")["gallery"]
+    assert [item["number"] for item in cold["items"]] == [2, 4, 6, 8]
+    assert handlers.go_on(session)["number"] == 8
+    assert handlers.go_back(session)["number"] == 6
+
+
+def test_random_is_another_trial(handlers: Any) -> None:
+    session, _ = visit(handlers, trial="test-06")
+    seen = set()
+    for _ in range(12):
+        before = session.request.stimulus
+        handlers.go_anywhere(session)
+        assert session.request.stimulus != before
+        seen.add(session.request.stimulus)
+    assert len(seen) > 3
+
+
+def test_pictures_are_the_bytes_that_were_drawn() -> None:
+    image = np.random.default_rng(0).integers(0, 256, (24, 32, 3), dtype=np.uint8)
+    kind, _, data = data_uri(image, form="png").partition(",")
+    assert kind == "data:image/png;base64"
+    with Image.open(io.BytesIO(base64.b64decode(data))) as read:
+        assert np.array_equal(np.asarray(read), image)
+    small = data_uri(np.zeros((300, 200, 3), np.uint8), side=60).partition(",")[2]
+    with Image.open(io.BytesIO(base64.b64decode(small))) as read:
+        assert read.size == (40, 60)
+
+
+@pytest.mark.parametrize(
+    ("rank", "sentence"),
+    [(1, "None of 10 test images is closer"), (2, "One of 10 test images is closer"),
+     (7, "Of 10 test images, 6 are closer")],
+)  # fmt: skip
+def test_the_rank_is_told_with_how_many_are_closer(
+    workbench: Any, rank: int, sentence: str
+) -> None:
+    from dataclasses import replace
+
+    request = workbench.default_request("fake", "sub-01", seed=3)
+    decoding = replace(workbench.decode(request), rank=rank)
+    told = trial.decoded(decoding, request, workbench)
+    assert told["sentence"].startswith(sentence)
+    assert (told["chance"], told["n"]) == ("5.5", 10)
+
+
+def test_the_brain_is_small_when_only_the_trial_changes(handlers: Any, workbench: Any) -> None:
+    import json
+
+    session, _ = visit(handlers, trial="test-05")
+    (value,) = [part["brain"] for part in work(handlers, session) if "brain" in part]
+    assert len(json.dumps(value)) < 40_000  # bytes; the mesh alone would be 700,000
+    assert set(value["maps"]) == {"enrichment", "share", "mean", "signed"}
+    assert {row["parcel"] for row in value["rows"]} == {
+        f"{name} {side}"
+        for name in ("pericalcarine", "lateraloccipital", "fusiform", "precentral")
+        for side in "LR"
+    }
+    assert sum(row["share"] for row in value["rows"]) == pytest.approx(1, abs=0.01)
+
+
+def test_a_surface_is_sent_whole_once_and_then_without_its_mesh(workbench: Any) -> None:
+    serve = brain.surface_server(workbench)
+    wanted = {"dataset": "fake", "subject": "sub-01", "atlas": "Desikan-Killiany"}
+    whole = serve({**wanted, "surface": "pial"})
+    assert set(whole["left"]) == {"vertices", "faces", "parcel", "background"}
+    again = serve({**wanted, "surface": "pial", "parcels_only": True})
+    assert again["left"] == {"parcel": whole["left"]["parcel"]}
+
+
+@pytest.mark.parametrize(
+    ("wanted", "sentence"),
+    [
+        (["x"], "A surface is asked for with"),
+        ({"dataset": "fake", "subject": "sub-01", "atlas": "<b>"}, "fake has no atlas '<b>'"),
+        ({"dataset": "nsd"}, "There is no data set 'nsd'"),
+        (
+            {"dataset": "fake", "subject": "sub-01", "atlas": "Desikan-Killiany", "surface": "x"},
+            "surface is one of",
+        ),
+    ],
+)
+def test_a_wrong_wish_for_a_surface_is_a_sentence(
+    workbench: Any, wanted: object, sentence: str
+) -> None:
+    assert brain.surface_server(workbench)(wanted)["problem"].startswith(sentence)
+
+
+def test_exports_are_named_after_the_trial_and_refuse_other_formats(workbench: Any) -> None:
+    from explorer.page import export
+
+    request = workbench.default_request("fake", "sub-01", seed=3, stimulus="test-03")
+    table = export.make(workbench, request, View(), "csv")
+    assert table.name == "afterimage_fake_sub-01_test-03.csv"
+    assert table.content.decode().splitlines()[0].startswith("parcel,name,hemisphere,voxels")
+    with pytest.raises(UserError, match="An export is one of png, svg, pdf, csv, json"):
+        export.make(workbench, request, View(), "exe")
