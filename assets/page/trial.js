@@ -8,6 +8,7 @@ const scoreTitle = (name) =>
   SCORES[name] || `Cosine similarity of the ${name} embeddings of both images; higher is better`;
 const RUNNING = new Set(["waiting", "loading", "running"]);
 
+const MOST_TILES = 7; // in a row of a wide screen
 let cells = []; // one handle a picture of the sweep
 let skeleton = "";
 let compared = 0;
@@ -108,7 +109,8 @@ const build = (value) => {
     return { node, img, step, scores, button, shown: "" };
   });
   sweep.replaceChildren(shown, ...cells.map((c) => c.node));
-  sweep.style.setProperty("--tiles", value.cells.length + 1);
+  const tiles = value.cells.length + 1;
+  sweep.style.setProperty("--tiles", Math.ceil(tiles / Math.ceil(tiles / MOST_TILES)));
   compared = Math.min(value.compare, value.cells.length - 1);
 };
 

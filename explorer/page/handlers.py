@@ -310,7 +310,10 @@ class Handlers:
                 if session.ticket != ticket:
                     return
                 fresh[frame.index] = frame
-                if not frame.done and time.monotonic() - last < PREVIEW_SECONDS:
+                open_ = sum(cell["state"] != "done" for cell in cells)
+                # Previews of a batch come together: wait for the last of them, but not for long.
+                wait = PREVIEW_SECONDS * (1 if len(fresh) == open_ else 4)
+                if not frame.done and time.monotonic() - last < wait:
                     continue
                 for index, newest in fresh.items():
                     cells[index] = trial.with_frame(cells[index], newest)

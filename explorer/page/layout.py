@@ -132,8 +132,10 @@ def _wire(page: gr.Blocks, ui: SimpleNamespace, do: Handlers) -> None:
         (ui.steps, do.take_steps),
         (ui.seed, do.take_seed),
     ):
-        for event in (component.submit, component.blur):
-            then_work(event(handler, [ui.session, component], **quick))
+        then_work(component.submit(handler, [ui.session, component], **quick))
+        if component is not ui.number:
+            # A number that is left by a click on "next" would come after it, and undo it.
+            then_work(component.blur(handler, [ui.session, component], **quick))
     ui.category.input(do.take_category, [ui.session, ui.category], **quick)
     ui.gallery.turn(do.turn_page, [ui.session], **quick)
     ui.brain.select(do.pick_parcel, [ui.session], **quick)
