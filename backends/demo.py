@@ -40,8 +40,8 @@ class Sizes:
     """How much is made and for how long each model learns.
 
     The denoiser learns in rounds, each from the averaged weights of the one before. The number
-    beside a round's plan shifts its timesteps towards noise (Esser et al. 2024, equation 23): the
-    first round learns everything evenly, the later one what decides the shapes.
+    beside a round's plan shifts its timesteps towards noise (Esser et al. 2024, equation 23), where
+    shapes are decided; 1 shifts nothing.
     """
 
     pictures: int
@@ -67,7 +67,6 @@ FULL = Sizes(
     judge_batch=64,
     denoiser=(
         (Plan(steps=4_500, lr=7e-4, weight_decay=0.01, warmup=300, average=0.9985, seed=4), 1.0),
-        (Plan(steps=2_600, lr=6e-4, weight_decay=0.01, warmup=100, average=0.998, seed=5), 2.5),
     ),
     denoiser_batch=64,
 )
