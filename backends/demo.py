@@ -40,8 +40,8 @@ class Sizes:
     """How much is made and for how long each model learns.
 
     The denoiser learns in rounds, each from the averaged weights of the one before. The number
-    beside a round's plan shifts its timesteps towards noise (Esser et al. 2024, equation 23), where
-    shapes are decided; 1 shifts nothing.
+    beside a round's plan shifts its timesteps towards noise (Esser et al. 2024, equation 23),
+    where shapes are decided; 1 shifts nothing.
     """
 
     pictures: int
