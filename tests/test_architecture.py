@@ -61,7 +61,7 @@ MAY_IMPORT = {
 }
 # Members of a kind never import another member; what they share is named here.
 KINDS = {
-    "backends.datasets": ("backends.datasets.layout",),
+    "backends.datasets": ("backends.datasets.layout", "backends.datasets.reading"),
     "backends.mappers": (),
     "backends.generators": ("backends.generators.networks",),
 }

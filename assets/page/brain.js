@@ -4,7 +4,7 @@ const root = element.querySelector(".ai-brain");
 const SIDES = ["left", "right"];
 const EYE = { x: 0, y: -2, z: 0 };
 const FILL = 2.05;
-const DARKEN = 0.22; // how much of the folding shows through a parcel's colour
+const DARKEN = 0.12; // how much of the folding shows through a parcel's colour
 let view = null; // what is shown now: method, measure, surface, hemisphere, camera, parcel
 let value = null;
 let brain = null; // decoded surface payload
@@ -153,7 +153,7 @@ const renderPicked = () => {
   picked.hidden = !row;
   if (!row) return;
   picked.replaceChildren(
-    h("b", {}, row.label), ` · ${format("voxels", row.voxels)} voxels · share ${withUnit("share", row.share)} · enrichment ${withUnit("enrichment", row.enrichment)} · mean ${format("mean", row.mean)} · signed ${format("signed", row.signed)} `,
+    h("b", {}, row.label), ` · ${format("voxels", row.voxels)} voxels · share ${withUnit("share", row.share)} · enrichment ${withUnit("enrichment", row.enrichment)} `,
     h("button", { type: "button", class: "ai-link", onclick: () => choose("") }, "clear"),
   );
 };
@@ -246,7 +246,8 @@ const colours = (side) => {
   const stops = brain.colours[map.kind];
   const chosen = brain.parcels.findIndex((p) => p.key === view.parcel);
   const marks = (brain.borders[side] ??= borders(brain.mesh[side].faces, brain[side]));
-  const fills = map.values.map((v) => (v === null || map.flat ? null : colour(stops, map.limits, v)));
+  const few = new Set(map.small);
+  const fills = map.values.map((v, i) => (v === null || map.flat || few.has(i) ? null : colour(stops, map.limits, v)));
   const out = new Array(brain[side].length);
   const cache = new Map();
   brain[side].forEach((parcel, i) => {
@@ -276,7 +277,7 @@ const scene = () => {
   const size = FILL * Math.min(1 / tall, box.width / box.height / wide);
   return {
     xaxis: axis, yaxis: axis, zaxis: axis, aspectmode: "manual",
-    aspectratio: { x: size * wide, y: size * deep, z: size * tall },
+    aspectratio: { x: size * wide, y: size * Math.max(deep, 1), z: size * tall }, // a flat map has no depth
     camera: { eye: { ...EYE }, up: { x: 0, y: 0, z: 1 }, center: { x: 0, y: 0, z: 0 }, projection: { type: "orthographic" } },
     dragmode: view.surface === "flat" ? "pan" : "orbit", hovermode: "closest", bgcolor: "rgba(0,0,0,0)",
   };
@@ -289,7 +290,7 @@ const traceOf = (side) => {
     type: "mesh3d", ...placed(side), i: pick(0), j: pick(1), k: pick(2), vertexcolor: colours(side),
     hoverinfo: "none", visible: view.hemisphere === "both" || view.hemisphere === side,
     flatshading: false,
-    lighting: flat ? { ambient: 1, diffuse: 0, specular: 0, fresnel: 0 } : { ambient: 0.78, diffuse: 0.32, specular: 0.04, roughness: 0.7, fresnel: 0.02, vertexnormalsepsilon: 0, facenormalsepsilon: 0 },
+    lighting: flat ? { ambient: 1, diffuse: 0, specular: 0, fresnel: 0 } : { ambient: 0.86, diffuse: 0.24, specular: 0.03, roughness: 0.7, fresnel: 0.02, vertexnormalsepsilon: 0, facenormalsepsilon: 0 },
     lightposition: { x: -300, y: -1000, z: 500 },
   };
 };
@@ -345,11 +346,12 @@ const attach = () => {
   canvas.on("plotly_hover", ({ points }) => {
     hovered = parcelAt(points[0]);
     const row = hovered && value.rows.find((r) => r.parcel === hovered.key);
-    tip.hidden = !row;
+    tip.hidden = !row || !stage.matches(":hover");
     if (row) tip.replaceChildren(h("b", {}, row.label), h("span", { class: "ai-number" }, ` ${withUnit(view.measure, row[view.measure])}`), row.small ? h("small", {}, " few voxels") : "");
   });
   canvas.on("plotly_unhover", () => { hovered = null; tip.hidden = true; });
   canvas.on("plotly_click", ({ points }) => { const p = parcelAt(points[0]); if (p) choose(p.key); });
+  stage.addEventListener("pointerleave", () => { tip.hidden = true; });
   stage.addEventListener("pointermove", (event) => {
     const box = stage.getBoundingClientRect();
     tip.style.left = `${Math.min(event.clientX - box.left + 14, box.width - 150)}px`;

@@ -160,6 +160,7 @@ const renderDecoding = (d) => {
 const render = (value) => {
   // A picture of the trial before may still be on its way when the next one is shown.
   if (current && value.ticket < current.ticket) return;
+  if (value.ticket !== current?.ticket) window.dispatchEvent(new CustomEvent("afterimage-trial", { detail: value.trial.stimulus }));
   if (value.map_waits && value.ticket !== current?.ticket) window.dispatchEvent(new Event("afterimage-map-waits"));
   current = value;
   const plan = JSON.stringify([value.trial.stimulus, value.trial.kicker, value.cells.map((c) => c.label)]);

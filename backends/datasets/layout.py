@@ -44,6 +44,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from backends.datasets.reading import LazyRows
 from explorer.types import (
     FSAVERAGE5_VERTICES,
     SPLITS,
@@ -73,48 +74,14 @@ DEFAULTS: dict[str, Any] = {
 NOT_IDENTITY = ("ncsnr", "scale")  # columns of voxels.tsv that do not say which voxel it is
 
 
-class ScaledRows:
-    """Betas on disk, read by rows: float32 (n, V) of an array times a scale per voxel.
+def scaled_rows(stored: np.ndarray, scale: np.ndarray | None, source: str) -> LazyRows:
+    """Return an array on disk (n, V) as float32 rows, times a scale per voxel (V,) or None."""
 
-    Parameters
-    ----------
-    stored
-        (n, V), usually a memory map.
-    scale
-        (V,) or None for 1.
-    source
-        The name that a message gives the data.
-    """
+    def read(rows: np.ndarray) -> np.ndarray:
+        values = np.asarray(stored[rows], dtype=np.float32)
+        return values if scale is None else values * scale
 
-    dtype = np.dtype(np.float32)
-    ndim = 2
-
-    def __init__(self, stored: np.ndarray, scale: np.ndarray | None, source: str) -> None:
-        self.shape: tuple[int, int] = stored.shape
-        self._stored, self._scale, self._source = stored, scale, source
-
-    def __len__(self) -> int:
-        return self.shape[0]
-
-    def __getitem__(self, rows: Any) -> np.ndarray:
-        """Return the rows of any index of the first axis; one that is not finite is refused."""
-        if isinstance(rows, tuple):
-            return self[rows[0]][(..., *rows[1:])]
-        values = np.asarray(self._stored[rows], dtype=np.float32)
-        if self._scale is not None:
-            values = values * self._scale
-        if not np.isfinite(values).all():
-            numbers = np.atleast_1d(np.arange(len(self))[rows])
-            trial, voxel = np.argwhere(~np.isfinite(np.atleast_2d(values)))[0]
-            raise UserError(
-                f"{self._source} holds a value that is not finite in trial {numbers[trial]}, "
-                f"voxel {voxel} (both from 0); leave that trial or that voxel out."
-            )
-        return values
-
-    def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
-        """Return all rows."""
-        return np.asarray(self[:], dtype=dtype)
+    return LazyRows(stored.shape, read, source)
 
 
 def read_description(path: Path) -> dict[str, Any]:
@@ -259,7 +226,7 @@ def read_trials(
             "column 'scale'."
         )
     subject = Subject(dataset, name, voxels, ncsnr, description["simulated"])
-    rows = ScaledRows(stored, scale, str(folder / "betas.npy"))
+    rows = scaled_rows(stored, scale, str(folder / "betas.npy"))
     return Trials(subject, rows, description["beta_unit"], table)
 
 

@@ -15,8 +15,8 @@ from urllib.parse import parse_qsl
 import gradio as gr
 import numpy as np
 
-from explorer.page import brain, export, links, trial
-from explorer.page.choices import Choices, repeats_of, settle
+from explorer.page import brain, export, links, pickers, trial
+from explorer.page.choices import Choices, settle
 from explorer.page.session import Session
 from explorer.records import changes, from_record
 from explorer.types import Request, UserError, View
@@ -25,11 +25,6 @@ if TYPE_CHECKING:
     from explorer.workbench import Workbench
 
 Updates = dict[Any, Any]
-ALL = "all categories"
-REPEAT_SPLIT = (
-    "are held-out repeats of images that the decoder was trained on, not new images; scores on "
-    "them say less than scores on new images."
-)
 PREVIEW_SECONDS = 0.2  # between previews: fast enough to watch, slow enough for a phone
 
 
@@ -148,7 +143,7 @@ class Handlers:
     def turn_page(self, session: Session, event: gr.EventData) -> Updates:
         """Show another page of the gallery."""
         self._request(session)
-        session.page = links.parse_whole(event._data.get("page"), "The page")
+        session.page = max(0, links.parse_whole(event._data.get("page"), "The page"))
         return {self.ui.gallery: self._gallery(session)}
 
     # --------------------------------------------------------------------------------- the decoder
@@ -351,6 +346,11 @@ class Handlers:
     def _show(self, session: Session, choices: Choices, everything: bool = False) -> Updates:
         """Put choices on the page at once (no model is asked) and want their pictures."""
         before, request = session.request, choices.request
+        looks_other = (
+            before is None
+            or (before.dataset, before.subject) != (request.dataset, request.subject)
+            or choices.view != session.view
+        )
         session.request, session.view, session.drawn = request, choices.view, None
         waits = brain.decided_by(request, choices.view) != session.mapped
         session.begin({**trial.opening(request, self.workbench), "map_waits": waits})
@@ -364,84 +364,27 @@ class Handlers:
             ui.masthead: self._masthead(session),
             ui.notices: notices(*choices.notices),
             ui.trial: session.shown,
-            ui.gallery: self._gallery(session),
             ui.number: int(gallery.loc[request.stimulus, "number"]),
-            ui.repeats: self._repeats(request),
+            ui.repeats: pickers.repeats(self.workbench, request),
         }
+        if session.gallery != self._gallery_page(session):
+            updates[ui.gallery] = self._gallery(session)
         if not everything and before is not None:
             return updates
-        updates |= self._pickers(session)
-        if before is None or self._place(before) != self._place(request):
+        updates |= pickers.offers(ui, self.workbench, request, session.category)
+        if looks_other:
             session.mapped = ()
             updates[ui.brain] = brain.frame(request, choices.view, self.workbench, self.plotly)
         return updates
 
-    def _repeats(self, request: Request) -> Updates:
-        """Return what can be decoded of this trial: the average, or one of several repeats."""
-        there = repeats_of(self.workbench, request)
-        offered = [(), *((r,) for r in there if len(there) > 1)]
-        shown = dict.fromkeys(map(links.format_repeats, [*offered, request.repeats]))
-        return gr.update(choices=list(shown), value=links.format_repeats(request.repeats))
-
-    def _place(self, request: Request) -> tuple[str, str]:
-        return request.dataset, request.subject
-
-    def _pickers(self, session: Session) -> Updates:
-        """Return what every picker offers and shows."""
-        request, bench, ui = session.request, self.workbench, self.ui
-        gallery = bench.gallery(request.dataset, request.subject)
-        fitting = (
-            bench.generator_names(request.dataset, request.subject, request.mapper)
-            if request.mapper
-            else []
-        )
-        guided = not request.generator or bench.generator_class(request.generator).guided
-        titles = [(bench.dataset(name).title, name) for name in bench.dataset_names()]
-        found = trial.categories(bench, request)
-        return {
-            ui.dataset: gr.update(choices=titles, value=request.dataset),
-            ui.subject: gr.update(choices=bench.subjects(request.dataset), value=request.subject),
-            ui.category: gr.update(
-                choices=[(ALL, ""), *found],
-                value=session.category,
-                visible=bool(found),
-            ),
-            ui.number: gr.update(
-                value=int(gallery.loc[request.stimulus, "number"]),
-                label=f"of {len(gallery)}",
-            ),
-            ui.mapper: gr.update(
-                choices=bench.mapper_names(request.dataset, request.subject),
-                value=request.mapper or None,
-            ),
-            ui.generator: gr.update(choices=fitting, value=request.generator or None),
-            ui.scales: gr.update(value=links.format_scales(request.scales), interactive=guided),
-            ui.steps: request.steps,
-            ui.seed: request.seed,
-            ui.footer: self._footer(session),
-        }
+    def _gallery_page(self, session: Session) -> tuple:
+        request = session.request
+        return request.dataset, request.subject, session.category, session.page
 
     def _gallery(self, session: Session) -> dict[str, Any]:
+        session.gallery = self._gallery_page(session)
         rows = trial.stimuli(self.workbench, session.request, session.category)
         return trial.gallery(self.workbench, session.request, rows, session.page)
 
     def _masthead(self, session: Session) -> dict[str, Any]:
-        study = self.workbench.dataset(session.request.dataset)
-        return {
-            "title": study.title,
-            "simulated": bool(study.simulated),
-            "note": study.note,
-            "link": links.query(session.request, session.view),
-        }
-
-    def _footer(self, session: Session) -> dict[str, Any]:
-        study = self.workbench.dataset(session.request.dataset)
-        lines = [
-            ["Data", study.title],
-            ["Note", study.note],
-            ["Cite", study.citation],
-            ["Licence", study.licence],
-        ]
-        if study.split_unit == "repeat":
-            lines.insert(2, ["Test trials", REPEAT_SPLIT])
-        return {"lines": [line for line in lines if line[1]]}
+        return pickers.masthead(self.workbench, session.request, session.view)

@@ -11,7 +11,8 @@ import gradio as gr
 
 from explorer.page import ASSETS, TITLE, api
 from explorer.page.brain import surface_server
-from explorer.page.handlers import ALL, Handlers
+from explorer.page.handlers import Handlers
+from explorer.page.pickers import ALL
 from explorer.page.session import Session
 from explorer.types import UserError
 

@@ -15,7 +15,8 @@ class Session:
     change what is shown, and ends at its next picture. ``wanted`` is set by a choice and taken by
     the work that starts for it, so ten quick clicks on "next" leave one sweep, not ten. ``shown``
     is the trial view that the browser has, ``drawn`` the request whose sweep it shows to the end,
-    ``mapped`` what its brain map is of, ``told`` the problems it was told about.
+    ``mapped`` what its brain map is of, ``gallery`` which page of stimuli it has, ``told`` the
+    problems it was told about.
     """
 
     def __init__(self) -> None:
@@ -28,6 +29,7 @@ class Session:
         self.shown: dict[str, Any] = {}
         self.drawn: Request | None = None
         self.mapped: tuple = ()
+        self.gallery: tuple = ()
         self.told: set[str] = set()
         self._lock = threading.Lock()
 

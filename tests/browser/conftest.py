@@ -12,6 +12,7 @@ import shutil
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -106,6 +107,20 @@ def address(study: SimpleNamespace) -> Iterator[str]:
         {"painter": study.Generator, "unguided": study.Unguided},
         checkpoints=study.checkpoints,
     )
+    with served(workbench) as url:
+        yield url
+
+
+@pytest.fixture(scope="session")
+def shipped() -> Iterator[str]:
+    """Serve the embedded study with the weights that ship."""
+    from backends import DATASETS, EMBEDDERS, GENERATORS, MAPPERS
+    from explorer.workbench import Workbench
+
+    checkpoints = Path(__file__).resolve().parents[2] / "checkpoints"
+    if not (checkpoints / "pocket-diffusion" / "card.json").exists():
+        lacking("There are no weights in checkpoints/ (python -m backends build-demo)")
+    workbench = Workbench(DATASETS, EMBEDDERS, MAPPERS, GENERATORS, checkpoints=checkpoints)
     with served(workbench) as url:
         yield url
 

@@ -14,6 +14,7 @@ import pytest
 
 pytestmark = pytest.mark.browser
 
+PATIENCE = 20_000  # ms
 HTML_CAPTION = "<b>bold</b> ${alert(1)} {{value}}"
 
 
@@ -383,3 +384,16 @@ def test_the_table_sorts_and_a_row_picks_its_parcel(open_page: Any) -> None:
     page.click('tr[data-parcel="precentral L"]')
     assert page.get_attribute("tr.ai-chosen", "data-parcel") == "precentral L"
     page.wait_for_function("new URL(location).searchParams.get('measure') === 'share'")
+
+
+def test_the_shipped_models_draw_and_map_a_trial(open_page: Any, shipped: str) -> None:
+    page = open_page("trial=test-0012&steps=4", at=shipped, wait=False)
+    page.wait_for_selector('.ai-trial[data-state="done"]', timeout=4 * PATIENCE)  # cold libraries
+    assert page.locator(".ai-badge").is_visible()
+    assert len(set(pictures(page))) == 5
+    assert page.locator(".ai-rank-of").text_content() == "of 300"
+    assert "chance 150.5" in page.locator(".ai-rank").text_content()
+    assert page.locator(".ai-table tbody tr").count() > 30
+    assert page.locator(".ai-notice").count() == 0
+    page.click("#next")
+    wait_for_trial(page, "test-0013")

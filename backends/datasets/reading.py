@@ -1,0 +1,186 @@
+"""What readers of real data sets share: arrays read by rows, and files opened without surprises.
+
+Nothing is converted or copied: a reader keeps its files open read-only and gives `LazyRows`.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from explorer.types import UserError
+
+if TYPE_CHECKING:
+    import h5py
+
+CHUNK_ROWS = 256  # rows in memory at once while statistics are gathered
+
+
+class LazyRows:
+    """Betas on disk as a float32 array (n, V) of which only the rows asked for are read.
+
+    Parameters
+    ----------
+    shape
+        (n, V).
+    read
+        ``read(rows)`` with int64 rows, **strictly increasing** (what h5py asks for), gives
+        (len(rows), V) of any numeric type.
+    source
+        The name that a message gives the data.
+    """
+
+    dtype = np.dtype(np.float32)
+    ndim = 2
+
+    def __init__(
+        self, shape: tuple[int, int], read: Callable[[np.ndarray], np.ndarray], source: str
+    ) -> None:
+        self.shape: tuple[int, int] = (int(shape[0]), int(shape[1]))
+        self.source = source
+        self._read = read
+
+    def __len__(self) -> int:
+        return self.shape[0]
+
+    def __getitem__(self, rows: Any) -> np.ndarray:
+        """Return the rows of any index of the first axis; one that is not finite is refused."""
+        if isinstance(rows, tuple):
+            return self[rows[0]][(..., *rows[1:])]
+        numbers = np.arange(len(self))[rows]
+        wanted, back = np.unique(np.atleast_1d(numbers), return_inverse=True)
+        values = np.empty((0, self.shape[1]), np.float32)
+        if len(wanted):
+            values = np.asarray(self._read(wanted), dtype=np.float32)
+        bad = ~np.isfinite(values)
+        if bad.any():
+            trial, voxel = np.argwhere(bad)[0]
+            raise UserError(
+                f"{self.source} holds a value that is not finite in trial {wanted[trial]}, "
+                f"voxel {voxel} (both from 0); leave that trial or that voxel out."
+            )
+        return values[back.reshape(np.shape(numbers))]
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
+        """Return all rows."""
+        return np.asarray(self[:], dtype=dtype)
+
+
+def standardised(rows: LazyRows, group: np.ndarray, counts: np.ndarray, ddof: int = 0) -> LazyRows:
+    """Return rows z-scored within groups (sessions, runs), still read lazily.
+
+    Mean and SD of a group come from its rows where ``counts`` is true (training rows), are
+    gathered when one of its rows is first read, and kept. A voxel that never varies in a group
+    becomes 0 there.
+
+    Parameters
+    ----------
+    rows
+        (n, V).
+    group
+        (n,), the group of every row.
+    counts
+        bool (n,), the rows that statistics are taken from; a group without any raises `UserError`
+        when it is read.
+    ddof
+        0 for the population SD, 1 for the sample SD.
+    """
+    group, counts = np.asarray(group), np.asarray(counts, dtype=bool)
+    known: dict[Any, tuple[np.ndarray, np.ndarray]] = {}
+    lock = threading.Lock()
+
+    def statistics(name: Any) -> tuple[np.ndarray, np.ndarray]:
+        with lock:
+            if name not in known:
+                of_group = np.flatnonzero((group == name) & counts)
+                if not len(of_group):
+                    raise UserError(
+                        f"{rows.source}: {name!r} has no training trial to take its mean and SD "
+                        "from, so its trials cannot be z-scored."
+                    )
+                known[name] = mean_and_sd(rows, of_group, ddof)
+            return known[name]
+
+    def read(wanted: np.ndarray) -> np.ndarray:
+        values = rows[wanted]
+        for name in dict.fromkeys(group[wanted].tolist()):
+            mean, sd = statistics(name)
+            here = group[wanted] == name
+            values[here] = (values[here] - mean) / np.where(sd > 0, sd, np.inf)
+        return values
+
+    return LazyRows(rows.shape, read, rows.source)
+
+
+def mean_and_sd(rows: Any, which: np.ndarray, ddof: int = 0) -> tuple[np.ndarray, np.ndarray]:
+    """Return float32 mean (V,) and SD (V,) of some rows, read in chunks (Chan et al. 1983).
+
+    The SD of a voxel that only rounding moves is 0.
+    """
+    count, mean, square = 0, np.zeros(rows.shape[1]), np.zeros(rows.shape[1])
+    for begin in range(0, len(which), CHUNK_ROWS):
+        part = np.asarray(rows[which[begin : begin + CHUNK_ROWS]], dtype=np.float64)
+        n, part_mean = len(part), part.mean(axis=0)
+        shift = part_mean - mean
+        square += ((part - part_mean) ** 2).sum(axis=0) + shift**2 * count * n / (count + n)
+        mean += shift * n / (count + n)
+        count += n
+    sd = np.sqrt(square / max(count - ddof, 1))
+    sd[sd <= 1e-6 * np.abs(mean)] = 0
+    return mean.astype(np.float32), sd.astype(np.float32)
+
+
+def open_hdf5(path: Path, needs: str = "") -> h5py.File:
+    """Return an HDF5 file opened read-only.
+
+    ``needs`` ends the sentence when it is missing, e.g. "it holds the images and comes from ...".
+    """
+    import h5py
+
+    try:
+        return h5py.File(path, "r", locking=False)
+    except FileNotFoundError as error:
+        raise UserError(f"{path} is missing; {needs or 'check the path'}.") from error
+    except OSError as error:
+        raise UserError(f"{path} is damaged or cut short ({error}); copy it again.") from error
+
+
+def hdf5_rows(array: h5py.Dataset, source: str, columns: np.ndarray | None = None) -> LazyRows:
+    """Return an HDF5 dataset (n, V) as lazy rows, or only some of its columns.
+
+    Rows that lie far apart are read one by one: h5py's own list selection takes milliseconds a
+    row on a contiguous dataset.
+    """
+    width = array.shape[1] if columns is None else len(np.arange(array.shape[1])[columns])
+    lock = threading.Lock()  # h5py serialises anyway; this keeps a file's reads together
+
+    def read(wanted: np.ndarray) -> np.ndarray:
+        values = np.empty((len(wanted), width), np.float32)
+        with lock:
+            # consecutive rows come in one piece
+            for run in np.split(np.arange(len(wanted)), np.flatnonzero(np.diff(wanted) > 1) + 1):
+                part = array[wanted[run[0]] : wanted[run[-1]] + 1]
+                values[run] = part if columns is None else part[:, columns]
+        return values
+
+    return LazyRows((array.shape[0], width), read, source)
+
+
+def read_array(path: Path, needs: str = "", mmap: bool = True) -> np.ndarray:
+    """Return a ``.npy`` array, never unpickled; a pickle is refused by name."""
+    try:
+        return np.load(path, mmap_mode="r" if mmap else None, allow_pickle=False)
+    except FileNotFoundError as error:
+        raise UserError(f"{path} is missing; {needs or 'check the path'}.") from error
+    except (OSError, ValueError, EOFError) as error:
+        if "pickle" in str(error).lower():
+            raise UserError(
+                f"{path} holds pickled Python objects, which can run code when they are opened, "
+                "so it is not read; save it as a plain array (np.save of numbers, HDF5 or "
+                "safetensors)."
+            ) from error
+        raise UserError(f"{path} is damaged or cut short ({error}); copy it again.") from error

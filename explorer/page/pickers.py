@@ -1,0 +1,79 @@
+"""What the pickers, the head and the foot of the page show for a request: no models, no events."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any
+
+import gradio as gr
+
+from explorer.page import links, trial
+from explorer.page.choices import repeats_of
+from explorer.types import Request, View
+
+if TYPE_CHECKING:
+    from explorer.workbench import Workbench
+
+ALL = "all categories"
+REPEAT_SPLIT = (
+    "are held-out repeats of images that the decoder was trained on, not new images; scores on "
+    "them say less than scores on new images."
+)
+
+
+def offers(
+    ui: SimpleNamespace, workbench: Workbench, request: Request, category: str
+) -> dict[Any, Any]:
+    """Return what each picker offers and shows, by component."""
+    place = request.dataset, request.subject
+    fitting = workbench.generator_names(*place, request.mapper) if request.mapper else []
+    guided = not request.generator or workbench.generator_class(request.generator).guided
+    titles = [(workbench.dataset(name).title, name) for name in workbench.dataset_names()]
+    found = trial.categories(workbench, request)
+    gallery = workbench.gallery(*place)
+    return {
+        ui.dataset: gr.update(choices=titles, value=request.dataset),
+        ui.subject: gr.update(choices=workbench.subjects(request.dataset), value=request.subject),
+        ui.category: gr.update(choices=[(ALL, ""), *found], value=category, visible=bool(found)),
+        ui.number: gr.update(
+            value=int(gallery.loc[request.stimulus, "number"]), label=f"of {len(gallery)}"
+        ),
+        ui.mapper: gr.update(choices=workbench.mapper_names(*place), value=request.mapper or None),
+        ui.generator: gr.update(choices=fitting, value=request.generator or None),
+        ui.scales: gr.update(value=links.format_scales(request.scales), interactive=guided),
+        ui.steps: request.steps,
+        ui.seed: request.seed,
+        ui.footer: footer(workbench, request),
+    }
+
+
+def repeats(workbench: Workbench, request: Request) -> dict[str, Any]:
+    """Return what can be decoded of this trial: the average, or one of several repeats."""
+    there = repeats_of(workbench, request)
+    offered = [(), *((r,) for r in there if len(there) > 1)]
+    shown = dict.fromkeys(map(links.format_repeats, [*offered, request.repeats]))
+    return gr.update(choices=list(shown), value=links.format_repeats(request.repeats))
+
+
+def masthead(workbench: Workbench, request: Request, view: View) -> dict[str, Any]:
+    """Return the study, whether it is simulated, and the link to what is shown."""
+    study = workbench.dataset(request.dataset)
+    return {
+        "title": study.title,
+        "simulated": bool(study.simulated),
+        "note": study.note,
+        "link": links.query(request, view),
+    }
+
+
+def footer(workbench: Workbench, request: Request) -> dict[str, Any]:
+    """Return whose data these are and what must be known about them."""
+    study = workbench.dataset(request.dataset)
+    lines = [
+        ("Data", study.title),
+        ("Note", study.note),
+        ("Test trials", REPEAT_SPLIT if study.split_unit == "repeat" else ""),
+        ("Cite", study.citation),
+        ("Licence", study.licence),
+    ]
+    return {"lines": [line for line in lines if line[1]]}
