@@ -1,9 +1,9 @@
 """The trained parts of pocket-diffusion, built from diffusers components.
 
 An autoencoder (principal components of 8 x 8 pixel blocks plus what an `AutoencoderDC` adds; 128 x
-128 pixels to 16 x 16 latents) and a transformer denoiser (`PixArtTransformer2DModel`) that attends
-to a few tokens made of one pocket-clip image embedding. In a file of its own, because importing
-diffusers takes seconds that the page's pickers should not wait for.
+128 pixels to 16 x 16 latents) and a denoiser (`UNet2DConditionModel`) that is told one pocket-clip
+image embedding as a few tokens. In a file of its own, because importing diffusers takes seconds
+that the page's pickers should not wait for.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import torch
-from diffusers import AutoencoderDC, PixArtTransformer2DModel
+from diffusers import AutoencoderDC, UNet2DConditionModel
 from diffusers.models.attention_processor import AttnProcessor
 
 EMBEDDING = 128  # length of a pocket-clip image embedding
@@ -38,43 +38,6 @@ class ConditionTokens(torch.nn.Module):
         unit = torch.nn.functional.normalize(embedding.float(), dim=-1)
         # entries of a 128-d unit vector have variance 1/128: bring them to 1
         return self.linear(unit * EMBEDDING**0.5).unflatten(1, (TOKENS, TOKEN_WIDTH))
-
-
-class ConditionedTimestep(torch.nn.Module):
-    """The denoiser's timestep embedding with the condition added to it.
-
-    Stands where `PixArtTransformer2DModel` has its ``adaln_single``. Every layer's scales and
-    shifts then depend on the condition, as in class-conditional DiT (Peebles & Xie 2023): with
-    cross-attention alone a small model is slow to heed it.
-    """
-
-    def __init__(self, original: torch.nn.Module) -> None:
-        super().__init__()
-        self.original = original
-        width = original.linear.in_features
-        self.condition = torch.nn.Sequential(
-            torch.nn.Linear(TOKENS * TOKEN_WIDTH, 192),
-            torch.nn.SiLU(),
-            torch.nn.Linear(192, width),
-        )
-
-    def forward(
-        self,
-        timestep: torch.Tensor,
-        added_cond_kwargs: Mapping[str, Any],
-        batch_size: int,
-        hidden_dtype: torch.dtype,
-    ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Return the modulation (n, 6 * width) and the embedding (n, width) it is made of."""
-        tokens = added_cond_kwargs["tokens"]
-        embedding = self.original.emb(
-            timestep,
-            resolution=None,
-            aspect_ratio=None,
-            batch_size=batch_size,
-            hidden_dtype=hidden_dtype,
-        ) + self.condition(tokens.flatten(1).to(hidden_dtype))
-        return self.original.linear(self.original.silu(embedding)), embedding
 
 
 class Autoencoder(torch.nn.Module):
@@ -134,25 +97,40 @@ class PocketNetworks(torch.nn.Module):
     def __init__(self, autoencoder: Mapping[str, Any], denoiser: Mapping[str, Any]) -> None:
         super().__init__()
         self.autoencoder = Autoencoder(**autoencoder)
-        self.denoiser = PixArtTransformer2DModel(**denoiser)
-        # PyTorch's fused CPU attention is slower than plain products at 64 tokens
+        self.denoiser = UNet2DConditionModel(**denoiser)
+        # plain products beat PyTorch's fused CPU attention at 16 positions, and a CPU's
+        # convolutions are about twice as fast with channels last
         self.denoiser.set_attn_processor(AttnProcessor())
-        self.denoiser.adaln_single = ConditionedTimestep(self.denoiser.adaln_single)
+        self.denoiser.to(memory_format=torch.channels_last)
         self.condition = ConditionTokens()
         self.register_buffer("latent_mean", torch.zeros(1, LATENT[0], 1, 1))
-        self.register_buffer("latent_sd", torch.ones(()))
+        self.register_buffer("latent_scale", torch.ones(1, LATENT[0], 1, 1))
+
+    @torch.no_grad()
+    def standardise(self, latents: torch.Tensor) -> None:
+        """Set mean and scale from the autoencoder's latents (n, 16, 16, 16) of many pictures.
+
+        Afterwards the mean variance of a channel is 1, and its SD is in proportion to the square
+        of the SD before: that undoes the autoencoder's division by the root of the SD, so that an
+        error in latents counts about as much as in pixels and the denoiser learns the layout
+        before fine detail.
+        """
+        mean = latents.mean(dim=(0, 2, 3), keepdim=True)
+        sd = (latents - mean).std(dim=(0, 2, 3), keepdim=True)
+        self.latent_mean.copy_(mean)
+        self.latent_scale.copy_(sd.pow(4).mean().sqrt() / sd)
 
     def encode(self, pixels: torch.Tensor) -> torch.Tensor:
         """Return standardised latents (n, 16, 16, 16) of pixels (n, 3, 128, 128) in -1 ... 1."""
-        return (self.autoencoder.encode(pixels) - self.latent_mean) / self.latent_sd
+        return (self.autoencoder.encode(pixels) - self.latent_mean) / self.latent_scale
 
     def decode(self, latents: torch.Tensor) -> torch.Tensor:
         """Return pixels (n, 3, 128, 128) in about -1 ... 1 of standardised latents."""
-        return self.autoencoder.decode(latents * self.latent_sd + self.latent_mean)
+        return self.autoencoder.decode(latents * self.latent_scale + self.latent_mean)
 
     def preview(self, latents: torch.Tensor) -> torch.Tensor:
         """Return pixels as `decode` does, by the linear map alone: cheap, and a bit blocky."""
-        return self.autoencoder.linear_out(latents * self.latent_sd + self.latent_mean)
+        return self.autoencoder.linear_out(latents * self.latent_scale + self.latent_mean)
 
     def velocity(
         self, latents: torch.Tensor, tokens: torch.Tensor, timestep: torch.Tensor
@@ -161,10 +139,10 @@ class PocketNetworks(torch.nn.Module):
         dtype = self.denoiser.dtype
         tokens = tokens.to(dtype)
         flow = self.denoiser(
-            latents.to(dtype),
+            latents.to(dtype).contiguous(memory_format=torch.channels_last),
+            timestep,
             encoder_hidden_states=tokens,
-            timestep=timestep,
-            added_cond_kwargs={"tokens": tokens},
+            class_labels=tokens.flatten(1),
         ).sample
         return flow.to(latents)
 
@@ -188,17 +166,24 @@ AUTOENCODER = {
     "decoder_act_fns": "silu",
 }
 
+# The tokens are attended to where the grid is smallest; added to the timestep ("projection") they
+# also reach every convolution, which a small model heeds much sooner.
 DENOISER = {
-    "num_attention_heads": 4,
-    "attention_head_dim": 64,
+    "sample_size": LATENT[1],
     "in_channels": LATENT[0],
     "out_channels": LATENT[0],
-    "num_layers": 7,
-    "cross_attention_dim": 256,
-    "sample_size": LATENT[1],
-    "patch_size": 2,
-    "caption_channels": TOKEN_WIDTH,
-    "use_additional_conditions": False,
+    "down_block_types": ("DownBlock2D", "DownBlock2D", "DownBlock2D"),
+    "mid_block_type": "UNetMidBlock2DCrossAttn",
+    "up_block_types": ("UpBlock2D", "UpBlock2D", "UpBlock2D"),
+    "block_out_channels": (96, 160, 160),
+    "layers_per_block": 1,
+    "norm_num_groups": 16,
+    "attention_head_dim": 4,
+    "cross_attention_dim": TOKEN_WIDTH,
+    "time_embedding_dim": 256,
+    "resnet_time_scale_shift": "scale_shift",
+    "class_embed_type": "projection",
+    "projection_class_embeddings_input_dim": TOKENS * TOKEN_WIDTH,
 }
 
 SCHEDULER = {

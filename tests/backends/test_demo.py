@@ -26,7 +26,7 @@ MINIATURE = dataclasses.replace(
     autoencoder_batch=4,
     judge=Plan(steps=2, lr=1e-3),
     judge_batch=8,
-    denoiser=((Plan(steps=2, lr=1e-3, average=0.9), 1.0), (Plan(steps=1, lr=1e-4), 2.0)),
+    denoiser=Plan(steps=3, lr=1e-3, average=0.9),
     denoiser_batch=4,
 )
 
