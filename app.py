@@ -35,11 +35,11 @@ def arguments() -> argparse.ArgumentParser:
     add = parser.add_argument
     add(
         "--dataset",
-        metavar="NAME=PATH",
+        metavar="NAME=PATH[?OPTION=VALUE]",
         action="append",
         default=[],
-        help=f"open your data too (repeats): {', '.join(DATASETS)}, or any other name for a plain "
-        "folder with dataset.json",
+        help="open your data too (repeats). The name is yours; the format is recognised by "
+        f"content, or named: {', '.join(DATASETS)}",
     )
     add("--checkpoints", type=Path, help="folder of trained weights [checkpoints]")
     add("--device", default="auto", help="auto, cpu, cuda, cuda:1, mps ... [auto]")
@@ -59,11 +59,12 @@ def arguments() -> argparse.ArgumentParser:
 def open_workbench(args: argparse.Namespace) -> Workbench:
     """Return the workbench over what was asked for; a wrong name or path raises `UserError`."""
     paths: dict[str, Path] = {}
+    options: dict[str, dict[str, str]] = {}
     for pair in args.dataset:
-        name, path = named_path(pair)
+        name, path, chosen = named_path(pair)
         if name in paths:
             raise UserError(f"--dataset names {name} twice; give each data set its own name.")
-        paths[name] = path
+        paths[name], options[name] = path, chosen
     if args.checkpoints is not None and not args.checkpoints.is_dir():
         raise UserError(f"--checkpoints: {args.checkpoints} is no folder; check the path.")
     workbench = Workbench(
@@ -73,6 +74,7 @@ def open_workbench(args: argparse.Namespace) -> Workbench:
         GENERATORS,
         checkpoints=args.checkpoints or ROOT / "checkpoints",
         paths=paths,
+        options=options,
         device=args.device,
     )
     for name in workbench.dataset_names():

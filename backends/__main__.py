@@ -21,7 +21,10 @@ app = typer.Typer(
 Checkpoints = Annotated[Path, typer.Option(help="The folder of trained weights.")]
 DataOption = Annotated[
     str,
-    typer.Option(help="NAME=PATH: a known family, or any name for a plain folder; or simulated."),
+    typer.Option(
+        help="NAME=PATH or NAME=PATH?option=value: the format is recognised by content, or is a "
+        "plain folder; or simulated."
+    ),
 ]
 
 
@@ -89,10 +92,15 @@ def train(
 
     if mapper not in MAPPERS:
         raise UserError(f"There is no mapper {mapper!r}; choose one of {', '.join(MAPPERS)}.")
-    paths = dict([named_path(dataset)]) if "=" in dataset else {}
-    name = next(iter(paths), dataset)
+    name, path, options = named_path(dataset) if "=" in dataset else (dataset, None, {})
     bench = Workbench(
-        DATASETS, EMBEDDERS, MAPPERS, GENERATORS, checkpoints=checkpoints, paths=paths
+        DATASETS,
+        EMBEDDERS,
+        MAPPERS,
+        GENERATORS,
+        checkpoints=checkpoints,
+        paths={name: path} if path else {},
+        options={name: options},
     )
     study = bench.dataset(name)
     chosen = [find_space(s) for s in space or ["pocket-clip/image"]]

@@ -38,18 +38,43 @@ IMAGE_BYTES = 64 * 2**20
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")  # it goes into links and folder names
 
 
-def named_path(pair: str) -> tuple[str, Path]:
-    """Return name and path of ``NAME=PATH`` as given to ``--dataset``; the path must exist."""
-    name, _, path = pair.partition("=")
-    if not path or not NAME.fullmatch(name):
+def named_path(pair: str) -> tuple[str, Path, dict[str, str]]:
+    """Return name, path and options of ``NAME=PATH`` or ``NAME=PATH?option=value&option=value``.
+
+    The path must exist; one with a question mark in its name is taken as it is. Which options
+    there are is the data set's to say (`Catalogue.dataset`).
+    """
+    name, _, given = pair.partition("=")
+    if not given or not NAME.fullmatch(name):
         raise UserError(
             f"--dataset takes NAME=PATH, the name of letters, digits, dots, dashes and "
             f"underscores; found {pair!r}."
         )
+    path, _, tail = given.rpartition("?")
+    if not path or Path(given).expanduser().exists():
+        path, tail = given, ""
     place = Path(path).expanduser()
     if not place.exists():
         raise UserError(f"--dataset {name}: there is nothing at {path}; check the path.")
-    return name, place
+    options: dict[str, str] = {}
+    for word in tail.split("&") if tail else ():
+        key, equals, value = word.partition("=")
+        if not key or not equals or key in options:
+            raise UserError(
+                f"--dataset {name}: options are written ?name=value&name=value, each once; found "
+                f"{word!r}."
+            )
+        options[key] = value
+    return name, place, options
+
+
+def recognise(path: Path, datasets: Mapping[str, Any]) -> str:
+    """Return the key of the class that knows a path by its content, "" if none does."""
+    for name, entry in datasets.items():
+        knows = getattr(resolve(entry), "recognise", None)
+        if knows is not None and knows(path):
+            return name
+    return ""
 
 
 @dataclass(frozen=True, eq=False)
@@ -71,8 +96,11 @@ class Catalogue:
     checkpoints
         The folder of trained weights; mappers lie in ``mappers/<data set>/<mapper>-<subject>``.
     paths
-        Data sets to open: a key of ``datasets``, or any other name for a plain folder. Data sets
-        whose class has a default path (they come with the app) are on offer without being named.
+        Data sets to open: a key of ``datasets``, or any other name, which is opened by the class
+        that recognises the path, or else as a plain folder. Data sets whose class has a default
+        path (they come with the app) are on offer without being named.
+    options
+        For each of ``paths``: keyword arguments of its class, as text.
     """
 
     def __init__(
@@ -84,9 +112,11 @@ class Catalogue:
         *,
         checkpoints: Path,
         paths: Mapping[str, Path] | None = None,
+        options: Mapping[str, Mapping[str, str]] | None = None,
     ) -> None:
         self.checkpoints = Path(checkpoints)
         self.paths = {name: Path(path) for name, path in (paths or {}).items()}
+        self.options = {name: dict(chosen) for name, chosen in (options or {}).items()}
         self.embedders, self.mappers = dict(embedders), dict(mappers)
         self._datasets, self._generators = dict(datasets), dict(generators)
         self._known = Cache()  # data sets, trials, galleries, offers: small, kept for good
@@ -119,12 +149,31 @@ class Catalogue:
                 f"There is no data set {name!r} here; choose one of {', '.join(offered)}, or "
                 f"start with --dataset {name}=PATH."
             )
-        entry = self._datasets.get(name, self._datasets.get(PLAIN_FOLDER))
-        if entry is None:
+        family = self.family(name)
+        if not family:
             raise UserError(f"Nothing here can read the data set {name!r} as a plain folder.")
+        cls, options = resolve(self._datasets[family]), self.options.get(name, {})
+        taken = [p for p in inspect.signature(cls).parameters if p not in ("path", "name")]
+        for option in options:
+            if option not in taken:
+                raise UserError(
+                    f"--dataset {name}: {family} has no option {option!r}; it takes "
+                    f"{', '.join(taken) or 'none'}."
+                )
         if name in self.paths:
-            return resolve(entry)(self.paths[name], name)
-        return resolve(entry)(name=name)
+            return cls(self.paths[name], name, **options)
+        return cls(name=name)
+
+    def family(self, name: str) -> str:
+        """Return which class opens a data set, a key of ``datasets``; "" if there is none.
+
+        Its own name if that is a key, else that of the class which recognises its path, else that
+        of the plain folder.
+        """
+        if name in self._datasets:
+            return name
+        found = recognise(self.paths[name], self._datasets) if name in self.paths else ""
+        return found or (PLAIN_FOLDER if PLAIN_FOLDER in self._datasets else "")
 
     def subjects(self, dataset: str) -> list[str]:
         """Return the subjects of a data set."""

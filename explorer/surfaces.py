@@ -7,12 +7,11 @@ The meshes are nilearn's bundled fsaverage5 files, read where they lie: importin
 from __future__ import annotations
 
 from collections.abc import Mapping
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from explorer.parcels import vertex_parcels
+from explorer.parcels import bundled, vertex_parcels
 from explorer.types import CAMERAS, FSAVERAGE5_VERTICES, SURFACES, Parcellation, UserError
 
 if TYPE_CHECKING:
@@ -51,8 +50,8 @@ def surface_mesh(surface: str) -> dict[str, dict[str, np.ndarray]]:
         raise UserError(f"surface is one of {', '.join(SURFACES)}, found {surface!r}.")
     meshes = {}
     for side in SIDES:
-        vertices, faces = _bundled(f"{FILES[surface]}_{side}")
-        (sulc,) = _bundled(f"sulc_{side}")
+        vertices, faces = bundled(f"{FILES[surface]}_{side}")
+        (sulc,) = bundled(f"sulc_{side}")
         meshes[side] = {"vertices": vertices, "faces": faces, "sulc": sulc}
     return meshes
 
@@ -100,24 +99,6 @@ def drawn_parcels(parcellation: Parcellation, projection: sp.csr_matrix) -> np.n
     sampled = np.append(parcellation.masks()[:-1].any(axis=1), False)  # the last is for -1
     surface = parcellation.surface
     return np.where(sampled[surface], surface, -1).astype(np.int32)
-
-
-def _bundled(stem: str) -> tuple[np.ndarray, ...]:
-    """Return the arrays of one of nilearn's bundled fsaverage5 files."""
-    from importlib.util import find_spec
-
-    import nibabel as nib
-
-    spec = find_spec("nilearn")
-    if spec is None or spec.origin is None:
-        raise UserError("Surfaces come with the package nilearn; run: pip install nilearn.")
-    path = Path(spec.origin).parent / "datasets" / "data" / "fsaverage5" / f"{stem}.gii.gz"
-    if not path.exists():
-        raise UserError(
-            f"The installed nilearn has no {path.name}, which the surface is drawn from; "
-            "install a version that requirements.txt allows."
-        )
-    return tuple(array.data for array in nib.load(path).darrays)
 
 
 def centred(part: Mapping[str, np.ndarray]) -> np.ndarray:

@@ -170,21 +170,28 @@ class VoxelSpace:
 
 @dataclass(frozen=True, eq=False)
 class Subject:
-    """One participant: their voxels, and noise-ceiling SNR per voxel (``ncsnr`` (V,)) or None."""
+    """One participant: their voxels, and what is known of each voxel beside its betas.
+
+    ``ncsnr`` (V,): noise-ceiling signal-to-noise ratio, or None. ``maps``: further numbers per
+    voxel, name -> (V,), finite or NaN where unknown.
+    """
 
     dataset: str
     name: str
     voxels: VoxelSpace
     ncsnr: np.ndarray | None = None
     simulated: bool = False
+    maps: Mapping[str, np.ndarray] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        """Refuse an ncsnr of another length."""
-        if self.ncsnr is not None and self.ncsnr.shape != (self.voxels.n_voxels,):
-            raise UserError(
-                f"{self.dataset}/{self.name}: ncsnr needs one value for each of the "
-                f"{self.voxels.n_voxels} voxels, found shape {self.ncsnr.shape}."
-            )
+        """Refuse an ncsnr or a map of another length, or one that holds no numbers."""
+        given = {} if self.ncsnr is None else {"ncsnr": self.ncsnr}
+        for name, values in [*given.items(), *self.maps.items()]:
+            if values.shape != (self.voxels.n_voxels,) or values.dtype.kind not in "fiub":
+                raise UserError(
+                    f"{self.dataset}/{self.name}: {name} needs one number for each of the "
+                    f"{self.voxels.n_voxels} voxels, found shape {values.shape} of {values.dtype}."
+                )
 
 
 @dataclass(frozen=True, eq=False)
@@ -259,6 +266,15 @@ class Dataset(Protocol):
     ``stimuli``: a table indexed by stimulus id with at least ``caption``, ``category`` (may be "")
     and ``source`` columns. ``split_unit`` is "repeat" only where a study has too few stimuli.
     ``note`` is one sentence the page shows with the data ("" for none).
+
+    A class is made with ``(path, name, **options)``. Its keyword options come from the command
+    line as text (``--dataset nsd=/data/nsd?prep=b3``) and have defaults; the class checks their
+    values. Two more members are optional, for whoever meets a path of unknown format:
+
+    - ``recognise(path) -> bool``, a classmethod: whether the path holds this format, judged by
+      content (file names, keys); cheap, never raises, and True for one class only.
+    - ``remarks() -> list[str]``: one sentence each about what somebody must know of this copy:
+      files and sessions that are lacking and where they come from, voxels that were left out.
     """
 
     name: str

@@ -104,7 +104,7 @@ class Workbench(Catalogue):
 
     Parameters
     ----------
-    datasets, embedders, mappers, generators, checkpoints, paths
+    datasets, embedders, mappers, generators, checkpoints, paths, options
         As in `Catalogue`.
     device
         A torch device, or "auto" for a GPU when there is one.
@@ -119,10 +119,17 @@ class Workbench(Catalogue):
         *,
         checkpoints: Path,
         paths: Mapping[str, Path] | None = None,
+        options: Mapping[str, Mapping[str, str]] | None = None,
         device: str = "cpu",
     ) -> None:
         super().__init__(
-            datasets, embedders, mappers, generators, checkpoints=checkpoints, paths=paths
+            datasets,
+            embedders,
+            mappers,
+            generators,
+            checkpoints=checkpoints,
+            paths=paths,
+            options=options,
         )
         self.models = Models(self, device)
         self._shown = Cache(1024)  # embeddings of shown pictures, one each

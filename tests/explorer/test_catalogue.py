@@ -7,6 +7,7 @@ import shutil
 
 import pytest
 
+from explorer.catalogue import named_path, recognise
 from explorer.types import Request, UserError
 
 
@@ -37,6 +38,87 @@ def test_other_data_sets_are_on_offer_when_a_path_is_given(make_workbench, fakes
     assert workbench.dataset_names() == ["fake", "needy", "mine"]
     assert workbench.dataset("mine").name == "mine"  # an unknown name is a plain folder
     assert workbench.dataset("mine").path == tmp_path
+
+
+def test_a_path_is_given_with_its_name_and_options(tmp_path):
+    plain, odd = tmp_path / "nsd", tmp_path / "what?is=this"
+    plain.mkdir()
+    odd.mkdir()
+    assert named_path(f"nsd={plain}") == ("nsd", plain, {})
+    given = named_path(f"nsd={plain}?space=func1mm&prep=b3&note=")
+    assert given == ("nsd", plain, {"space": "func1mm", "prep": "b3", "note": ""})
+    assert named_path(f"a.b-c={odd}") == ("a.b-c", odd, {})  # a path that exists wins
+    assert named_path(f"odd={odd}?prep=b3") == ("odd", odd, {"prep": "b3"})
+
+
+@pytest.mark.parametrize(
+    ("pair", "message"),
+    [
+        ("nsd", "takes NAME=PATH, .* found 'nsd'"),
+        ("n/s=PLACE", "takes NAME=PATH"),
+        ("nsd=PLACE/gone", "--dataset nsd: there is nothing at .*gone; check the path"),
+        ("nsd=PLACE/gone?prep=b3", "there is nothing at .*gone; check"),
+        ("nsd=?prep=b3", "there is nothing at [?]prep=b3"),
+        ("nsd=PLACE?prep", "written [?]name=value&name=value, each once; found 'prep'"),
+        ("nsd=PLACE?prep=b3&", "each once; found ''"),
+        ("nsd=PLACE?prep=b3&prep=b2", "each once; found 'prep=b2'"),
+    ],
+)
+def test_a_path_or_option_that_is_none(pair, message, tmp_path):
+    with pytest.raises(UserError, match=message):
+        named_path(pair.replace("PLACE", str(tmp_path)))
+
+
+@pytest.fixture
+def families(fakes):
+    """Return a data set that comes along, a plain folder, and a format that knows its files."""
+
+    class Plain(fakes.Study):
+        def __init__(self, path, name):
+            super().__init__(path, name)
+
+    class Known(fakes.Study):
+        def __init__(self, path, name, space="surface", prep="b3"):
+            super().__init__(path, name)
+            self.chosen = space, prep
+
+        @classmethod
+        def recognise(cls, path):
+            return (path / "design.mat").exists()
+
+    return {"fake": fakes.Study, "folder": Plain, "known": Known}
+
+
+def test_a_name_of_ones_own_is_opened_by_the_class_that_knows_the_content(
+    make_workbench, families, tmp_path
+):
+    ours, other = tmp_path / "ours", tmp_path / "other"
+    ours.mkdir()
+    other.mkdir()
+    (ours / "design.mat").touch()
+    assert (recognise(ours, families), recognise(other, families)) == ("known", "")
+    workbench = make_workbench(
+        datasets=families,
+        paths={"mine": ours, "theirs": other, "known": other},
+        options={"mine": {"prep": "b2"}},
+    )
+    assert workbench.dataset("mine").chosen == ("surface", "b2")
+    assert (workbench.family("mine"), workbench.family("theirs")) == ("known", "folder")
+    assert type(workbench.dataset("theirs")) is families["folder"]
+    assert type(workbench.dataset("known")) is families["known"]  # its own name needs no look
+    assert workbench.family("fake") == "fake"
+
+
+def test_an_option_that_a_format_does_not_take(make_workbench, families, tmp_path):
+    (tmp_path / "design.mat").touch()
+    paths, wrong = {"mine": tmp_path, "plain": tmp_path.parent}, {"preparation": "b2"}
+    workbench = make_workbench(
+        datasets=families, paths=paths, options={"mine": wrong, "plain": wrong}
+    )
+    with pytest.raises(UserError, match="mine: known has no option 'preparation'; it takes space"):
+        workbench.dataset("mine")
+    with pytest.raises(UserError, match="folder has no option 'preparation'; it takes none"):
+        workbench.dataset("plain")
 
 
 @pytest.mark.parametrize(

@@ -158,6 +158,17 @@ def test_ncsnr_of_another_length():
         Subject("study", "s1", VoxelSpace(2, "h"), ncsnr=np.ones(3))
 
 
+def test_maps_of_another_length_or_without_numbers():
+    space = VoxelSpace(2, "h")
+    prf = {"prf size": np.array([1.0, np.nan])}
+    assert Subject("study", "s1", space, maps=prf).maps == prf
+    assert Subject("study", "s1", space).maps == {}
+    with pytest.raises(UserError, match=r"study/s1: prf size .* 2 voxels, found shape \(3,\)"):
+        Subject("study", "s1", space, maps={"prf size": np.ones(3)})
+    with pytest.raises(UserError, match=r"study/s1: roi .* found shape \(2,\) of <U2"):
+        Subject("study", "s1", space, maps={"roi": np.array(["V1", "V2"])})
+
+
 # -------------------------------------------------------------------------------------- embeddings
 
 
