@@ -5,7 +5,10 @@ Nothing is converted or copied: a reader keeps its files open read-only and give
 
 from __future__ import annotations
 
+import struct
 import threading
+import zipfile
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
