@@ -180,7 +180,8 @@ def read_array(path: Path, needs: str = "", mmap: bool = True) -> np.ndarray:
     except FileNotFoundError as error:
         raise UserError(f"{path} is missing; {needs or 'check the path'}.") from error
     except (OSError, ValueError, EOFError) as error:
-        if "pickle" in str(error).lower():
+        # mapping a pickle fails with words of its own
+        if "pickle" in str(error).lower() or "Python objects" in str(error):
             raise UserError(
                 f"{path} holds pickled Python objects, which can run code when they are opened, "
                 "so it is not read; save it as a plain array (np.save of numbers, HDF5 or "
