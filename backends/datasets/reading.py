@@ -182,9 +182,61 @@ def read_array(path: Path, needs: str = "", mmap: bool = True) -> np.ndarray:
     except (OSError, ValueError, EOFError) as error:
         # mapping a pickle fails with words of its own
         if "pickle" in str(error).lower() or "Python objects" in str(error):
-            raise UserError(
-                f"{path} holds pickled Python objects, which can run code when they are opened, "
-                "so it is not read; save it as a plain array (np.save of numbers, HDF5 or "
-                "safetensors)."
-            ) from error
+            raise _pickled(path) from error
         raise UserError(f"{path} is damaged or cut short ({error}); copy it again.") from error
+
+
+def npz_names(path: Path, needs: str = "") -> list[str]:
+    """Return the names of the arrays in a ``.npz`` file; nothing else of it is read."""
+    with _opened_zip(path, needs) as archive:
+        return [name.removesuffix(".npy") for name in archive.namelist()]
+
+
+def npz_array(path: Path, name: str) -> np.ndarray:
+    """Return one array of a ``.npz`` file, never unpickled; a pickle is refused by name.
+
+    A ``.npz`` is a zip of ``.npy`` files. ``np.savez`` stores them as they are, and such an array
+    is a memory map of its place in the file, whatever its size; what ``np.savez_compressed`` wrote
+    is unpacked into memory.
+    """
+    with _opened_zip(path) as archive:
+        if f"{name}.npy" not in archive.namelist():
+            raise UserError(f"{path} has no array {name!r}; it has {', '.join(npz_names(path))}.")
+        info = archive.getinfo(f"{name}.npy")
+        try:
+            with archive.open(info) as member:
+                version = np.lib.format.read_magic(member)
+                read = {(1, 0): "read_array_header_1_0", (2, 0): "read_array_header_2_0"}[version]
+                shape, fortran, dtype = getattr(np.lib.format, read)(member)
+                skip = member.tell()
+            if dtype.hasobject:
+                raise _pickled(path, name)
+            if info.compress_type != zipfile.ZIP_STORED or not np.prod(shape):
+                with archive.open(info) as member:
+                    return np.lib.format.read_array(member, allow_pickle=False)
+            with open(path, "rb") as file:  # the local header: 30 bytes, then a name and extras
+                file.seek(info.header_offset + 26)
+                begin = info.header_offset + 30 + sum(struct.unpack("<2H", file.read(4)))
+            order = "F" if fortran else "C"
+            return np.memmap(path, dtype, "r", begin + skip, shape, order)
+        except (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile, zlib.error) as error:
+            raise UserError(
+                f"{path} is damaged or cut short at {name!r} ({error}); copy it again."
+            ) from error
+
+
+def _opened_zip(path: Path, needs: str = "") -> zipfile.ZipFile:
+    try:
+        return zipfile.ZipFile(path)
+    except FileNotFoundError as error:
+        raise UserError(f"{path} is missing; {needs or 'check the path'}.") from error
+    except (OSError, zipfile.BadZipFile) as error:
+        raise UserError(f"{path} is damaged or cut short ({error}); copy it again.") from error
+
+
+def _pickled(path: Path, name: str = "") -> UserError:
+    where = f"{path} ({name})" if name else f"{path}"
+    return UserError(
+        f"{where} holds pickled Python objects, which can run code when they are opened, so it is "
+        "not read; save it as a plain array (np.save of numbers, HDF5 or safetensors)."
+    )
