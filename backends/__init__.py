@@ -8,6 +8,7 @@ DATASETS: dict[str, str] = {
     "simulated": "backends.datasets.simulated:Simulated",
     "folder": "backends.datasets.folder:Folder",
     "miyawaki2008": "backends.datasets.miyawaki:Miyawaki2008",
+    "bold5000": "backends.datasets.bold5000:BOLD5000",
 }
 
 EMBEDDERS: dict[str, str] = {

@@ -53,7 +53,31 @@ def make_miyawaki(place: Path) -> Dataset:
     return resolve(DATASETS["miyawaki2008"])(place / "files", "study")
 
 
-MAKERS = {"simulated": make_simulated, "folder": make_folder, "miyawaki2008": make_miyawaki}
+def make_bold5000(place: Path) -> Dataset:
+    """CSI4: a list of 3,108 trials, of which 113 images take two each; two regions."""
+    rng = np.random.default_rng(0)
+    root = place / "files"
+    scenes = root / "BOLD5000_Stimuli" / "Scene_Stimuli"
+    shown = scenes / "Presented_Stimuli" / "Scene"
+    shown.mkdir(parents=True)
+    repeated = [f"harbour{i}.jpg" for i in range(113)]
+    names = [*repeated, *(f"street{i}.jpg" for i in range(3108 - 226)), *repeated]
+    for name in (*repeated[:3], names[113]):
+        Image.fromarray(rng.integers(0, 256, (8, 8, 3), dtype=np.uint8)).save(shown / name)
+    (scenes / "repeated_stimuli_113_list.txt").write_text("\n".join(repeated))
+    (root / "CSI4_imgnames.txt").write_text("\n".join(names))
+    stem = "CSI4_GLMbetas-TYPED-FITHRF-GLMDENOISE-RR_allses_"
+    for roi in ("LHEarlyVis", "RHPPA"):
+        np.save(root / f"{stem}{roi}.npy", rng.standard_normal((3108, 4)))
+    return resolve(DATASETS["bold5000"])(root, "study")
+
+
+MAKERS = {
+    "simulated": make_simulated,
+    "folder": make_folder,
+    "miyawaki2008": make_miyawaki,
+    "bold5000": make_bold5000,
+}
 
 
 @pytest.fixture(scope="module", params=DATASETS)
