@@ -8,6 +8,8 @@ DATASETS: dict[str, str] = {
     "simulated": "backends.datasets.simulated:Simulated",
     "folder": "backends.datasets.folder:Folder",
     "miyawaki2008": "backends.datasets.miyawaki:Miyawaki2008",
+    "god": "backends.datasets.god:GOD",
+    "god-mindvis": "backends.datasets.god:GODMindVis",
     "bold5000": "backends.datasets.bold5000:BOLD5000",
 }
 

@@ -3,6 +3,7 @@
 import re
 from pathlib import Path
 
+import h5py
 import numpy as np
 import pandas as pd
 import pytest
@@ -72,11 +73,55 @@ def make_bold5000(place: Path) -> Dataset:
     return resolve(DATASETS["bold5000"])(root, "study")
 
 
+def make_god(place: Path) -> Dataset:
+    rng = np.random.default_rng(0)
+    (place / "files" / "images" / "test").mkdir(parents=True)
+    (place / "files" / "images" / "training").mkdir()
+    train, test = (
+        [f"n0151887{i}_1010{i}" for i in range(6)],
+        ["n01443537_22563", "n01621127_19020"],
+    )
+    for folder, names in (("training", train), ("test", test)):
+        for name in names:
+            picture = Image.fromarray(rng.integers(0, 256, (6, 8, 3), dtype=np.uint8))
+            picture.save(place / "files" / "images" / folder / f"{name}.JPEG")
+    ids = [int(n[1:9]) + int(n.split("_")[1]) / 1e6 for n in [*train, *test * 3]]
+    for number in (1, 2):
+        labels = np.column_stack([[1] * 6 + [2] * 6, np.ones(12), ids])
+        kinds = np.eye(3, 10)
+        voxels = (np.arange(10) >= 3).astype(float)
+        marks = {"DataType": kinds[0], "Run": kinds[1], "stimulus_id": kinds[2]}
+        marks |= {key: np.where(voxels, 1, np.nan) for key in ("VoxelData", "ROI_VC")}
+        with h5py.File(place / "files" / f"Subject{number}.h5", "w") as h5:
+            h5["dataset"] = np.hstack([labels, rng.standard_normal((12, 7))])
+            h5["metadata/key"] = np.array(list(marks), dtype="S")
+            h5["metadata/value"] = np.stack(list(marks.values()))
+    return resolve(DATASETS["god"])(place / "files", "study")
+
+
+def make_mindvis(place: Path) -> Dataset:
+    rng = np.random.default_rng(0)
+    (place / "files").mkdir()
+    for number in (1, 2):
+        rows = {"arr_0": 6, "arr_1": 4, "arr_2": 2}
+        arrays = {key: rng.standard_normal((n, 7)) for key, n in rows.items()}
+        arrays |= {"arr_3": rng.permutation(6), "VC": np.ones(7, bool)}
+        np.savez(place / "files" / f"sbj_{number}.npz", **arrays)
+    pictures = {
+        f"{split}_images": rng.integers(0, 256, (n, 5, 5, 3), dtype=np.uint8)
+        for split, n in (("train", 6), ("test", 2))
+    }
+    np.savez(place / "files" / "images_256.npz", **pictures)
+    return resolve(DATASETS["god-mindvis"])(place / "files", "study")
+
+
 MAKERS = {
     "simulated": make_simulated,
     "folder": make_folder,
     "miyawaki2008": make_miyawaki,
     "bold5000": make_bold5000,
+    "god": make_god,
+    "god-mindvis": make_mindvis,
 }
 
 
