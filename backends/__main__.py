@@ -1,4 +1,4 @@
-"""The command line: ``python -m backends build-demo | train | evaluate | doctor``."""
+"""The command line: ``python -m backends build-demo | train | evaluate | doctor | fetch``."""
 
 from __future__ import annotations
 
@@ -161,6 +161,41 @@ def doctor(path: Annotated[Path, typer.Argument(help="A plain data folder.")]) -
         print(problem)
     print(f"{path}: {len(problems)} problem(s) found." if problems else f"{path}: all is well.")
     raise typer.Exit(1 if problems else 0)
+
+
+@app.command()
+def fetch(
+    name: Annotated[
+        str,
+        typer.Argument(
+            help="miyawaki2008, bold5000; or nsd, mindeye2, god, bold5000-betas: how to get them."
+        ),
+    ],
+    out: Annotated[Path, typer.Option(help="A folder NAME is made in it, or completed.")] = Path(
+        "data"
+    ),
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask before downloading.")] = False,
+) -> None:
+    """Download a data set, after its size and licence, or say how it is asked for by hand."""
+    from backends.fetch import BY_HAND, bring, find
+
+    if name in BY_HAND:
+        print(BY_HAND[name])
+        raise typer.Exit(1)
+    offer, folder = find(name), out.expanduser() / name
+    print(
+        f"{offer.title}\n  size     {offer.size}\n  licence  {offer.licence}\n  to       {folder}"
+    )
+    if folder.is_dir() and not offer.lacking(folder):
+        print("Everything is there already.")
+    else:
+        if not yes:
+            typer.confirm("Download it?", abort=True)
+        bring(offer, folder)
+        print("Everything came and is whole.")
+    if offer.then:
+        print(f"\n{offer.then}")
+    print(f"\nNext: python -m backends doctor {folder}")
 
 
 def main() -> None:

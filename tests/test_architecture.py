@@ -52,6 +52,7 @@ MAY_IMPORT = {
     "backends.evidence": (*CORE, "explorer.workbench", "explorer.importance", "backends"),
     "backends.demo": (*CORE, "backends"),
     "backends.doctor": (*CORE, "backends.datasets"),
+    "backends.fetch": (*CORE, "backends.datasets"),
     "backends.train": (*CORE, "backends", *TOOLS),
     "backends.judge": (*CORE, *TOOLS, "backends.simulation"),
     "backends.datasets": (*CORE, "backends.simulation"),
@@ -172,7 +173,7 @@ def test_heavy_libraries_have_one_home():
         "open_clip": ("backends.embedders",),
         "diffusers": ("backends.generators",),
         "gradio": ("explorer.page", "app"),
-        "nilearn": (*DRAWING, "explorer.parcels", "backends.simulation"),
+        "nilearn": (*DRAWING, "explorer.parcels", "backends.simulation", "backends.fetch"),
     }
     for name, path in modules().items():
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
