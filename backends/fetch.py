@@ -115,8 +115,9 @@ def bring(offer: Offer, folder: Path) -> None:
         # requests' own sentence is a long one about its pools
         reason = f": {reason}" if 0 < len(reason) <= 120 else ""
         raise UserError(
-            f"{offer.title} could not be fetched from {offer.host} ({type(error).__name__}{reason})"
-            "; check the connection and run the same command again, it goes on where it stopped."
+            f"{offer.title} could not be fetched from {offer.host} "
+            f"({type(error).__name__}{reason}); check the connection and run the same command "
+            "again, it goes on where it stopped."
         ) from error
     problems = offer.lacking(folder)
     if problems:
