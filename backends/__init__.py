@@ -10,6 +10,8 @@ DATASETS: dict[str, str] = {
     "miyawaki2008": "backends.datasets.miyawaki:Miyawaki2008",
     "god": "backends.datasets.god:GOD",
     "god-mindvis": "backends.datasets.god:GODMindVis",
+    "mindeye1": "backends.datasets.mindeye:MindEye1",
+    "mindeye2": "backends.datasets.mindeye:MindEye2",
     "bold5000": "backends.datasets.bold5000:BOLD5000",
 }
 

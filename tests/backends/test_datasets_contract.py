@@ -1,6 +1,8 @@
 """What every data set in `DATASETS` keeps to; a new one needs a line in `MAKERS` and passes."""
 
+import io
 import re
+import tarfile
 from pathlib import Path
 
 import h5py
@@ -115,10 +117,61 @@ def make_mindvis(place: Path) -> Dataset:
     return resolve(DATASETS["god-mindvis"])(place / "files", "study")
 
 
+def make_mindeye1(place: Path) -> Dataset:
+    rng = np.random.default_rng(0)
+
+    def npy(values) -> bytes:
+        stream = io.BytesIO()
+        np.save(stream, values)
+        return stream.getvalue()
+
+    for part, numbers in (("train", range(4)), ("val", [4]), ("test", [5, 6])):
+        file = place / "files" / "webdataset_avg_split" / part / f"{part}_subj01_0.tar"
+        file.parent.mkdir(parents=True)
+        with tarfile.open(file, "w") as tar:
+            for number in numbers:
+                rows, picture = rng.standard_normal((3, 9)), io.BytesIO()
+                pixels = rng.integers(0, 256, (8, 8, 3), dtype=np.uint8)
+                Image.fromarray(pixels).save(picture, "JPEG")
+                rows[2] = rows[number % 2]  # two repeats and a copy
+                members = {
+                    "jpg": picture.getvalue(),
+                    "nsdgeneral.npy": npy(rows.astype(np.float16)),
+                    "coco73k.npy": npy(np.array([number])),
+                    "num_uniques.npy": npy(np.array([2])),
+                }
+                for kind, content in members.items():
+                    member = tarfile.TarInfo(f"sample{number:09d}.{kind}")
+                    member.size = len(content)
+                    tar.addfile(member, io.BytesIO(content))
+    return resolve(DATASETS["mindeye1"])(place / "files", "study", voxels="any")
+
+
+def make_mindeye2(place: Path) -> Dataset:
+    import h5py
+
+    rng, root = np.random.default_rng(0), place / "files"
+    root.mkdir()
+    shared = np.zeros(73000, bool)
+    shared[:1000] = True
+    np.save(root / "shared1000.npy", shared)
+    for subject, own in (("subj01", 2000), ("subj02", 3000)):
+        shown = np.array([0, own, 1, own + 1, 0, own + 1, 1, own + 2])
+        with h5py.File(root / f"betas_all_{subject}_fp32_renorm.hdf5", "w") as file:
+            file["betas"] = rng.standard_normal((len(shown), 9)).astype(np.float32)
+        with h5py.File(root / "COCO_73k_subj_indices.hdf5", "a") as file:
+            file[subject] = shown
+    with h5py.File(root / "coco_images_224_float16.hdf5", "w") as file:
+        file["images"] = rng.random((2003, 3, 4, 4)).astype(np.float16)
+    return resolve(DATASETS["mindeye2"])(root, "study", voxels="any")
+
+
 MAKERS = {
     "simulated": make_simulated,
     "folder": make_folder,
     "miyawaki2008": make_miyawaki,
+    "mindeye1": make_mindeye1,
+    "mindeye2": make_mindeye2,
     "bold5000": make_bold5000,
     "god": make_god,
     "god-mindvis": make_mindvis,
