@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from backends import DATASETS, EMBEDDERS, GENERATORS, MAPPERS
+from explorer.atlases import open_atlas
 from explorer.catalogue import named_path
 from explorer.types import UserError
 from explorer.workbench import Workbench
@@ -41,6 +42,15 @@ def arguments() -> argparse.ArgumentParser:
         help="open your data too (repeats). The name is yours; the format is recognised by "
         f"content, or named: {', '.join(DATASETS)}",
     )
+    add(
+        "--atlas",
+        metavar="[NAME=]FILE",
+        action="append",
+        default=[],
+        help="an atlas on fsaverage for every subject (repeats): .annot or .label.gii (one "
+        "hemisphere names the other, or LEFT,RIGHT), .dlabel.nii, .npy with a table; or destrieux "
+        "or schaefer-400 to download it. ROIs without places are painted on it by their names",
+    )
     add("--checkpoints", type=Path, help="folder of trained weights [checkpoints]")
     add("--device", default="auto", help="auto, cpu, cuda, cuda:1, mps ... [auto]")
     add("--host", default="127.0.0.1", help="address to serve on [127.0.0.1: this machine only]")
@@ -65,6 +75,7 @@ def open_workbench(args: argparse.Namespace) -> Workbench:
         if name in paths:
             raise UserError(f"--dataset names {name} twice; give each data set its own name.")
         paths[name], options[name] = path, chosen
+    atlases = [open_atlas(text) for text in args.atlas]
     if args.checkpoints is not None and not args.checkpoints.is_dir():
         raise UserError(f"--checkpoints: {args.checkpoints} is no folder; check the path.")
     workbench = Workbench(
@@ -75,6 +86,7 @@ def open_workbench(args: argparse.Namespace) -> Workbench:
         checkpoints=args.checkpoints or ROOT / "checkpoints",
         paths=paths,
         options=options,
+        atlases=atlases,
         device=args.device,
     )
     for name in workbench.dataset_names():

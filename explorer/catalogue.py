@@ -9,19 +9,21 @@ from __future__ import annotations
 import inspect
 import json
 import re
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from explorer.cache import Cache
+from explorer.parcels import Atlas, lay, paint
 from explorer.types import (
     Card,
     Dataset,
     EmbeddingSpace,
     Request,
+    Subject,
     Trials,
     UserError,
     resolve,
@@ -101,6 +103,9 @@ class Catalogue:
         path (they come with the app) are on offer without being named.
     options
         For each of ``paths``: keyword arguments of its class, as text.
+    atlases
+        Further atlases for every subject: laid over voxels with places, and for ROIs without
+        places, a group's surface to paint them on.
     """
 
     def __init__(
@@ -113,10 +118,12 @@ class Catalogue:
         checkpoints: Path,
         paths: Mapping[str, Path] | None = None,
         options: Mapping[str, Mapping[str, str]] | None = None,
+        atlases: Sequence[Atlas] = (),
     ) -> None:
         self.checkpoints = Path(checkpoints)
         self.paths = {name: Path(path) for name, path in (paths or {}).items()}
         self.options = {name: dict(chosen) for name, chosen in (options or {}).items()}
+        self.atlases = tuple(atlases)
         self.embedders, self.mappers = dict(embedders), dict(mappers)
         self._datasets, self._generators = dict(datasets), dict(generators)
         self._known = Cache()  # data sets, trials, galleries, offers: small, kept for good
@@ -190,7 +197,38 @@ class Catalogue:
                 f"The data set {dataset} has no subject {subject!r}; choose one of "
                 f"{', '.join(offered)}."
             )
-        return self.dataset(dataset).load(subject)
+        trials = self.dataset(dataset).load(subject)
+        return (
+            replace(trials, subject=self._with_atlases(trials.subject)) if self.atlases else trials
+        )
+
+    def _with_atlases(self, subject: Subject) -> Subject:
+        """Return a subject whose voxels also have the atlases that were given at the start.
+
+        Paintings come first: without them nothing is drawn.
+        """
+        voxels, who = subject.voxels, f"{subject.dataset}/{subject.name}"
+        laid, painted = dict(voxels.parcellations), {}
+        for atlas in self.atlases:
+            if atlas.name in laid:
+                self.report(
+                    f"{who} has an atlas {atlas.name} of its own, so the one given with --atlas "
+                    "is left out; name it: --atlas NAME=FILE."
+                )
+            elif voxels.projection is not None:
+                laid[atlas.name] = lay(atlas, voxels.projection, voxels.hash)
+            elif not voxels.parcellations:
+                self.report(
+                    f"{who} gives neither places nor ROIs for its voxels, so the atlas "
+                    f"{atlas.name} cannot be used."
+                )
+            for rois in voxels.parcellations.values() if voxels.projection is None else ():
+                try:
+                    painting = paint(rois, atlas)
+                    painted[painting.name] = painting
+                except UserError as error:
+                    self.report(f"{who}: {error}")
+        return replace(subject, voxels=replace(voxels, parcellations=painted | laid))
 
     def gallery(self, dataset: str, subject: str) -> pd.DataFrame:
         """Return the subject's test stimuli, indexed by stimulus, in the order of the data set.

@@ -68,6 +68,7 @@ class Parcellation:
     (unassigned). ``kind`` "masks" (functional ROIs, may overlap): ``membership`` is bool
     (n_labels, V). ``voxel_hash`` names the voxel set it was made for. ``surface``, where the atlas
     was drawn on fsaverage5: int (20,484,), the label of every vertex (-1 none), sampled or not.
+    ``note``: one sentence that the page shows with the atlas ("" for none).
     """
 
     name: str
@@ -76,6 +77,7 @@ class Parcellation:
     membership: np.ndarray
     voxel_hash: str
     surface: np.ndarray | None = None
+    note: str = ""
 
     def __post_init__(self) -> None:
         """Refuse a membership whose shape or values do not fit the labels."""

@@ -35,6 +35,8 @@ from explorer.types import (
 if TYPE_CHECKING:
     import pandas as pd
 
+    from explorer.parcels import Atlas
+
 SIMILARITY = "pocket-clip"  # the embedder whose cosine is a score under each picture
 NEIGHBOURS = 5
 LIMIT_TRIALS = 100  # trials that fix the colour limits, evenly spaced over the test stimuli
@@ -104,7 +106,7 @@ class Workbench(Catalogue):
 
     Parameters
     ----------
-    datasets, embedders, mappers, generators, checkpoints, paths, options
+    datasets, embedders, mappers, generators, checkpoints, paths, options, atlases
         As in `Catalogue`.
     device
         A torch device, or "auto" for a GPU when there is one.
@@ -120,6 +122,7 @@ class Workbench(Catalogue):
         checkpoints: Path,
         paths: Mapping[str, Path] | None = None,
         options: Mapping[str, Mapping[str, str]] | None = None,
+        atlases: Sequence[Atlas] = (),
         device: str = "cpu",
     ) -> None:
         super().__init__(
@@ -130,6 +133,7 @@ class Workbench(Catalogue):
             checkpoints=checkpoints,
             paths=paths,
             options=options,
+            atlases=atlases,
         )
         self.models = Models(self, device)
         self._shown = Cache(1024)  # embeddings of shown pictures, one each

@@ -30,11 +30,12 @@ MAY_IMPORT = {
     "explorer.mapper": ("explorer.types",),
     "explorer.metrics": ("explorer.types",),
     "explorer.parcels": ("explorer.types",),
+    "explorer.atlases": ("explorer.parcels", "explorer.types"),
     "explorer.surfaces": ("explorer.parcels", "explorer.types"),
     "explorer.figures": ("explorer.surfaces", "explorer.parcels", "explorer.types"),
     "explorer.importance": ("explorer.types", "explorer.mapper"),
     # the workbench in four files: what is on offer, models, records, and the front over them
-    "explorer.catalogue": ("explorer.types", "explorer.cache"),
+    "explorer.catalogue": ("explorer.types", "explorer.cache", "explorer.parcels"),
     "explorer.models": (
         *("explorer.types", "explorer.cache", "explorer.catalogue", "explorer.mapper"),
     ),
@@ -173,7 +174,13 @@ def test_heavy_libraries_have_one_home():
         "open_clip": ("backends.embedders",),
         "diffusers": ("backends.generators",),
         "gradio": ("explorer.page", "app"),
-        "nilearn": (*DRAWING, "explorer.parcels", "backends.simulation", "backends.fetch"),
+        "nilearn": (
+            *DRAWING,
+            "explorer.parcels",
+            "explorer.atlases",
+            "backends.simulation",
+            "backends.fetch",
+        ),
     }
     for name, path in modules().items():
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):

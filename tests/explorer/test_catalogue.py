@@ -5,10 +5,12 @@ import json
 import re
 import shutil
 
+import numpy as np
 import pytest
 
 from explorer.catalogue import named_path, recognise
-from explorer.types import Request, UserError
+from explorer.parcels import Atlas
+from explorer.types import FSAVERAGE5_VERTICES, Label, Parcellation, Request, UserError
 
 
 def copied(checkpoints, folder, **changed):
@@ -153,6 +155,70 @@ def test_a_request_without_a_generator_is_enough_to_decode(workbench):
     assert workbench.decode(request).n == 10
     with pytest.raises(UserError, match="no generator ''"):
         workbench.reconstruct(request)
+
+
+@pytest.fixture
+def areas():
+    """Return an atlas of two areas, on the left and on the right."""
+    vertices = np.repeat(np.arange(2), FSAVERAGE5_VERTICES // 2)
+    return Atlas("areas", (Label("V1", "L"), Label("V1", "R")), vertices, "Drawn by a test.")
+
+
+def test_a_given_atlas_is_a_choice_for_voxels_with_places(make_workbench, areas):
+    workbench = make_workbench(atlases=[areas])
+    voxels = workbench.trials("fake", "sub-01").subject.voxels
+    assert list(voxels.parcellations) == ["Desikan-Killiany", "areas"]
+    laid = workbench.parcellation("fake", "sub-01", "areas")
+    left = [k.endswith("L") for k in voxels_keys(voxels)]
+    assert (laid.membership == 0).tolist() == left
+    assert laid.note == "Drawn by a test."
+    assert workbench.problems() == []
+
+
+def voxels_keys(voxels):
+    atlas = voxels.parcellations["Desikan-Killiany"]
+    return [atlas.labels[i].key for i in atlas.membership]
+
+
+def test_a_given_atlas_of_a_name_that_is_taken_is_told(make_workbench, areas):
+    again = dataclasses.replace(areas, name="Desikan-Killiany")
+    workbench = make_workbench(atlases=[again])
+    labels = workbench.parcellation("fake", "sub-01", "Desikan-Killiany").labels
+    assert len(labels) == 68
+    assert re.search("sub-01 has an atlas Desikan-Killiany of its own, .* --atlas NAME=FILE",
+                     workbench.problems()[0])  # fmt: skip
+
+
+def test_rois_without_places_are_painted_on_a_given_atlas(make_workbench, fakes, areas):
+    class Placeless(fakes.Study):
+        names = ("V1", "FFA")
+
+        def load(self, subject):
+            trials = super().load(subject)
+            voxels = trials.subject.voxels
+            half = np.arange(voxels.n_voxels) < voxels.n_voxels // 2
+            member, labels = np.stack([half, ~half]), tuple(map(Label, self.names))
+            named = {}
+            if labels:
+                named["ROIs"] = Parcellation("ROIs", "masks", labels, member, voxels.hash)
+            voxels = dataclasses.replace(voxels, projection=None, parcellations=named)
+            who = dataclasses.replace(trials.subject, voxels=voxels)
+            return dataclasses.replace(trials, subject=who)
+
+    workbench = make_workbench(datasets={"fake": Placeless}, atlases=[areas])
+    painted = workbench.parcellation("fake", "sub-01")
+    assert painted.name == "ROIs on areas" and "none for FFA" in painted.note
+    assert set(painted.surface) == {0}
+    assert list(workbench.trials("fake", "sub-01").subject.voxels.parcellations)[1] == "ROIs"
+    assert workbench.problems() == []
+    elsewhere = type("Elsewhere", (Placeless,), {"names": ("PPA", "FFA")})
+    workbench = make_workbench(datasets={"fake": elsewhere}, atlases=[areas])
+    assert workbench.parcellation("fake", "sub-01").name == "ROIs"
+    assert re.match("fake/sub-01: None of the ROIs PPA, FFA is called", workbench.problems()[0])
+    nothing = type("Nothing", (Placeless,), {"names": ()})
+    workbench = make_workbench(datasets={"fake": nothing}, atlases=[areas])
+    workbench.trials("fake", "sub-01")
+    assert "gives neither places nor ROIs for its voxels" in workbench.problems()[0]
 
 
 def test_the_gallery_numbers_test_stimuli_in_the_order_of_the_study(workbench):

@@ -15,6 +15,7 @@ from explorer.parcels import (
     lay,
     load_array_atlas,
     load_atlas,
+    paint,
     project_volume,
     vertex_parcels,
 )
@@ -412,3 +413,48 @@ def test_volumes_that_lie_elsewhere_are_refused(whole):
         project_volume(mask.astype(float), affine)
     with pytest.raises(UserError, match="affine cannot be inverted; check the file's header"):
         project_volume(mask, np.zeros((4, 4)))
+
+
+# ---------------------------------------------------------------------------- ROIs without places
+
+
+def rois_of(*labels):
+    member = np.eye(len(labels), 6, dtype=bool)
+    return Parcellation("ROIs", "masks", labels, member, "h")
+
+
+def test_rois_are_painted_where_an_atlas_has_their_names():
+    names = ("L_V1_ROI", "V2", "LOC", "front")
+    vertices = np.tile(np.arange(HALF) % 5, 2)
+    vertices[vertices == 4] = -1
+    vertices[HALF:] += np.where(vertices[HALF:] >= 0, 4, 0)
+    labels = [Label(n, "L") for n in names] + [Label(n.replace("L_", "R_"), "R") for n in names]
+    atlas = Atlas("areas", tuple(labels), vertices)
+    rois = rois_of(Label("V1"), Label("v2", "R"), Label("lh.LOC", "L"), Label("PPA"))
+    painted = paint(rois, atlas)
+    assert painted.name == "ROIs on areas"
+    assert painted.labels == rois.labels and painted.membership is rois.membership
+    assert painted.surface[:5].tolist() == [0, -1, 2, -1, -1]  # V1, LOC; V2 is the right one's
+    assert painted.surface[HALF : HALF + 5].tolist() == [0, 1, -1, -1, -1]
+    assert painted.note == (
+        "Group location, not this subject's: ROIs are painted where the atlas areas has parcels "
+        "of the same name. It has none for PPA."
+    )
+
+
+def test_rois_that_no_parcel_is_called_like(halves):
+    with pytest.raises(
+        UserError, match="None of the ROIs V1, FFA is called like a parcel of the "
+    ):
+        paint(rois_of(Label("V1"), Label("FFA", "L")), halves)
+
+
+@needs_data
+def test_early_visual_rois_are_painted_on_glassers_areas():
+    glasser = load_atlas("glasser", *files("glasser_360"))
+    painted = paint(rois_of(Label("V1"), Label("V2", "L"), Label("LOC")), glasser)
+    keys = keys_of(glasser)
+    v1 = np.isin(glasser.vertices, [keys.index("V1 L"), keys.index("V1 R")])
+    np.testing.assert_array_equal(painted.surface == 0, v1)
+    np.testing.assert_array_equal(painted.surface == 1, glasser.vertices == keys.index("V2 L"))
+    assert "none for LOC" in painted.note
