@@ -6,6 +6,7 @@ import tarfile
 from pathlib import Path
 
 import h5py
+import nibabel
 import numpy as np
 import pandas as pd
 import pytest
@@ -166,10 +167,57 @@ def make_mindeye2(place: Path) -> Dataset:
     return resolve(DATASETS["mindeye2"])(root, "study", voxels="any")
 
 
+def make_miyawaki_runs(place: Path) -> Dataset:
+    rng = np.random.default_rng(0)
+    files = place / "files"
+    for folder in ("func", "label", "mask"):
+        (files / folder).mkdir(parents=True)
+    grid, figures = (3, 4, 2), rng.integers(0, 2, (2, 100))
+    for kind in ("random", "figure"):
+        for run in (1, 2):
+            shown = figures if kind == "figure" else rng.integers(0, 2, (2, 100))
+            label = np.concatenate(
+                [np.full((2, 100), -1)]
+                + [np.repeat([picture, np.full(100, -1)], 3, axis=0) for picture in shown]
+            )
+            stem = f"data_{kind}_run{run:02d}"
+            np.savetxt(files / "label" / f"{stem}_label.csv", label, fmt="%d", delimiter=",")
+            volumes = rng.standard_normal((*grid, len(label))).astype(np.float32)
+            image = nibabel.Nifti1Image(volumes, np.eye(4))
+            nibabel.save(image, files / "func" / f"{stem}.nii.gz")
+    mask = nibabel.Nifti1Image(np.ones(grid, np.uint8), np.eye(4))
+    nibabel.save(mask, files / "mask" / "mask.nii.gz")
+    return resolve(DATASETS["miyawaki2008-nilearn"])(files, "study")
+
+
+def make_miyawaki_series(place: Path) -> Dataset:
+    rng = np.random.default_rng(0)
+    (place / "files").mkdir()
+    names, volumes = ["test rest", "plus8x8", "cross8x8"], [[1, 5, 9], [2, 3, 4], [6, 7, 8]]
+    conditions = [np.concatenate([np.array(at) + 9.0 * run for run in range(3)]) for at in volumes]
+    cells = {
+        "labels_names": [np.frombuffer(name.encode(), np.uint8).astype("u2") for name in names],
+        "inds_conds": conditions,
+        "rois_names": [np.frombuffer(b"LH_V1d", np.uint8).astype("u2")],
+        "rois_inds": [np.array([1.0, 3.0])],
+    }
+    with h5py.File(place / "files" / "S2_figureImage.mat", "w") as h5:
+        h5["D/data"], h5["D/xyz"] = rng.standard_normal((7, 27)), rng.standard_normal((7, 3))
+        h5["D/inds_runs"] = np.array([[1.0, 9.0], [10.0, 18.0], [19.0, 27.0]])
+        for key, values in cells.items():
+            for i, value in enumerate(values):
+                h5[f"#refs#/{key}{i}"] = value[:, None]
+            references = [h5[f"#refs#/{key}{i}"].ref for i in range(len(values))]
+            h5[f"D/{key}"] = np.array(references, dtype=h5py.ref_dtype)
+    return resolve(DATASETS["miyawaki2008-s2"])(place / "files", "study")
+
+
 MAKERS = {
     "simulated": make_simulated,
     "folder": make_folder,
     "miyawaki2008": make_miyawaki,
+    "miyawaki2008-nilearn": make_miyawaki_runs,
+    "miyawaki2008-s2": make_miyawaki_series,
     "mindeye1": make_mindeye1,
     "mindeye2": make_mindeye2,
     "bold5000": make_bold5000,
