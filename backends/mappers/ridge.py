@@ -1,26 +1,19 @@
 """Ridge regression from betas to embeddings, its penalty chosen for every target by itself.
 
-``W(alpha) = argmin |Y - X W|^2 + alpha |W|^2`` on standardised voxels X (n, V) and centred targets
-Y (n, D) (Hoerl & Kennard 1970). One eigendecomposition per fold serves every penalty: of the Gram
-matrix ``X'X`` when there are no more voxels than trials, else of the kernel ``XX'`` (Saunders et
-al. 1998).
+The mathematics is in `backends.linear`: X are standardised voxels (n, V), Y centred targets.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any, Self
 
 import numpy as np
 import torch
 
+from backends.linear import ALPHAS, cross_validate, grouped_folds, solve
 from explorer.mapper import ROWS_AT_ONCE, Mapper
 from explorer.types import EmbeddingSpace, Trials, UserError
-
-# Standardised voxels give the Gram matrix a diagonal of n, so this reaches from hardly any penalty
-# to one that leaves only the strongest directions, for hundreds to tens of thousands of trials.
-ALPHAS: tuple[float, ...] = tuple(np.logspace(1, 6, 16).tolist())
 
 
 class Ridge(Mapper):
@@ -119,116 +112,6 @@ class Ridge(Mapper):
                     "n": len(rows),
                 }
         return mapper.eval()
-
-
-def grouped_folds(groups: np.ndarray, folds: int, seed: int) -> list[np.ndarray]:
-    """Return the rows (int) of each fold: shuffled groups dealt out, all rows of one together.
-
-    ``groups`` (n,) names each row's stimulus or repeat; folds differ by at most one group.
-    """
-    names = np.unique(groups)
-    if len(names) < 2:
-        raise UserError("Cross-validation needs at least 2 training stimuli, found 1.")
-    if not 2 <= folds <= len(names):
-        raise UserError(
-            f"{len(names)} training stimuli (or repeats) can form 2 to {len(names)} folds, found "
-            f"folds={folds}."
-        )
-    order = np.random.default_rng(seed).permutation(len(names))
-    fold_of = np.empty(len(names), int)
-    fold_of[order] = np.arange(len(names)) % folds
-    return [
-        np.flatnonzero(fold_of[np.searchsorted(names, groups)] == fold) for fold in range(folds)
-    ]
-
-
-@dataclass(frozen=True, eq=False)
-class CrossValidation:
-    """The best penalty of each of D targets, and how well it does on held-out rows; all (D,)."""
-
-    alpha: torch.Tensor
-    r2: torch.Tensor
-    correlation: torch.Tensor
-
-
-def cross_validate(
-    voxels: torch.Tensor,
-    goals: torch.Tensor,
-    held_out: Sequence[np.ndarray],
-    alphas: Sequence[float],
-    say: Callable[[str], None] = lambda sentence: None,
-) -> CrossValidation:
-    """Choose the penalty with the least squared error over all held-out rows, target by target.
-
-    Parameters
-    ----------
-    voxels, goals
-        (n, V) and (n, D).
-    held_out
-        Rows of each fold; together they are all rows, each once.
-    alphas
-        Penalties to choose from.
-    say
-        Called with one sentence a fold.
-    """
-    penalties = torch.tensor(list(alphas), dtype=goals.dtype, device=goals.device)
-    predicted = goals.new_empty((len(penalties), *goals.shape))  # (alphas, n, D)
-    for i, rows in enumerate(held_out):
-        say(f"fold {i + 1} of {len(held_out)}")
-        train = np.setdiff1d(np.arange(len(voxels)), rows)
-        parts = decompose(voxels[train], goals[train])
-        seen = (voxels[rows] - parts.voxel_mean) @ parts.basis  # (rows, r)
-        for a, alpha in enumerate(penalties):
-            coefficients = parts.projected / (parts.eigenvalues[:, None] + alpha)
-            predicted[a, rows] = seen @ coefficients + parts.goal_mean
-    error = (predicted - goals).square().sum(dim=1)  # (alphas, D)
-    best = error.argmin(dim=0)
-    chosen = predicted[best, :, torch.arange(goals.shape[1], device=best.device)].T  # (n, D)
-    around, about = goals - goals.mean(0), chosen - chosen.mean(0)
-    total = around.square().sum(0)
-    tiny = torch.finfo(goals.dtype).tiny
-    r2 = 1 - error.gather(0, best[None])[0] / total.clamp_min(tiny)
-    correlation = (around * about).sum(0) / (total * about.square().sum(0)).sqrt().clamp_min(tiny)
-    varies = total > 0  # a target that is constant in training is neither explained nor missed
-    return CrossValidation(penalties[best], r2.where(varies, 0), correlation.where(varies, 0))
-
-
-def solve(
-    voxels: torch.Tensor, goals: torch.Tensor, alpha: torch.Tensor
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return weight (V, D) and intercept (D,) of the ridge with a penalty (D,) for each target."""
-    parts = decompose(voxels, goals)
-    weight = parts.basis @ (parts.projected / (parts.eigenvalues[:, None] + alpha))
-    return weight, parts.goal_mean - parts.voxel_mean @ weight
-
-
-@dataclass(frozen=True, eq=False)
-class Decomposition:
-    """``W(alpha) = basis @ (projected / (eigenvalues + alpha))`` for centred voxels and goals.
-
-    ``basis`` (V, r), ``projected`` (r, D), ``eigenvalues`` (r,), r the smaller of n and V;
-    ``voxel_mean`` (V,), ``goal_mean`` (D,).
-    """
-
-    basis: torch.Tensor
-    projected: torch.Tensor
-    eigenvalues: torch.Tensor
-    voxel_mean: torch.Tensor
-    goal_mean: torch.Tensor
-
-
-def decompose(voxels: torch.Tensor, goals: torch.Tensor) -> Decomposition:
-    """Decompose the smaller of X'X (V, V) and XX' (n, n), for voxels (n, V) and goals (n, D)."""
-    voxel_mean, goal_mean = voxels.mean(0), goals.mean(0)
-    centred, wanted = voxels - voxel_mean, goals - goal_mean
-    if voxels.shape[1] <= voxels.shape[0]:
-        eigenvalues, basis = torch.linalg.eigh(centred.T @ centred)
-        projected = basis.T @ (centred.T @ wanted)
-    else:
-        eigenvalues, vectors = torch.linalg.eigh(centred @ centred.T)
-        basis, projected = centred.T @ vectors, vectors.T @ wanted
-    # Rounding can leave a zero slightly negative.
-    return Decomposition(basis, projected, eigenvalues.clamp_min(0), voxel_mean, goal_mean)
 
 
 def _training_voxels(

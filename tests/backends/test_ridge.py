@@ -5,14 +5,8 @@ import pandas as pd
 import pytest
 import torch
 
-from backends.mappers.ridge import (
-    ALPHAS,
-    Ridge,
-    cross_validate,
-    decompose,
-    grouped_folds,
-    solve,
-)
+from backends.linear import ALPHAS, cross_validate, decompose, grouped_folds, solve
+from backends.mappers.ridge import Ridge
 from explorer.types import EmbeddingSpace, Subject, Trials, UserError, VoxelSpace
 
 SPACE = EmbeddingSpace("toy", "vector", (4,))
