@@ -266,6 +266,20 @@ def derangement(n: int, rng: np.random.Generator) -> np.ndarray:
             return order
 
 
+def noise_ceiling(ncsnr: np.ndarray, n: int) -> np.ndarray:
+    """Return the share of variance, 0 to 100 %, that a perfect model could explain of each voxel.
+
+    ``100 * ncsnr**2 / (ncsnr**2 + 1 / n)`` for responses averaged over ``n`` trials of a stimulus,
+    with ``ncsnr`` (V,) the ratio of the standard deviations of signal and noise in one trial, from
+    0. Higher is better; more trials raise it. Source: Allen et al. 2022, Nat Neurosci 25:116,
+    Methods, "Noise ceiling estimation".
+    """
+    if n < 1:
+        raise UserError(f"A noise ceiling is that of 1 trial or more, found {n}.")
+    signal = np.square(np.asarray(ncsnr, dtype=np.float64))
+    return 100 * signal / (signal + 1 / n)
+
+
 def _ranks(values: np.ndarray) -> np.ndarray:
     """Return 1-based ranks; equal values share their mean rank."""
     _, inverse, counts = np.unique(values, return_inverse=True, return_counts=True)

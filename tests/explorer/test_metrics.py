@@ -289,3 +289,20 @@ def test_derangement_moves_everything_and_is_fair(rng):
     assert min(seen.values()) > 130 and max(seen.values()) < 270
     with pytest.raises(UserError, match="at least 2 things to swap, found 1"):
         metrics.derangement(1, rng)
+
+
+# ------------------------------------------------------------------------------------- reliability
+
+
+def test_the_noise_ceiling_is_what_averages_of_repeats_reach():
+    """A voxel of signal 0.5 and noise 1: the squared correlation of signal and averages."""
+    assert metrics.noise_ceiling(np.array([0.0, 1.0, 3.0]), 1) == pytest.approx([0, 50, 90])
+    rng = np.random.default_rng(0)
+    signal = 0.5 * rng.standard_normal(40_000)
+    for n in (1, 3):
+        averages = signal + rng.standard_normal((n, signal.size)).mean(axis=0)
+        reached = 100 * np.corrcoef(signal, averages)[0, 1] ** 2
+        assert metrics.noise_ceiling(np.array([0.5]), n)[0] == pytest.approx(reached, rel=0.03)
+    assert np.isnan(metrics.noise_ceiling(np.array([np.nan]), 3)[0])
+    with pytest.raises(UserError, match="that of 1 trial or more, found 0"):
+        metrics.noise_ceiling(np.ones(2), 0)
