@@ -11,7 +11,7 @@ from typing import Any, Self
 import numpy as np
 import torch
 
-from backends.linear import ALPHAS, cross_validate, grouped_folds, solve
+from backends.linear import ALPHAS, cross_validate, grouped_folds, solve, stack
 from explorer.mapper import ROWS_AT_ONCE, Mapper
 from explorer.types import EmbeddingSpace, Trials, UserError
 
@@ -88,7 +88,7 @@ class Ridge(Mapper):
             mapper.set_statistics(one)
             voxels, rows = _training_voxels(mapper, one, device)
             stimuli = one.table["stimulus"].iloc[rows].to_numpy()
-            goals = torch.cat([_stack(space, targets[space], stimuli) for space in targets], 1)
+            goals = torch.cat([stack(space, targets[space], stimuli) for space in targets], 1)
             goals = goals.to(voxels)
             by_repeat = set(stimuli) & set(one.stimuli("test"))
             groups = one.table["repeat"].iloc[rows].to_numpy() if by_repeat else stimuli
@@ -124,27 +124,6 @@ def _training_voxels(
         block = torch.as_tensor(np.asarray(trials.betas[rows[i : i + ROWS_AT_ONCE]], np.float32))
         voxels[i : i + len(block)] = mapper.standardise(block, trials.subject.name)
     return voxels.to(device), rows
-
-
-def _stack(
-    space: EmbeddingSpace, embeddings: Mapping[str, np.ndarray], stimuli: np.ndarray
-) -> torch.Tensor:
-    """Return one flat embedding a row, float32 (n, D)."""
-    rows = []
-    for stimulus in stimuli:
-        if stimulus not in embeddings:
-            raise UserError(
-                f"The training stimulus {stimulus!r} has no embedding in {space.name}; embed "
-                "every training stimulus first."
-            )
-        embedding = np.asarray(embeddings[stimulus], np.float32)
-        if embedding.shape != space.shape or not np.isfinite(embedding).all():
-            raise UserError(
-                f"The embedding of {stimulus!r} in {space.name} needs finite numbers of shape "
-                f"{space.shape}, found shape {embedding.shape}."
-            )
-        rows.append(embedding.ravel())
-    return torch.from_numpy(np.stack(rows))
 
 
 def _sayer(progress: Callable[[str], None] | None, subject: str) -> Callable[[str], None]:
