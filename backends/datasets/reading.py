@@ -109,11 +109,11 @@ def standardised(rows: LazyRows, group: np.ndarray, counts: np.ndarray, ddof: in
             return known[name]
 
     def read(wanted: np.ndarray) -> np.ndarray:
-        values = rows[wanted]
+        values = np.empty((len(wanted), rows.shape[1]), np.float32)
         for name in dict.fromkeys(group[wanted].tolist()):
-            mean, sd = statistics(name)
+            mean, sd = statistics(name)  # next to the rows: what was read for one serves the other
             here = group[wanted] == name
-            values[here] = (values[here] - mean) / np.where(sd > 0, sd, np.inf)
+            values[here] = (rows[wanted[here]] - mean) / np.where(sd > 0, sd, np.inf)
         return values
 
     return LazyRows(rows.shape, read, rows.source)
