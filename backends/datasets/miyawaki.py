@@ -103,7 +103,11 @@ class Miyawaki2008:
         path = Path(path)
         self.path, self.name = (path / FILE if path.is_dir() else path), name
         if not self.path.is_file():
-            raise UserError(f"{self.path} is missing; give the path of {FILE} or of its folder.")
+            raise UserError(
+                f"{self.path} is missing; give the path of {FILE} or of its folder (nilearn's "
+                "folder of runs opens as miyawaki2008-nilearn, S2_figureImage.mat as "
+                "miyawaki2008-s2)."
+            )
 
     @classmethod
     def recognise(cls, path: Path) -> bool:

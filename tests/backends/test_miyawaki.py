@@ -426,6 +426,8 @@ def test_runs_become_blocks(tmp_path):
     runs = write_folder(tmp_path / "miyawaki2008")
     assert Miyawaki2008Runs.recognise(tmp_path)
     assert Miyawaki2008Runs.recognise(tmp_path / "miyawaki2008")
+    with pytest.raises(UserError, match="folder of runs opens as miyawaki2008-nilearn"):
+        Miyawaki2008(tmp_path / "miyawaki2008", "m")
     study = Miyawaki2008Runs(tmp_path, "m")
     trials = study.load("S1")
     assert trials.table["stimulus"].tolist() == [
