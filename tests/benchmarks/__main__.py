@@ -1,7 +1,8 @@
 """Prints the speed and size of the app as figures of one run: ``python tests/benchmarks``.
 
 Not a test: nothing here fails. The shipped models are timed in a process of their own, then the
-app is started as a person starts it and looked at in Chromium.
+app is started as a person starts it and looked at in Chromium, then data sets of full size are
+opened.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ HERE = Path(__file__).resolve().parent
 ROOT = HERE.parents[1]
 sys.path[:0] = [str(ROOT), str(HERE)]
 
+from on_data import measure_data  # noqa: E402  (after the path is set)
 from on_models import measure_models  # noqa: E402  (after the path is set)
 from on_page import measure_page  # noqa: E402
 
@@ -24,17 +26,17 @@ from explorer.types import UserError  # noqa: E402
 
 
 def main() -> int:
-    """Run both parts and print one line a figure."""
+    """Run all parts and print one line a figure."""
     parser = argparse.ArgumentParser(prog="python tests/benchmarks", description=__doc__)
     parser.add_argument("--checkpoints", type=Path, default=ROOT / "checkpoints")
     parser.add_argument("--simulated", type=Path, help="another copy of the embedded study")
-    parser.add_argument("--only", choices=("models", "page"))
+    parser.add_argument("--only", choices=("models", "page", "data"))
     args = parser.parse_args()
     threads = os.environ.get("OMP_NUM_THREADS", "default")
     sys.stdout.write(f"Figures of one run: {os.cpu_count()} cores, OMP_NUM_THREADS {threads}, ")
     sys.stdout.write(f"load {os.getloadavg()[0]:.1f}, Python {platform.python_version()}\n\n")
     sys.stdout.write("| what | figure | aim |\n|---|---|---|\n")
-    parts = {"models": measure_models, "page": measure_page}
+    parts = {"models": measure_models, "page": measure_page, "data": measure_data}
     for name, part in parts.items():
         if args.only in (None, name):
             # a process of its own: cold is cold, and resident memory is that of one part
