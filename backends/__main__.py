@@ -130,6 +130,61 @@ def train(
 
 
 @app.command()
+def train_encoding(
+    dataset: DataOption,
+    subject: Annotated[
+        list[str] | None, typer.Option(help="A participant (may be repeated); default: all.")
+    ] = None,
+    space: Annotated[
+        list[str] | None,
+        typer.Option(help="Feature space, e.g. pocket-clip/image (may be repeated)."),
+    ] = None,
+    folds: Annotated[int, typer.Option(help="Groups of stimuli for choosing penalties.")] = 5,
+    seed: Annotated[int, typer.Option(help="Decides the folds.")] = 0,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1 ...")] = "auto",
+    checkpoints: Checkpoints = ROOT / "checkpoints",
+) -> None:
+    """Fit the model that predicts each subject's betas from images, and write its checkpoint."""
+    from backends import DATASETS, EMBEDDERS, GENERATORS, MAPPERS
+    from backends.encoding import train_encoding as fit
+    from backends.train import embed_stimuli, find_space
+    from backends.training import best_device
+    from explorer.catalogue import named_path
+    from explorer.types import resolve
+    from explorer.workbench import Workbench
+
+    name, path, options = named_path(dataset) if "=" in dataset else (dataset, None, {})
+    bench = Workbench(
+        *(DATASETS, EMBEDDERS, MAPPERS, GENERATORS),
+        checkpoints=checkpoints,
+        paths={name: path} if path else {},
+        options={name: options},
+    )
+    study, device = bench.dataset(name), best_device(device)
+    chosen = [find_space(s) for s in space or ["pocket-clip/image"]]
+    makers = {target: resolve(EMBEDDERS[e])(checkpoints, device) for e, target in chosen}
+    embeddings: dict = {target: {} for target in makers}
+    for person in subject or bench.subjects(name):
+        trials = bench.trials(name, person)
+        stimuli = dict.fromkeys([*trials.stimuli("train"), *trials.stimuli("test")])
+        for target, maker in makers.items():
+            new = [s for s in stimuli if s not in embeddings[target]]
+            say(f"{person}: {len(new)} pictures to embed in {target.name}")
+            embeddings[target].update(embed_stimuli(study, new, maker, target, say))
+        folder = checkpoints / "encoding" / name / person
+        card = fit(
+            *(trials, embeddings, folder),
+            command=" ".join(["python -m backends", *sys.argv[1:]]),
+            licence=study.licence,
+            seed=seed,
+            device=device,
+            progress=say,
+            folds=folds,
+        )
+        print(f"{person}  {card.metrics['test']}  ->  {folder}")
+
+
+@app.command()
 def evaluate(
     checkpoints: Checkpoints = ROOT / "checkpoints",
     limit: Annotated[
