@@ -51,6 +51,15 @@ def arguments() -> argparse.ArgumentParser:
         "hemisphere names the other, or LEFT,RIGHT), .dlabel.nii, .npy with a table; or destrieux "
         "or schaefer-400 to download it. ROIs without places are painted on it by their names",
     )
+    add(
+        "--published",
+        metavar="NAME=PATH[?OPTION=VALUE]",
+        action="append",
+        default=[],
+        help="show results of others (repeats): pictures (.pt or .npy, or a folder) or predicted "
+        "embeddings; options: dataset, subject, order, sessions, scale, strength, samples, space, "
+        "shape",
+    )
     add("--checkpoints", type=Path, help="folder of trained weights [checkpoints]")
     add("--device", default="auto", help="auto, cpu, cuda, cuda:1, mps ... [auto]")
     add("--host", default="127.0.0.1", help="address to serve on [127.0.0.1: this machine only]")
@@ -76,6 +85,12 @@ def open_workbench(args: argparse.Namespace) -> Workbench:
             raise UserError(f"--dataset names {name} twice; give each data set its own name.")
         paths[name], options[name] = path, chosen
     atlases = [open_atlas(text) for text in args.atlas]
+    published: dict[str, tuple[Path, dict[str, str]]] = {}
+    for pair in args.published:
+        name, path, chosen = named_path(pair, "--published")
+        if name in published:
+            raise UserError(f"--published names {name} twice; give each result its own name.")
+        published[name] = path, chosen
     if args.checkpoints is not None and not args.checkpoints.is_dir():
         raise UserError(f"--checkpoints: {args.checkpoints} is no folder; check the path.")
     workbench = Workbench(
@@ -87,6 +102,7 @@ def open_workbench(args: argparse.Namespace) -> Workbench:
         paths=paths,
         options=options,
         atlases=atlases,
+        published=published,
         device=args.device,
     )
     for name in workbench.dataset_names():

@@ -24,9 +24,11 @@ EMBEDDERS: dict[str, str] = {
 
 MAPPERS: dict[str, str] = {
     "ridge": "backends.mappers.ridge:Ridge",
+    "published": "backends.mappers.published:Published",
 }
 
 GENERATORS: dict[str, str] = {
     "pocket-diffusion": "backends.generators.pocket:PocketDiffusion",
     "pixels": "backends.generators.pixels:Pixels",
+    "published": "backends.generators.published:Published",
 }

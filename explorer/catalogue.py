@@ -32,6 +32,7 @@ from explorer.types import (
 if TYPE_CHECKING:
     import pandas as pd
 
+PUBLISHED = "published"  # the generator and the mapper that show others' results
 PLAIN_FOLDER = "folder"  # the family of a data set whose name is none of a known format
 FIT_NOW = "ridge"  # quick enough to be fitted while a person waits
 FITTED = "ridge (fitted now)"
@@ -40,16 +41,16 @@ IMAGE_BYTES = 64 * 2**20
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")  # it goes into links and folder names
 
 
-def named_path(pair: str) -> tuple[str, Path, dict[str, str]]:
+def named_path(pair: str, flag: str = "--dataset") -> tuple[str, Path, dict[str, str]]:
     """Return name, path and options of ``NAME=PATH`` or ``NAME=PATH?option=value&option=value``.
 
     The path must exist; one with a question mark in its name is taken as it is. Which options
-    there are is the data set's to say (`Catalogue.dataset`).
+    there are is the data set's to say (`Catalogue.dataset`). ``flag``: what it was given to.
     """
     name, _, given = pair.partition("=")
     if not given or not NAME.fullmatch(name):
         raise UserError(
-            f"--dataset takes NAME=PATH, the name of letters, digits, dots, dashes and "
+            f"{flag} takes NAME=PATH, the name of letters, digits, dots, dashes and "
             f"underscores; found {pair!r}."
         )
     path, _, tail = given.rpartition("?")
@@ -57,13 +58,13 @@ def named_path(pair: str) -> tuple[str, Path, dict[str, str]]:
         path, tail = given, ""
     place = Path(path).expanduser()
     if not place.exists():
-        raise UserError(f"--dataset {name}: there is nothing at {path}; check the path.")
+        raise UserError(f"{flag} {name}: there is nothing at {path}; check the path.")
     options: dict[str, str] = {}
     for word in tail.split("&") if tail else ():
         key, equals, value = word.partition("=")
         if not key or not equals or key in options:
             raise UserError(
-                f"--dataset {name}: options are written ?name=value&name=value, each once; found "
+                f"{flag} {name}: options are written ?name=value&name=value, each once; found "
                 f"{word!r}."
             )
         options[key] = value
@@ -81,11 +82,15 @@ def recognise(path: Path, datasets: Mapping[str, Any]) -> str:
 
 @dataclass(frozen=True, eq=False)
 class Offer:
-    """A mapper that fits a subject: a checkpoint, or only targets that one is to be fitted to."""
+    """A mapper that fits a subject: a checkpoint, or only targets that one is to be fitted to.
+
+    ``published``: the mapper itself, where it looks up what others predicted.
+    """
 
     targets: tuple[EmbeddingSpace, ...]
     folder: Path | None = None
     card: Card | None = None
+    published: Any = None
 
 
 class Catalogue:
@@ -106,6 +111,10 @@ class Catalogue:
     atlases
         Further atlases for every subject: laid over voxels with places, and for ROIs without
         places, a group's surface to paint them on.
+    published
+        Results of others to show beside ours: name -> path and options as text, of which
+        ``dataset`` and ``subject`` say whose they are. Read by the ``"published"`` of generators
+        or mappers, whichever recognises the path.
     """
 
     def __init__(
@@ -119,6 +128,7 @@ class Catalogue:
         paths: Mapping[str, Path] | None = None,
         options: Mapping[str, Mapping[str, str]] | None = None,
         atlases: Sequence[Atlas] = (),
+        published: Mapping[str, tuple[Path, Mapping[str, str]]] | None = None,
     ) -> None:
         self.checkpoints = Path(checkpoints)
         self.paths = {name: Path(path) for name, path in (paths or {}).items()}
@@ -129,6 +139,11 @@ class Catalogue:
         self._known = Cache()  # data sets, trials, galleries, offers: small, kept for good
         self._images = Cache(IMAGE_BYTES, lambda image: image.nbytes)
         self._problems: dict[str, None] = {}  # an ordered set
+        readers = [kind.pop(PUBLISHED, None) for kind in (self._generators, self.mappers)]
+        self.pictures: dict[str, Any] = {}  # published ones, by name
+        self._predictions: dict[str, Any] = {}
+        for result, (path, chosen) in (published or {}).items():
+            self._open_published(result, Path(path), chosen, [r for r in readers if r])
 
     def problems(self) -> list[str]:
         """Return what was found and cannot be offered, one sentence each, so nothing hides."""
@@ -161,12 +176,7 @@ class Catalogue:
             raise UserError(f"Nothing here can read the data set {name!r} as a plain folder.")
         cls, options = resolve(self._datasets[family]), self.options.get(name, {})
         taken = [p for p in inspect.signature(cls).parameters if p not in ("path", "name")]
-        for option in options:
-            if option not in taken:
-                raise UserError(
-                    f"--dataset {name}: {family} has no option {option!r}; it takes "
-                    f"{', '.join(taken) or 'none'}."
-                )
+        _refuse_options(options, taken, f"--dataset {name}: {family}")
         if name in self.paths:
             return cls(self.paths[name], name, **options)
         return cls(name=name)
@@ -181,6 +191,51 @@ class Catalogue:
             return name
         found = recognise(self.paths[name], self._datasets) if name in self.paths else ""
         return found or (PLAIN_FOLDER if PLAIN_FOLDER in self._datasets else "")
+
+    def _open_published(
+        self, name: str, path: Path, options: Mapping[str, str], readers: Sequence[Any]
+    ) -> None:
+        """Open what others published, and say at once where it cannot be used."""
+        said, who = dict(options), f"--published {name}"
+        if name in {*self._generators, *self.pictures, *self._predictions}:
+            raise UserError(f"{who}: the name is taken; give the results another.")
+        named = said.pop("dataset", next(iter(self.paths)) if len(self.paths) == 1 else "")
+        if not named:
+            raise UserError(
+                f"{who}: say whose data the results are of with ?dataset=NAME, one of "
+                f"{', '.join(self.dataset_names())}."
+            )
+        study = self.dataset(named)
+        subjects = study.subjects()
+        whole = r"(?<![A-Za-z0-9]){}(?![A-Za-z0-9])"  # "subj01" of "final_subj01_all_recons.pt"
+        inside = [
+            s
+            for s in subjects
+            if len(subjects) == 1 or re.search(whole.format(re.escape(s)), str(path))
+        ]
+        subject = said.pop("subject", inside[0] if len(inside) == 1 else "")
+        if subject not in subjects:
+            raise UserError(
+                f"{who}: say whose results they are with ?subject=, one of {', '.join(subjects)}"
+                f"{f'; found {subject!r}' if subject else ''}."
+            )
+        cls = next((c for c in map(resolve, readers) if c.recognise(path)), None)
+        if cls is None:
+            raise UserError(
+                f"{who}: {path} holds neither pictures nor an array of predictions; give a .pt or "
+                ".npy file, or a folder of pictures."
+            )
+        parameters = inspect.signature(cls).parameters
+        taken = [p for p, kind in parameters.items() if kind.kind is kind.KEYWORD_ONLY]
+        _refuse_options(said, ["dataset", "subject", *taken], who)
+        given: list[Any] = [path, name, study, subject]
+        if "spaces" in parameters:
+            known = (s for entry in self.embedders.values() for s in resolve(entry).spaces)
+            given.append({space.name: space for space in known})
+        result = cls(*given, **said)
+        (self._predictions if "spaces" in parameters else self.pictures)[name] = result
+        for problem in result.problems:
+            self.report(problem)
 
     def subjects(self, dataset: str) -> list[str]:
         """Return the subjects of a data set."""
@@ -272,19 +327,35 @@ class Catalogue:
         return list(self._offers(dataset, subject))
 
     def generator_names(self, dataset: str, subject: str, mapper: str) -> list[str]:
-        """Return the generators that accept what the mapper gives."""
-        targets = set(self.offer(dataset, subject, mapper).targets)
-        return [
-            name for name in self._generators if set(self.generator_class(name).accepts) <= targets
-        ]
+        """Return the generators that accept what the mapper gives, and published pictures.
 
-    def generator_class(self, name: str) -> type:
-        """Return a generator's class, whose capabilities can be read without its weights."""
+        Published pictures need no mapper: they are all there is where ``mapper`` is "".
+        """
+        targets = set(self.offer(dataset, subject, mapper).targets) if mapper else set()
+        fitting = [
+            name
+            for name in self._generators
+            if mapper and set(self.generator_class(name).accepts) <= targets
+        ]
+        return fitting + [name for name, p in self.pictures.items() if _is_of(p, dataset, subject)]
+
+    def generator_class(self, name: str) -> Any:
+        """Return a generator's class, or the published pictures of that name.
+
+        Either tells its capabilities without any weights.
+        """
+        if name in self.pictures:
+            return self.pictures[name]
         if name not in self._generators:
             raise UserError(
-                f"There is no generator {name!r}; choose one of {', '.join(self._generators)}."
+                f"There is no generator {name!r}; choose one of "
+                f"{', '.join([*self._generators, *self.pictures])}."
             )
         return resolve(self._generators[name])
+
+    def scales(self, generator: str) -> tuple[float, ...]:
+        """Return the only guidance scales a generator has; () where any will do."""
+        return tuple(getattr(self.generator_class(generator), "scales", ()))
 
     def offer(self, dataset: str, subject: str, mapper: str) -> Offer:
         """Return what stands behind a mapper's name; an unknown one raises `UserError`."""
@@ -332,6 +403,11 @@ class Catalogue:
                 card.targets, folder, card
             )
             for folder, card in found
+        }
+        offers |= {
+            name: Offer(p.targets, card=p.card, published=p)
+            for name, p in self._predictions.items()
+            if _is_of(p, dataset, subject)
         }
         return offers or self._fit_offers(trials)
 
@@ -391,13 +467,14 @@ class Catalogue:
             mappers = self.mapper_names(dataset, subject)
             usable = (m for m in mappers if self.generator_names(dataset, subject, m))
             chosen["mapper"] = next(usable, "")
-        if "generator" not in chosen and chosen["mapper"]:
+        if "generator" not in chosen:
             fitting = self.generator_names(dataset, subject, chosen["mapper"])
             chosen["generator"] = next(iter(fitting), "")
-        chosen.setdefault("generator", "")
         if chosen["generator"]:
             steps = self.generator_class(chosen["generator"]).default_steps
             chosen.setdefault("steps", steps)
+            if scales := self.scales(chosen["generator"]):
+                chosen.setdefault("scales", scales)
         return Request(**chosen)
 
     def check(self, request: Request, *, pictures: bool = True) -> None:
@@ -421,6 +498,14 @@ class Catalogue:
                 f"choose {', '.join(str(r + 1) for r in there)} or the average."
             )
         fitting = self.generator_names(request.dataset, request.subject, request.mapper)
+        if not request.mapper and request.generator not in fitting:
+            self.offer(request.dataset, request.subject, "")  # says that there is none
+        for name in (request.mapper, request.generator):
+            if request.repeats and name in {*self.pictures, *self._predictions}:
+                raise UserError(
+                    f"{name} was made by others from the average of all repeats; choose the "
+                    "average."
+                )
         if not request.generator and not pictures:
             return
         options = {o.name: o for o in self.generator_class(request.generator).options}
@@ -438,6 +523,18 @@ class Catalogue:
             low, high = options[name].low, options[name].high
             if not low <= value <= high:
                 raise UserError(f"{name} lies between {low:g} and {high:g}, found {value:g}.")
+
+
+def _is_of(published: Any, dataset: str, subject: str) -> bool:
+    return (published.dataset, published.subject) == (dataset, subject)
+
+
+def _refuse_options(options: Mapping[str, str], taken: Sequence[str], who: str) -> None:
+    for option in options:
+        if option not in taken:
+            raise UserError(
+                f"{who} has no option {option!r}; it takes {', '.join(taken) or 'none'}."
+            )
 
 
 def _has_default_path(entry: Any) -> bool:

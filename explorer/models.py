@@ -60,6 +60,8 @@ class Models:
         """Return a mapper in eval mode; one that was made for other data raises `UserError`."""
         offer = self._catalogue.offer(dataset, subject, name)
         trials = self._catalogue.trials(dataset, subject)
+        if offer.published is not None:
+            return offer.published
         if offer.folder is None:
             key = ("fitted", dataset, subject)
             return self._models.get(key, lambda: self._fit(dataset, subject, offer.targets))
@@ -77,7 +79,9 @@ class Models:
         return self._models.get(offer.folder, load)
 
     def generator(self, name: str) -> Generator:
-        """Return a generator with its weights."""
+        """Return a generator with its weights, or the published pictures of that name."""
+        if name in self._catalogue.pictures:
+            return self._catalogue.pictures[name]
         cls, folder = self._catalogue.generator_class(name), self._catalogue.checkpoints
         return self._models.get(("generator", name), lambda: cls(folder, self.device))
 
@@ -97,10 +101,7 @@ class Models:
         def make() -> np.ndarray:
             name = self._catalogue.embedder_name(space)
             if not name:
-                raise UserError(
-                    f"No embedder here puts images into {space.name}, so what is decoded cannot "
-                    "be compared with what was shown; choose another mapper."
-                )
+                raise UserError(no_embedder(space))
             images = [self._catalogue.image(dataset, stimulus) for stimulus in stimuli]
             return self.embedder(name).embed(images, space)
 
@@ -113,17 +114,24 @@ class Models:
 
     def hashes(self, request: Request) -> dict[str, str]:
         """Return a short hash of the mapper's and the generator's files, "none" without any."""
+        return {"mapper": self._mapper_hash(request), "generator": self._generator_hash(request)}
+
+    def _generator_hash(self, request: Request) -> str:
+        if request.generator in self._catalogue.pictures:
+            return self._catalogue.pictures[request.generator].fingerprint
+        folder = self._catalogue.checkpoints / request.generator
+        return self._hashes.get(folder, lambda: content_hash(folder))
+
+    def _mapper_hash(self, request: Request) -> str:
+        if not request.mapper:
+            return "none"
         offer = self._catalogue.offer(request.dataset, request.subject, request.mapper)
-        generator = self._catalogue.checkpoints / request.generator
+        if offer.published is not None:
+            return offer.published.fingerprint
         if offer.folder is None:
             fitted = self.mapper(request.dataset, request.subject, request.mapper)
-            mapper = self._hashes.get(fitted, lambda: _state_hash(fitted))
-        else:
-            mapper = self._hashes.get(offer.folder, lambda: content_hash(offer.folder))
-        return {
-            "mapper": mapper,
-            "generator": self._hashes.get(generator, lambda: content_hash(generator)),
-        }
+            return self._hashes.get(fitted, lambda: _state_hash(fitted))
+        return self._hashes.get(offer.folder, lambda: content_hash(offer.folder))
 
     def _fit(self, dataset: str, subject: str, targets: Sequence[EmbeddingSpace]) -> Mapper:
         from explorer.mapper import split_hash
@@ -153,6 +161,14 @@ class Models:
             device=self.device,
         )
         return mapper.to(self.device).eval().requires_grad_(False)
+
+
+def no_embedder(space: EmbeddingSpace) -> str:
+    """Return the sentence about a space that no embedder here puts images into."""
+    return (
+        f"No embedder here puts images into {space.name}, so what is decoded cannot be compared "
+        "with what was shown; choose another mapper."
+    )
 
 
 def content_hash(folder: Path) -> str:

@@ -23,7 +23,7 @@ def record(workbench: Workbench, request: Request, view: View) -> dict[str, Any]
     Scores are those of the pictures that are finished by now; a number that is not finite is None.
     """
     workbench.check(request)
-    decoding, dataset = workbench.decode(request), workbench.dataset(request.dataset)
+    dataset = workbench.dataset(request.dataset)
     voxels = workbench.trials(request.dataset, request.subject).subject.voxels
     return {
         "afterimage": FORMAT,
@@ -40,20 +40,27 @@ def record(workbench: Workbench, request: Request, view: View) -> dict[str, Any]
             "voxels": voxels.n_voxels,
             "voxel_hash": voxels.hash,
         },
-        "decoding": {
-            "space": decoding.space.name,
-            "similarity": _number(decoding.similarity),
-            "rank": decoding.rank,
-            "of": decoding.n,
-            "chance_rank": (decoding.n + 1) / 2,
-            "margin": _number(decoding.margin),
-            "neighbours": [[name, _number(value)] for name, value in decoding.neighbours],
-            "average_of": decoding.average_of,
-        },
+        "decoding": _decoding(workbench, request),
         "scores": [
             {"scale": frame.scale} | {name: _number(v) for name, v in frame.scores.items()}
             for frame in workbench.finished(request)
         ],
+    }
+
+
+def _decoding(workbench: Workbench, request: Request) -> dict[str, Any] | None:
+    if workbench.undecoded(request):
+        return None
+    decoding = workbench.decode(request)
+    return {
+        "space": decoding.space.name,
+        "similarity": _number(decoding.similarity),
+        "rank": decoding.rank,
+        "of": decoding.n,
+        "chance_rank": (decoding.n + 1) / 2,
+        "margin": _number(decoding.margin),
+        "neighbours": [[name, _number(value)] for name, value in decoding.neighbours],
+        "average_of": decoding.average_of,
     }
 
 

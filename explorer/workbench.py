@@ -19,7 +19,7 @@ import numpy as np
 from explorer import importance, metrics, records
 from explorer.cache import Cache
 from explorer.catalogue import Catalogue
-from explorer.models import Models
+from explorer.models import Models, no_embedder
 from explorer.types import (
     MEASURES,
     TARGETS,
@@ -106,7 +106,7 @@ class Workbench(Catalogue):
 
     Parameters
     ----------
-    datasets, embedders, mappers, generators, checkpoints, paths, options, atlases
+    datasets, embedders, mappers, generators, checkpoints, paths, options, atlases, published
         As in `Catalogue`.
     device
         A torch device, or "auto" for a GPU when there is one.
@@ -123,6 +123,7 @@ class Workbench(Catalogue):
         paths: Mapping[str, Path] | None = None,
         options: Mapping[str, Mapping[str, str]] | None = None,
         atlases: Sequence[Atlas] = (),
+        published: Mapping[str, tuple[Path, Mapping[str, str]]] | None = None,
         device: str = "cpu",
     ) -> None:
         super().__init__(
@@ -134,6 +135,7 @@ class Workbench(Catalogue):
             paths=paths,
             options=options,
             atlases=atlases,
+            published=published,
         )
         self.models = Models(self, device)
         self._shown = Cache(1024)  # embeddings of shown pictures, one each
@@ -161,12 +163,35 @@ class Workbench(Catalogue):
             )
         return betas
 
+    def undecoded(self, request: Request) -> str:
+        """Return why a request has no rank and neighbours, in one sentence; "" where it has."""
+        if not request.mapper:
+            return (
+                f"There is no mapper for {request.dataset}/{request.subject}: nothing is decoded "
+                "here, the published pictures are shown as they are."
+            )
+        space = self._space(request)
+        return "" if self.embedder_name(space) else no_embedder(space)
+
+    def unexplained(self, request: Request) -> str:
+        """Return why a request has no importance, in one sentence; "" where it has."""
+        if reason := self.undecoded(request):
+            return reason
+        if self.offer(request.dataset, request.subject, request.mapper).published is None:
+            return ""
+        return (
+            f"{request.mapper} was published: its embeddings are looked up, not computed from "
+            "betas, so there is no gradient and no importance of parcels."
+        )
+
     def decode(self, request: Request) -> Decoding:
         """Return the decoded embedding of a request and where it lies among the test stimuli.
 
         A request without a generator is decoded into the mapper's first target.
         """
         self.check(request, pictures=False)
+        if reason := self.undecoded(request):
+            raise UserError(reason)
         space = self._space(request)
         stimuli = list(self.gallery(request.dataset, request.subject).index)
         index = stimuli.index(request.stimulus)
@@ -196,6 +221,8 @@ class Workbench(Catalogue):
 
     def _decoded(self, request: Request) -> dict[EmbeddingSpace, np.ndarray]:
         mapper = self.models.mapper(request.dataset, request.subject, request.mapper)
+        if self.offer(request.dataset, request.subject, request.mapper).published is not None:
+            return mapper.lookup(request.stimulus)
         decoded = mapper.decode(self.betas(request)[None], request.subject)
         return {space: rows[0] for space, rows in decoded.items()}
 
@@ -276,9 +303,10 @@ class Workbench(Catalogue):
     def _condition(self, request: Request) -> Condition:
         import torch
 
-        needs = self.generator_class(request.generator).needs
+        cls = self.generator_class(request.generator)
+        needs, decoded = cls.needs, self._decoded(request) if cls.accepts else {}
         return Condition(
-            embeddings={s: torch.from_numpy(z) for s, z in self._decoded(request).items()},
+            embeddings={s: torch.from_numpy(z) for s, z in decoded.items()},
             stimulus=request.stimulus if "stimulus" in needs else None,
             betas=self.betas(request) if "betas" in needs else None,
             subject=self.trials(request.dataset, request.subject).subject if needs else None,
@@ -312,6 +340,8 @@ class Workbench(Catalogue):
     def importance(self, request: Request, view: View) -> ParcelMap:
         """Return how much each parcel weighs in what was decoded from a request's betas."""
         self.check(request, pictures=False)
+        if reason := self.unexplained(request):
+            raise UserError(reason)
         # scales, steps and seed decide pictures, not what the embedding rests on
         plain = replace(request, scales=(1.0,), steps=1, seed=0, options=())
         key = (plain, view.method, view.target, view.atlas)
@@ -406,10 +436,10 @@ class Workbench(Catalogue):
     def warm(self, request: Request) -> None:
         """Load everything that a request needs, so that the first visitor waits less."""
         truth = self.image(request.dataset, request.stimulus)
-        if not request.mapper:
-            return
-        self.decode(request)
-        self.importance(request, View())
+        if request.mapper and not self.undecoded(request):
+            self.decode(request)
+        if request.mapper and not self.unexplained(request):
+            self.importance(request, View())
         if request.generator:
             self.models.generator(request.generator)
             self.scores(request.dataset, request.stimulus, truth)

@@ -130,6 +130,8 @@ def test_arguments_have_the_documented_defaults():
     args = app.arguments().parse_args([])
     assert args == argparse.Namespace(
         dataset=[],
+        atlas=[],
+        published=[],
         checkpoints=None,
         device="auto",
         host="127.0.0.1",

@@ -59,8 +59,9 @@ MAY_IMPORT = {
     "backends.datasets": (*CORE, "backends.simulation"),
     "backends.simulation": (*CORE, "backends.simulation"),
     "backends.encoding": (*CORE, "backends.embedders", "backends.linear", "backends.training"),
-    "backends.mappers": (*CORE, *TOOLS),
-    "backends.generators": (*CORE, *TOOLS),
+    # which published row is whose is one thing for pictures and for predictions
+    "backends.mappers": (*CORE, *TOOLS, "backends.published"),
+    "backends.generators": (*CORE, *TOOLS, "backends.published"),
 }
 # Members of a kind never import another member; what they share is named here.
 KINDS = {

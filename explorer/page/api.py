@@ -124,13 +124,15 @@ class Endpoints:
         dict
             ``link`` (the query string of the page that shows the same), ``caption``, ``truth``
             (PNG as a data address), ``images``: a list of scale, image (as truth) and scores;
-            ``retrieval``: rank, n, chance, similarity, margin, space, neighbours; ``checkpoints``.
+            ``retrieval``: rank, n, chance, similarity, margin, space, neighbours, or nothing where
+            published pictures are shown without a mapper; ``checkpoints``.
         """
         wanted = {"scales": links.parse_scales(scales), "seed": int(seed)}
         if steps:
             wanted["steps"] = int(steps)
         request = self._request(trial, dataset, subject, mapper, generator, repeat, **wanted)
-        decoding = self.workbench.decode(request)
+        undecoded = self.workbench.undecoded(request)
+        decoding = None if undecoded else self.workbench.decode(request)
         finished = sorted(
             (frame for frame in self.workbench.reconstruct(request) if frame.done),
             key=lambda f: f.index,
@@ -148,7 +150,9 @@ class Endpoints:
                 }
                 for frame in finished
             ],
-            "retrieval": {
+            "retrieval": None
+            if decoding is None
+            else {
                 "space": decoding.space.name,
                 "rank": decoding.rank,
                 "n": decoding.n,

@@ -108,7 +108,7 @@ def _names(
     usual = workbench.default_request(
         dataset, subject, **{key: value for key, value in chosen.items() if value}
     )
-    fitting = workbench.generator_names(dataset, subject, usual.mapper) if usual.mapper else []
+    fitting = workbench.generator_names(dataset, subject, usual.mapper)
     generator = pick(
         "generator", fitting, before and before.generator, f"The mapper {usual.mapper}"
     )
@@ -117,6 +117,7 @@ def _names(
             usual,
             generator=generator,
             steps=workbench.generator_class(generator).default_steps,
+            scales=workbench.scales(generator) or Request.scales,
         )
     for key, sentence in told:
         instead = getattr(usual, {"data": "dataset", "trial": "stimulus"}.get(key, key))
@@ -134,7 +135,10 @@ def _numbers(
     """Settle scales, steps, seed, repeats and options on top of names that are settled."""
     offered = repeats_of(workbench, request)
     if before is not None:
-        request = replace(request, scales=before.scales, seed=before.seed)
+        request = replace(request, seed=before.seed)
+        made_at = workbench.scales(request.generator) if request.generator else ()
+        if not made_at or set(before.scales) <= set(made_at):
+            request = replace(request, scales=before.scales)
         if before.generator == request.generator:
             request = replace(request, steps=before.steps, options=before.options)
         if set(before.repeats) <= set(offered):

@@ -47,10 +47,11 @@ def make(workbench: Workbench, request: Request, view: View, form: str) -> File:
 
 
 def _figure(workbench: Workbench, request: Request, view: View, form: str) -> bytes:
-    decoding = workbench.decode(request)
-    parcel_map = workbench.importance(request, view)
+    decoding = None if workbench.undecoded(request) else workbench.decode(request)
+    parcel_map = None if workbench.unexplained(request) else workbench.importance(request, view)
+    trials = workbench.trials(request.dataset, request.subject)
     study = workbench.dataset(request.dataset)
-    space = workbench.trials(request.dataset, request.subject).subject.voxels
+    space = trials.subject.voxels
     row = workbench.gallery(request.dataset, request.subject).loc[request.stimulus]
     figure = figures.trial_figure(
         workbench.image(request.dataset, request.stimulus),
@@ -59,7 +60,7 @@ def _figure(workbench: Workbench, request: Request, view: View, form: str) -> by
             request,
             dataset=study.title,
             simulated=study.simulated,
-            averaged=decoding.average_of,
+            averaged=len(trials.rows("test", request.stimulus, request.repeats)),
             checkpoints=workbench.checkpoint_hashes(request),
         ),
         caption=str(row["caption"]),
@@ -67,7 +68,7 @@ def _figure(workbench: Workbench, request: Request, view: View, form: str) -> by
         decoding=decoding,
         parcel_map=parcel_map,
         measure=view.measure,
-        parcellation=space.parcellations.get(parcel_map.atlas),
+        parcellation=space.parcellations.get(parcel_map.atlas) if parcel_map else None,
         voxel_space=space,
         surface=view.surface,
     )

@@ -270,8 +270,11 @@ class Handlers:
     def _decode(
         self, session: Session, ticket: int, request: Request, view: View
     ) -> Iterator[Updates]:
-        """Send rank and neighbours, unless the browser has them already."""
+        """Send rank and neighbours, unless the browser has them already or there are none."""
         if session.drawn == request:
+            return
+        if request.generator and (reason := self.workbench.undecoded(request)):
+            yield {self.ui.notices: notices(reason)}
             return
         decoding = trial.decoded(self.workbench.decode(request), request, self.workbench)
         if session.show(ticket, decoding=decoding):
@@ -283,6 +286,11 @@ class Handlers:
         """Send the brain, unless the browser has it already."""
         wanted = brain.decided_by(request, view)
         if wanted == session.mapped or session.ticket != ticket:
+            return
+        if reason := self.workbench.unexplained(request):
+            session.mapped = wanted
+            place = brain.frame(request, session.view, self.workbench, self.plotly)
+            yield {self.ui.brain: {**place, "state": "failed", "note": reason}}
             return
         parcel_map = self.workbench.importance(request, view)
         if session.ticket != ticket:

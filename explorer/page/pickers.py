@@ -26,7 +26,7 @@ def offers(
 ) -> dict[Any, Any]:
     """Return what each picker offers and shows, by component."""
     place = request.dataset, request.subject
-    fitting = workbench.generator_names(*place, request.mapper) if request.mapper else []
+    fitting = workbench.generator_names(*place, request.mapper)
     guided = not request.generator or workbench.generator_class(request.generator).guided
     titles = [(workbench.dataset(name).title, name) for name in workbench.dataset_names()]
     found = trial.categories(workbench, request)

@@ -18,7 +18,6 @@ if TYPE_CHECKING:
 GALLERY_PAGE = 15
 COMPARED_SCALE = 2.0  # the picture that the compare slider opens with is the one nearest to this
 MADE = {
-    "generated": "Generated",
     "retrieved": "Retrieved, not generated: an existing image",
     "published": "Published by the authors, not made here",
 }
@@ -47,6 +46,8 @@ def opening(request: Request, workbench: Workbench) -> dict[str, Any]:
     ]
     labels = [f"scale {format_number(s)}" for s in drawn.scales] if guided else [request.generator]
     hints = ["without the brain" if guided and s == 0 else "" for s in drawn.scales]
+    if made := _made(request, workbench):
+        hints = [made] * len(hints)
     return {
         "trial": {
             "stimulus": request.stimulus,
@@ -61,6 +62,13 @@ def opening(request: Request, workbench: Workbench) -> dict[str, Any]:
         "decoding": None,
         "progress": progress("waiting", "Decoding…"),
     }
+
+
+def _made(request: Request, workbench: Workbench) -> str:
+    """Return where pictures come from, when that is not from the model; "" for generated ones."""
+    if not request.generator:
+        return ""
+    return MADE.get(workbench.generator_class(request.generator).provenance, "")
 
 
 def _cell(label: str, hint: str) -> dict[str, Any]:

@@ -27,7 +27,8 @@ def pocket():
     return PocketDiffusion(CHECKPOINTS)
 
 
-@pytest.mark.parametrize("name", GENERATORS)
+# published pictures are read from files: tests/backends/test_published.py
+@pytest.mark.parametrize("name", [name for name in GENERATORS if name != "published"])
 def test_every_generator_keeps_the_contract(name):
     cls = resolve(GENERATORS[name])
     assert all(isinstance(space, EmbeddingSpace) for space in cls.accepts)

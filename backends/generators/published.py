@@ -1,0 +1,363 @@
+"""published: shows pictures that others made for a trial, as they lie on disk. No GPU, no brain.
+
+Three layouts, with how the pictures are told apart (`backends.published` has the orders):
+
+- a tensor ``.pt`` (N, 3, H, W) of floats in [0, 1], such as MindEye2's ``*_all_recons.pt``,
+  ``*_all_enhancedrecons.pt`` and ``*_all_blurryrecons.pt``, or a ``.npy`` like it, also uint8 or
+  with channels last;
+- a folder of pictures named by stimulus id, by 73k number (0-based), or 0, 1, 2 ... with an order
+  (Brain-Diffuser: ``results/versatile_diffusion/subj01/0.png``);
+- ``{scale}/{strength}/{index}.png`` (NeuralDiffuser, src/recon.py: ``300000/0.2/00000.png``). Its
+  files hold five samples side by side, and its scale is one of visual-feature guidance and far
+  above any classifier-free scale, so it is chosen at the start and not on the page.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Collection, Iterator, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from backends.published import (
+    ARRAYS,
+    fingerprint,
+    is_array,
+    nsd_id,
+    open_array,
+    row,
+    stimuli_in_order,
+    to_bytes,
+)
+from explorer.types import MAX_SCALE, MAX_SCALES, Condition, Dataset, Option, Step, UserError
+
+PICTURES = (".png", ".jpg", ".jpeg", ".webp")
+Reads = dict[str, Callable[[int], np.ndarray]]  # stimulus -> its picture, given which sample
+
+
+class Published:
+    """The published pictures of one subject's test images.
+
+    Parameters
+    ----------
+    path
+        A file or folder as above.
+    name
+        What the page calls it.
+    study, subject
+        Whose test images the pictures are of.
+    order, sessions
+        How numbered pictures are ordered, see `backends.published.stimuli_in_order`.
+    scale, strength
+        Which folders to show of ``{scale}/{strength}``; without ``scale`` all of them, as a sweep.
+    samples
+        How many pictures one file holds side by side.
+
+    Attributes
+    ----------
+    scales
+        The guidance scales the pictures were made with; () where there is but one picture.
+    problems
+        What was left out, one sentence each.
+    """
+
+    accepts = ()
+    provenance = "published"
+    guided = False
+    needs = ("stimulus",)
+    options: tuple[Option, ...] = ()
+    default_steps = 1
+    scales: tuple[float, ...] = ()
+
+    def __init__(
+        self,
+        path: Path,
+        name: str,
+        study: Dataset,
+        subject: str,
+        *,
+        order: str = "",
+        sessions: str = "",
+        scale: str = "",
+        strength: str = "",
+        samples: str = "",
+    ) -> None:
+        self.path, self.name = Path(path), name
+        self.dataset, self.subject = study.name, subject
+        self.problems: list[str] = []
+        self._order = order, sessions
+        if is_array(self.path):
+            for option, value in (("scale", scale), ("strength", strength), ("samples", samples)):
+                if value:
+                    raise UserError(f"{name}: {option} is for folders, {path} is a file.")
+            self._read = {0.0: self._of_array(study)}
+        else:
+            self._read = self._of_folder(study, scale, strength, samples)
+        if len(self._read) > 1:
+            self.guided, self.scales = True, tuple(self._read)
+        self.fingerprint = fingerprint(self.path)
+
+    @classmethod
+    def recognise(cls, path: Path) -> bool:
+        """Return whether a path holds pictures: images in folders, or an array of images."""
+        if path.is_dir():
+            return bool(_pictures(path) or _numbered_folders(path))
+        if not is_array(path):
+            return False
+        try:
+            return _is_images(tuple(open_array(path).shape))
+        except UserError:
+            return False
+
+    # ------------------------------------------------------------------------------- what is there
+
+    def _of_array(self, study: Dataset) -> Reads:
+        stored = open_array(self.path)
+        if not _is_images(tuple(stored.shape)):
+            raise UserError(
+                f"{self.path} has shape {tuple(stored.shape)}, expected pictures (N, 3, H, W)."
+            )
+        stimuli = stimuli_in_order(self.path, len(stored), study, self.subject, *self._order)
+        return {s: partial(_row, stored, i, self.path) for i, s in enumerate(stimuli)}
+
+    def _of_folder(
+        self, study: Dataset, scale: str, strength: str, samples: str
+    ) -> dict[float, Reads]:
+        if not _pictures(self.path):
+            folders = self._chosen_folders(scale, strength)
+        elif scale or strength:
+            raise UserError(
+                f"{self.name}: {self.path} holds pictures and no folders by scale and strength; "
+                "leave those options out."
+            )
+        else:
+            folders = {0.0: self.path}
+        files = {at: self._by_stimulus(folder, study) for at, folder in folders.items()}
+        count = self._samples(next(iter(next(iter(files.values())).values())), samples)
+        return {
+            at: {stimulus: partial(_part, file, count) for stimulus, file in named.items()}
+            for at, named in files.items()
+        }
+
+    def _chosen_folders(self, scale: str, strength: str) -> dict[float, Path]:
+        """Return scale -> folder of pictures under ``{scale}/{strength}``."""
+        there = _numbered_folders(self.path)
+        if not there:
+            lying = [p.name for p in sorted(self.path.glob("*")) if p.suffix.lower() in ARRAYS]
+            raise UserError(
+                f"{self.path} holds no pictures, neither by themselves nor under scale/strength; "
+                + (f"give one of its files: {', '.join(lying)}." if lying else "check the path.")
+            )
+        if scale:
+            at = _number(scale, "scale")
+            if at not in there:
+                raise UserError(
+                    f"{self.path} has no scale {scale}; choose one of {_listed(there)}."
+                )
+            there = {at: there[at]}
+        elif len(there) > 1 and (max(there) > MAX_SCALE or len(there) > MAX_SCALES):
+            raise UserError(
+                f"{self.path} has the scales {_listed(there)}, which are more or larger than a "
+                f"page's guidance scales (up to {MAX_SCALES}, from 0 to {MAX_SCALE:g}); choose "
+                "one with ?scale=."
+            )
+        strengths = sorted({at for inner in there.values() for at in inner})
+        if not strength and len(strengths) > 1:
+            raise UserError(
+                f"{self.path} has the strengths {_listed(strengths)}; choose one with ?strength=."
+            )
+        wanted = _number(strength, "strength") if strength else strengths[0]
+        found = {at: inner[wanted] for at, inner in there.items() if wanted in inner}
+        if not found:
+            raise UserError(
+                f"{self.path} has no strength {strength}; choose one of {_listed(strengths)}."
+            )
+        lost = sorted(set(there) - set(found))
+        if lost:
+            self.problems.append(
+                f"{self.name} leaves out the scale(s) {_listed(lost)}, which were not made with "
+                f"strength {wanted:g}."
+            )
+        return dict(sorted(found.items()))
+
+    def _by_stimulus(self, folder: Path, study: Dataset) -> dict[str, Path]:
+        """Return the pictures of a folder by the stimulus they were made for."""
+        pictures = {file.stem: file for file in _pictures(folder)}
+        shown = study.load(self.subject).stimuli("test")
+        if self._order[0]:
+            numbers = {int(stem): file for stem, file in pictures.items() if stem.isdecimal()}
+            highest = max(numbers, default=-1)
+            # numbers with gaps are examples; without gaps they must be all there are
+            count = len(numbers) if highest + 1 == len(numbers) else None
+            stimuli = stimuli_in_order(folder, count, study, self.subject, *self._order)
+            if highest >= len(stimuli):
+                raise UserError(
+                    f"{folder} has a picture {highest}, and the {len(stimuli)} images in this "
+                    f"order have the numbers 0 to {len(stimuli) - 1}; choose another order."
+                )
+            named = {stimuli[i]: file for i, file in numbers.items()}
+        else:
+            named = {stem if stem in shown else nsd_id(stem): f for stem, f in pictures.items()}
+        named = {stimulus: file for stimulus, file in named.items() if stimulus in set(shown)}
+        who = f"{study.name}/{self.subject}"
+        if not named:
+            first = next(iter(pictures))
+            numbered = first.isdecimal() and not self._order[0]
+            raise UserError(
+                f"No picture in {folder} is named like a test image of {who} ({first} is none, "
+                f"{shown[0]} is one); "
+                + (
+                    "numbers from 0 need ?order=ascending, ?order=appearance or ?order=FILE."
+                    if numbered
+                    else "rename them, or choose the data set and subject that they are of."
+                )
+            )
+        if len(named) < len(pictures):
+            odd = next(file.name for file in pictures.values() if file not in named.values())
+            self.problems.append(
+                f"{self.name} leaves out {len(pictures) - len(named)} of {len(pictures)} pictures "
+                f"that are named like no test image of {who} (first {odd})."
+            )
+        return named
+
+    def _samples(self, file: Path, samples: str) -> int:
+        """Return how many pictures lie side by side in a file, and make that a choice."""
+        with _opened(file) as image:
+            width, height = image.size
+        if not samples and width % height == 0 and width > height:
+            raise UserError(
+                f"{file} is {width // height} times as wide as high; say ?samples="
+                f"{width // height} if it holds that many pictures side by side (NeuralDiffuser: "
+                "5), else ?samples=1."
+            )
+        if samples and (not samples.isdecimal() or not int(samples) or width % int(samples)):
+            raise UserError(
+                f"samples is how many pictures of equal width lie side by side in a file, found "
+                f"{samples!r} for a width of {width} pixels."
+            )
+        count = int(samples or 1)
+        if count > 1:
+            sentence = f"Which of the {count} published samples is shown."
+            self.options = (Option("sample", 1, count, 1, sentence),)
+        return count
+
+    # -------------------------------------------------------------------------------- showing them
+
+    def sweep(
+        self,
+        condition: Condition,
+        scales: Sequence[float],
+        steps: int,
+        seed: int,
+        sample: float = 1,
+    ) -> Iterator[Step]:
+        """Yield the published picture of each scale; one that was not made is refused."""
+        other = [scale for scale in scales if self.scales and scale not in self.scales]
+        if other:
+            raise UserError(
+                f"{self.name} was made at the guidance scales {_listed(self.scales)}, not at "
+                f"{_listed(other)}; nothing is shown in their place, so choose among those."
+            )
+        for index, scale in enumerate(scales):
+            image = self._picture(condition, scale, sample)
+            yield Step(index, float(scale), steps, steps, image, done=True)
+
+    def generate(
+        self,
+        conditions: Sequence[Condition],
+        scale: float,
+        seeds: Sequence[int],
+        steps: int,
+        sample: float = 1,
+    ) -> np.ndarray:
+        """Return uint8 (n, H, W, 3), the published picture of each condition's stimulus."""
+        sweeps = [self.sweep(condition, [scale], steps, 0, sample) for condition in conditions]
+        return np.stack([next(sweep).image for sweep in sweeps])
+
+    def _picture(self, condition: Condition, scale: float, sample: float) -> np.ndarray:
+        who = condition.subject
+        if who is None or (who.dataset, who.name) != (self.dataset, self.subject):
+            found = f"{who.dataset}/{who.name}" if who else "no subject"
+            raise UserError(
+                f"{self.name} was published for {self.dataset}/{self.subject}, not for {found}; "
+                "choose that subject."
+            )
+        if sample != int(sample):
+            raise UserError(f"sample is a whole number, found {sample:g}.")
+        pictures = self._read[scale if self.scales else next(iter(self._read))]
+        read = pictures.get(condition.stimulus or "")
+        if read is None:
+            raise UserError(
+                f"{self.name} has no picture for {condition.stimulus}; only part of the test "
+                "images was published, choose another trial."
+            )
+        return read(int(sample))
+
+
+def _is_images(shape: tuple[int, ...]) -> bool:
+    return len(shape) == 4 and 3 in (shape[1], shape[3]) and min(shape) > 0
+
+
+def _pictures(folder: Path) -> list[Path]:
+    return sorted(f for f in folder.iterdir() if f.suffix.lower() in PICTURES and f.is_file())
+
+
+def _numbered_folders(path: Path) -> dict[float, dict[float, Path]]:
+    """Return scale -> strength -> folder that holds pictures."""
+
+    def numbered(folder: Path) -> dict[float, Path]:
+        inner = sorted(p for p in folder.iterdir() if p.is_dir() and _is_number(p.name))
+        return {float(p.name): p for p in inner}
+
+    found = {
+        scale: {at: inner for at, inner in numbered(folder).items() if _pictures(inner)}
+        for scale, folder in numbered(path).items()
+    }
+    return {scale: inner for scale, inner in sorted(found.items()) if inner}
+
+
+def _is_number(text: str) -> bool:
+    try:
+        return np.isfinite(float(text)) and float(text) >= 0
+    except ValueError:
+        return False
+
+
+def _number(text: str, name: str) -> float:
+    if not _is_number(text):
+        raise UserError(f"{name} is a number from 0, found {text!r}.")
+    return float(text)
+
+
+def _listed(numbers: Collection[float]) -> str:
+    return ", ".join(f"{number:.10g}" for number in numbers)
+
+
+def _opened(file: Path):  # noqa: ANN202  (a context manager over PIL's Image)
+    from PIL import Image
+
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", Image.DecompressionBombWarning)
+            return Image.open(file)
+    except (OSError, Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
+        raise UserError(f"{file} cannot be read as a picture ({error}); copy it again.") from error
+
+
+def _row(stored: Any, index: int, path: Path, sample: int) -> np.ndarray:
+    """Return uint8 (H, W, 3): a picture of an array, which has one sample a trial."""
+    return to_bytes(row(stored, index), f"{path}, picture {index} (from 0)")
+
+
+def _part(file: Path, count: int, sample: int) -> np.ndarray:
+    """Return uint8 (H, W, 3): the ``sample``-th (from 1) of ``count`` pictures side by side."""
+    with _opened(file) as image:
+        try:
+            pixels = np.asarray(image.convert("RGB"))
+        except OSError as error:
+            raise UserError(f"{file} is damaged or cut short ({error}); copy it again.") from error
+    width = pixels.shape[1] // count
+    return np.ascontiguousarray(pixels[:, (sample - 1) * width : sample * width])
