@@ -1233,7 +1233,7 @@ def _members(opened: io.BufferedReader, file: Path) -> Iterator[tuple[str, int, 
         valid = len(head) == 512 and _octal(head[148:156]) == (
             sum(head) - sum(head[148:156]) + 8 * ord(" ")
         )
-        if not valid or sized is None or begin + sized > end:
+        if not valid or sized is None:
             raise UserError(
                 f"{file} is not a tar file or cut short at byte {at} of {end}; copy it again."
             )

@@ -149,8 +149,6 @@ def make_mindeye1(place: Path) -> Dataset:
 
 
 def make_mindeye2(place: Path) -> Dataset:
-    import h5py
-
     rng, root = np.random.default_rng(0), place / "files"
     root.mkdir()
     shared = np.zeros(73000, bool)
