@@ -44,11 +44,15 @@ def grouped_folds(groups: np.ndarray, folds: int, seed: int) -> list[np.ndarray]
 
 @dataclass(frozen=True, eq=False)
 class CrossValidation:
-    """The best penalty of each of D targets, and how well it does on held-out rows; all (D,)."""
+    """The best penalty of each of D targets, and how well it does on held-out rows; all (D,).
+
+    ``predicted`` (n, D), if asked for: every row as the folds without it predict it.
+    """
 
     alpha: torch.Tensor
     r2: torch.Tensor
     correlation: torch.Tensor
+    predicted: torch.Tensor | None = None
 
 
 def cross_validate(
@@ -57,6 +61,8 @@ def cross_validate(
     held_out: Sequence[np.ndarray],
     alphas: Sequence[float],
     say: Callable[[str], None] = lambda sentence: None,
+    *,
+    keep: bool = False,
 ) -> CrossValidation:
     """Choose the penalty with the least squared error over all held-out rows, target by target.
 
@@ -70,12 +76,15 @@ def cross_validate(
         Penalties to choose from.
     say
         Called with one sentence a fold.
+    keep
+        Return the predictions too; holds (alphas, n, D) numbers meanwhile.
     """
     penalties = torch.tensor(list(alphas), dtype=goals.dtype, device=goals.device)
     n, centre = len(goals), goals.mean(0)
     total = (goals - centre).square().sum(0)
     # Sums instead of predictions: (alphas, n, D) is 27 GB for 27,000 trials of 15,724 voxels.
     error, sums, squares, products = goals.new_zeros(4, len(penalties), goals.shape[1])
+    every = goals.new_empty(len(penalties), *goals.shape) if keep else None
     for i, rows in enumerate(held_out):
         say(f"fold {i + 1} of {len(held_out)}")
         train = np.setdiff1d(np.arange(n), rows)
@@ -89,13 +98,19 @@ def cross_validate(
             sums[a] += predicted.sum(0)
             squares[a] += predicted.square().sum(0)
             products[a] += (predicted * truth).sum(0)
+            if every is not None:
+                every[a, rows] = predicted + centre
     best = error.argmin(dim=0)[None]  # (1, D)
     tiny = torch.finfo(goals.dtype).tiny
     r2 = 1 - error.gather(0, best)[0] / total.clamp_min(tiny)
     spread = (squares.gather(0, best) - sums.gather(0, best).square() / n)[0].clamp_min(0)
     correlation = products.gather(0, best)[0] / (total * spread).sqrt().clamp_min(tiny)
     varies = total > 0  # a target that is constant in training is neither explained nor missed
-    return CrossValidation(penalties[best[0]], r2.where(varies, 0), correlation.where(varies, 0))
+    chosen = None
+    if every is not None:
+        chosen = every[best[0], :, torch.arange(goals.shape[1], device=best.device)].T
+    alpha = penalties[best[0]]
+    return CrossValidation(alpha, r2.where(varies, 0), correlation.where(varies, 0), chosen)
 
 
 def solve(
