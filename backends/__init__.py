@@ -10,6 +10,7 @@ DATASETS: dict[str, str] = {
     "miyawaki2008": "backends.datasets.miyawaki:Miyawaki2008",
     "miyawaki2008-nilearn": "backends.datasets.miyawaki:Miyawaki2008Runs",
     "miyawaki2008-s2": "backends.datasets.miyawaki:Miyawaki2008S2",
+    "nsd": "backends.datasets.nsd:NSD",
     "god": "backends.datasets.god:GOD",
     "god-mindvis": "backends.datasets.god:GODMindVis",
     "mindeye1": "backends.datasets.mindeye:MindEye1",

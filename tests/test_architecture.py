@@ -57,6 +57,7 @@ MAY_IMPORT = {
     "backends.train": (*CORE, "backends", *TOOLS),
     "backends.judge": (*CORE, *TOOLS, "backends.simulation"),
     "backends.datasets": (*CORE, "backends.simulation"),
+    "backends.datasets.nsd": (*CORE, "backends.datasets.nsd_space"),
     "backends.simulation": (*CORE, "backends.simulation"),
     "backends.encoding": (*CORE, "backends.embedders", "backends.linear", "backends.training"),
     # which published row is whose is one thing for pictures and for predictions

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import h5py
 import nibabel
+import nibabel as nib
 import numpy as np
 import pandas as pd
 import pytest
@@ -74,6 +75,38 @@ def make_bold5000(place: Path) -> Dataset:
     for roi in ("LHEarlyVis", "RHPPA"):
         np.save(root / f"{stem}{roi}.npy", rng.standard_normal((3108, 4)))
     return resolve(DATASETS["bold5000"])(root, "study")
+
+
+def make_nsd(place: Path) -> Dataset:
+    """Two people, session 1 of func1pt8mm; the design is real in size, the images mostly holes."""
+    rng = np.random.default_rng(0)
+    root, shape = place / "files", (3, 4, 2)
+    design = root / "nsddata" / "experiments" / "nsd" / "nsd_expdesign.mat"
+    design.parent.mkdir(parents=True)
+    order = np.tile(rng.permutation(np.r_[1:26, 1001:1226]), 120)  # 250 images, three times over
+    ids = rng.permutation(73_000) + 1
+    own = np.concatenate([np.tile(ids[:1000], (8, 1)), ids[1000:].reshape(8, 9000)], axis=1)
+    keys = {"masterordering": order[None], "subjectim": own, "sharedix": np.sort(ids[:1000])[None]}
+    scipy.io.savemat(design, {key: values.astype(float) for key, values in keys.items()})
+    for who in ("subj01", "subj02"):
+        roi = root / "nsddata" / "ppdata" / who / "func1pt8mm" / "roi" / "nsdgeneral.nii.gz"
+        roi.parent.mkdir(parents=True)
+        mask = np.where(np.arange(24).reshape(shape) % 3, 1, -1).astype(np.float32)
+        nib.save(nib.Nifti1Image(mask, np.eye(4)), roi)
+        folder = "func1pt8mm/betas_fithrf_GLMdenoise_RR"
+        betas = root / "nsddata_betas" / "ppdata" / who / folder / "betas_session01.hdf5"
+        betas.parent.mkdir(parents=True)
+        with h5py.File(betas, "w") as h5:  # h5py sees MATLAB's axes reversed
+            values = rng.integers(-900, 900, (750, *shape[::-1]), dtype=np.int16)
+            h5.create_dataset("betas", data=values, chunks=(750, 1, 1, 1))
+    images = root / "nsddata_stimuli" / "stimuli" / "nsd" / "nsd_stimuli.hdf5"
+    images.parent.mkdir(parents=True)
+    with h5py.File(images, "w") as h5:
+        size = (73_000, 425, 425, 3)
+        bricks = h5.create_dataset("imgBrick", size, np.uint8, chunks=(1, *size[1:]))
+        for k, image in enumerate(sorted(own[0, order[:40] - 1])):
+            bricks[image - 1] = k
+    return resolve(DATASETS["nsd"])(root, "study")
 
 
 def make_god(place: Path) -> Dataset:
@@ -219,6 +252,7 @@ MAKERS = {
     "mindeye1": make_mindeye1,
     "mindeye2": make_mindeye2,
     "bold5000": make_bold5000,
+    "nsd": make_nsd,
     "god": make_god,
     "god-mindvis": make_mindvis,
 }
