@@ -59,6 +59,7 @@ MAY_IMPORT = {
     "backends.datasets": (*CORE, "backends.simulation"),
     "backends.datasets.nsd": (*CORE, "backends.datasets.nsd_space"),
     "backends.simulation": (*CORE, "backends.simulation"),
+    "backends.training": (*CORE, "backends.linear"),
     "backends.encoding": (*CORE, "backends.embedders", "backends.linear", "backends.training"),
     # which published row is whose is one thing for pictures and for predictions
     "backends.mappers": (*CORE, *TOOLS, "backends.published"),
