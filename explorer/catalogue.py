@@ -199,7 +199,8 @@ class Catalogue:
         said, who = dict(options), f"--published {name}"
         if name in {*self._generators, *self.pictures, *self._predictions}:
             raise UserError(f"{who}: the name is taken; give the results another.")
-        named = said.pop("dataset", next(iter(self.paths)) if len(self.paths) == 1 else "")
+        only = next(iter(self.paths)) if len(self.paths) == 1 else ""
+        named = said.pop("dataset", "") or only
         if not named:
             raise UserError(
                 f"{who}: say whose data the results are of with ?dataset=NAME, one of "
@@ -213,7 +214,7 @@ class Catalogue:
             for s in subjects
             if len(subjects) == 1 or re.search(whole.format(re.escape(s)), str(path))
         ]
-        subject = said.pop("subject", inside[0] if len(inside) == 1 else "")
+        subject = said.pop("subject", "") or (inside[0] if len(inside) == 1 else "")
         if subject not in subjects:
             raise UserError(
                 f"{who}: say whose results they are with ?subject=, one of {', '.join(subjects)}"
