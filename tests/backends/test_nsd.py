@@ -36,7 +36,7 @@ INSIDE = (X > 0) & (X < 5) & (Y > 1) & (Z > 0)  # nsdgeneral, 4 x 5 x 4
 def make_design() -> dict[str, np.ndarray]:
     """Sessions 1 to 3 show 75 shared and 675 own images three times each, in any order."""
     rng = np.random.default_rng(0)
-    early = np.r_[1:76, 1001:1676]
+    early = np.r_[1:75, 1000, 1001:1676]  # 1000 is the last position that is shared
     late = np.setdiff1d(np.arange(1, 10_001), early)
     order = np.concatenate([rng.permutation(np.tile(part, 3)) for part in (early, late)])
     ids = rng.permutation(73_000) + 1
