@@ -92,13 +92,11 @@ def test_the_correlation_is_that_of_predictions_for_stimuli_never_seen(fitted):
     x, folds = rng.standard_normal((60, 6)) + 2, grouped_folds(np.arange(60), 4, 0)
     noise = np.array([0.1, 3.0, 1e6])
     y = x @ rng.standard_normal((6, 3)) + noise * rng.standard_normal((60, 3)) + 100
-    both = torch.from_numpy(x), torch.from_numpy(y)
-    found = cross_validate(*both, folds, (1.0, 100.0, 1e4), keep=True)
+    found = cross_validate(torch.from_numpy(x), torch.from_numpy(y), folds, (1.0, 100.0, 1e4))
     predicted = np.empty_like(y)
     for rows in folds:
         rest = np.setdiff1d(np.arange(60), rows)
         predicted[rows] = Oracle(alpha=found.alpha.numpy()).fit(x[rest], y[rest]).predict(x[rows])
-    np.testing.assert_allclose(found.predicted.numpy(), predicted, rtol=1e-9)
     r = [np.corrcoef(a, b)[0, 1] for a, b in zip(predicted.T, y.T, strict=True)]
     np.testing.assert_allclose(found.correlation.numpy(), r, rtol=1e-6)
     r2 = 1 - np.square(predicted - y).sum(0) / np.square(y - y.mean(0)).sum(0)

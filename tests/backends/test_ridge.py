@@ -5,7 +5,14 @@ import pandas as pd
 import pytest
 import torch
 
-from backends.linear import ALPHAS, cross_validate, decompose, grouped_folds, solve
+from backends.linear import (
+    ALPHAS,
+    cross_validate,
+    decompose,
+    grouped_folds,
+    leave_out,
+    solve,
+)
 from backends.mappers.ridge import Ridge
 from explorer.types import EmbeddingSpace, Subject, Trials, UserError, VoxelSpace
 
@@ -79,6 +86,20 @@ def test_gram_and_kernel_agree_at_the_same_penalty():
     torch.testing.assert_close(kernel[:30], gram)
     torch.testing.assert_close(b, c)
     assert kernel[30:].abs().max() == 0
+
+
+@pytest.mark.parametrize(("n", "v"), [(40, 8), (30, 50)], ids=["gram", "kernel"])
+def test_leaving_out_a_stimulus_equals_fitting_without_it(n, v):
+    rng = np.random.default_rng(4)
+    voxels = torch.from_numpy(rng.standard_normal((n, v)) + 0.3)
+    goals = torch.from_numpy(rng.standard_normal((n, 3)) + 2)
+    alpha = torch.tensor([0.5, 20.0, 20.0], dtype=torch.float64)
+    groups = np.array([f"s{i}" for i in rng.integers(0, n // 2, n)])  # groups of several sizes
+    found = leave_out(voxels, goals, alpha, groups)
+    for name in np.unique(groups):
+        rows, rest = np.flatnonzero(groups == name), np.flatnonzero(groups != name)
+        weight, intercept = solve(voxels[rest], goals[rest], alpha)
+        torch.testing.assert_close(found[rows], voxels[rows] @ weight + intercept)
 
 
 def test_fit_recovers_a_planted_linear_map():
