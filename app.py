@@ -186,6 +186,10 @@ def serve(workbench: Workbench, args: argparse.Namespace) -> gr.Blocks:
     except OSError as error:  # somebody took the port in between, or 7860 to 7959 are all taken
         raise UserError(f"The page cannot be served: {error}") from error
     print(f"Afterimage is open at {shared or local} (Ctrl+C ends it).", flush=True)
+    for atlas in workbench.atlases:
+        print(
+            f"Atlas {atlas.name}: {len(atlas.labels)} parcels. {atlas.note}".rstrip(), flush=True
+        )
     for name in workbench.dataset_names():
         if workbench.dataset(name).simulated:
             print(f"{name} is no measurement: {workbench.dataset(name).note}", flush=True)

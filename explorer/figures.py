@@ -6,6 +6,7 @@ No Gradio here.
 from __future__ import annotations
 
 import base64
+import colorsys
 import textwrap
 import threading
 from collections.abc import Callable, Mapping, Sequence
@@ -14,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from explorer.parcels import UNASSIGNED, VoxelMap
 from explorer.surfaces import (
     HALF,
     SIDES,
@@ -23,7 +25,14 @@ from explorer.surfaces import (
     layouts,
     surface_mesh,
 )
-from explorer.types import MEASURES, Parcellation, Request, UserError, VoxelSpace
+from explorer.types import (
+    FSAVERAGE5_VERTICES,
+    MEASURES,
+    Parcellation,
+    Request,
+    UserError,
+    VoxelSpace,
+)
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -52,6 +61,7 @@ WIDTH, MARGIN = 7.2, 0.12  # inches: 183 mm, two columns of a journal
 INK = "#222222"
 BRAINS = 3.0  # inches for four views of two hemispheres, and their colour bar
 FORMATS = {"png": "Description", "svg": "Description", "pdf": "Subject"}  # and where words go
+SPREAD = 2  # vertices, about 8 mm: how far a map of voxels reaches beyond them; our choice
 _DRAWING = threading.Lock()
 
 
@@ -70,7 +80,7 @@ def surface_payload(
         -1 (background only), ``background`` (10,242,) grey 0-255. Every array is ``{"dtype",
         "shape", "data"}``, the data little-endian in base64. ``layouts``: see `layouts`.
     """
-    if voxel_space.projection is None:
+    if voxel_space.projection is None and parcellation.surface is None:
         raise UserError(
             "This study gives no voxel locations, so there is no surface to draw; use the table."
         )
@@ -86,9 +96,11 @@ def surface_payload(
                 "name": label.name,
                 "hemisphere": label.hemisphere,
                 "voxels": int(count),
-                "colour": "#{:02x}{:02x}{:02x}".format(*label.colour),
+                "colour": colour,
             }
-            for label, count in zip(parcellation.labels, counts, strict=False)
+            for label, count, colour in zip(
+                parcellation.labels, counts[:-1], label_colours(parcellation), strict=True
+            )
         ],
         "colours": {kind: list(stops) for kind, stops in COLOURS.items()},
         "layouts": layouts(mesh, surface),
@@ -102,6 +114,88 @@ def surface_payload(
             "background": _encoded(background(part["sulc"]), np.uint8),
         }
     return payload
+
+
+def label_colours(parcellation: Parcellation) -> list[str]:
+    """Return a hex colour for each label: the atlas's own, or where it has but one, told apart.
+
+    Then hues follow the golden angle, so that neighbours in the table differ, and both hemispheres
+    of a parcel look the same.
+    """
+    labels = parcellation.labels
+    if len({label.colour for label in labels}) > 1 or len(labels) < 2:
+        return ["#{:02x}{:02x}{:02x}".format(*label.colour) for label in labels]
+    names = list(dict.fromkeys(label.name for label in labels))
+    made = {}
+    for i, name in enumerate(names):
+        rgb = colorsys.hls_to_rgb(i * 0.381966 % 1, 0.56 + 0.08 * (i % 3 - 1), 0.55)
+        made[name] = "#{:02x}{:02x}{:02x}".format(*(round(255 * c) for c in rgb))
+    return [made[label.name] for label in labels]
+
+
+def vertex_values(
+    voxel_map: VoxelMap, parcellation: Parcellation, voxel_space: VoxelSpace
+) -> np.ndarray:
+    """Return float32 (20,484,): a map of voxels on the surface, NaN where nothing is known.
+
+    A vertex shows the mean of its voxels, by their weights. One without voxels shows the mean of
+    its neighbours, up to `SPREAD` vertices from the next voxel and never outside the atlas, so
+    that sparse voxels can be seen. Voxels without places show their parcel's mean where the atlas
+    has that parcel.
+    """
+    import scipy.sparse as sp
+
+    projection = voxel_space.projection
+    if projection is None:
+        means = voxel_map.table["mean"].to_numpy()[:-1]
+        drawn = drawn_parcels(parcellation, None)
+        return np.append(means, np.nan)[drawn].astype(np.float32)
+    finite, weights = np.isfinite(voxel_map.values), abs(projection)
+    weight = weights @ finite.astype(np.float64)
+    summed = weights @ np.where(finite, voxel_map.values, 0.0)
+    values = np.full(FSAVERAGE5_VERTICES, np.nan)
+    np.divide(summed, weight, out=values, where=weight > 0)
+    faces = np.concatenate(
+        [part["faces"] + HALF * i for i, part in enumerate(surface_mesh("pial").values())]
+    )
+    pairs = faces[:, [0, 1, 1, 2, 2, 0]].reshape(-1, 2).T
+    shape = (FSAVERAGE5_VERTICES, FSAVERAGE5_VERTICES)
+    beside = sp.csr_matrix((np.ones(pairs.shape[1]), pairs), shape)
+    beside = beside + beside.T
+    inside = True if parcellation.surface is None else parcellation.surface >= 0
+    for _ in range(SPREAD):
+        known = np.isfinite(values)
+        count = beside @ known
+        near = beside @ np.where(known, values, 0.0)
+        fill = ~known & (count > 0) & inside
+        values[fill] = near[fill] / count[fill]
+    return values.astype(np.float32)
+
+
+def map_payload(
+    voxel_map: VoxelMap, parcellation: Parcellation, voxel_space: VoxelSpace
+) -> dict[str, Any] | None:
+    """Return `vertex_values` per hemisphere, encoded for a browser; None where none are drawn."""
+    located = voxel_space.projection is not None or parcellation.surface is not None
+    if voxel_map.values is None or not located:
+        return None
+    values = vertex_values(voxel_map, parcellation, voxel_space)
+    return {s: _encoded(v, np.float32) for s, v in zip(SIDES, np.split(values, 2), strict=True)}
+
+
+def map_values(shown: VoxelMap) -> dict[str, Any]:
+    """Return what `parcel_values` does, for a map of voxels: the mean of each parcel."""
+    means = () if shown.values is None else shown.table["mean"].to_numpy()[:-1]
+    return {
+        "measure": "mean",
+        "title": shown.title,
+        "kind": shown.kind,
+        "limits": list(shown.limits),
+        "reference": None,
+        "values": [float(f"{v:.4g}") if np.isfinite(v) else None for v in means],
+        "small": [],
+        "flat": False,
+    }
 
 
 def parcel_values(parcel_map: Any, measure: str) -> dict[str, Any]:
@@ -119,7 +213,7 @@ def parcel_values(parcel_map: Any, measure: str) -> dict[str, Any]:
     if measure not in MEASURES:
         raise UserError(f"measure is one of {', '.join(MEASURES)}, found {measure!r}.")
     table = parcel_map.table
-    table = table[table["parcel"] != "(unassigned)"]
+    table = table[table["parcel"] != UNASSIGNED]
     values = table[measure].to_numpy(dtype=float)
     return {
         "measure": measure,
@@ -219,7 +313,7 @@ def trial_figure(
     decoding
         With ``rank`` and ``n``, to print the retrieval rank with N and chance.
     parcel_map, measure
-        Importance per parcel and which column of it is drawn.
+        Importance per parcel and which column of it is drawn; or a `VoxelMap`.
     parcellation, voxel_space, surface
         Where the parcels lie. Without a projection the highest parcels are drawn as bars; a study
         without parcels gets pictures only.
@@ -308,11 +402,34 @@ def save_figure(figure: Figure, path: str | Path, format: str | None = None) -> 
 def _evidence(
     parcel_map: Any, parcellation: Parcellation | None, voxel_space: VoxelSpace | None
 ) -> str:
-    """Return how importance can be drawn: on a "surface", as "bars", or "none" without parcels."""
-    if not (parcel_map.table["parcel"] != "(unassigned)").any():
-        return "none"
-    located = voxel_space is not None and voxel_space.projection is not None
-    return "surface" if located and parcellation is not None else "bars"
+    """Return how a map can be drawn: on a "surface", as "bars", or "none"."""
+    painted = parcellation is not None and parcellation.surface is not None
+    located = voxel_space is not None and (voxel_space.projection is not None or painted)
+    on_voxels = isinstance(parcel_map, VoxelMap) and parcel_map.values is not None
+    parcels = (parcel_map.table["parcel"] != UNASSIGNED).any()
+    if located and parcellation is not None and (parcels or on_voxels):
+        return "surface"
+    return "bars" if parcels and (on_voxels or not isinstance(parcel_map, VoxelMap)) else "none"
+
+
+def _told(parcel_map: Any, measure: str) -> dict[str, Any]:
+    if isinstance(parcel_map, VoxelMap):
+        return map_values(parcel_map)
+    return parcel_values(parcel_map, measure)
+
+
+def _on_vertices(
+    parcel_map: Any, told: Mapping[str, Any], parcellation: Parcellation, voxel_space: VoxelSpace
+) -> np.ndarray:
+    """Return what each vertex shows (20,484,): a value, or a label's position; NaN for nothing."""
+    drawn = drawn_parcels(parcellation, voxel_space.projection)
+    if told["kind"] == "labels":
+        return np.where(drawn < 0, np.nan, drawn)
+    if isinstance(parcel_map, VoxelMap):
+        return vertex_values(parcel_map, parcellation, voxel_space)
+    values = np.array([np.nan if v is None else v for v in told["values"]])
+    values[told["small"]] = np.nan
+    return np.append(values, np.nan)[drawn]
 
 
 def _draw_surface(
@@ -327,17 +444,19 @@ def _draw_surface(
 ) -> None:
     """Draw four views of each hemisphere with one colour bar, by nilearn."""
     from matplotlib.colorbar import ColorbarBase
-    from matplotlib.colors import LinearSegmentedColormap, Normalize
+    from matplotlib.colors import LinearSegmentedColormap, ListedColormap, Normalize
     from nilearn.plotting import plot_surf
 
-    told = parcel_values(parcel_map, measure)
-    values = np.array([np.nan if v is None else v for v in told["values"]])
-    values[told["small"]] = np.nan
-    drawn = drawn_parcels(parcellation, voxel_space.projection)
-    on_vertices = np.append(values, np.nan)[drawn]
+    told = _told(parcel_map, measure)
+    on_vertices = _on_vertices(parcel_map, told, parcellation, voxel_space)
+    by_label, by_vertex = told["kind"] == "labels", isinstance(parcel_map, VoxelMap)
     low, high = told["limits"]
     high = high if high > low else low + 1
-    colours = LinearSegmentedColormap.from_list(told["kind"], COLOURS[told["kind"]])
+    if by_label:
+        low, high = -0.5, len(parcellation.labels) - 0.5
+        colours = ListedColormap(label_colours(parcellation))
+    else:
+        colours = LinearSegmentedColormap.from_list(told["kind"], COLOURS[told["kind"]])
     on_flat = surface == "flat"
     views = ((90, 270),) if on_flat else ("lateral", "medial", "ventral", "posterior")
     columns = len(SIDES) if on_flat else len(views)
@@ -364,23 +483,32 @@ def _draw_surface(
                 cmap=colours,
                 vmin=low,
                 vmax=high,
-                avg_method=_inside,
+                avg_method="mean" if by_vertex and not by_label else _inside,
                 colorbar=False,
                 axes=axes,
                 figure=axes.figure,
             )
             _fit(axes, mesh[side])
-    bar = place(WIDTH / 2 - 1.4, top + BRAINS - 0.35, 2.8, 0.08)
-    scale = ColorbarBase(bar, cmap=colours, norm=Normalize(low, high), orientation="horizontal")
-    scale.set_label(told["title"], fontsize=6.5, color=INK, labelpad=2)
-    scale.outline.set_visible(False)
-    bar.tick_params(labelsize=6, length=2, width=0.5, pad=1.5, colors=INK)
-    if told["reference"] is not None and low < told["reference"] < high:
-        bar.axvline(told["reference"], color=INK, linewidth=0.8)
+    foot = top + BRAINS - 0.35
+    if by_label:
+        write(WIDTH / 2, foot, told["title"], 6.5, ha="center")
+    else:
+        bar = place(WIDTH / 2 - 1.4, foot, 2.8, 0.08)
+        scale = ColorbarBase(
+            bar, cmap=colours, norm=Normalize(low, high), orientation="horizontal"
+        )
+        scale.set_label(told["title"], fontsize=6.5, color=INK, labelpad=2)
+        scale.outline.set_visible(False)
+        bar.tick_params(labelsize=6, length=2, width=0.5, pad=1.5, colors=INK)
+        if told["reference"] is not None and low < told["reference"] < high:
+            bar.axvline(told["reference"], color=INK, linewidth=0.8)
     note = "grey: no voxels, or fewer than 10 in the parcel"
+    if by_vertex:
+        note = "grey: no voxels"
     if told["flat"]:
         note = "the gradient is zero for every voxel: nothing to map"
-    write(MARGIN, top + BRAINS - 0.35, note, 5.5, color="#666666")
+    lines = [note, *textwrap.wrap(parcellation.note, 52)]
+    write(MARGIN, foot, "\n".join(lines), 5.5, color="#666666")
 
 
 def _inside(corners: np.ndarray) -> float:
@@ -404,9 +532,10 @@ def _fit(axes: Axes, part: Mapping[str, np.ndarray]) -> None:
 
 def _draw_bars(axes: Axes, parcel_map: Any, measure: str) -> None:
     """Draw the ten highest parcels (the furthest from zero where signed)."""
-    told = parcel_values(parcel_map, measure)
-    table = parcel_map.table[parcel_map.table["parcel"] != "(unassigned)"]
-    table = table[table[measure].notna() & ~table["small"]]
+    told = _told(parcel_map, measure)
+    measure, table = told["measure"], parcel_map.table
+    table = table[(table["parcel"] != UNASSIGNED) & table[measure].notna()]
+    table = table[~table["small"]] if "small" in table else table
     top = table.sort_values(measure, key=abs, ascending=False).head(10)[::-1]
     axes.barh(range(len(top)), top[measure], color=COLOURS["sequential"][6], height=0.7)
     axes.set_yticks(range(len(top)), [str(key) for key in top["parcel"]], parse_math=False)

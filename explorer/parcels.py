@@ -13,6 +13,7 @@ import numpy as np
 from explorer.types import FSAVERAGE5_VERTICES, Label, Parcellation, UserError
 
 if TYPE_CHECKING:
+    import pandas as pd
     import scipy.sparse as sp
 
 HEMISPHERE_VERTICES = FSAVERAGE5_VERTICES // 2
@@ -29,6 +30,7 @@ NO_PARCEL = frozenset(
     ("", "???", "unknown", "corpuscallosum", "medialwall", "medial_wall", "background", "none")
 )
 Read = TypeVar("Read")
+UNASSIGNED = "(unassigned)"
 LabelTable = dict[int, tuple[str, tuple[int, int, int]]]  # index -> name and RGB, 0-255
 DEPTHS = (0.1, 0.3, 0.5, 0.7, 0.9)  # from white matter to pial surface; our choice
 FINENESS = 4  # parts of an edge; finds 97 % of the 1.8 mm voxels that more parts would find
@@ -382,6 +384,62 @@ def vertex_parcels(parcellation: Parcellation, projection: sp.csr_matrix) -> np.
     return np.where((votes.max(axis=0) > 0) & (best < len(parcellation.labels)), best, -1).astype(
         np.int32
     )
+
+
+@dataclass(frozen=True, eq=False)
+class VoxelMap:
+    """Something known of each voxel that no model computed, and its mean in each parcel.
+
+    ``values`` float64 (V,), NaN where unknown, or None for a map of the parcels themselves.
+    ``table``: one row a label in the atlas's order, then (unassigned): ``parcel`` (`Label.key`),
+    ``name``, ``hemisphere``, ``voxels``, and with values ``known`` (voxels that have one) and
+    ``mean`` over those. ``limits``: of the colours; ``kind``: sequential, diverging or labels.
+    """
+
+    name: str
+    title: str
+    atlas: str
+    values: np.ndarray | None
+    table: pd.DataFrame
+    kind: str
+    limits: tuple[float, float]
+
+
+def voxel_map(
+    name: str, title: str, values: np.ndarray | None, parcellation: Parcellation
+) -> VoxelMap:
+    """Return a map of ``values`` (V,), or of the parcels themselves where there are none.
+
+    Colours begin at zero and end at the 99th percentile; values of both signs get limits that are
+    symmetric about zero.
+    """
+    import pandas as pd
+
+    labels, masks = parcellation.labels, parcellation.masks()
+    table = pd.DataFrame(
+        {
+            "parcel": [*(label.key for label in labels), UNASSIGNED],
+            "name": [*(label.name for label in labels), UNASSIGNED],
+            "hemisphere": [*(label.hemisphere for label in labels), ""],
+            "voxels": masks.sum(axis=1),
+        }
+    )
+    if values is None:
+        return VoxelMap(name, title, parcellation.name, None, table, "labels", (0.0, 1.0))
+    values = np.asarray(values, dtype=np.float64)
+    finite = np.isfinite(values)
+    known = (masks & finite).sum(axis=1)
+    summed = masks.astype(np.float64) @ np.where(finite, values, 0.0)
+    table["known"] = known
+    table["mean"] = np.divide(summed, known, out=np.full(len(known), np.nan), where=known > 0)
+    low, high = np.percentile(values[finite], (1, 99)) if finite.any() else (0.0, 0.0)
+    kind, low, high = "sequential", min(float(low), 0.0), max(float(high), 0.0)
+    if low < 0 < high:
+        kind, high = "diverging", max(-low, high)
+        low = -high
+    if low == high:
+        high = low + 1.0
+    return VoxelMap(name, title, parcellation.name, values, table, kind, (low, high))
 
 
 def _votes(index: np.ndarray, n: int, weights: sp.csr_matrix) -> np.ndarray:

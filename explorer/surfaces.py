@@ -86,13 +86,13 @@ def layouts(mesh: Mapping[str, Mapping[str, np.ndarray]], surface: str) -> dict[
     return out
 
 
-def drawn_parcels(parcellation: Parcellation, projection: sp.csr_matrix) -> np.ndarray:
+def drawn_parcels(parcellation: Parcellation, projection: sp.csr_matrix | None) -> np.ndarray:
     """Return int32 (20,484,): the parcel that each vertex shows, -1 for background only.
 
     Where the atlas is known on the surface, a parcel with at least one voxel is drawn whole: its
     value belongs to the parcel, however densely its cortex was sampled (the voxel counts tell).
     Parcels without voxels stay blank. Where the atlas is not known, only the vertices at which
-    voxels are seen are drawn.
+    voxels are seen are drawn, so it needs a projection.
     """
     if parcellation.surface is None:
         return vertex_parcels(parcellation, projection)

@@ -467,6 +467,7 @@ class Request:
             raise UserError(f"The seed lies between 0 and {2**31 - 1}, found {self.seed}.")
 
 
+IMPORTANCE, PARCELS = "importance", "parcels"  # what a view shows beside a subject's own maps
 METHODS = ("gradient", "gradient x input")
 TARGETS = ("retrieval margin", "fixed direction")
 MEASURES = ("enrichment", "share", "mean", "signed")
@@ -487,6 +488,7 @@ class View:
     hemisphere: str = "both"
     camera: str = "posterior"
     parcel: str = ""  # Label.key of the selected parcel
+    shows: str = IMPORTANCE  # or a map of the subject's voxels, or the parcels themselves
 
     def __post_init__(self) -> None:
         """Refuse a choice that is not on offer."""

@@ -20,8 +20,11 @@ from explorer import importance, metrics, records
 from explorer.cache import Cache
 from explorer.catalogue import Catalogue
 from explorer.models import Models, no_embedder
+from explorer.parcels import VoxelMap, voxel_map
 from explorer.types import (
+    IMPORTANCE,
     MEASURES,
+    PARCELS,
     TARGETS,
     Card,
     Condition,
@@ -43,6 +46,7 @@ LIMIT_TRIALS = 100  # trials that fix the colour limits, evenly spaced over the 
 LIMIT_PERCENTILE = 99  # so that one odd parcel in one trial does not wash out all maps
 PICTURE_BYTES = 256 * 2**20
 KEPT_MAPS = 128
+CEILING, NCSNR = "noise ceiling", "ncsnr"  # the maps that a subject's ncsnr gives
 
 
 @dataclass(frozen=True, eq=False)
@@ -363,6 +367,44 @@ class Workbench(Catalogue):
                 f"{', '.join(voxels.parcellations) or 'none'}."
             )
         return voxels.parcellations[name]
+
+    def map_names(self, dataset: str, subject: str) -> list[str]:
+        """Return what a view can show of a subject: importance, its maps, and the parcels."""
+        who = self.trials(dataset, subject).subject
+        reliability = [] if who.ncsnr is None else [CEILING, NCSNR]
+        return list(dict.fromkeys([IMPORTANCE, *reliability, *who.maps, PARCELS]))
+
+    def voxel_map(self, request: Request, view: View) -> VoxelMap:
+        """Return what ``view.shows`` of a subject beside importance; no model is asked.
+
+        The noise ceiling is that of the trials which the request averages.
+        """
+        dataset, subject, name = request.dataset, request.subject, view.shows
+        offered = self.map_names(dataset, subject)[1:]
+        if name not in offered:
+            raise UserError(
+                f"{dataset}/{subject} has no map {name!r} of its voxels; choose one of "
+                f"{', '.join([IMPORTANCE, *offered])}."
+            )
+        trials = self.trials(dataset, subject)
+        parcellation = self.parcellation(dataset, subject, view.atlas)
+        if name == PARCELS:
+            return voxel_map(name, f"parcels of {parcellation.name}", None, parcellation)
+        if name == CEILING:
+            n = len(trials.rows("test", request.stimulus, request.repeats))
+            which = "one trial" if n == 1 else f"mean of {n} trials"
+            title = f"noise ceiling, % of variance ({which})"
+            ceiling = metrics.noise_ceiling(trials.subject.ncsnr, n)
+            return voxel_map(name, title, ceiling, parcellation)
+        if name == NCSNR:
+            title = "noise-ceiling signal-to-noise ratio (ncsnr)"
+            return voxel_map(name, title, trials.subject.ncsnr, parcellation)
+        return voxel_map(name, name, trials.subject.maps[name], parcellation)
+
+    def evidence(self, request: Request, view: View) -> ParcelMap | VoxelMap:
+        """Return what ``view.shows``: importance, or what else is known of the voxels."""
+        show = self.importance if view.shows == IMPORTANCE else self.voxel_map
+        return show(request, view)
 
     def _map(self, request: Request, view: View) -> ParcelMap:
         parcellation = self.parcellation(request.dataset, request.subject, view.atlas)

@@ -66,6 +66,31 @@ def test_a_path_that_is_not_there_is_one_sentence(capsys, tmp_path):
     assert f"--dataset mine: there is nothing at {tmp_path / 'gone'}; check the path." in said
 
 
+def test_an_option_that_no_format_takes_is_one_sentence(capsys, tmp_path):
+    (tmp_path / "dataset.json").write_text('{"title": "Mine"}')
+    said = refused(capsys, "--dataset", f"mine={tmp_path}?prep=b3")
+    assert "--dataset mine: folder has no option 'prep'; it takes none." in said
+
+
+def test_an_atlas_that_is_none_is_one_sentence(capsys, tmp_path):
+    gone = tmp_path / "lh.gone.annot"
+    assert f"{gone} is missing; give the path" in refused(capsys, "--atlas", str(gone))
+    assert "an atlas is a .annot, .label.gii" in refused(capsys, "--atlas", "yeo")
+
+
+def test_an_atlas_is_a_choice_for_every_subject(tmp_path):
+    import numpy as np
+
+    np.save(tmp_path / "halves.npy", np.repeat([1, 2], 10_242))
+    (tmp_path / "halves.tsv").write_text("index\tname\themisphere\n1\thalf\tL\n2\thalf\tR\n")
+    args = app.arguments().parse_args(["--atlas", str(tmp_path / "halves.npy")])
+    workbench = app.open_workbench(args)
+    for subject in workbench.subjects("simulated")[:2]:
+        laid = workbench.parcellation("simulated", subject, "halves")
+        assert [label.key for label in laid.labels] == ["half L", "half R"]
+        assert laid.masks()[-1].sum() == 0  # every vertex has its half
+
+
 def test_a_path_with_something_else_is_one_sentence(capsys, tmp_path):
     assert "dataset.json" in refused(capsys, "--dataset", f"mine={tmp_path}")
 

@@ -1,12 +1,15 @@
 // The surface and its table. The mesh is asked for once and kept; a new trial brings only one
-// number a parcel, which recolours the vertices and leaves the camera alone.
+// number a parcel, which recolours the vertices and leaves the camera alone. A map of the subject's
+// voxels brings one number a vertex beside them.
 const root = element.querySelector(".ai-brain");
 const SIDES = ["left", "right"];
 const EYE = { x: 0, y: -2, z: 0 };
 const FILL = 2.05;
 const DARKEN = 0.12; // how much of the folding shows through a parcel's colour
-let view = null; // what is shown now: method, measure, surface, hemisphere, camera, parcel
+const IMPORTANCE = "importance";
+let view = null; // what is shown now: map, method, measure, surface, hemisphere, camera, parcel
 let value = null;
+let vertices = null; // the map's value at each vertex, where it has any
 let brain = null; // decoded surface payload
 let plot = null; // the div that plotly draws into
 let hovered = null;
@@ -27,7 +30,7 @@ const waits = () => { root.dataset.state = "waiting"; };
 window.addEventListener("afterimage-map-waits", waits);
 const tell = (change) => {
   view = { ...view, ...change };
-  if (["method", "target", "atlas"].some((key) => key in change)) waits();
+  if (["shows", "method", "target", "atlas"].some((key) => key in change)) waits();
   trigger("view", change);
 };
 const words = (list) => Object.fromEntries(list.map((w) => [w, w[0].toUpperCase() + w.slice(1)]));
@@ -41,8 +44,10 @@ camera.addEventListener("click", (event) => {
 });
 const hemisphere = segment("hemisphere", "Hemisphere", words(["both", "left", "right"]), (key) => { tell({ hemisphere: key }); draw(true); });
 const target = segment("target", "Target", {}, () => {});
+const shows = h("select", { "aria-label": "Show", onchange: () => tell({ shows: shows.value }) });
+const showsField = h("label", { class: "ai-atlas" }, "Show", shows);
 const atlas = h("select", { "aria-label": "Atlas", onchange: () => tell({ atlas: atlas.value, parcel: "" }) });
-const atlasField = h("label", { class: "ai-atlas" }, "Atlas ", atlas);
+const atlasField = h("label", { class: "ai-atlas" }, "Atlas", atlas);
 
 const methodText = h("p", { class: "ai-small" });
 const measureText = h("p", { class: "ai-small" });
@@ -58,15 +63,17 @@ const stage = h("div", { class: "ai-stage" }, canvas, overlay, tip);
 const surfaceSide = h("div", { class: "ai-surface-side" }, h("div", { class: "ai-controls ai-bare" }, camera, surface, hemisphere), stage, bar, picked);
 const head = h("tr");
 const body = h("tbody");
-const table = h("div", { class: "ai-table", tabindex: "0", "aria-label": "Importance per parcel" }, h("table", {}, h("thead", {}, head), body));
+const table = h("div", { class: "ai-table", tabindex: "0", "aria-label": "Numbers per parcel" }, h("table", {}, h("thead", {}, head), body));
 const help = h("details", { class: "ai-help" }, h("summary", {}, "What this shows, and what it does not"));
+const heading = h("h2");
+const measureSide = h("div", {}, h("div", { class: "ai-controls" }, measure), measureText);
 root.append(
-  h("header", { class: "ai-brain-head" }, h("h2", {}, "What the decoder rests on"), note),
+  h("header", { class: "ai-brain-head" }, h("div", {}, heading, h("div", { class: "ai-controls" }, showsField, atlasField)), note),
   h(
     "div",
     { class: "ai-choices" },
-    h("div", {}, h("div", { class: "ai-controls" }, method, target, atlasField), methodText),
-    h("div", {}, h("div", { class: "ai-controls" }, measure), measureText),
+    h("div", {}, h("div", { class: "ai-controls" }, method, target), methodText),
+    measureSide,
   ),
   h("div", { class: "ai-brain-grid" }, surfaceSide, h("div", { class: "ai-table-side" }, table, help)),
 );
@@ -74,10 +81,15 @@ root.append(
 // ---------------------------------------------------------------------------------------- numbers
 const COLUMNS = [
   ["name", "Parcel"], ["hemisphere", ""], ["voxels", "Voxels"], ["share", "Share, %"],
-  ["mean", "Mean"], ["enrichment", "Enrichment"], ["signed", "Signed"],
+  ["known", "Known"], ["mean", "Mean"], ["enrichment", "Enrichment"], ["signed", "Signed"],
 ];
+const columns = () => COLUMNS.filter(([column]) => value.rows.some((row) => column in row && (column !== "known" || row.known < row.voxels)));
+// Importance has four measures to choose from, any other map only its mean.
+const measured = () => ("mean" in value.maps && !(view.measure in value.maps) ? "mean" : view.measure);
+const ofVoxels = () => Boolean(value.maps.mean) && !value.maps.enrichment;
 const show = {
   voxels: (v) => v.toLocaleString("en"),
+  known: (v) => v.toLocaleString("en"),
   share: (v) => (100 * v).toFixed(1),
   mean: (v) => plain(v),
   enrichment: (v) => v.toFixed(2),
@@ -110,7 +122,7 @@ const sorted = () => {
 };
 const renderTable = () => {
   head.replaceChildren(
-    ...COLUMNS.map(([column, label]) => {
+    ...columns().map(([column, label]) => {
       const on = sort.column === column;
       return h(
         "th",
@@ -119,8 +131,9 @@ const renderTable = () => {
       );
     }),
   );
-  const map = value.maps[view.measure];
-  const most = Math.max(...value.rows.map((r) => Math.abs(r[view.measure] ?? 0)), 1e-12);
+  const by = measured();
+  const map = value.maps[by];
+  const most = Math.max(...value.rows.map((r) => Math.abs(r[by] ?? 0)), 1e-12);
   body.replaceChildren(
     ...sorted().map((row) => {
       const chosen = row.parcel === view.parcel;
@@ -130,9 +143,9 @@ const renderTable = () => {
           class: `${row.small ? "ai-few" : ""} ${chosen ? "ai-chosen" : ""}`, "data-parcel": row.parcel, "aria-selected": chosen,
           title: row.small ? "Fewer than 10 voxels: too few to trust" : null, onclick: () => choose(row.parcel),
         },
-        ...COLUMNS.map(([column]) => {
+        ...columns().map(([column]) => {
           const cell = h("td", { class: show[column] ? "ai-right ai-number" : "" }, format(column, row[column]));
-          if (column === view.measure && map && row[column] !== null) {
+          if (column === by && map && row[column] !== null) {
             cell.classList.add("ai-measured");
             cell.style.setProperty("--fill", `${(100 * Math.abs(row[column])) / most}%`);
           }
@@ -152,8 +165,11 @@ const renderPicked = () => {
   const row = value.rows.find((r) => r.parcel === view.parcel);
   picked.hidden = !row;
   if (!row) return;
+  const numbers = ofVoxels()
+    ? "mean" in row ? ` · mean ${format("mean", row.mean)} ` : " "
+    : ` · share ${withUnit("share", row.share)} · enrichment ${withUnit("enrichment", row.enrichment)} `;
   picked.replaceChildren(
-    h("b", {}, row.label), ` · ${format("voxels", row.voxels)} voxels · share ${withUnit("share", row.share)} · enrichment ${withUnit("enrichment", row.enrichment)} `,
+    h("b", {}, row.label), ` · ${format("voxels", row.voxels)} voxels${numbers}`,
     h("button", { type: "button", class: "ai-link", onclick: () => choose("") }, "clear"),
   );
 };
@@ -242,22 +258,26 @@ const borders = (faces, parcels) => {
 const INK = [23, 26, 30];
 const OUTLINE = 0.8; // brightness of the border between parcels
 const colours = (side) => {
-  const map = value.maps[view.measure];
+  const map = value.maps[measured()];
   const stops = brain.colours[map.kind];
+  const at = vertices?.[side];
   const chosen = brain.parcels.findIndex((p) => p.key === view.parcel);
   const marks = (brain.borders[side] ??= borders(brain.mesh[side].faces, brain[side]));
   const few = new Set(map.small);
-  const fills = map.values.map((v, i) => (v === null || map.flat || few.has(i) ? null : colour(stops, map.limits, v)));
+  const fills = map.kind === "labels"
+    ? brain.parcels.map((p) => rgb(p.colour))
+    : map.values.map((v, i) => (v === null || map.flat || few.has(i) ? null : colour(stops, map.limits, v)));
   const out = new Array(brain[side].length);
   const cache = new Map();
   brain[side].forEach((parcel, i) => {
     const grey = brain.mesh[side].background[i];
-    const outline = marks[i] && parcel >= 0;
-    const inked = outline && parcel === chosen;
-    const key = inked ? "ink" : `${parcel},${grey},${outline}`;
+    const inked = marks[i] && parcel >= 0 && parcel === chosen;
+    const outline = marks[i] && parcel >= 0 && !at; // a map of voxels knows no borders
+    const key = inked ? "ink" : `${at ? at[i] : parcel},${grey},${outline}`;
     let text = cache.get(key);
     if (!text) {
-      const fill = parcel < 0 ? null : fills[parcel];
+      const own = at ? (Number.isNaN(at[i]) ? null : colour(stops, map.limits, at[i])) : fills[parcel];
+      const fill = parcel < 0 && !at ? null : own;
       const shade = (1 - DARKEN * (1 - grey / 204)) * (outline ? OUTLINE : 1);
       const c = inked ? INK : fill ? fill.map((x) => x * shade) : [grey + 22, grey + 21, grey + 19];
       text = `rgb(${c.map((x) => Math.round(Math.min(255, x))).join(",")})`;
@@ -341,13 +361,19 @@ const parcelAt = (point) => {
   const index = brain[side][point.pointNumber];
   return index < 0 ? null : brain.parcels[index];
 };
+const valueAt = (point, row) => {
+  const v = vertices?.[SIDES[point.curveNumber]][point.pointNumber];
+  if (v !== undefined) return Number.isNaN(v) ? "no voxel" : format("mean", v);
+  return value.maps[measured()].kind === "labels" ? "" : withUnit(measured(), row?.[measured()]);
+};
 const attach = () => {
   let down = null;
   canvas.on("plotly_hover", ({ points }) => {
     hovered = parcelAt(points[0]);
     const row = hovered && value.rows.find((r) => r.parcel === hovered.key);
-    tip.hidden = !row || !stage.matches(":hover");
-    if (row) tip.replaceChildren(h("b", {}, row.label), h("span", { class: "ai-number" }, ` ${withUnit(view.measure, row[view.measure])}`), row.small ? h("small", {}, " few voxels") : "");
+    const text = row || vertices ? valueAt(points[0], row) : "";
+    tip.hidden = (!row && !text) || !stage.matches(":hover");
+    tip.replaceChildren(row ? h("b", {}, row.label) : "", h("span", { class: "ai-number" }, ` ${text}`), row?.small ? h("small", {}, " few voxels") : "");
   });
   canvas.on("plotly_unhover", () => { hovered = null; tip.hidden = true; });
   canvas.on("plotly_click", ({ points }) => { const p = parcelAt(points[0]); if (p) choose(p.key); });
@@ -367,38 +393,46 @@ const attach = () => {
 
 // ----------------------------------------------------------------------------------------- render
 const render = () => {
-  const map = value.maps[view.measure];
+  const map = value.maps[measured()];
   for (const [control, key] of [[method, view.method], [measure, view.measure], [surface, view.surface], [camera, view.camera], [hemisphere, view.hemisphere]]) control.choose(key);
-  setText(methodText, value.sentences.method[view.method] || "");
+  const other = view.shows !== IMPORTANCE;
+  setText(heading, value.heading);
+  shows.replaceChildren(...value.offered.map(([name, label]) => h("option", { value: name, selected: name === view.shows }, label)));
+  showsField.hidden = value.offered.length < 2;
+  method.hidden = target.hidden = measureSide.hidden = other;
+  root.classList.toggle("ai-other-map", other);
+  setText(methodText, other ? value.sentences.shows : value.sentences.method[view.method] || "");
   setText(measureText, value.sentences.measure[view.measure] || "");
   atlasField.hidden = value.atlases.length < 2;
   atlas.replaceChildren(...value.atlases.map((name) => h("option", { value: name, selected: name === value.key.atlas }, name)));
   target.querySelector("div").replaceChildren(
     ...value.targets.map((name) => h("label", {}, h("input", { type: "radio", name: "ai-target", value: name, checked: name === view.target, onchange: () => tell({ target: name }) }), h("span", {}, name))),
   );
-  target.hidden = value.targets.length < 2;
+  target.hidden = other || value.targets.length < 2;
   setText(note, value.note || "");
   note.hidden = !value.note;
   root.classList.toggle("ai-no-surface", Boolean(value.no_surface));
   root.dataset.state = value.state;
+  help.hidden = other;
   if (help.childElementCount === 1) help.append(...value.sentences.help.map((text) => h("p", {}, text)));
-  canvas.setAttribute("aria-label", `Cortical surface coloured by ${view.measure}; the table holds the same numbers`);
+  canvas.setAttribute("aria-label", `Cortical surface coloured by ${other ? view.shows : view.measure}; the table holds the same numbers`);
   if (!map) return;
-  if (!sort.column) sort.column = view.measure;
-  const stops = value.colours[map.kind];
+  if (!columns().some(([column]) => column === sort.column)) sort = map.kind === "labels" ? { column: "name", descending: false } : { column: measured(), descending: true };
+  const stops = value.colours[map.kind] || ["transparent"];
   ramp.style.background = `linear-gradient(to right, ${stops.join(",")})`;
-  setText(low, withUnit(view.measure, map.limits[0]));
-  setText(high, withUnit(view.measure, map.limits[1]));
+  setText(low, withUnit(measured(), map.limits[0]));
+  setText(high, withUnit(measured(), map.limits[1]));
   setText(unit, map.title);
   tick.hidden = map.reference === null;
   if (map.reference !== null) tick.style.left = `${(100 * (map.reference - map.limits[0])) / (map.limits[1] - map.limits[0])}%`;
-  bar.hidden = map.flat || Boolean(value.no_surface);
+  bar.hidden = map.flat || map.kind === "labels" || Boolean(value.no_surface);
   renderTable();
   renderPicked();
   reveal();
   draw();
 };
 follow((next, last) => {
+  if (next.vertices !== last?.vertices) vertices = next.vertices && Object.fromEntries(SIDES.map((side) => [side, decode(next.vertices[side])]));
   value = next;
   // The server's view counts when it changed there (a link, a record); else what was chosen here.
   if (!last || JSON.stringify(last.view) !== JSON.stringify(next.view)) view = { ...next.view };

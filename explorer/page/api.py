@@ -12,14 +12,14 @@ import gradio as gr
 
 from explorer.page import links
 from explorer.page.pictures import data_uri
-from explorer.types import Request, UserError, View
+from explorer.types import IMPORTANCE, Request, UserError, View
 
 if TYPE_CHECKING:
     from explorer.workbench import Workbench
 
 
 def register(workbench: Workbench, model: dict[str, Any]) -> None:
-    """Add ``/trials``, ``/reconstruct`` and ``/importance`` to the page that is being built.
+    """Add ``/trials``, ``/reconstruct``, ``/importance`` and ``/map`` to the page being built.
 
     ``model``: the settings that make an endpoint wait for its turn at the models.
     """
@@ -27,6 +27,7 @@ def register(workbench: Workbench, model: dict[str, Any]) -> None:
     gr.api(endpoints.trials, api_name="trials")
     gr.api(endpoints.reconstruct, api_name="reconstruct", **model)
     gr.api(endpoints.importance, api_name="importance", **model)
+    gr.api(endpoints.map, api_name="map")
 
 
 def answered(endpoint: Callable[..., dict[str, Any]]) -> Callable[..., dict[str, Any]]:
@@ -215,6 +216,52 @@ class Endpoints:
                     "small": bool(row["small"]),
                 }
                 for row in parcel_map.table.to_dict("records")
+            ],
+        }
+
+    @answered
+    def map(
+        self, show: str = "", dataset: str = "", subject: str = "", atlas: str = ""
+    ) -> dict[str, Any]:
+        """Say what a data set knows of each voxel, such as the noise ceiling, per parcel.
+
+        Parameters
+        ----------
+        show
+            A name among the answer's ``maps``; empty takes the first.
+        dataset, subject
+            Names; empty takes the first.
+        atlas
+            Name of an atlas; empty takes the first.
+
+        Returns
+        -------
+        dict
+            ``map``, ``title``, ``maps`` (the names of all), ``atlas`` and ``parcels``: a list of
+            parcel, name, hemisphere, voxels, known (voxels that have a value) and their mean. The
+            noise ceiling is that of the mean of all repeats of the first test stimulus.
+        """
+        request = self.workbench.default_request(dataset or None, subject or None, seed=0)
+        place = request.dataset, request.subject
+        names = self.workbench.map_names(*place)[1:]
+        first = str(self.workbench.gallery(*place).index[0])
+        view = View(shows=show or names[0], atlas=atlas)
+        if view.shows == IMPORTANCE:
+            raise UserError("Importance is of a trial; ask /importance for it.")
+        shown = self.workbench.voxel_map(replace(request, stimulus=first), view)
+        return {
+            "map": shown.name,
+            "title": shown.title,
+            "maps": names,
+            "atlas": shown.atlas,
+            "parcels": [
+                {
+                    **{name: str(row[name]) for name in ("parcel", "name", "hemisphere")},
+                    "voxels": int(row["voxels"]),
+                    "known": int(row["known"]) if "known" in row else None,
+                    "mean": _number(row["mean"]) if "mean" in row else None,
+                }
+                for row in shown.table.to_dict("records")
             ],
         }
 

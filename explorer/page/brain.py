@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from explorer import figures
-from explorer.types import MEASURES, TARGETS, Request, UserError, View
+from explorer.types import IMPORTANCE, MEASURES, PARCELS, TARGETS, Request, UserError, View
+from explorer.workbench import CEILING, NCSNR, VoxelMap
 
 if TYPE_CHECKING:
+    import pandas as pd
+
+    from explorer.types import Parcellation, VoxelSpace
     from explorer.workbench import ParcelMap, Workbench
 
 METHOD_SENTENCES = {
@@ -48,6 +52,30 @@ HELP = (
     "Colours keep their limits over all trials of a subject, so that two maps can be compared. "
     "Parcels with fewer than 10 voxels are greyed in the table: they are too small to trust.",
 )
+# What a view can show, as people call it, and what it says about itself. Other names are those of
+# the data set.
+SHOWN = {
+    IMPORTANCE: ("Importance", "What the decoder rests on", ""),
+    CEILING: (
+        "Noise ceiling",
+        "How well anything could predict the responses",
+        "The share of a voxel's variance that is due to the image and not to noise, judged by "
+        "repeats of images (from ncsnr; Allen et al. 2022). No model explains more.",
+    ),
+    NCSNR: (
+        "Noise-ceiling SNR",
+        "How reliable the responses are",
+        "The spread of a voxel's responses over images relative to their noise in one trial "
+        "(ncsnr; Allen et al. 2022).",
+    ),
+    PARCELS: (
+        "Parcels",
+        "Where the parcels are",
+        "Each parcel in the colour that its atlas gives it. Of overlapping ROIs the smallest is "
+        "drawn.",
+    ),
+}
+OWN_MAP = "A map that comes with the data set: one number a voxel."
 # How the Desikan-Killiany atlas spells its parcels, and how people do.
 READABLE = {
     "bankssts": "banks of superior temporal sulcus",
@@ -89,6 +117,9 @@ def atlas_of(request: Request, view: View, workbench: Workbench) -> str:
 
 def decided_by(request: Request, view: View) -> tuple:
     """Return what a map depends on: two equal tuples are the same map."""
+    if view.shows != IMPORTANCE:
+        trial = (request.stimulus, request.repeats) if view.shows == CEILING else ()
+        return (request.dataset, request.subject, view.shows, view.atlas, *trial)
     return (
         *(request.dataset, request.subject, request.stimulus, request.repeats, request.mapper),
         *(request.generator, view.method, view.target, view.atlas),
@@ -98,37 +129,62 @@ def decided_by(request: Request, view: View) -> tuple:
 def frame(request: Request, view: View, workbench: Workbench, plotly: str) -> dict[str, Any]:
     """Return the brain view without a map yet: its controls, texts and which surface it needs."""
     voxels = workbench.trials(request.dataset, request.subject).subject.voxels
-    nowhere = "" if voxels.projection is not None and voxels.parcellations else (
-        f"No surface: this study gives no locations for its {voxels.n_voxels} voxels, so they "
-        "cannot be drawn on a brain or sorted into parcels. The table counts them as one group."
-    )  # fmt: skip
+    atlas = atlas_of(request, view, workbench)
+    nowhere = _nowhere(request, view, workbench)
+    offered = workbench.map_names(request.dataset, request.subject)
+    _, heading, sentence = SHOWN.get(view.shows, (view.shows, view.shows, OWN_MAP))
     return {
         "state": "waiting",
-        "key": {
-            "dataset": request.dataset,
-            "subject": request.subject,
-            "atlas": atlas_of(request, view, workbench),
-        },
+        "key": {"dataset": request.dataset, "subject": request.subject, "atlas": atlas},
         "view": asdict(view),
+        "heading": heading[:1].upper() + heading[1:],
+        "offered": [[name, SHOWN.get(name, (name,))[0]] for name in offered],
         "atlases": list(voxels.parcellations),
         "targets": list(TARGETS),
         "sentences": {
+            "shows": sentence,
             "method": METHOD_SENTENCES,
             "measure": MEASURE_SENTENCES,
             "help": list(HELP),
         },
         "colours": {kind: list(stops) for kind, stops in figures.COLOURS.items()},
         "no_surface": nowhere,
-        "note": nowhere,
+        "note": nowhere or workbench.parcellation(request.dataset, request.subject, atlas).note,
         "maps": {},
+        "vertices": None,
         "rows": [],
         "plotly": plotly,
     }
 
 
+def _nowhere(request: Request, view: View, workbench: Workbench) -> str:
+    """Return why nothing can be drawn on a surface, and what would help; "" where it can."""
+    voxels = workbench.trials(request.dataset, request.subject).subject.voxels
+    shown = workbench.parcellation(
+        request.dataset, request.subject, atlas_of(request, view, workbench)
+    )
+    if voxels.projection is None and shown.surface is None:
+        none = (
+            f"No surface: this study gives no locations for its {voxels.n_voxels} voxels, so they "
+            "cannot be drawn on a brain."
+        )
+        if shown.labels:
+            return (
+                f"{none} To paint its ROIs where a group has them, start with --atlas FILE, an "
+                "atlas that has parcels of the same names."
+            )
+        return f"{none} The table counts them as one group."
+    if not shown.labels and view.shows in (IMPORTANCE, PARCELS):
+        return (
+            "No parcels: this study gives its voxels places but no atlas. Start with --atlas FILE "
+            "to lay one over them. The table counts them as one group."
+        )
+    return ""
+
+
 def with_map(value: Mapping[str, Any], parcel_map: ParcelMap) -> dict[str, Any]:
     """Return the brain view with one trial's importance: a number a parcel and measure."""
-    note = value["no_surface"]
+    note = value["note"]
     if parcel_map.flat:
         note = "The gradient of this target is zero for every voxel, so there is nothing to map."
     return {
@@ -136,16 +192,45 @@ def with_map(value: Mapping[str, Any], parcel_map: ParcelMap) -> dict[str, Any]:
         "state": "done",
         "note": note,
         "maps": {measure: figures.parcel_values(parcel_map, measure) for measure in MEASURES},
-        "rows": rows(parcel_map),
+        "rows": rows(parcel_map.table, MEASURES),
     }
 
 
-def rows(parcel_map: ParcelMap) -> list[dict[str, Any]]:
+def filled(
+    value: Mapping[str, Any],
+    shown: ParcelMap | VoxelMap,
+    request: Request,
+    view: View,
+    workbench: Workbench,
+) -> dict[str, Any]:
+    """Return the brain view with what `Workbench.evidence` gave for it."""
+    if not isinstance(shown, VoxelMap):
+        return with_map(value, shown)
+    place = request.dataset, request.subject
+    parcellation = workbench.parcellation(*place, view.atlas)
+    return with_voxel_map(value, shown, parcellation, workbench.trials(*place).subject.voxels)
+
+
+def with_voxel_map(
+    value: Mapping[str, Any], shown: VoxelMap, parcellation: Parcellation, voxels: VoxelSpace
+) -> dict[str, Any]:
+    """Return the brain view with a map of the subject's voxels, or with the parcels themselves."""
+    columns = () if shown.values is None else ("known", "mean")
+    return {
+        **value,
+        "state": "done",
+        "maps": {"mean": figures.map_values(shown)},
+        "vertices": figures.map_payload(shown, parcellation, voxels),
+        "rows": rows(shown.table, columns),
+    }
+
+
+def rows(table: pd.DataFrame, measures: Iterable[str]) -> list[dict[str, Any]]:
     """Return the table: one row a parcel that holds voxels, numbers rounded to 4 digits."""
     out = []
-    for row in parcel_map.table.to_dict("records"):
+    for row in table.to_dict("records"):
         if row["voxels"]:
-            numbers = {m: float(row[m]) for m in MEASURES}
+            numbers = {m: float(row[m]) for m in measures}
             hemisphere = HEMISPHERE.get(row["hemisphere"], row["hemisphere"])
             name = readable(row["name"])
             out.append(
@@ -155,7 +240,7 @@ def rows(parcel_map: ParcelMap) -> list[dict[str, Any]]:
                     "label": f"{name}, {hemisphere}" if hemisphere else name,
                     "hemisphere": row["hemisphere"],
                     "voxels": int(row["voxels"]),
-                    "small": bool(row["small"]),
+                    "small": bool(row.get("small", False)),
                     **{m: float(f"{v:.4g}") if math.isfinite(v) else None
                        for m, v in numbers.items()},
                 }
@@ -172,10 +257,9 @@ def surface_server(workbench: Workbench) -> Callable[[dict], dict]:
             if not isinstance(wanted, dict):
                 raise UserError("A surface is asked for with dataset, subject, atlas and surface.")
             name = {k: str(wanted.get(k, "")) for k in ("dataset", "subject", "atlas", "surface")}
-            space = workbench.trials(name["dataset"], name["subject"]).subject.voxels
-            if name["atlas"] not in space.parcellations:
-                raise UserError(f"{name['dataset']} has no atlas {name['atlas']!r}.")
-            parcellation = space.parcellations[name["atlas"]]
+            place = name["dataset"], name["subject"]
+            space = workbench.trials(*place).subject.voxels
+            parcellation = workbench.parcellation(*place, name["atlas"])
             payload = figures.surface_payload(parcellation, space, name["surface"])
         except UserError as error:
             return {"problem": str(error)}

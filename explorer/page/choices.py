@@ -16,6 +16,7 @@ from explorer.page.links import short
 from explorer.types import (
     CAMERAS,
     HEMISPHERES,
+    IMPORTANCE,
     MEASURES,
     METHODS,
     SURFACES,
@@ -31,7 +32,12 @@ if TYPE_CHECKING:
 
 # Keys of a link that belong to Gradio or to whoever counts visits, and are left alone.
 NOT_OURS = re.compile(r"_|utm_|(view|deep_link|session_hash|fbclid|gclid)$")
-LABELS = {"data": "data set", "trial": "test trial", "map": "importance method"}
+LABELS = {
+    "data": "data set",
+    "trial": "test trial",
+    "map": "importance method",
+    "show": "map of this subject",
+}
 
 
 @dataclass(frozen=True)
@@ -206,7 +212,11 @@ def _view(
     atlases = workbench.trials(request.dataset, request.subject).subject.voxels.parcellations
     if view.atlas not in atlases:
         view = replace(view, atlas="")
+    maps = workbench.map_names(request.dataset, request.subject)
+    if view.shows not in maps:
+        view = replace(view, shows=IMPORTANCE)
     offers: dict[str, Sequence[str]] = {
+        "show": maps,
         "map": METHODS,
         "measure": MEASURES,
         "target": TARGETS,

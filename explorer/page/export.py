@@ -38,7 +38,7 @@ def make(workbench: Workbench, request: Request, view: View, form: str) -> File:
     parts = ("afterimage", request.dataset, request.subject, request.stimulus)
     name = f"{'_'.join(re.sub(r'[^A-Za-z0-9.-]+', '-', part) for part in parts)}.{form}"
     if form == "csv":
-        table = workbench.importance(request, view).table
+        table = workbench.evidence(request, view).table
         return File(name, "text/csv", table.to_csv(index=False).encode("utf-8"))
     if form == "json":
         text = json.dumps(workbench.record(request, view), indent=2, ensure_ascii=False)

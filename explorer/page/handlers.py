@@ -19,7 +19,7 @@ from explorer.page import brain, export, links, pickers, trial
 from explorer.page.choices import Choices, settle
 from explorer.page.session import Session
 from explorer.records import changes, from_record
-from explorer.types import Request, UserError, View
+from explorer.types import IMPORTANCE, Request, UserError, View
 
 if TYPE_CHECKING:
     from explorer.workbench import Workbench
@@ -194,11 +194,11 @@ class Handlers:
 
     @told
     def look(self, session: Session, event: gr.EventData) -> Updates:
-        """Show the evidence in another way; only another method, target or atlas means work."""
+        """Show the evidence in another way; another map, method, target or atlas means work."""
         known = {f.name for f in fields(View)}
         change = {k: str(v) for k, v in event._data.items() if k in known}
         session.view = replace(session.view, **change)
-        if {"method", "target", "atlas"} & set(change):
+        if {"shows", "method", "target", "atlas"} & set(change):
             session.wanted = True
         return {self.ui.masthead: self._masthead(session)}
 
@@ -228,7 +228,11 @@ class Handlers:
         session.wanted = False
         ticket, request, view = session.ticket, session.request, session.view
         try:
-            for part in (self._decode, self._map, self._sweep):
+            # A map of the subject's voxels needs no model, so it does not wait for one.
+            order = (self._decode, self._map, self._sweep)
+            for part in (
+                order if view.shows == IMPORTANCE else (self._map, self._decode, self._sweep)
+            ):
                 yield from part(session, ticket, request, view)
         except UserError as error:
             yield self._failed(session, ticket, str(error))
@@ -260,6 +264,8 @@ class Handlers:
         """Say why nothing more comes, unless something else is shown by now."""
         if not session.show(ticket, progress=trial.progress("failed", text)):
             return {}
+        if brain.decided_by(session.request, session.view) == session.mapped:
+            return {self.ui.trial: session.shown}  # the map was there before something failed
         session.mapped = ()
         place = brain.frame(session.request, session.view, self.workbench, self.plotly)
         return {
@@ -287,17 +293,18 @@ class Handlers:
         wanted = brain.decided_by(request, view)
         if wanted == session.mapped or session.ticket != ticket:
             return
-        if reason := self.workbench.unexplained(request):
+        reason = self.workbench.unexplained(request) if view.shows == IMPORTANCE else ""
+        if reason:
             session.mapped = wanted
             place = brain.frame(request, session.view, self.workbench, self.plotly)
             yield {self.ui.brain: {**place, "state": "failed", "note": reason}}
             return
-        parcel_map = self.workbench.importance(request, view)
+        shown = self.workbench.evidence(request, view)
         if session.ticket != ticket:
             return
         session.mapped = wanted
         place = brain.frame(request, session.view, self.workbench, self.plotly)
-        yield {self.ui.brain: brain.with_map(place, parcel_map)}
+        yield {self.ui.brain: brain.filled(place, shown, request, view, self.workbench)}
 
     def _sweep(
         self, session: Session, ticket: int, request: Request, view: View

@@ -18,6 +18,7 @@ REQUEST_KEYS = (
 )
 # Keys of a link that decide how evidence is shown, and the fields of View they stand for.
 VIEW_KEYS = {
+    "show": "shows",
     "map": "method",
     "measure": "measure",
     "target": "target",

@@ -4,6 +4,7 @@ import base64
 import json
 import re
 import threading
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
@@ -15,16 +16,28 @@ from explorer.figures import (
     COLOURS,
     TITLES,
     installed_versions,
+    label_colours,
+    map_payload,
+    map_values,
     parcel_values,
     provenance_line,
     save_figure,
     surface_payload,
     trial_figure,
+    vertex_values,
 )
 from explorer.importance import per_parcel
-from explorer.parcels import desikan_killiany, lay
+from explorer.parcels import desikan_killiany, lay, voxel_map
 from explorer.surfaces import HALF, SIDES, centred, drawn_parcels, surface_mesh
-from explorer.types import FSAVERAGE5_VERTICES, MEASURES, Request, UserError, VoxelSpace
+from explorer.types import (
+    FSAVERAGE5_VERTICES,
+    MEASURES,
+    Label,
+    Parcellation,
+    Request,
+    UserError,
+    VoxelSpace,
+)
 
 ALARM = "three <b>red</b> cars costing $5 or ${x}$_^"
 
@@ -91,7 +104,7 @@ def test_surface_payload_names_parcels_and_stays_small(study):
 def test_a_study_without_locations_has_no_surface(study):
     nowhere = VoxelSpace(study.space.n_voxels, "h")
     with pytest.raises(UserError, match="gives no voxel locations, so there is no surface"):
-        surface_payload(study.parcellation, nowhere, "inflated")
+        surface_payload(replace(study.parcellation, surface=None), nowhere, "inflated")
 
 
 @pytest.mark.parametrize("measure", MEASURES)
@@ -120,6 +133,84 @@ def test_parcel_values_of_a_flat_gradient_and_an_unknown_measure(study):
     assert told["flat"] and set(told["values"]) == {None}
     with pytest.raises(UserError, match="measure is one of enrichment, .*, found 'size'"):
         parcel_values(study.map, "size")
+
+
+def test_a_map_of_voxels_shows_each_where_it_is_and_reaches_a_little_further(study):
+    """Every fourth vertex has a voxel: all of the cortex is within two vertices of one."""
+    y = surface_mesh("pial")
+    y = np.concatenate([y[side]["vertices"][:, 1] for side in SIDES])
+    seen = np.arange(0, FSAVERAGE5_VERTICES, 4)
+    values = y[seen].astype(float)
+    values[5] = np.nan
+    shown = voxel_map("y", "millimetres to the front", values, study.parcellation)
+    found = vertex_values(shown, study.parcellation, study.space)
+    rest = np.delete(np.arange(len(seen)), 5)
+    np.testing.assert_allclose(found[seen[rest]], values[rest], rtol=1e-5)
+    cortex = study.parcellation.surface >= 0
+    assert np.isfinite(found[cortex]).mean() > 0.99
+    near = cortex & np.isfinite(found)
+    assert np.median(np.abs(found - y)[near]) < 1 and np.abs(found - y)[near].max() < 15
+    unseen = np.setdiff1d(np.flatnonzero(~cortex), seen)
+    assert np.isnan(found[unseen]).all()  # the medial wall stays blank
+    payload = map_payload(shown, study.parcellation, study.space)
+    np.testing.assert_array_equal(decoded(payload["left"]), found[:HALF])
+    np.testing.assert_array_equal(decoded(payload["right"]), found[HALF:])
+
+
+def test_far_from_any_voxel_nothing_is_shown(study):
+    one = np.full(study.space.n_voxels, np.nan)
+    one[100] = 2.0
+    shown = voxel_map("x", "x", one, study.parcellation)
+    found = vertex_values(shown, study.parcellation, study.space)
+    assert 7 <= np.isfinite(found).sum() <= 19  # itself and two rings of at most six and twelve
+    assert set(found[np.isfinite(found)]) == {2.0}
+
+
+def test_what_a_map_tells_is_the_mean_of_each_parcel(study):
+    values = np.random.default_rng(1).normal(size=study.space.n_voxels)
+    values[::7] = np.nan
+    shown = voxel_map("x", "the title", values, study.parcellation)
+    told = json.loads(json.dumps(map_values(shown), allow_nan=False))
+    member = study.parcellation.membership
+    expected = [np.nanmean(values[member == i]) for i in range(68)]
+    assert told["values"] == pytest.approx(expected, rel=1e-3)
+    assert (told["kind"], told["title"], told["measure"]) == ("diverging", "the title", "mean")
+    low, high = told["limits"]
+    assert low == -high and 2 < high < 3.5
+
+
+@pytest.fixture
+def painted():
+    """Return two ROIs without places that an atlas paints, and the voxel space they are of."""
+    surface = np.full(FSAVERAGE5_VERTICES, -1)
+    surface[:100], surface[HALF : HALF + 50] = 0, 1
+    member = np.arange(6) < np.array([[4], [6]])
+    labels = (Label("V1"), Label("LOC"))
+    rois = Parcellation("ROIs on a", "masks", labels, member, "h", surface, "Group location, not.")
+    return rois, VoxelSpace(6, "h", parcellations={"ROIs on a": rois})
+
+
+def test_painted_rois_show_their_means_at_the_groups_places(painted):
+    rois, space = painted
+    shown = voxel_map("x", "x", np.arange(6.0), rois)
+    found = vertex_values(shown, rois, space)
+    assert set(found[:100]) == {1.5} and set(found[HALF : HALF + 50]) == {2.5}
+    assert np.isfinite(found).sum() == 150
+    payload = surface_payload(rois, space, "inflated")
+    assert decoded(payload["left"]["parcel"])[:101].tolist() == [0] * 100 + [-1]
+    figure = draw(parcel_map=shown, parcellation=rois, voxel_space=space)
+    assert len(surfaces(figure)) == 8
+    assert any("Group location, not." in said for said in words(figure))
+
+
+def test_labels_of_one_colour_are_told_apart(study):
+    own = label_colours(study.parcellation)
+    assert own[0] == "#{:02x}{:02x}{:02x}".format(*study.parcellation.labels[0].colour)
+    labels = tuple(Label(name, side) for side in "LR" for name in ("V1", "V2", "LOC"))
+    grey = Parcellation("rois", "partition", labels, np.zeros(3, int), "h")
+    colours = label_colours(grey)
+    assert colours[:3] == colours[3:] and len(set(colours)) == 3
+    assert label_colours(replace(grey, labels=labels[:1])) == ["#808080"]
 
 
 # ---------------------------------------------------------------------------------------- figures
@@ -227,12 +318,40 @@ def test_any_number_of_scales_fits_on_the_page(count):
 
 
 def test_without_locations_the_highest_parcels_are_bars(study):
-    figure = draw(study, voxel_space=VoxelSpace(study.space.n_voxels, "h"))
+    nowhere = VoxelSpace(study.space.n_voxels, "h")
+    rois = replace(study.parcellation, surface=None)
+    figure = draw(study, voxel_space=nowhere, parcellation=rois)
     (bars,) = [axes for axes in figure.axes if axes.patches and not axes.images]
     table = study.map.table[~study.map.table["small"]].iloc[:-1]
     expected = table.sort_values("enrichment", ascending=False)["parcel"].head(10).tolist()
     assert [label.get_text() for label in bars.get_yticklabels()][::-1] == expected
     assert bars.get_xlabel() == TITLES["enrichment"] and not surfaces(figure)
+
+
+def test_a_figure_of_a_map_has_its_own_bar_and_colours(study):
+    values = np.linspace(0, 10, study.space.n_voxels)
+    shown = voxel_map("ncsnr", "reliability", values, study.parcellation)
+    figure = draw(study, parcel_map=shown, surface="flat")
+    (bar,) = [axes for axes in figure.axes if axes.get_xlabel() == "reliability"]
+    assert bar.get_xlim() == pytest.approx((0, 9.9), rel=1e-3)
+    assert "grey: no voxels" in words(figure)
+    left, right = (axes.collections[0].get_facecolor()[:, :3] for axes in surfaces(figure))
+    assert np.median(left, axis=0)[1] > np.median(right, axis=0)[1]  # low is light, high is dark
+    rois = replace(study.parcellation, surface=None)
+    bars = draw(parcel_map=shown, parcellation=rois, voxel_space=VoxelSpace(5121, "h"))
+    (axes,) = [axes for axes in bars.axes if axes.patches and not axes.images]
+    assert axes.get_xlabel() == "reliability" and axes.get_yticklabels()[-1].get_text()[-1] == "R"
+
+
+def test_a_figure_of_parcels_has_the_atlas_colours_and_no_bar(study):
+    shown = voxel_map("parcels", "parcels of dk", None, study.parcellation)
+    figure = draw(study, parcel_map=shown)
+    assert "parcels of dk" in words(figure) and len(surfaces(figure)) == 8
+    assert not any(axes.get_xlabel() for axes in figure.axes)
+    index = [label.key for label in study.parcellation.labels].index("lateraloccipital L")
+    colour = np.array(study.parcellation.labels[index].colour) / 255
+    lateral = surfaces(figure)[0].collections[0].get_facecolor()[:, :3]
+    assert (np.abs(lateral - colour).max(axis=1) < 0.01).sum() > 200
 
 
 def test_without_parcels_there_are_pictures_only(study):

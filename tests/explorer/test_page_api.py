@@ -85,7 +85,20 @@ def test_the_endpoints_answer_what_the_workbench_says(client: Any, workbench: An
     shares = [parcel["share"] for parcel in weighed["parcels"] if parcel["voxels"]]
     assert sum(shares) == pytest.approx(1)
 
+    told = client.predict("ncsnr", api_name="/map")
+    assert told["maps"] == ["noise ceiling", "ncsnr", "parcels"]
+    subject = workbench.trials("fake", "sub-01").subject
+    masks = subject.voxels.parcellations["Desikan-Killiany"].masks()
+    for parcel, mask in zip(told["parcels"], masks, strict=True):
+        assert parcel["known"] == parcel["voxels"] == mask.sum()
+        if mask.any():
+            assert parcel["mean"] == pytest.approx(subject.ncsnr[mask].mean())
+    assert client.predict(api_name="/map")["title"].endswith("(mean of 2 trials)")
+    assert client.predict("parcels", api_name="/map")["parcels"][0]["mean"] is None
+
     for arguments, endpoint, sentence in (
+        ({"show": "importance"}, "/map", "ask /importance for it"),
+        ({"show": "fame"}, "/map", "no map 'fame' of its voxels; choose one of importance, noise"),
         ({"trial": "test-99"}, "/reconstruct", "no test stimulus 'test-99'"),
         ({"trial": "test-04", "scales": "x"}, "/reconstruct", "found “x”"),
         ({"trial": "test-04", "repeat": 5}, "/reconstruct", "no repeat 5"),
@@ -97,9 +110,9 @@ def test_the_endpoints_answer_what_the_workbench_says(client: Any, workbench: An
             client.predict(**arguments, api_name=endpoint)
 
 
-def test_only_the_three_endpoints_are_public_and_documented(client: Any) -> None:
+def test_only_the_four_endpoints_are_public_and_documented(client: Any) -> None:
     shown = client.view_api(return_format="dict", print_info=False)
-    assert set(shown["named_endpoints"]) == {"/trials", "/reconstruct", "/importance"}
+    assert set(shown["named_endpoints"]) == {"/trials", "/reconstruct", "/importance", "/map"}
     assert shown["unnamed_endpoints"] == {}
     reconstruct = shown["named_endpoints"]["/reconstruct"]
     kinds = {p["parameter_name"]: p["python_type"]["type"] for p in reconstruct["parameters"]}

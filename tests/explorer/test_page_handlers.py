@@ -81,6 +81,38 @@ def test_only_another_map_is_sent_when_only_the_method_changes(handlers: Any) ->
     assert work(handlers, session) == []
 
 
+def test_a_map_of_voxels_is_sent_before_any_model_is_asked(handlers: Any) -> None:
+    session, sent = visit(handlers, trial="test-05", show="ncsnr")
+    assert ["ncsnr", "Noise-ceiling SNR"] in sent["brain"]["offered"]
+    assert sent["brain"]["heading"] == "How reliable the responses are"
+    first, *rest = work(handlers, session)
+    shown = first["brain"]
+    assert shown["state"] == "done" and set(shown["maps"]) == {"mean"}
+    assert shown["vertices"]["left"]["shape"] == [10_242]
+    assert {"parcel", "voxels", "known", "mean"} <= set(shown["rows"][0])
+    assert all("brain" not in part for part in rest)
+    handlers.go_on(session)
+    assert all("brain" not in part for part in work(handlers, session))  # it is of no trial
+    handlers.look(session, click(shows="importance"))
+    (sent,) = work(handlers, session)
+    assert set(sent["brain"]["maps"]) == {"enrichment", "share", "mean", "signed"}
+    assert sent["brain"]["vertices"] is None
+
+
+def test_a_map_stays_where_there_is_no_mapper(make_workbench: Any, fakes: SimpleNamespace) -> None:
+    from explorer.page.handlers import Handlers
+
+    workbench = make_workbench(mappers={"linear": fakes.Linear})
+    ui = SimpleNamespace(**{part: part for part in PARTS})
+    handlers = Handlers(workbench, ui, "plotly.js")
+    session, _ = visit(handlers, subject="sub-02", show="noise ceiling")
+    sent = work(handlers, session)
+    assert sent[0]["brain"]["state"] == "done"
+    assert "mean of 2 trials" in sent[0]["brain"]["maps"]["mean"]["title"]
+    assert [set(part) for part in sent[1:]] == [{"trial"}, {"notices"}]
+    assert sent[1]["trial"]["progress"]["state"] == "failed"
+
+
 def test_a_view_that_is_not_on_offer_is_refused(handlers: Any) -> None:
     session, _ = visit(handlers, trial="test-05")
     told = handlers.look(session, click(camera="<b>"))
@@ -298,7 +330,10 @@ def test_a_surface_is_sent_whole_once_and_then_without_its_mesh(workbench: Any) 
     ("wanted", "sentence"),
     [
         (["x"], "A surface is asked for with"),
-        ({"dataset": "fake", "subject": "sub-01", "atlas": "<b>"}, "fake has no atlas '<b>'"),
+        (
+            {"dataset": "fake", "subject": "sub-01", "atlas": "<b>"},
+            "fake/sub-01 has no atlas '<b>'",
+        ),
         ({"dataset": "nsd"}, "There is no data set 'nsd'"),
         (
             {"dataset": "fake", "subject": "sub-01", "atlas": "Desikan-Killiany", "surface": "x"},

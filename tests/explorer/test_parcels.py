@@ -18,6 +18,7 @@ from explorer.parcels import (
     paint,
     project_volume,
     vertex_parcels,
+    voxel_map,
 )
 from explorer.types import FSAVERAGE5_VERTICES as N
 from explorer.types import Label, Parcellation, UserError
@@ -458,3 +459,40 @@ def test_early_visual_rois_are_painted_on_glassers_areas():
     np.testing.assert_array_equal(painted.surface == 0, v1)
     np.testing.assert_array_equal(painted.surface == 1, glasser.vertices == keys.index("V2 L"))
     assert "none for LOC" in painted.note
+
+
+# --------------------------------------------------------------------------------- maps of voxels
+
+
+def test_a_map_is_averaged_over_the_known_voxels_of_each_parcel(halves):
+    laid = Parcellation("halves", "partition", halves.labels, np.array([0, 0, 1, 1, -1]), "h")
+    shown = voxel_map("r2", "variance", np.array([1.0, 3.0, 5.0, np.nan, 9.0]), laid)
+    table = shown.table.set_index("parcel")
+    assert list(table.index) == ["front L", "back L", "front R", "back R", "(unassigned)"]
+    assert table["voxels"].tolist() == [2, 2, 0, 0, 1]
+    assert table["known"].tolist() == [2, 1, 0, 0, 1]
+    np.testing.assert_array_equal(table["mean"], [2, 5, np.nan, np.nan, 9])
+
+
+@pytest.mark.parametrize(
+    ("values", "kind", "limits"),
+    [
+        (np.arange(101.0), "sequential", (0, 99)),
+        (-np.arange(101.0), "sequential", (-99, 0)),
+        (np.arange(-50.0, 151.0), "diverging", (-148, 148)),
+        (np.r_[np.arange(101.0), np.nan], "sequential", (0, 99)),
+        (np.zeros(4), "sequential", (0, 1)),
+        (np.full(3, np.nan), "sequential", (0, 1)),
+        (np.array([True, False, True]), "sequential", (0, 1)),
+    ],
+)
+def test_colours_begin_at_zero_or_are_symmetric_about_it(values, kind, limits):
+    laid = Parcellation("a", "partition", (Label("a"),), np.zeros(len(values), int), "h")
+    shown = voxel_map("x", "x", values, laid)
+    assert (shown.kind, shown.limits) == (kind, pytest.approx(limits))
+
+
+def test_parcels_are_a_map_without_values(halves):
+    laid = Parcellation("halves", "partition", halves.labels, np.array([0, 1]), "h")
+    shown = voxel_map("parcels", "parcels of halves", None, laid)
+    assert shown.kind == "labels" and shown.values is None and "mean" not in shown.table

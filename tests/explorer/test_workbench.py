@@ -433,6 +433,46 @@ def test_voxels_without_an_atlas_are_all_unassigned(make_workbench, fakes):
 # -------------------------------------------------------------------------------- several visitors
 
 
+def with_maps(fakes, **maps):
+    class Mapped(fakes.Study):
+        def load(self, subject):
+            trials = super().load(subject)
+            who = dataclasses.replace(trials.subject, **maps)
+            return dataclasses.replace(trials, subject=who)
+
+    return Mapped
+
+
+def test_what_is_known_of_the_voxels_can_be_shown_without_a_model(make_workbench, fakes):
+    size = np.linspace(-1, 1, 200)
+    workbench = make_workbench(
+        datasets={"fake": with_maps(fakes, maps={"prf size": size})}, mappers={}, generators={}
+    )
+    names = ["importance", "noise ceiling", "ncsnr", "prf size", "parcels"]
+    assert workbench.map_names("fake", "sub-01") == names
+    subject = workbench.trials("fake", "sub-01").subject
+    shown = workbench.evidence(REQUEST, View(shows="prf size"))
+    assert (shown.title, shown.kind) == ("prf size", "diverging")
+    np.testing.assert_array_equal(shown.values, size)
+    masks = workbench.parcellation("fake", "sub-01").masks()
+    for mean, mask in zip(shown.table["mean"], masks, strict=True):
+        assert np.isnan(mean) if not mask.any() else mean == pytest.approx(size[mask].mean())
+    for repeats, title in (((), "mean of 2 trials"), ((1,), "one trial")):
+        request = dataclasses.replace(REQUEST, repeats=repeats)
+        ceiling = workbench.voxel_map(request, View(shows="noise ceiling"))
+        assert ceiling.title == f"noise ceiling, % of variance ({title})"
+        expected = metrics.noise_ceiling(subject.ncsnr, 2 - len(repeats))
+        np.testing.assert_array_equal(ceiling.values, expected)
+    assert workbench.evidence(REQUEST, View(shows="parcels")).values is None
+
+
+def test_a_map_that_a_subject_lacks_is_one_sentence(make_workbench, fakes):
+    workbench = make_workbench(datasets={"fake": with_maps(fakes, ncsnr=None)})
+    assert workbench.map_names("fake", "sub-01") == ["importance", "parcels"]
+    with pytest.raises(UserError, match="has no map 'ncsnr' of its voxels; choose one of import"):
+        workbench.evidence(REQUEST, View(shows="ncsnr"))
+
+
 def test_two_visitors_at_once_load_a_model_once(make_workbench, fakes):
     loads, barrier = [], threading.Barrier(6)
 
