@@ -25,6 +25,7 @@ EMBEDDERS: dict[str, str] = {
 
 MAPPERS: dict[str, str] = {
     "ridge": "backends.mappers.ridge:Ridge",
+    "contrastive": "backends.mappers.contrastive:Contrastive",
     "published": "backends.mappers.published:Published",
 }
 

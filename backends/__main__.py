@@ -80,18 +80,44 @@ def train(
         list[str] | None,
         typer.Option(help="Target space, e.g. pixels/10x10 (may be repeated)."),
     ] = None,
-    seed: Annotated[int, typer.Option(help="Decides the folds.")] = 0,
+    settings: Annotated[
+        list[str] | None,
+        typer.Option("--set", help="KEY=VALUE, a setting of the mapper (may be repeated)."),
+    ] = None,
+    title: Annotated[
+        str, typer.Option("--name", help="What the mapper is called; default: its kind.")
+    ] = "",
+    seed: Annotated[int, typer.Option(help="Decides the folds and first weights.")] = 0,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1 ...")] = "auto",
+    wandb: Annotated[
+        bool, typer.Option("--wandb", help="Log to Weights & Biases beside TensorBoard.")
+    ] = False,
     checkpoints: Checkpoints = ROOT / "checkpoints",
 ) -> None:
-    """Fit a mapper to each subject of a data set and write its checkpoint."""
+    """Fit a mapper to the subjects of a data set, each or all jointly, and write its checkpoint.
+
+    Also runs under accelerate launch -m backends train ...
+    """
     from backends import DATASETS, EMBEDDERS, GENERATORS, MAPPERS
-    from backends.train import embed_stimuli, find_space, train_mapper
+    from backends.train import (
+        check_asked,
+        embed_stimuli,
+        find_space,
+        read_settings,
+        train_mapper,
+    )
+    from backends.training import best_device, launched
     from explorer.catalogue import named_path
     from explorer.types import resolve
     from explorer.workbench import Workbench
 
     if mapper not in MAPPERS:
         raise UserError(f"There is no mapper {mapper!r}; choose one of {', '.join(MAPPERS)}.")
+    cls = resolve(MAPPERS[mapper])
+    chosen_settings = read_settings(mapper, cls, settings or [])
+    check_asked(mapper, cls, title, wandb)
+    first = launched()[0] == 0
+    tell = say if first else None
     name, path, options = named_path(dataset) if "=" in dataset else (dataset, None, {})
     bench = Workbench(
         DATASETS,
@@ -106,27 +132,37 @@ def train(
     chosen = [find_space(s) for s in space or ["pocket-clip/image"]]
     makers = {target: resolve(EMBEDDERS[e])(checkpoints, "cpu") for e, target in chosen}
     embeddings: dict = {target: {} for target in makers}
-    for person in subject or bench.subjects(name):
-        trials = bench.trials(name, person)
+    people = list(dict.fromkeys(subject or bench.subjects(name)))
+    every = {person: bench.trials(name, person) for person in people}
+    for person, trials in every.items():
         stimuli = [*trials.stimuli("train"), *trials.stimuli("test")]
         for target, maker in makers.items():
             new = [s for s in dict.fromkeys(stimuli) if s not in embeddings[target]]
-            say(f"{person}: {len(new)} pictures to embed in {target.name}")
-            embeddings[target].update(embed_stimuli(study, new, maker, target, say))
-        folder = checkpoints / "mappers" / name / f"{mapper}-{person}"
+            if first:
+                say(f"{person}: {len(new)} stimuli to embed in {target.name}")
+            embeddings[target].update(embed_stimuli(study, new, maker, target, tell))
+    for group in [people] if getattr(cls, "joint", False) else [[person] for person in people]:
+        folder = checkpoints / "mappers" / name / "-".join([title or mapper, *group])
         card = train_mapper(
             mapper,
-            resolve(MAPPERS[mapper]),
-            trials,
+            cls,
+            [every[person] for person in group],
             embeddings,
             folder,
             command=" ".join(["python -m backends", *sys.argv[1:]]),
             licence=study.licence,
             seed=seed,
-            progress=say,
+            device=best_device(device),
+            progress=tell,
+            title=title,
+            run_on=best_device(device),
+            trackers=("tensorboard", "wandb") if wandb else ("tensorboard",),
+            **chosen_settings,
         )
-        for target, figures in card.metrics["test"].items():
-            print(f"{person}  {target}  {figures}  ->  {folder}")
+        tested = card.metrics["test"]
+        for person in group if first else []:
+            for target, figures in (tested if len(group) == 1 else tested[person]).items():
+                print(f"{person}  {target}  {figures}  ->  {folder}")
 
 
 @app.command()

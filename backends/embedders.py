@@ -122,10 +122,12 @@ def to_tensor(images: Sequence[np.ndarray] | np.ndarray, size: int) -> torch.Ten
 class PocketClip:
     """A small CLIP (open_clip) trained on the simulated scenes and their captions.
 
-    ``pocket-clip/image`` is the image tower's output, unit norm, 128-d.
+    ``pocket-clip/image`` is the image tower's output, unit norm, 128-d; ``pocket-clip/text`` the
+    text tower's, of a picture's caption.
     """
 
     spaces = (EmbeddingSpace("pocket-clip", "image", (128,), unit_norm=True),)
+    text_spaces = (EmbeddingSpace("pocket-clip", "text", (128,), unit_norm=True),)
 
     def __init__(self, checkpoints: Path, device: str = "cpu") -> None:
         """Load ``pocket-clip`` from the checkpoints' folder; a damaged one raises `UserError`."""

@@ -600,6 +600,22 @@ class _Training:
         self._open_trackers()
         self.first = self.step
         self.began = self.saved = self.told = time.monotonic()
+        try:
+            self._steps()
+        finally:  # not end_training, which would end the processes' group for the next training
+            for tracker in self.accelerator.trackers:
+                tracker.finish()
+        if self.step > self.first:
+            if self.stopped:
+                self.say(f"{self.name}: {self.stopped}")
+            self._save()
+        self.model.load_state_dict(self.best)
+        self.model.to("cpu").eval()
+        done = self.step // self.per_epoch
+        kept = 1 + int(np.argmin(self.validation)) if self.validation else done
+        return History(done, kept, tuple(self.validation), self._seconds(), self.stopped)
+
+    def _steps(self) -> None:
         self.model.train()
         while self.step < self.plan.steps and not self.stopped:
             epoch = self.step // self.per_epoch
@@ -607,7 +623,7 @@ class _Training:
             value = self._learn(self.train[rows], epoch)
             if not math.isfinite(value):
                 self._diverged(value, epoch)
-                break
+                return
             new = self.step == self.first
             self.running = value if new else 0.9 * self.running + 0.1 * value
             self._log({"loss": value, "learning rate": self.plan.rate(self.step)})
@@ -617,17 +633,6 @@ class _Training:
             self._report()
             if time.monotonic() - self.saved > CHECKPOINT_SECONDS:
                 self._save()
-        if self.step > self.first:
-            if self.stopped:
-                self.say(f"{self.name}: {self.stopped}")
-            self._save()
-        if self.tracked:
-            self.accelerator.end_training()
-        self.model.load_state_dict(self.best)
-        self.model.to("cpu").eval()
-        done = self.step // self.per_epoch
-        kept = 1 + int(np.argmin(self.validation)) if self.validation else done
-        return History(done, kept, tuple(self.validation), self._seconds(), self.stopped)
 
     # ------------------------------------------------------------------------------------ one step
 

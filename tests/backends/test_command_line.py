@@ -107,7 +107,7 @@ def test_a_mistake_is_one_sentence_and_exit_code_2(arguments, sentence, monkeypa
 
 
 def test_spaces_are_found_by_name():
-    assert set(available_spaces()) == {"pocket-clip/image", "pixels/10x10"}
+    assert set(available_spaces()) == {"pocket-clip/image", "pixels/10x10", "pocket-clip/text"}
     embedder, space = find_space("pixels/10x10")
     assert (embedder, space.shape) == ("pixels", (100,))
     with pytest.raises(UserError, match="no space 'x'"):

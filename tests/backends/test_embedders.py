@@ -69,6 +69,8 @@ def test_tensors_are_centred_and_resized():
 def test_pictures_find_their_captions(clip, scenes, pictures):
     image = clip.embed(pictures, clip.spaces[0])
     text = clip.embed_text([scene.caption for scene in scenes])
+    assert text.shape == (len(scenes), *clip.text_spaces[0].shape)
+    np.testing.assert_allclose(np.linalg.norm(text, axis=1), 1, atol=1e-5)
     found = (image @ text.T).argmax(axis=1) == np.arange(len(scenes))
     assert found.mean() >= 0.9  # chance 1/48
 

@@ -217,7 +217,7 @@ def run_child(mode, folder, **environment):
     return subprocess.Popen(command, env=os.environ | paths | environment)
 
 
-def recorded(course, run=None, kill_at=None, noise=0.3, **options):
+def recorded(course, run=None, kill_at=None, noise=0.3, trackers=(), **options):
     """Train the contrastive problem: its model, history, and the loss of every step it took."""
     trials, targets, _ = study(noise=0.3)
     model, predict, loss, data = problem_of(trials, targets, noise)
@@ -233,7 +233,7 @@ def recorded(course, run=None, kill_at=None, noise=0.3, **options):
         return value
 
     history = train_network(
-        "toy", model, predict, watched, data, course, run=run, trackers=(), **options
+        "toy", model, predict, watched, data, course, run=run, trackers=trackers, **options
     )
     return model, history, losses
 
@@ -343,6 +343,7 @@ def test_two_processes_do_what_one_does(tmp_path):
     ]
     model, history, losses = recorded(COURSE)
     assert [child.wait(timeout=120) for child in children] == [0, 0]
+    assert len(list((tmp_path / "run" / "afterimage").glob("events.*"))) == 1  # of the first
     for rank in range(2):
         found = torch.load(tmp_path / f"{rank}.pt", weights_only=True)
         assert found["processes"] == 2 and len(losses) == len(found["losses"]) == 4 * 6
@@ -535,6 +536,7 @@ if __name__ == "__main__":  # a process of its own, started by `run_child`
         backends.training.CHECKPOINT_SECONDS = 0.0
         folder.mkdir()
         recorded(COURSE, folder, kill_at=13)
+    recorded(replace(COURSE, epochs=1), folder / "run", trackers=("tensorboard",))  # one before
     model, history, losses = recorded(COURSE)
     found = {"losses": losses, "validation": list(history.validation)}
     found |= {"processes": torch.distributed.get_world_size(), "state": model.state_dict()}

@@ -1,0 +1,230 @@
+"""Training by command: settings as text, joint mappers, captions, and what the card tells."""
+
+import inspect
+import json
+import sys
+from types import SimpleNamespace
+
+import numpy as np
+import pandas as pd
+import pytest
+from PIL import Image
+
+from backends import DATASETS, EMBEDDERS, GENERATORS, MAPPERS
+from backends.__main__ import main
+from backends.mappers.contrastive import Contrastive
+from backends.mappers.ridge import Ridge
+from backends.train import embed_stimuli, find_space, identify, read_settings, settings_of
+from explorer.mapper import read_card
+from explorer.types import EmbeddingSpace, Subject, Trials, UserError, VoxelSpace
+from explorer.workbench import Workbench
+
+IMAGE = EmbeddingSpace("toy", "image", (6,))
+TEXT = EmbeddingSpace("toy", "text", (2, 4))
+
+
+@pytest.fixture
+def study(tmp_path):
+    """Write a plain folder of two subjects whose voxels follow cells of 10 x 10 pictures."""
+    rng = np.random.default_rng(0)
+    root = tmp_path / "study"
+    (root / "stimuli").mkdir(parents=True)
+    grids = rng.integers(0, 2, (60, 10, 10)).astype(np.uint8) * 255
+    names = [f"p{i:02d}" for i in range(60)]
+    for name, grid in zip(names, grids, strict=True):
+        Image.fromarray(grid).resize((40, 40), 0).convert("RGB").save(
+            root / "stimuli" / f"{name}.png"
+        )
+    (root / "dataset.json").write_text(json.dumps({"title": "Cells", "licence": "CC0"}))
+    files = pd.DataFrame({"file": [f"{name}.png" for name in names]})
+    files.to_csv(root / "stimuli" / "stimuli.tsv", sep="\t", index=False)
+    trials = pd.DataFrame({"stimulus": names, "split": ["train"] * 48 + ["test"] * 12})
+    for person in ("sub-01", "sub-02"):
+        (root / person).mkdir()
+        betas = grids.reshape(60, 100) / 255 + 0.1 * rng.standard_normal((60, 100))
+        np.save(root / person / "betas.npy", betas.astype(np.float32))
+        trials.to_csv(root / person / "trials.tsv", sep="\t", index=False)
+    return root
+
+
+def call(monkeypatch, capsys, *arguments):
+    """Run ``python -m backends train ...`` in this process: exit code, output, errors."""
+    monkeypatch.setattr(sys, "argv", ["backends", "train", *map(str, arguments)])
+    code = 0
+    try:
+        main()
+    except SystemExit as stop:
+        code = stop.code or 0
+    return code, *capsys.readouterr()
+
+
+def test_one_command_makes_a_joint_mapper_of_several_subjects(
+    study, tmp_path, monkeypatch, capsys
+):
+    kept = tmp_path / "weights"
+    command = (
+        *("contrastive", "--dataset", f"cells={study}", "--space", "pixels/10x10"),
+        *("--checkpoints", kept, "--name", "mine", "--seed", 3, "--device", "cpu"),
+        *("--set", "epochs=20", "--set", "width=64", "--set", "lr=0.003", "--set", "batch=32"),
+    )
+    code, out, err = call(monkeypatch, capsys, *command)
+    assert code == 0, err
+    folder = kept / "mappers" / "cells" / "mine-sub-01-sub-02"
+    card = read_card(folder)
+    assert (card.name, card.cls, card.subjects) == ("mine", "contrastive", ("sub-01", "sub-02"))
+    assert {key: card.settings[key] for key in ("seed", "epochs", "width", "lr")} == {
+        "seed": 3,
+        "epochs": 20,
+        "width": 64,
+        "lr": 0.003,
+    }
+    assert len(card.split_hash.split(",")) == 2
+    assert card.metrics["training"]["epochs"] == 20
+    for person in card.subjects:
+        figures = card.metrics["test"][person]["pixels/10x10"]
+        assert figures["N"] == 12 and figures["two-way identification"] > 0.8  # chance 0.5
+        assert f"{person}  pixels/10x10  {figures}" in out
+    assert "epoch 20/20" in err and " left" in err
+    run = folder.with_name("mine-sub-01-sub-02.run")
+    assert list(run.rglob("events.out.tfevents.*")) and not (run / "state.pt").exists()
+    bench = Workbench(
+        DATASETS, EMBEDDERS, MAPPERS, GENERATORS, checkpoints=kept, paths={"cells": study}
+    )
+    assert bench.mapper_names("cells", "sub-02") == ["mine"]
+    assert bench.decode(bench.default_request("cells", seed=1)).rank <= 6  # of 12
+
+
+def test_ridge_is_fitted_for_each_subject_as_before(study, tmp_path, monkeypatch, capsys):
+    kept = tmp_path / "weights"
+    code, out, _ = call(
+        *(monkeypatch, capsys, "ridge", "--dataset", f"cells={study}", "--checkpoints", kept),
+        *("--space", "pixels/10x10", "--set", "alphas=10,100", "--set", "folds=3"),
+    )
+    assert code == 0 and "sub-02  pixels/10x10" in out
+    for person in ("sub-01", "sub-02"):
+        card = read_card(kept / "mappers" / "cells" / f"ridge-{person}")
+        assert card.subjects == (person,) and card.settings["alphas"] == [10, 100]
+        assert card.metrics["test"]["pixels/10x10"]["N"] == 12
+        assert set(card.metrics["cross-validation"]["pixels/10x10"]["alpha"]) <= {10, 100}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (
+            ("contrastive", "--set", "depth=3"),
+            "--set takes KEY=VALUE with a setting of contrastive, found 'depth=3'; its settings "
+            "are voxels=10000, width=512,",
+        ),
+        (("ridge", "--set", "folds"), "found 'folds'; its settings are alphas=10,"),
+        (("ridge", "--set", "device=cuda"), "found 'device=cuda'"),
+        (
+            ("contrastive", "--set", "epochs=many"),
+            "epochs of contrastive is of the kind int like its default 40, found 'many'",
+        ),
+        (("ridge", "--wandb"), "ridge is solved at once and not step by step"),
+        (("ridge", "--name", "../up"), "--name is made of letters, digits, - and _"),
+        (("contrastive", "--space", "pocket-clip/text"), "choose a space of pictures, or add"),
+    ],
+)
+def test_a_mistake_is_one_sentence(arguments, sentence, study, monkeypatch, capsys):
+    code, out, err = call(monkeypatch, capsys, *arguments, "--dataset", f"cells={study}")
+    assert code == 2 and out == ""
+    assert sentence in err.strip().splitlines()[-1]
+
+
+def test_settings_are_read_in_the_types_of_their_defaults():
+    found = read_settings(
+        *("contrastive", Contrastive),
+        ["epochs=3", "lr=1e-4", "activation=gelu", "from_checkpoint=a=b"],
+    )
+    assert found == {"epochs": 3, "lr": 1e-4, "activation": "gelu", "from_checkpoint": "a=b"}
+    assert isinstance(found["epochs"], int)
+    assert read_settings("ridge", Ridge, ["alphas=1,2.5"]) == {"alphas": (1.0, 2.5)}
+
+    class Switch:
+        def fit(self, trials, targets, *, seed, shuffle=True):
+            raise NotImplementedError
+
+    assert read_settings("switch", Switch, ["shuffle=False"]) == {"shuffle": False}
+    with pytest.raises(UserError, match="shuffle of switch is of the kind bool .* found '0'"):
+        read_settings("switch", Switch, ["shuffle=0"])
+
+
+def test_every_mapper_tells_its_settings():
+    for cls in (Ridge, Contrastive):
+        settings = settings_of(cls)
+        assert settings and not set(settings) & {"trials", "targets", "seed", "device", "run"}
+        assert set(settings) <= set(inspect.signature(cls.fit).parameters)
+
+
+# ----------------------------------------------------------------------------------- embeddings
+
+
+class Speller:
+    """Letters of a caption, counted: an embedder of text that can be checked by eye."""
+
+    text_spaces = (EmbeddingSpace("speller", "text", (2,)),)
+
+    def embed_text(self, captions):
+        return np.array([[c.count("a"), c.count("b")] for c in captions], np.float32)
+
+
+def captioned(captions):
+    table = pd.DataFrame({"caption": captions}, index=list("xyz"))
+    return SimpleNamespace(name="mine", stimuli=table)
+
+
+def test_captions_are_embedded_by_stimulus():
+    found = embed_stimuli(
+        captioned(["a b", "bb", "aaa"]), ["z", "x"], Speller(), Speller.text_spaces[0]
+    )
+    assert {s: z.tolist() for s, z in found.items()} == {"z": [3, 0], "x": [1, 1]}
+
+
+@pytest.mark.parametrize("missing", ["", " ", None])
+def test_a_data_set_without_captions_is_refused_for_text(missing):
+    with pytest.raises(
+        UserError,
+        match=r"speller/text is made of captions, and mine has none for 1 of 3 stimuli \(first "
+        r"'y'\); choose a space of pictures, or add the captions",
+    ):
+        embed_stimuli(
+            captioned(["a", missing, "b"]), ["x", "y", "z"], Speller(), Speller.text_spaces[0]
+        )
+
+
+def test_spaces_of_captions_are_on_offer_after_those_of_pictures():
+    embedder, space = find_space("pocket-clip/text")
+    assert embedder == "pocket-clip" and space.unit_norm
+    with pytest.raises(UserError, match="choose one of .*pixels/10x10.*, pocket-clip/text"):
+        find_space("clip/xl")
+
+
+def test_targets_are_measured_alone_and_side_by_side():
+    rng = np.random.default_rng(0)
+    names = [f"s{i}" for i in range(20)]
+    image, text = rng.standard_normal((20, 6)), rng.standard_normal((20, 2, 4))
+    table = pd.DataFrame({"stimulus": names, "split": "test", "repeat": 0})
+    subject = Subject("toy", "sub-01", VoxelSpace(6, "h"))
+    trials = Trials(subject, image.astype(np.float32), "units", table.assign(session=1, run=1))
+    blind = rng.standard_normal((20, 2, 4))
+
+    class Half:
+        """Knows the image exactly (it is the betas) and nothing of the text."""
+
+        def decode(self, betas, subject):
+            return {IMAGE: betas, TEXT: blind}
+
+    embeddings = {
+        IMAGE: dict(zip(names, image, strict=True)),
+        TEXT: dict(zip(names, text, strict=True)),
+    }
+    found = identify(Half(), trials, embeddings)
+    assert list(found) == ["toy/image", "toy/text", "toy/image + toy/text"]
+    score = {name: figures["two-way identification"] for name, figures in found.items()}
+    assert score["toy/image"] == 1 and abs(score["toy/text"] - 0.5) < 0.2
+    assert score["toy/text"] < score["toy/image + toy/text"] < 1
+    assert all(figures["N"] == 20 and figures["chance"] == 0.5 for figures in found.values())
+    few = identify(Half(), trials, {IMAGE: {"s3": image[3]}})
+    assert few == {"toy/image": {"two-way identification": None, "N": 1}}
