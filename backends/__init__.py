@@ -26,6 +26,7 @@ EMBEDDERS: dict[str, str] = {
 MAPPERS: dict[str, str] = {
     "ridge": "backends.mappers.ridge:Ridge",
     "contrastive": "backends.mappers.contrastive:Contrastive",
+    "flow": "backends.mappers.flow:Flow",
     "published": "backends.mappers.published:Published",
 }
 

@@ -243,15 +243,17 @@ def evaluate(
 
 
 @app.command()
-def doctor(path: Annotated[Path, typer.Argument(help="A plain data folder.")]) -> None:
-    """Check a plain data folder and say in one line each what is wrong."""
-    from backends.doctor import diagnose
+def doctor(
+    path: Annotated[str, typer.Argument(help="Where data lie: PATH or PATH?option=value.")],
+) -> None:
+    """Say which data set lies at a path, what it holds and lacks, and the command to open it."""
+    from backends import DATASETS
+    from backends.doctor import examine
 
-    problems = diagnose(path)
-    for problem in problems:
-        print(problem)
-    print(f"{path}: {len(problems)} problem(s) found." if problems else f"{path}: all is well.")
-    raise typer.Exit(1 if problems else 0)
+    lines, well = examine(path, DATASETS)
+    for line in lines:
+        print(line)
+    raise typer.Exit(0 if well else 1)
 
 
 @app.command()

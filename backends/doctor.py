@@ -1,21 +1,134 @@
-"""What is wrong with a plain folder, one sentence each: ``python -m backends doctor PATH``."""
+"""What lies at a path, and what is wrong with it: ``python -m backends doctor PATH``.
+
+Every family of data sets is asked whether it knows the path; the one that does is opened, and what
+its reader finds is told in plain lines. Of plain folders everything is read once, too.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+import re
+import shlex
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from backends.datasets import layout
+from explorer.catalogue import NAME, PLAIN_FOLDER, open_dataset, path_and_options, recognise
 from explorer.mapper import ROWS_AT_ONCE
-from explorer.types import Trials, UserError
+from explorer.types import Dataset, Trials, UserError, resolve
 
 if TYPE_CHECKING:
     import pandas as pd
 
 MOST_PER_KIND = 5  # sentences of one kind before the rest is counted
+
+
+def examine(given: str, datasets: Mapping[str, Any]) -> tuple[list[str], bool]:
+    """Return what lies at ``PATH`` or ``PATH?option=value``, line by line, and whether it is well.
+
+    The last line is the command that opens it, unless it cannot be opened at all: then the last
+    line says why. ``datasets``: name -> class or ``"module:Class"``, as in ``backends``.
+    """
+    try:
+        path, options = path_and_options(given, "doctor")
+    except UserError as error:
+        return [str(error)], False
+    family = recognise(path, datasets)
+    if not family:
+        return list(_unknown(path, datasets)), False
+    name = _name(path, family, datasets)
+    try:
+        study = open_dataset(resolve(datasets[family]), path, name, options, f"doctor: {family}")
+        names = study.subjects()
+    except UserError as error:
+        first = [f"{path} looks like {family}, but cannot be opened."]
+        problems = _of_folder(path, layout.is_described(path))
+        return [*first, *dict.fromkeys([*problems, str(error)])], False
+    lines = [f"{path} is {family}: {study.title}", *([study.note] if study.note else [])]
+    problems: list[str] = []
+    loaded = 0
+    for subject in names:
+        try:
+            trials = study.load(subject)
+            _try_one(study, trials)
+        except UserError as error:
+            problems.append(f"{subject}: {error}")
+            continue
+        loaded += 1
+        lines.append(_of_trials(trials))
+    problems += _of_folder(path, family == PLAIN_FOLDER or layout.is_simulated(path))
+    try:
+        remarks = list(getattr(study, "remarks", list)())
+    except UserError as error:
+        remarks, problems = [], [*problems, str(error)]
+    lines += _listed("Remarks", remarks) + _listed("Problems", list(dict.fromkeys(problems)))
+    may = "may be shown to others" if study.redistributable else "may not be shown to others"
+    lines.append(f"Licence: {study.licence or 'not stated'}; its images {may} (app.py --share).")
+    if study.citation:
+        lines.append(f"Cite: {study.citation}")
+    if not loaded:
+        return [*lines, f"{path}: no subject can be opened, for the reasons above."], False
+    return [*lines, f"python app.py --dataset {shlex.quote(f'{name}={given}')}"], not problems
+
+
+def _unknown(path: Path, datasets: Mapping[str, Any]) -> Iterator[str]:
+    """Say what each family looks for, where none knows the path."""
+    yield f"{path} is no data set that is known here. Each is known by its files:"
+    for name, entry in datasets.items():
+        yield f"  {name}: {getattr(resolve(entry), 'looks_for', 'see its class')}"
+    yield (
+        "Give the folder that holds those; any other study can be written as a plain folder "
+        "(backends/datasets/layout.py), and results of others are opened with app.py --published."
+    )
+
+
+def _name(path: Path, family: str, datasets: Mapping[str, Any]) -> str:
+    """Return the name to open a path by: its family's, or a plain folder's own."""
+    if family != PLAIN_FOLDER:
+        return family
+    own = re.sub(r"[^A-Za-z0-9._-]+", "-", path.resolve().name).strip("._-")
+    return own if NAME.fullmatch(own) and own not in datasets else "study"
+
+
+def _of_trials(trials: Trials) -> str:
+    """Return one line about a subject: voxels, trials, images, repeats and sessions."""
+    table, who = trials.table, trials.subject
+    counts = []
+    for split, rows in table.groupby("split", sort=False):
+        repeats = rows["stimulus"].value_counts()
+        low, high = int(repeats.min()), int(repeats.max())
+        times = f"{low}" if low == high else f"{low} to {high}"
+        counts.append(
+            f"{len(rows):,} {split} (images: {len(repeats):,}, each shown {times} "
+            f"time{'s' if high > 1 else ''})"
+        )
+    sessions = sorted(set(table["session"]))
+    when = f", {len(sessions)} sessions" if len(sessions) > 1 else ""
+    ceiling = ", noise ceiling known" if who.ncsnr is not None else ""
+    places = "on the surface" if who.voxels.projection is not None else "without places"
+    atlases = f", {', '.join(who.voxels.parcellations)}" if who.voxels.parcellations else ""
+    return (
+        f"  {who.name}: {who.voxels.n_voxels:,} voxels ({places}{ceiling}{atlases}); "
+        f"{len(table):,} trials{when}: {', '.join(counts)}; a beta is {trials.beta_unit}"
+    )
+
+
+def _try_one(study: Dataset, trials: Trials) -> None:
+    """Read one test trial and its picture, so that what cannot be read is told."""
+    rows = trials.rows("test")
+    if len(rows):
+        np.asarray(trials.betas[rows[:1]])
+        study.image(str(trials.table["stimulus"].iloc[rows[0]]))
+
+
+def _of_folder(path: Path, plain: bool) -> list[str]:
+    return diagnose(path) if plain else []
+
+
+def _listed(title: str, sentences: list[str]) -> list[str]:
+    return [f"{title}:", *(f"  - {sentence}" for sentence in sentences)] if sentences else []
 
 
 def diagnose(path: str | Path) -> list[str]:

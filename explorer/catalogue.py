@@ -53,22 +53,29 @@ def named_path(pair: str, flag: str = "--dataset") -> tuple[str, Path, dict[str,
             f"{flag} takes NAME=PATH, the name of letters, digits, dots, dashes and "
             f"underscores; found {pair!r}."
         )
+    return name, *path_and_options(given, f"{flag} {name}")
+
+
+def path_and_options(given: str, who: str) -> tuple[Path, dict[str, str]]:
+    """Return path and options of ``PATH`` or ``PATH?option=value&option=value``; it must exist.
+
+    ``who``: how a refusal begins.
+    """
     path, _, tail = given.rpartition("?")
     if not path or Path(given).expanduser().exists():
         path, tail = given, ""
     place = Path(path).expanduser()
     if not place.exists():
-        raise UserError(f"{flag} {name}: there is nothing at {path}; check the path.")
+        raise UserError(f"{who}: there is nothing at {path}; check the path.")
     options: dict[str, str] = {}
     for word in tail.split("&") if tail else ():
         key, equals, value = word.partition("=")
         if not key or not equals or key in options:
             raise UserError(
-                f"{flag} {name}: options are written ?name=value&name=value, each once; found "
-                f"{word!r}."
+                f"{who}: options are written ?name=value&name=value, each once; found {word!r}."
             )
         options[key] = value
-    return name, place, options
+    return place, options
 
 
 def recognise(path: Path, datasets: Mapping[str, Any]) -> str:
@@ -78,6 +85,13 @@ def recognise(path: Path, datasets: Mapping[str, Any]) -> str:
         if knows is not None and knows(path):
             return name
     return ""
+
+
+def open_dataset(cls: Any, path: Path, name: str, options: Mapping[str, str], who: str) -> Dataset:
+    """Return a data set of a class that takes these options; ``who`` begins a refusal."""
+    taken = [p for p in inspect.signature(cls).parameters if p not in ("path", "name")]
+    _refuse_options(options, taken, who)
+    return cls(path, name, **options)
 
 
 @dataclass(frozen=True, eq=False)
@@ -175,10 +189,9 @@ class Catalogue:
         if not family:
             raise UserError(f"Nothing here can read the data set {name!r} as a plain folder.")
         cls, options = resolve(self._datasets[family]), self.options.get(name, {})
-        taken = [p for p in inspect.signature(cls).parameters if p not in ("path", "name")]
-        _refuse_options(options, taken, f"--dataset {name}: {family}")
         if name in self.paths:
-            return cls(self.paths[name], name, **options)
+            who = f"--dataset {name}: {family}"
+            return open_dataset(cls, self.paths[name], name, options, who)
         return cls(name=name)
 
     def family(self, name: str) -> str:

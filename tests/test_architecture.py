@@ -52,7 +52,7 @@ MAY_IMPORT = {
     "backends.evaluate": (*CORE, "backends.evidence"),
     "backends.evidence": (*CORE, "explorer.workbench", "explorer.importance", "backends"),
     "backends.demo": (*CORE, "backends"),
-    "backends.doctor": (*CORE, "backends.datasets"),
+    "backends.doctor": (*CORE, "explorer.catalogue", "backends.datasets"),
     "backends.fetch": (*CORE, "backends.datasets"),
     "backends.train": (*CORE, "backends", *TOOLS),
     "backends.judge": (*CORE, *TOOLS, "backends.simulation"),

@@ -224,6 +224,7 @@ class BOLD5000:
         recommend; ``none`` leaves percent signal change.
     """
 
+    looks_for = "CSI1_GLMbetas-TYPED-..., arrays of ROIs or volumes, and lists of trials"
     title = "BOLD5000 (release 2)"
     licence = "fMRI CC0; the images keep the terms of COCO, ImageNet and SUN"
     citation = (

@@ -26,6 +26,8 @@ class Folder:
         What the data set is called.
     """
 
+    looks_for = "a folder with dataset.json"
+
     def __init__(self, path: Path, name: str) -> None:
         self.path, self.name = Path(path), name
         self._description = layout.read_description(self.path)
@@ -37,6 +39,24 @@ class Folder:
         self.split_unit: str = self._description["split_unit"]
         self.note: str = self._description["note"]
         self._folders = layout.subject_folders(self.path, self._description)
+
+    @classmethod
+    def recognise(cls, path: Path) -> bool:
+        """Return whether a folder has a description, sound or not, that is not a simulation's."""
+        return layout.is_described(path) and not layout.is_simulated(path)
+
+    def remarks(self) -> list[str]:
+        """Return what the folder leaves open, one sentence each."""
+        said = []
+        if not (self.stimuli["caption"] != "").any():
+            said.append("The pictures have no captions; stimuli.tsv may have a column caption.")
+        for name, folder in self._folders.items():
+            if not (folder / "voxels.tsv").is_file():
+                said.append(
+                    f"{name} has no voxels.tsv, so nothing says where its voxels lie, and "
+                    "importance cannot be drawn or sorted into parcels."
+                )
+        return said
 
     @cached_property
     def stimuli(self) -> pd.DataFrame:

@@ -173,6 +173,7 @@ class GOD:
         Another folder for lists and pictures.
     """
 
+    looks_for = "bdpy files, Subject1.h5 to Subject5.h5, with DataType, Run and stimulus_id"
     title = TITLE
     licence = "as stated on figshare (7387130); the pictures are shared on request only"
     citation = CITATION
@@ -513,6 +514,7 @@ class GODMindVis:
         "train": by each voxel's mean and SD over the training trials. "none": as in the file.
     """
 
+    looks_for = "sbj_1.npz to sbj_5.npz with arr_0 to arr_3 (MinD-Vis, Kamitani/npz)"
     title = f"{TITLE}, arrays of MinD-Vis"
     licence = "as stated by MinD-Vis and the Kamitani lab; the pictures may not be passed on"
     citation = CITATION

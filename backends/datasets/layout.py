@@ -115,6 +115,22 @@ def read_description(path: Path) -> dict[str, Any]:
     return description
 
 
+def is_described(path: Path) -> bool:
+    """Return whether a folder has a ``dataset.json``, sound or not."""
+    try:
+        return (path / "dataset.json").is_file()
+    except OSError:
+        return False  # a folder that may not be entered
+
+
+def is_simulated(path: Path) -> bool:
+    """Return whether a folder's ``dataset.json`` has the recipe of a simulation."""
+    try:
+        return is_described(path) and isinstance(read_description(path).get("recipe"), dict)
+    except UserError:
+        return False
+
+
 def subject_folders(path: Path, description: dict[str, Any]) -> dict[str, Path]:
     """Return name -> folder of the subjects: those of dataset.json, else every ``sub-*``."""
     named = description.get("subjects")

@@ -350,6 +350,7 @@ class MindEye1(_Release):
         where the voxels lie; without it, one beside the data is used.
     """
 
+    looks_for = "webdataset_avg_split/ with train_subj01_0.tar and on"
     title = "NSD, MindEye1's release (982 test images)"
     citation = (
         "Scotti et al. (2023). Reconstructing the mind's eye: fMRI-to-image with contrastive "
@@ -654,6 +655,8 @@ class MindEye2(_Release):
         "bridge cognitive neuroscience and artificial intelligence. Nature Neuroscience "
         "25:116-126."
     )
+
+    looks_for = "betas_all_subj01_fp32_renorm.hdf5 and on"
 
     def __init__(
         self,

@@ -88,6 +88,7 @@ class Miyawaki2008:
         What the data set is called.
     """
 
+    looks_for = "V1_mean_figure.mat (R2 and I2, VBCCA)"
     title = "Miyawaki et al. 2008: ten figures in V1"
     licence = "as stated by the VBCCA sample (ATR, BSD-3 style)"
     citation = CITATION
@@ -210,6 +211,7 @@ class Miyawaki2008Runs:
         either, a voxel's signal is detrended and z-scored within its run.
     """
 
+    looks_for = "nilearn's miyawaki2008/ with func/, label/ and mask/"
     title = "Miyawaki et al. 2008: random patterns and figures in visual cortex"
     licence = "unknown, says nilearn's description of it"
     citation = CITATION
@@ -455,6 +457,7 @@ class Miyawaki2008S2:
         from the GLM (chance 1 in 5).
     """
 
+    looks_for = "S2_figureImage.mat, volumes in time (VBCCA)"
     title = "Yamada et al. 2015: five figures in V1, in time"
     licence = "Open Data Commons Attribution (ODC-BY 1.0)"
     citation = (

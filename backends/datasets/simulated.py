@@ -103,6 +103,8 @@ class Simulated:
         Called with one sentence now and then while training rows are made.
     """
 
+    looks_for = "a folder whose dataset.json has a recipe (python -m backends build-demo)"
+
     def __init__(
         self,
         path: Path | None = None,
@@ -129,6 +131,20 @@ class Simulated:
         self.split_unit: str = self._description["split_unit"]
         self.note: str = self._description["note"]
         self._folders = layout.subject_folders(self.path, self._description)
+
+    @classmethod
+    def recognise(cls, path: Path) -> bool:
+        """Return whether a folder's description has a recipe."""
+        return layout.is_simulated(path)
+
+    def remarks(self) -> list[str]:
+        """Return what is special about simulated data, one sentence each."""
+        return [
+            "These are no measurements: pictures and responses were computed, and the truth is "
+            "stored beside them.",
+            "Test trials ship; training trials are made from the seed when they are first read, "
+            "and kept in a cache.",
+        ]
 
     @cached_property
     def study(self) -> Study:

@@ -81,10 +81,14 @@ def test_train_writes_a_mapper_that_the_workbench_offers(study, tmp_path, monkey
 
 def test_doctor_finds_nothing_then_says_what_is_missing(study, monkeypatch, capsys):
     code, out, _ = call(monkeypatch, capsys, "doctor", study)
-    assert code == 0 and out.strip().endswith("all is well.")
+    assert code == 0 and "Problems" not in out
+    assert out.splitlines()[-1] == f"python app.py --dataset study={study}"
     (study / "stimuli" / "p07.png").unlink()
     code, out, _ = call(monkeypatch, capsys, "doctor", study)
-    assert code == 1 and "p07" in out and "1 problem(s) found" in out
+    assert code == 1 and "Problems:\n  - " in out and "p07" in out
+    assert out.splitlines()[-1] == f"python app.py --dataset study={study}"
+    code, out, _ = call(monkeypatch, capsys, "doctor", study / "nowhere")
+    assert code == 1 and "there is nothing at" in out
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 import io
 import re
+import shlex
 import tarfile
 from pathlib import Path
 
@@ -14,7 +15,9 @@ import pytest
 import scipy.io
 from PIL import Image
 
+import app
 from backends import DATASETS
+from backends.doctor import examine
 from explorer.types import FSAVERAGE5_VERTICES, SPLITS, Dataset, UserError, resolve
 
 
@@ -258,6 +261,10 @@ MAKERS = {
 }
 
 
+# A miniature of a release whose voxel counts are known needs to be opened knowingly.
+OPTIONS = {"mindeye1": "?voxels=any", "mindeye2": "?voxels=any"}
+
+
 @pytest.fixture(scope="module", params=DATASETS)
 def made(request, tmp_path_factory) -> tuple[Dataset, Path]:
     place = tmp_path_factory.mktemp(request.param)
@@ -375,3 +382,30 @@ def test_a_wrong_path_is_refused_in_one_sentence(tmp_path):
             resolve(entry)(tmp_path / "nowhere", "study")
         assert "nowhere" in str(caught.value)
         assert "\n" not in str(caught.value)
+
+
+def test_one_family_knows_it_and_the_doctors_last_line_opens_it(made, tmp_path):
+    dataset, files = made
+    knows = [name for name, entry in DATASETS.items() if resolve(entry).recognise(files)]
+    assert [resolve(DATASETS[name]) for name in knows] == [type(dataset)]
+    assert all(isinstance(remark, str) and remark for remark in dataset.remarks())
+    lines, well = examine(f"{files}{OPTIONS.get(knows[0], '')}", DATASETS)
+    assert well, lines
+    assert all("\n" not in line for line in lines)
+    command = shlex.split(lines[-1])
+    assert command[:2] == ["python", "app.py"]
+    bench = app.open_workbench(app.arguments().parse_args(command[2:]))
+    (name,) = bench.paths
+    assert bench.family(name) == knows[0]
+    assert bench.subjects(name) == dataset.subjects()
+    assert len(bench.gallery(name, dataset.subjects()[0]))
+
+
+@pytest.mark.parametrize("kind", ["nowhere", "empty", "file.h5", "file.npz", "file.mat", "x.json"])
+def test_no_family_knows_what_is_no_data_set(kind, tmp_path):
+    path = tmp_path / kind
+    if kind == "empty":
+        path.mkdir()
+    elif kind != "nowhere":
+        path.write_bytes(b"\x89HDF\r\n\x1a\n cut short")
+    assert [name for name, entry in DATASETS.items() if resolve(entry).recognise(path)] == []

@@ -1,6 +1,7 @@
-"""The doctor: silent about a healthy folder, one sentence for each thing wrong, hands off."""
+"""The doctor: what lies at a path and how to open it; one sentence for each thing wrong."""
 
 import json
+import shlex
 from pathlib import Path
 
 import numpy as np
@@ -8,9 +9,14 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from backends.doctor import diagnose
+from backends import DATASETS
+from backends.datasets.folder import Folder
+from backends.doctor import diagnose, examine
+from explorer.catalogue import named_path
+from explorer.types import UserError, resolve
 
 V = 6
+REAL = Path(__file__).resolve().parents[2].parent / "shared" / "data" / "miyawaki2008_v1_figure"
 
 
 @pytest.fixture
@@ -134,3 +140,96 @@ def test_the_embedded_study_is_healthy_without_its_training_rows(tmp_path):
     tiny = Recipe(n_train=4, n_test=4, subjects=("subj01",), scale=0.3, n_reference=8)
     write(Study(tiny, tmp_path / "cache"), tmp_path / "study")
     assert diagnose(tmp_path / "study") == []
+
+
+# --------------------------------------------------------------------------------- any data set
+
+
+def test_a_plain_folder_is_told_in_full(root):
+    lines, well = examine(str(root), DATASETS)
+    assert well
+    assert lines[0] == f"{root} is folder: T"
+    assert lines[1] == (
+        "  sub-01: 6 voxels (on the surface, Desikan-Killiany); 8 trials: 4 train (images: 2, each "
+        "shown 2 times), 4 test (images: 2, each shown 2 times); a beta is arbitrary units"
+    )
+    assert "  - The pictures have no captions; stimuli.tsv may have a column caption." in lines
+    assert any(line.startswith("Licence: ") and "may not be shown" in line for line in lines)
+    assert lines[-1] == f"python app.py --dataset study={root}"
+
+
+def test_what_is_wrong_is_told_before_the_command(root):
+    (root / "sub-02" / "betas.npy").unlink()
+    lines, well = examine(str(root), DATASETS)
+    assert not well
+    problems = lines[lines.index("Problems:") + 1 :]
+    assert problems[0].startswith("  - sub-02: ") and "betas.npy is missing" in problems[0]
+    assert lines[-1] == f"python app.py --dataset study={root}"  # sub-01 can be looked at
+    (root / "sub-01" / "trials.tsv").unlink()
+    lines, well = examine(str(root), DATASETS)
+    assert not well and lines[-1].endswith("no subject can be opened, for the reasons above.")
+    (root / "dataset.json").write_text("{")
+    lines, well = examine(str(root), DATASETS)
+    assert not well and lines[0] == f"{root} looks like folder, but cannot be opened."
+    assert "cannot be read as JSON" in lines[-1] and len(lines) == 2
+
+
+def test_what_cannot_be_shown_is_found(root):
+    (root / "stimuli" / "2.png").unlink()  # the first test picture
+    lines, well = examine(str(root), DATASETS)
+    assert not well and any("sub-01: " in line and "'2' is missing" in line for line in lines)
+
+
+def test_an_unknown_path_gets_what_each_family_looks_for(tmp_path):
+    (tmp_path / "notes.txt").write_text("nothing")
+    lines, well = examine(str(tmp_path), DATASETS)
+    assert not well and "is no data set that is known here" in lines[0]
+    for name, entry in DATASETS.items():
+        assert f"  {name}: {resolve(entry).looks_for}" in lines
+    lines, well = examine(str(tmp_path / "gone"), DATASETS)
+    assert (lines, well) == ([f"doctor: there is nothing at {tmp_path / 'gone'}; check the path."],
+                             False)  # fmt: skip
+
+
+def test_the_command_keeps_options_and_quotes_what_a_shell_would_read(root, tmp_path):
+    odd = root.rename(tmp_path / "my (own) data")
+    (odd / "prep.txt").write_text("b3")
+
+    class Prepared(Folder):
+        def __init__(self, path, name, prep: str = "b2"):
+            super().__init__(path, name)
+            if prep not in ("b2", "b3"):
+                raise UserError(f"prep is b2 or b3, found {prep!r}.")
+            self.title = f"prepared by {prep}"
+
+        @classmethod
+        def recognise(cls, path):
+            return (path / "prep.txt").is_file()
+
+        def remarks(self):
+            return ["sub-01 lacks session 7 of 40; it is in the bucket."]
+
+    families = {"prepared": Prepared, "folder": Folder}
+    lines, well = examine(f"{odd}?prep=b3", families)
+    assert well and lines[0].endswith("is prepared: prepared by b3")
+    assert "  - sub-01 lacks session 7 of 40; it is in the bucket." in lines
+    assert lines[-1] == f"python app.py --dataset 'prepared={odd}?prep=b3'"
+    (command,) = shlex.split(lines[-1])[3:]
+    name, path, options = named_path(command)
+    assert (name, path, options) == ("prepared", odd, {"prep": "b3"})
+    lines, well = examine(f"{odd}?prep=b9", families)
+    assert not well and lines[-1] == "prep is b2 or b3, found 'b9'."
+    lines, well = examine(f"{odd}?colour=red", families)
+    assert not well and lines[-1] == ("doctor: prepared has no option 'colour'; it takes prep.")
+    plain, _ = examine(str(odd), {"folder": Folder})
+    assert plain[-1] == f"python app.py --dataset 'my-own-data={odd}'"
+    named, _ = examine(str(odd.rename(tmp_path / "folder")), {"folder": Folder})
+    assert named[-1].endswith(f"--dataset study={tmp_path / 'folder'}")  # not a family's name
+
+
+@pytest.mark.skipif(not REAL.is_dir(), reason=f"{REAL.name} is not in ../shared/data")
+def test_real_files_are_told():
+    lines, well = examine(str(REAL), DATASETS)
+    assert well
+    assert any("S1: 797 voxels" in line and "80 trials: 60 train" in line for line in lines)
+    assert lines[-1] == f"python app.py --dataset miyawaki2008={REAL}"
