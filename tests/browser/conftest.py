@@ -26,7 +26,7 @@ NO_WEBGL = """
         return /webgl/.test(kind) ? null : get.call(this, kind, ...rest);
     };
 """
-PATIENCE = 20_000  # ms until a test gives up waiting for the page
+PATIENCE = 60_000  # ms until a test gives up waiting for the page, on a machine that is busy
 
 
 def lacking(reason: str) -> None:

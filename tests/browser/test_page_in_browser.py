@@ -170,6 +170,33 @@ def test_a_new_trial_does_not_send_the_mesh_again(open_page: Any) -> None:
     assert len(asked) == 1
 
 
+def test_a_map_of_voxels_takes_the_place_of_importance(open_page: Any) -> None:
+    page = open_page("trial=test-01", surface=True)
+    wait_for_surface(page)
+    colours = "document.querySelector('.ai-canvas').data[0].vertexcolor.join()"
+    before = page.evaluate(colours)
+    page.select_option('select[aria-label="Show"]', label="Noise ceiling")
+    page.wait_for_function(f"before => {colours} !== before", arg=before)
+    ceiling = page.evaluate(colours)
+    assert link(page)["show"] == "noise ceiling"
+    assert "could predict" in page.locator(".ai-brain-head h2").text_content()
+    assert "mean of 2 trials" in page.locator(".ai-unit").text_content()
+    assert page.locator(".ai-pick-method").is_hidden()
+    assert page.locator(".ai-pick-measure").is_hidden()
+    heads = page.locator(".ai-table th button").all_text_contents()
+    assert heads == ["Parcel", "", "Voxels", "Mean▾"]
+    means = [float(t) for t in page.locator(".ai-table td:last-child").all_text_contents()]
+    assert means == sorted(means, reverse=True) and 0 <= means[-1] < means[0] <= 100
+    page.select_option('select[aria-label="Show"]', label="Parcels")
+    page.wait_for_function(f"before => {colours} !== before", arg=ceiling)
+    assert page.locator(".ai-colourbar").is_hidden()
+    assert page.locator(".ai-table th button").all_text_contents() == ["Parcel▴", "", "Voxels"]
+    page.select_option('select[aria-label="Show"]', label="Importance")
+    page.wait_for_function(f"before => {colours} === before", arg=before)
+    assert page.locator(".ai-pick-measure").is_visible()
+    assert "show" not in link(page)
+
+
 def test_a_link_brings_everything_back(open_page: Any) -> None:
     query = (
         "data=fake&subject=sub-01&trial=test-07&mapper=linear&generator=painter&scales=1,3.5"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import copy
 import io
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
 
@@ -15,7 +16,15 @@ from PIL import Image
 from explorer.page import brain, trial
 from explorer.page.pictures import data_uri
 from explorer.page.session import Session
-from explorer.types import Request, UserError, View
+from explorer.parcels import Atlas
+from explorer.types import (
+    FSAVERAGE5_VERTICES,
+    Label,
+    Parcellation,
+    Request,
+    UserError,
+    View,
+)
 
 PARTS = (
     *("session", "masthead", "notices", "dataset", "subject", "number", "category", "gallery"),
@@ -111,6 +120,66 @@ def test_a_map_stays_where_there_is_no_mapper(make_workbench: Any, fakes: Simple
     assert "mean of 2 trials" in sent[0]["brain"]["maps"]["mean"]["title"]
     assert [set(part) for part in sent[1:]] == [{"trial"}, {"notices"}]
     assert sent[1]["trial"]["progress"]["state"] == "failed"
+
+
+@pytest.fixture
+def placeless(fakes: SimpleNamespace) -> type:
+    """Return the fake study without places, with the ROIs V1 and FFA."""
+
+    class Placeless(fakes.Study):
+        def load(self, subject: str) -> Any:
+            trials = super().load(subject)
+            voxels = trials.subject.voxels
+            member = np.arange(voxels.n_voxels) < np.array([[80], [120]])
+            rois = Parcellation("ROIs", "masks", (Label("V1"), Label("FFA")), member, voxels.hash)
+            voxels = replace(voxels, projection=None, parcellations={"ROIs": rois})
+            return replace(trials, subject=replace(trials.subject, voxels=voxels))
+
+    return Placeless
+
+
+def test_rois_without_places_are_painted_and_the_page_says_where(
+    make_workbench: Any, placeless: type
+) -> None:
+    vertices = np.where(np.arange(FSAVERAGE5_VERTICES) < 500, 0, -1)
+    areas = Atlas("areas", (Label("L_V1_ROI", "L"),), vertices)
+    request = Request("fake", "sub-01", "test-04", "linear", "painter")
+    painted = make_workbench(datasets={"fake": placeless}, atlases=[areas])
+    shown = brain.frame(request, View(), painted, "plotly.js")
+    assert shown["no_surface"] == "" and shown["atlases"] == ["ROIs on areas", "ROIs"]
+    assert shown["note"].startswith("Group location, not this subject's:")
+    wanted = {"dataset": "fake", "subject": "sub-01", "atlas": "", "surface": "inflated"}
+    payload = brain.surface_server(painted)(wanted)
+    left = np.frombuffer(base64.b64decode(payload["left"]["parcel"]["data"]), "<i2")
+    assert set(left[:500]) == {0} and set(left[500:]) == {-1}
+    plain = brain.frame(request, View(atlas="ROIs"), painted, "plotly.js")
+    assert "gives no locations for its 200 voxels" in plain["no_surface"]
+    assert (
+        "start with --atlas FILE" in plain["no_surface"] and plain["note"] == plain["no_surface"]
+    )
+
+
+def test_voxels_with_places_but_no_atlas_show_their_maps(
+    make_workbench: Any, fakes: SimpleNamespace
+) -> None:
+    class Bare(fakes.Study):
+        def load(self, subject: str) -> Any:
+            trials = super().load(subject)
+            voxels = replace(trials.subject.voxels, parcellations={})
+            return replace(trials, subject=replace(trials.subject, voxels=voxels))
+
+    workbench = make_workbench(datasets={"fake": Bare})
+    request = Request("fake", "sub-01", "test-04", "linear", "painter")
+    assert "places but no atlas" in brain.frame(request, View(), workbench, "")["no_surface"]
+    view = View(shows="ncsnr")
+    shown = brain.frame(request, view, workbench, "")
+    assert shown["no_surface"] == ""
+    full = brain.filled(shown, workbench.evidence(request, view), request, view, workbench)
+    assert [row["parcel"] for row in full["rows"]] == ["(unassigned)"]
+    values = np.frombuffer(base64.b64decode(full["vertices"]["left"]["data"]), "<f4")
+    assert np.isfinite(values).sum() > 100
+    wanted = {"dataset": "fake", "subject": "sub-01", "atlas": "", "surface": "inflated"}
+    assert brain.surface_server(workbench)(wanted)["parcels"] == []
 
 
 def test_a_view_that_is_not_on_offer_is_refused(handlers: Any) -> None:
