@@ -271,8 +271,9 @@ class Dataset(Protocol):
 
     A class is made with ``(path, name, **options)``. Its keyword options come from the command
     line as text (``--dataset nsd=/data/nsd?prep=b3``) and have defaults; the class checks their
-    values. Two more members are optional, for whoever meets a path of unknown format:
+    values. Three more members are optional, for whoever meets a path of unknown format:
 
+    - ``looks_for``: which files these are, in a few words.
     - ``recognise(path) -> bool``, a classmethod: whether the path holds this format, judged by
       content (file names, keys); cheap, never raises, and True for one class only.
     - ``remarks() -> list[str]``: one sentence each about what somebody must know of this copy:

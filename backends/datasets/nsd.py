@@ -108,7 +108,6 @@ class NSD:
     """
 
     looks_for = "nsddata/experiments/nsd/nsd_expdesign.mat or nsddata_betas/ppdata/"
-    looks_for = "nsddata/experiments/nsd/nsd_expdesign.mat or nsddata_betas/ppdata/"
     title = "Natural Scenes Dataset"
     licence = "NSD Terms and Conditions (by form); the images keep the terms of COCO"
     citation = (

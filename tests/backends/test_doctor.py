@@ -150,8 +150,8 @@ def test_a_plain_folder_is_told_in_full(root):
     assert well
     assert lines[0] == f"{root} is folder: T"
     assert lines[1] == (
-        "  sub-01: 6 voxels (on the surface, Desikan-Killiany); 8 trials: 4 train (images: 2, each "
-        "shown 2 times), 4 test (images: 2, each shown 2 times); a beta is arbitrary units"
+        "  sub-01: 6 voxels (on the surface, Desikan-Killiany); 8 trials: 4 train (images: 2, "
+        "each shown 2 times), 4 test (images: 2, each shown 2 times); a beta is arbitrary units"
     )
     assert "  - The pictures have no captions; stimuli.tsv may have a column caption." in lines
     assert any(line.startswith("Licence: ") and "may not be shown" in line for line in lines)
