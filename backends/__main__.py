@@ -107,12 +107,15 @@ def train(
         train_mapper,
     )
     from backends.training import best_device, launched
-    from explorer.catalogue import named_path
+    from explorer.catalogue import PUBLISHED, named_path
     from explorer.types import resolve
     from explorer.workbench import Workbench
 
-    if mapper not in MAPPERS:
-        raise UserError(f"There is no mapper {mapper!r}; choose one of {', '.join(MAPPERS)}.")
+    trained = [kind for kind in MAPPERS if kind != PUBLISHED]  # those are read, not trained
+    if mapper not in trained:
+        raise UserError(
+            f"There is no mapper {mapper!r} to train; choose one of {', '.join(trained)}."
+        )
     cls = resolve(MAPPERS[mapper])
     chosen_settings = read_settings(mapper, cls, settings or [])
     check_asked(mapper, cls, title, wandb)

@@ -94,7 +94,11 @@ def test_doctor_finds_nothing_then_says_what_is_missing(study, monkeypatch, caps
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
-        (("train", "lasso", "--dataset", "simulated"), "no mapper 'lasso'; choose one of ridge"),
+        (
+            ("train", "lasso", "--dataset", "simulated"),
+            "no mapper 'lasso' to train; choose one of ridge",
+        ),
+        (("train", "published", "--dataset", "simulated"), "no mapper 'published' to train"),
         (("train", "ridge", "--dataset", "=here"), "--dataset takes NAME=PATH"),
         (("train", "ridge", "--dataset", "mine=/no/such"), "there is nothing at /no/such"),
         (
