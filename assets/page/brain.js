@@ -95,7 +95,7 @@ const show = {
   enrichment: (v) => v.toFixed(2),
   signed: (v) => `${v > 0 ? "+" : v < 0 ? "−" : ""}${plain(Math.abs(v))}`,
 };
-const plain = (v) => (v === 0 ? "0" : Math.abs(v) >= 0.001 && Math.abs(v) < 10000 ? Number(v.toPrecision(3)).toString() : v.toExponential(1).replace("-", "−"));
+const plain = (v) => (v === 0 ? "0" : Math.abs(v) >= 0.001 && Math.abs(v) < 10000 ? Number(v.toPrecision(3)).toString() : v.toExponential(1)).replace(/-/g, "−");
 const unitOf = { share: " %", enrichment: " ×" };
 const withUnit = (column, v) => format(column, v) + (unitOf[column] || "");
 const format = (column, v) => (v === null || v === undefined ? "–" : show[column] ? show[column](v) : String(v));
