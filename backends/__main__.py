@@ -96,7 +96,8 @@ def train(
 ) -> None:
     """Fit a mapper to the subjects of a data set, each or all jointly, and write its checkpoint.
 
-    Also runs under accelerate launch -m backends train ...
+    Several processes: accelerate launch --multi_gpu --num_processes N -m backends train ... (also
+    on CPUs, with --device cpu after train).
     """
     from backends import DATASETS, EMBEDDERS, GENERATORS, MAPPERS
     from backends.train import (

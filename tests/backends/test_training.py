@@ -342,7 +342,7 @@ def test_two_processes_do_what_one_does(tmp_path):
         for rank in range(2)
     ]
     model, history, losses = recorded(COURSE)
-    assert [child.wait(timeout=120) for child in children] == [0, 0]
+    assert [child.wait(timeout=300) for child in children] == [0, 0]
     assert len(list((tmp_path / "run" / "afterimage").glob("events.*"))) == 1  # of the first
     for rank in range(2):
         found = torch.load(tmp_path / f"{rank}.pt", weights_only=True)
@@ -356,7 +356,7 @@ def test_two_processes_do_what_one_does(tmp_path):
 def test_a_killed_run_goes_on_to_the_same_result(tmp_path):
     child = run_child("killed", tmp_path / "run")
     whole, history, losses = recorded(COURSE)
-    assert child.wait(timeout=120) == -signal.SIGKILL
+    assert child.wait(timeout=300) == -signal.SIGKILL
     said = []
     resumed, other, rest = recorded(COURSE, tmp_path / "run", progress=said.append)
     assert said[0] == "toy: goes on from step 12/24"
