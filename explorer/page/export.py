@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from explorer import figures
-from explorer.types import Request, UserError, View
+from explorer.types import IMPORTANCE, Request, UserError, View
 
 if TYPE_CHECKING:
     from explorer.workbench import Workbench
@@ -39,6 +39,8 @@ def make(workbench: Workbench, request: Request, view: View, form: str) -> File:
     name = f"{'_'.join(re.sub(r'[^A-Za-z0-9.-]+', '-', part) for part in parts)}.{form}"
     if form == "csv":
         table = workbench.evidence(request, view).table
+        if view.shows != IMPORTANCE:
+            table = table.assign(map=view.shows)
         return File(name, "text/csv", table.to_csv(index=False).encode("utf-8"))
     if form == "json":
         text = json.dumps(workbench.record(request, view), indent=2, ensure_ascii=False)
@@ -48,7 +50,8 @@ def make(workbench: Workbench, request: Request, view: View, form: str) -> File:
 
 def _figure(workbench: Workbench, request: Request, view: View, form: str) -> bytes:
     decoding = None if workbench.undecoded(request) else workbench.decode(request)
-    parcel_map = None if workbench.unexplained(request) else workbench.importance(request, view)
+    lacking = view.shows == IMPORTANCE and workbench.unexplained(request)
+    shown = None if lacking else workbench.evidence(request, view)
     trials = workbench.trials(request.dataset, request.subject)
     study = workbench.dataset(request.dataset)
     space = trials.subject.voxels
@@ -66,9 +69,9 @@ def _figure(workbench: Workbench, request: Request, view: View, form: str) -> by
         caption=str(row["caption"]),
         guided=workbench.generator_class(request.generator).guided,
         decoding=decoding,
-        parcel_map=parcel_map,
+        parcel_map=shown,
         measure=view.measure,
-        parcellation=space.parcellations.get(parcel_map.atlas) if parcel_map else None,
+        parcellation=workbench.parcellation(request.dataset, request.subject, view.atlas),
         voxel_space=space,
         surface=view.surface,
     )

@@ -229,10 +229,8 @@ class Handlers:
         ticket, request, view = session.ticket, session.request, session.view
         try:
             # A map of the subject's voxels needs no model, so it does not wait for one.
-            order = (self._decode, self._map, self._sweep)
-            for part in (
-                order if view.shows == IMPORTANCE else (self._map, self._decode, self._sweep)
-            ):
+            first = [self._decode, self._map]
+            for part in (*(first if view.shows == IMPORTANCE else first[::-1]), self._sweep):
                 yield from part(session, ticket, request, view)
         except UserError as error:
             yield self._failed(session, ticket, str(error))

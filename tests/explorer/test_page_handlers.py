@@ -423,5 +423,10 @@ def test_exports_are_named_after_the_trial_and_refuse_other_formats(workbench: A
     table = export.make(workbench, request, View(), "csv")
     assert table.name == "afterimage_fake_sub-01_test-03.csv"
     assert table.content.decode().splitlines()[0].startswith("parcel,name,hemisphere,voxels")
+    view = View(shows="ncsnr", surface="flat")
+    head, first, *_ = export.make(workbench, request, view, "csv").content.decode().splitlines()
+    assert head == "parcel,name,hemisphere,voxels,known,mean,map" and first.endswith(",ncsnr")
+    figure = export.make(workbench, request, view, "svg").content.decode()
+    assert "signal-to-noise ratio (ncsnr)" in figure and "share of importance" not in figure
     with pytest.raises(UserError, match="An export is one of png, svg, pdf, csv, json"):
         export.make(workbench, request, View(), "exe")
