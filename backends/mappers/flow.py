@@ -113,7 +113,9 @@ class ConditionalFlow(nn.Module):
 
     First a linear prediction of x from c is taken away (which changes no volume), then come
     ``steps`` times ActNorm, a fixed permutation, and a coupling. Permutations come in pairs, a
-    random one and a swap of the halves, so that each pair transforms every dimension.
+    random one and a swap of the halves, so that each pair transforms every dimension. Last, z is
+    divided by ``base``, one number that held-out trials decide: nets are surer of the trials that
+    they learned from than of new ones.
     """
 
     def __init__(self, size: int, given: int, steps: int, hidden: int) -> None:
@@ -124,6 +126,7 @@ class ConditionalFlow(nn.Module):
         nn.init.zeros_(self.linear.bias)
         self.norms = nn.ModuleList(ActNorm(size) for _ in range(steps))
         self.couplings = nn.ModuleList(Coupling(size, given, hidden) for _ in range(steps))
+        self.register_buffer("base", torch.ones(()))
         for i in range(steps):
             order = (torch.arange(size) + size // 2) % size if i % 2 else torch.randperm(size)
             self.register_buffer(f"order_{i}", order)
@@ -135,10 +138,11 @@ class ConditionalFlow(nn.Module):
             z, volume = norm(z)
             z, more = coupling(z[:, getattr(self, f"order_{i}")], c)
             total = total + volume + more
-        return z, total
+        return z / self.base, total - self.size * self.base.log()
 
     def inverse(self, z: torch.Tensor, c: torch.Tensor) -> torch.Tensor:
         """Return x (n, D) for z (n, D) and conditions c (n, C)."""
+        z = z * self.base
         for i in reversed(range(len(self.norms))):
             z = self.couplings[i].inverse(z, c)
             z = self.norms[i].inverse(z[:, getattr(self, f"order_{i}").argsort()])
@@ -158,6 +162,12 @@ class ConditionalFlow(nn.Module):
         training = self.training
         self.train()(x, c)
         self.train(training)
+
+    @torch.no_grad()
+    def set_base(self, x: torch.Tensor, c: torch.Tensor) -> None:
+        """Give z unit variance over these held-out rows, their likelihood's maximum."""
+        z, _ = self(x, c)
+        self.base.mul_(z.square().mean().sqrt())
 
 
 class Directions(nn.Module):
@@ -500,6 +510,9 @@ class Flow(Mapper):
             progress=progress,
             trackers=trackers,
         ).to_dict()
+        _, held_out = data.split(course.validation, course.seed)
+        for learner in learners:
+            learner.set_base(held_out, seed)
         for one in trials:
             mapper._fit_voxels(one, x, data, folds, alphas, seed, device)
             mapper.metrics[one.subject.name] = {
@@ -595,6 +608,20 @@ class _Learner:
         who = torch.from_numpy(self.data.subject[samples])
         self.flows.to_embedding.initialise(x, self.flows.given_each(y, who))
         self.flows.to_betas.initialise(y, self.flows.given_each(x, who))
+
+    def set_base(self, samples: np.ndarray, seed: int) -> None:
+        """Fit both flows' base to held-out samples int (n,); without any it stays 1."""
+        if not len(samples):
+            return
+        x, y = self.x[self.data.stimulus[samples]], self.y[samples]
+        who = torch.from_numpy(self.data.subject[samples])
+        blur = [_normal([seed, i], z.numel()).view_as(z) for i, z in enumerate((x, y))]
+        flows = self.flows.eval()
+        for flow, z, noise, given in (
+            (flows.to_embedding, x, blur[0], y),
+            (flows.to_betas, y, blur[1], x),
+        ):
+            flow.set_base(z + self.noise * noise, self.flows.given_each(given, who))
 
     def losses(self, batch: Batch) -> torch.Tensor:
         """Return each sample's loss (n,): nats per dimension, both directions, and the cycle.

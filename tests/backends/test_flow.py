@@ -14,7 +14,7 @@ from explorer.types import Card, EmbeddingSpace, Subject, Trials, UserError, Vox
 
 SPACE = EmbeddingSpace("toy", "vector", (2, 2))
 VOXELS = {"sub-01": 150, "sub-02": 90}
-TRAIN, TEST = 700, 250
+TRAIN, TEST = 1200, 250
 SPREAD = np.array([2.0, 1.0, 0.5, 0.2])  # of the embedding's four numbers
 NOISE = 4.0  # of a voxel, whose signal has a standard deviation near 2.3
 
@@ -54,7 +54,16 @@ def fitted() -> Flow:
     both = [planted(subject)[0] for subject in VOXELS]
     targets = planted("sub-01")[1]
     return Flow.fit(
-        both, targets, seed=0, variance=1.0, hidden=24, steps=4, epochs=20, lr=5e-3, batch=100
+        both,
+        targets,
+        seed=0,
+        variance=1.0,
+        hidden=24,
+        steps=4,
+        epochs=20,
+        lr=5e-3,
+        batch=100,
+        validation=0.2,
     )
 
 
@@ -64,6 +73,7 @@ def rough(size: int, given: int, steps: int = 6, hidden: int = 16) -> Conditiona
     with torch.no_grad():
         for parameter in flow.parameters():
             parameter.add_(0.1 * torch.randn_like(parameter))
+        flow.base.fill_(1.5)
     return flow.eval()
 
 
@@ -167,6 +177,19 @@ def test_it_learns_a_spread_that_depends_on_the_condition():
     assert learned > truth - 0.15
 
 
+def test_the_base_is_as_wide_as_held_out_rows_ask_for():
+    flow, x, c = rough(4, 2), torch.randn(500, 4), torch.randn(500, 2)
+    before = flow.log_prob(x, c).mean()
+    flow.set_base(x, c)
+    best = flow.log_prob(x, c).mean()
+    assert flow(x, c)[0].square().mean().item() == pytest.approx(1, abs=1e-4)
+    for change in (0.9, 1.1):
+        flow.base.mul_(change)
+        assert flow.log_prob(x, c).mean() < best
+        flow.base.div_(change)
+    assert before < best
+
+
 def test_principal_axes_whiten_and_keep_what_was_asked_for():
     rng = np.random.default_rng(0)
     turn = np.linalg.qr(rng.standard_normal((6, 6)))[0]
@@ -226,6 +249,8 @@ def test_the_truths_rank_among_samples_is_uniform_on_single_trials(fitted):
         ranks = fitted.density_rank(betas, truth, subject, 99, seed=0)
         assert ranks.shape == (TEST,) and 0 < ranks.min() and ranks.max() < 1
         assert kstest(ranks, "uniform").pvalue > 0.01
+    for flow in (fitted.directions[0].to_embedding, fitted.directions[0].to_betas):
+        assert 0.9 < flow.base < 1.2 and flow.base != 1
     shuffled = fitted.density_rank(betas.roll(1, 0), truth, subject, 99, seed=0)
     assert kstest(shuffled, "uniform").pvalue < 1e-6 and np.median(shuffled) < 0.1
 
@@ -332,7 +357,7 @@ def test_bad_input_is_named(fitted):
         ({"variance": 0.0}, "variance a share above 0 up to 1, found components=128, variance=0"),
         ({"noise": 0.0}, "noise is above 0 and cycle not below 0"),
         ({"alphas": (0.0,)}, "alphas must be positive"),
-        ({"folds": 701}, "700 training stimuli .* found folds=701"),
+        ({"folds": 1201}, "1200 training stimuli .* found folds=1201"),
     ):
         with pytest.raises(UserError, match=message):
             Flow.fit([trials], targets, seed=0, **wrong)
