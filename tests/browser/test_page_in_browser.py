@@ -282,9 +282,10 @@ def test_a_stopped_sweep_keeps_its_finished_pictures(
     page.wait_for_function(
         "document.querySelectorAll('.ai-reconstruction[data-state=done]').length >= 2"
     )
+    monkeypatch.setattr(study.Generator, "delay", 2.0)  # time to click on a busy machine
     page.click("#stop")
     page.wait_for_selector('.ai-trial[data-state="stopped"]')
-    page.wait_for_timeout(600)  # nothing comes after it
+    page.wait_for_timeout(2500)  # nothing comes after it
     done = page.locator(".ai-reconstruction[data-state=done]").count()
     assert 2 <= done < 5
     assert f"{done} of 5 finished" in page.locator(".ai-status").text_content()
