@@ -110,6 +110,31 @@ def cosine_matrix(predictions: np.ndarray, gallery: np.ndarray) -> np.ndarray:
     return a @ b.T
 
 
+def correlation_matrix(predictions: np.ndarray, gallery: np.ndarray) -> np.ndarray:
+    """Return float64 (n, N): each prediction's Pearson correlation with each item of the gallery.
+
+    Over the values of an embedding; a constant one correlates 0 with everything.
+    """
+    a, b = (np.reshape(x, (len(x), -1)).astype(np.float64) for x in (predictions, gallery))
+    return cosine_matrix(a - a.mean(axis=1, keepdims=True), b - b.mean(axis=1, keepdims=True))
+
+
+def squared_error_matrix(predictions: np.ndarray, gallery: np.ndarray) -> np.ndarray:
+    """Return float64 (n, N): the mean over values of (prediction - item) squared; 0 is the best.
+
+    Computed by products, so that it is exact to about 1e-15 of the squared length of a row.
+    """
+    a, b = (np.reshape(x, (len(x), -1)).astype(np.float64) for x in (predictions, gallery))
+    if a.shape[1] != b.shape[1]:
+        raise UserError(
+            f"Predictions have {a.shape[1]} values and gallery items {b.shape[1]}; both must be "
+            "of one embedding space."
+        )
+    lengths = [np.square(x).sum(axis=1) for x in (a, b)]
+    apart = lengths[0][:, None] + lengths[1] - 2 * (a @ b.T)
+    return np.maximum(apart, 0) / a.shape[1]
+
+
 def retrieval_rank(similarity: np.ndarray, index: int | np.ndarray) -> float | np.ndarray:
     """Return the rank of the true item among N candidates: 1 is the best, N the worst.
 
@@ -136,6 +161,39 @@ def top_k(similarity: np.ndarray, index: np.ndarray, k: int) -> float:
     return float(np.mean(retrieval_rank(np.atleast_2d(similarity), index) <= k))
 
 
+def n_way_retrieval(similarity: np.ndarray, index: np.ndarray, n: int) -> np.ndarray:
+    """Return (rows,): the chance that the true item is the first of ``n`` candidates, 0 to 1.
+
+    ``similarity`` (rows, N), ``index`` (rows,). The other n - 1 candidates are drawn at random
+    from the N - 1 others; where there are fewer, all are candidates. What is returned is the
+    expectation over all draws, C(worse, n - 1) / C(N - 1, n - 1), not the result of some. Higher
+    is better; chance is 1 / min(n, N). A tie is a miss. Source: the retrieval of Scotti et al.
+    2024, arXiv 2403.11207 (n = 300, there 30 draws; predictions find images, or images, by the
+    transposed similarity, find predictions).
+    """
+    rows = np.atleast_2d(np.asarray(similarity, dtype=np.float64))
+    true = np.take_along_axis(rows, np.reshape(index, (-1, 1)), axis=1)
+    others = rows.shape[1] - 1
+    drawn = min(n - 1, others)
+    # as or more similar: one more of them lets fewer draws pass, by the factor below
+    better = (rows >= true).sum(axis=1) - 1
+    before = np.arange(others)
+    passed = np.cumprod(np.maximum(others - drawn - before, 0) / (others - before))
+    return np.concatenate([[1.0], passed])[better]
+
+
+def identification(similarity: np.ndarray, index: np.ndarray) -> np.ndarray:
+    """Return (n,): the share of the other candidates that are less similar than the true item.
+
+    ``similarity`` (n, N), ``index`` (n,). Strictly less; ties (within 1e-12, as equal items differ
+    by rounding) count half. Higher is better; chance is 0.5 whatever N.
+    """
+    own = np.take_along_axis(similarity, np.reshape(index, (-1, 1)), axis=1)
+    tied = np.abs(similarity - own) <= 1e-12
+    wins = ((similarity < own) & ~tied).sum(axis=1) + (tied.sum(axis=1) - 1) / 2
+    return wins / (similarity.shape[1] - 1)
+
+
 def two_way_identification(
     predictions: np.ndarray, truth: np.ndarray, *, per_item: bool = False
 ) -> float | np.ndarray:
@@ -148,17 +206,12 @@ def two_way_identification(
     `bootstrap_interval`). Source: the definition of Scotti et al. 2024, arXiv 2403.11207, without
     its count of j = i and with ties.
     """
-    a, b = (np.reshape(x, (len(x), -1)).astype(np.float64) for x in (predictions, truth))
-    if a.shape != b.shape or len(a) < 2:
+    if len(predictions) != len(truth) or len(truth) < 2:
         raise UserError(
             f"Two-way identification needs one prediction for each of at least 2 items, found "
             f"shapes {np.shape(predictions)} and {np.shape(truth)}."
         )
-    r = unit(a - a.mean(axis=1, keepdims=True)) @ unit(b - b.mean(axis=1, keepdims=True)).T
-    own = np.diag(r)[:, None]
-    tied = np.abs(r - own) <= 1e-12  # equal items differ by rounding
-    wins = ((r < own) & ~tied).sum(axis=1) + (tied.sum(axis=1) - 1) / 2
-    scores = wins / (len(r) - 1)
+    scores = identification(correlation_matrix(predictions, truth), np.arange(len(truth)))
     return scores if per_item else float(scores.mean())
 
 
@@ -244,11 +297,12 @@ def bootstrap_interval(
             f"A bootstrap needs at least one stimulus and a level between 0 and 1, found "
             f"{len(scores)} stimuli and level {level}."
         )
-    rng = np.random.default_rng(seed)
-    statistic = np.mean if statistic is None else statistic
-    drawn = [
-        statistic(scores[rng.integers(0, len(scores), len(scores))]) for _ in range(resamples)
-    ]
+    rng, n = np.random.default_rng(seed), len(scores)
+    if statistic is None and scores.ndim == 1:
+        drawn = scores[rng.integers(0, n, (resamples, n))].mean(axis=1)
+    else:
+        statistic = statistic or np.mean
+        drawn = [statistic(scores[rng.integers(0, n, n)]) for _ in range(resamples)]
     low, high = np.quantile(drawn, [(1 - level) / 2, (1 + level) / 2])
     return float(low), float(high)
 
@@ -266,7 +320,7 @@ def derangement(n: int, rng: np.random.Generator) -> np.ndarray:
             return order
 
 
-def noise_ceiling(ncsnr: np.ndarray, n: int) -> np.ndarray:
+def noise_ceiling(ncsnr: np.ndarray, n: float) -> np.ndarray:
     """Return the share of variance, 0 to 100 %, that a perfect model could explain of each voxel.
 
     ``100 * ncsnr**2 / (ncsnr**2 + 1 / n)`` for responses averaged over ``n`` trials of a stimulus,

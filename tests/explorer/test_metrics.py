@@ -1,5 +1,7 @@
 """Metrics against known answers, other libraries and chance."""
 
+import itertools
+
 import numpy as np
 import pytest
 
@@ -177,6 +179,58 @@ def test_identification_refuses_what_is_not_paired(rng):
         metrics.two_way_identification(np.ones((1, 4)), np.ones((1, 4)))
 
 
+def test_identification_in_a_gallery_follows_the_order_of_similarity():
+    similarity = np.array([[0.9, 0.1, 0.5, 0.5], [0.9, 0.1, 0.5, 0.5 + 1e-15]])
+    assert metrics.identification(similarity, np.array([0, 1])).tolist() == [1, 0]
+    tied = metrics.identification(similarity, np.array([2, 3]))  # one worse, one equal, one better
+    assert tied == pytest.approx([0.5, 0.5])
+
+
+def test_correlations_with_a_gallery_are_numpys(rng):
+    a, b = rng.normal(size=(3, 2, 4)), rng.normal(size=(5, 8)) + 7
+    expected = np.corrcoef(a.reshape(3, 8), b)[:3, 3:]
+    np.testing.assert_allclose(metrics.correlation_matrix(a, b), expected)
+    assert not metrics.correlation_matrix(np.ones((1, 8)), b).any()
+
+
+def test_squared_errors_are_scikit_learns(rng):
+    from sklearn.metrics import mean_squared_error
+
+    a, b = rng.normal(size=(3, 2, 4)), rng.normal(size=(5, 8))
+    table = metrics.squared_error_matrix(a, b)
+    assert table.shape == (3, 5)
+    assert table[2, 1] == pytest.approx(mean_squared_error(b[1], a[2].ravel()))
+    assert metrics.squared_error_matrix(b, b).diagonal() == pytest.approx(0, abs=1e-14)
+    with pytest.raises(UserError, match="8 values and gallery items 7"):
+        metrics.squared_error_matrix(a, b[:, 1:])
+
+
+def test_n_way_retrieval_is_the_mean_over_random_draws(rng):
+    similarity, index = rng.random((6, 9)), np.array([4, 1, 0, 8, 3, 3])
+    for row, true in enumerate(index):  # ranks 1 to 6
+        best = np.sort(similarity[row])[::-1]
+        similarity[row, similarity[row].argsort()[::-1][row]] = similarity[row, true]
+        similarity[row, true] = best[row]
+    found = metrics.n_way_retrieval(similarity, index, 4)
+    for row, true in enumerate(index):
+        others = np.delete(np.arange(9), true)
+        hits = [
+            (similarity[row, list(some)] < similarity[row, true]).all()
+            for some in itertools.combinations(others, 3)
+        ]
+        assert found[row] == pytest.approx(np.mean(hits))
+    assert found[0] == 1 and found[5] == pytest.approx(1 / 56)
+
+
+def test_n_way_retrieval_at_its_ends(rng):
+    similarity, index = rng.random((2000, 12)), rng.integers(0, 12, 2000)
+    chance = metrics.n_way_retrieval(similarity, index, 4).mean()
+    assert chance == pytest.approx(1 / 4, abs=0.02)
+    whole = metrics.n_way_retrieval(similarity, index, 300)  # all twelve are candidates
+    assert whole.mean() == metrics.top_k(similarity, index, 1)
+    assert not metrics.n_way_retrieval(np.zeros((1, 12)), np.array([0]), 2).any()  # ties miss
+
+
 # ------------------------------------------------------------------------------ labels and
 # rankings
 
@@ -252,6 +306,8 @@ def test_bootstrap_interval_of_a_mean(rng):
     assert (low, high) != metrics.bootstrap_interval(scores, seed=2)
     narrow = metrics.bootstrap_interval(scores, seed=1, level=0.5)
     assert low < narrow[0] < narrow[1] < high
+    slowly = metrics.bootstrap_interval(scores, seed=1, statistic=np.mean)
+    assert (low, high) == pytest.approx(slowly, abs=1e-12)
 
 
 def test_bootstrap_of_another_statistic_resamples_whole_stimuli():
