@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from backends import DATASETS, EMBEDDERS, GENERATORS, MAPPERS
+from backends import DATASETS, EMBEDDERS, ENCODERS, GENERATORS, MAPPERS
 from explorer.atlases import open_atlas
 from explorer.catalogue import named_path
 from explorer.types import UserError
@@ -103,6 +103,7 @@ def open_workbench(args: argparse.Namespace) -> Workbench:
         options=options,
         atlases=atlases,
         published=published,
+        encoders=ENCODERS,
         device=args.device,
     )
     for name in workbench.dataset_names():

@@ -35,3 +35,7 @@ GENERATORS: dict[str, str] = {
     "pixels": "backends.generators.pixels:Pixels",
     "published": "backends.generators.published:Published",
 }
+
+ENCODERS: dict[str, str] = {
+    "encoding": "backends.encoding:Encoding",
+}

@@ -80,10 +80,15 @@ class WordTokenizer:
 
 
 def clip_model(vocabulary_size: int, width: int = 192, layers: int = 4) -> torch.nn.Module:
-    """Return an untrained open_clip model of pocket size for 128 x 128 pictures, 128-d."""
-    from open_clip.model import CLIP, CLIPTextCfg, CLIPVisionCfg
+    """Return an untrained open_clip model of pocket size for 128 x 128 pictures, 128-d.
 
-    return CLIP(
+    Four convolutions of stride 2 make the tokens of 16 x 16 pixels instead of one matrix
+    (Xiao et al. 2021, arXiv 2106.14881): shapes are learned from a third of the pictures.
+    """
+    from open_clip.model import CLIP, CLIPTextCfg, CLIPVisionCfg
+    from torch import channels_last, nn
+
+    model = CLIP(
         embed_dim=128,
         vision_cfg=CLIPVisionCfg(
             layers=layers,
@@ -102,6 +107,16 @@ def clip_model(vocabulary_size: int, width: int = 192, layers: int = 4) -> torch
             layers=3,
         ),
     )
+    stem: list[nn.Module] = []
+    for before, after in ((3, 32), (32, 64), (64, 128)):
+        stem += [
+            nn.Conv2d(before, after, 3, stride=2, padding=1, bias=False),
+            nn.GroupNorm(8, after),
+            nn.GELU(),
+        ]
+    stem.append(nn.Conv2d(128, width, 3, stride=2, padding=1, bias=False))
+    model.visual.conv1 = nn.Sequential(*stem).to(memory_format=channels_last)
+    return model
 
 
 def to_tensor(images: Sequence[np.ndarray] | np.ndarray, size: int) -> torch.Tensor:

@@ -64,6 +64,8 @@ class Encoding(torch.nn.Module):
         chosen on the same trials, which flatters a voxel slightly.
     """
 
+    description = "ridge encoding model"
+
     def __init__(self, subject: str, n_voxels: int, spaces: Sequence[EmbeddingSpace]) -> None:
         super().__init__()
         self.subject, self.spaces = subject, tuple(spaces)
@@ -92,6 +94,13 @@ class Encoding(torch.nn.Module):
             for space, z in embeddings.items()
         }
         return self(given).cpu().numpy()
+
+    def statistics(self) -> tuple[np.ndarray, np.ndarray]:
+        """Return mean and standard deviation (V,) of the training betas; 1 where they are flat.
+
+        The intercept is that mean, as the features are centred on the same trials.
+        """
+        return self.intercept.detach().cpu().numpy(), self.voxel_sd.cpu().numpy()
 
     def select_voxels(self, n: int) -> np.ndarray:
         """Return the columns int (n,), ascending, of the n voxels that it predicts best.

@@ -112,10 +112,11 @@ class Catalogue:
 
     Parameters
     ----------
-    datasets, embedders, mappers, generators
+    datasets, embedders, mappers, generators, encoders
         Name -> class or ``"module:Class"``, as in ``backends``.
     checkpoints
-        The folder of trained weights; mappers lie in ``mappers/<data set>/<mapper>-<subject>``.
+        The folder of trained weights; mappers lie in ``mappers/<data set>/<mapper>-<subject>``,
+        encoding models in ``encoding/<data set>/<subject>``.
     paths
         Data sets to open: a key of ``datasets``, or any other name, which is opened by the class
         that recognises the path, or else as a plain folder. Data sets whose class has a default
@@ -143,12 +144,14 @@ class Catalogue:
         options: Mapping[str, Mapping[str, str]] | None = None,
         atlases: Sequence[Atlas] = (),
         published: Mapping[str, tuple[Path, Mapping[str, str]]] | None = None,
+        encoders: Mapping[str, Any] | None = None,
     ) -> None:
         self.checkpoints = Path(checkpoints)
         self.paths = {name: Path(path) for name, path in (paths or {}).items()}
         self.options = {name: dict(chosen) for name, chosen in (options or {}).items()}
         self.atlases = tuple(atlases)
         self.embedders, self.mappers = dict(embedders), dict(mappers)
+        self.encoders = dict(encoders or {})
         self._datasets, self._generators = dict(datasets), dict(generators)
         self._known = Cache()  # data sets, trials, galleries, offers: small, kept for good
         self._images = Cache(IMAGE_BYTES, lambda image: image.nbytes)
@@ -393,22 +396,13 @@ class Catalogue:
 
     def _find_offers(self, dataset: str, subject: str) -> dict[str, Offer]:
         trials = self.trials(dataset, subject)
-        voxels, found = trials.subject.voxels, []
+        found = []
         for folder, card in self._known.get("cards", self._read_cards):
             if card.dataset != dataset or subject not in card.subjects:
                 continue
-            made_for = card.voxels.get(subject, (0, "none"))
-            if made_for != (voxels.n_voxels, voxels.hash):
-                self.report(
-                    f"The mapper in {folder.name} was made for {made_for[0]} voxels (hash "
-                    f"{made_for[1]}), {dataset}/{subject} has {voxels.n_voxels} (hash "
-                    f"{voxels.hash}); train it again on these."
-                )
-            elif card.cls not in self.mappers:
-                self.report(
-                    f"The mapper in {folder.name} is of the kind {card.cls!r}, which this version "
-                    f"does not have; it has {', '.join(self.mappers) or 'none'}."
-                )
+            what = f"The mapper in {folder.name}"
+            if misfit := _misfit(what, card, trials.subject, self.mappers):
+                self.report(misfit)
             else:
                 found.append((folder, card))
         names = [card.name for _, card in found]
@@ -452,6 +446,34 @@ class Catalogue:
             )
             return {}
         return {FITTED: Offer(min(known, key=lambda spaces: sum(s.size for s in spaces)))}
+
+    def encoder_offer(self, dataset: str, subject: str) -> Offer | None:
+        """Return the encoding model that predicts this subject's betas, None where none fits."""
+        return self._known.get(
+            ("encoder", dataset, subject), lambda: self._find_encoder(dataset, subject)
+        )
+
+    def _find_encoder(self, dataset: str, subject: str) -> Offer | None:
+        folder = self.checkpoints / "encoding" / dataset / subject
+        if not self.encoders or not (folder / "card.json").is_file():
+            return None
+        what = f"The encoding model of {dataset}/{subject}"
+        try:
+            card = Card.from_dict(_read_object(folder / "card.json"))
+        except UserError as error:
+            self.report(f"{what}: {error}")
+            return None
+        misfit = _misfit(what, card, self.trials(dataset, subject).subject, self.encoders)
+        blind = [space for space in card.targets if not self.embedder_name(space)]
+        if not misfit and blind:
+            misfit = (
+                f"{what} reads {blind[0].name}, and no embedder here puts images into that; train "
+                "it on a space of this version."
+            )
+        if misfit:
+            self.report(misfit)
+            return None
+        return Offer(card.targets, folder, card)
 
     def embedder_name(self, space: EmbeddingSpace) -> str:
         """Return the embedder that puts images into ``space``, "" if none does."""
@@ -537,6 +559,23 @@ class Catalogue:
             low, high = options[name].low, options[name].high
             if not low <= value <= high:
                 raise UserError(f"{name} lies between {low:g} and {high:g}, found {value:g}.")
+
+
+def _misfit(what: str, card: Card, subject: Subject, known: Mapping[str, Any]) -> str:
+    """Return why a checkpoint does not serve a subject, one sentence that begins with ``what``."""
+    voxels, made_for = subject.voxels, card.voxels.get(subject.name, (0, "none"))
+    if made_for != (voxels.n_voxels, voxels.hash):
+        return (
+            f"{what} was made for {made_for[0]} voxels (hash {made_for[1]}), "
+            f"{subject.dataset}/{subject.name} has {voxels.n_voxels} (hash {voxels.hash}); train "
+            "it again on these."
+        )
+    if card.cls not in known:
+        return (
+            f"{what} is of the kind {card.cls!r}, which this version does not have; it has "
+            f"{', '.join(known) or 'none'}."
+        )
+    return ""
 
 
 def _is_of(published: Any, dataset: str, subject: str) -> bool:

@@ -13,12 +13,12 @@ import numpy as np
 
 from explorer.cache import Cache
 from explorer.catalogue import FIT_NOW, FITTED, Catalogue
-from explorer.types import Card, EmbeddingSpace, Generator, Request, UserError, resolve
+from explorer.types import Card, EmbeddingSpace, Encoder, Generator, Request, UserError, resolve
 
 if TYPE_CHECKING:
     from explorer.mapper import Mapper
 
-MODELS = 12  # kept at a time: four subjects' mappers, two generators, the embedders, and room
+MODELS = 16  # kept at a time: four subjects' mappers and encoders, generators, embedders, room
 
 
 class Models:
@@ -94,6 +94,27 @@ class Models:
             )
         cls = resolve(embedders[name])
         return self._models.get(("embedder", name), lambda: cls(folder, self.device))
+
+    def encoder(self, dataset: str, subject: str) -> Encoder:
+        """Return the encoding model of a subject; `UserError` where there is none that fits."""
+        offer = self._catalogue.encoder_offer(dataset, subject)
+        if offer is None:
+            raise UserError(
+                f"There is no encoding model for {dataset}/{subject}; train one with: python -m "
+                f"backends train-encoding --dataset {dataset}."
+            )
+        cls = self._catalogue.encoders[offer.card.cls]
+        trials = self._catalogue.trials(dataset, subject)
+        return self._models.get(
+            ("encoder", offer.folder), lambda: resolve(cls).load(offer.folder, trials, self.device)
+        )
+
+    def encoder_hash(self, dataset: str, subject: str) -> str:
+        """Return a short hash of the encoding model's files, "none" without any."""
+        offer = self._catalogue.encoder_offer(dataset, subject)
+        if offer is None:
+            return "none"
+        return self._hashes.get(offer.folder, lambda: content_hash(offer.folder))
 
     def embed(self, dataset: str, stimuli: Sequence[str], space: EmbeddingSpace) -> np.ndarray:
         """Return float32 (n, ...): the stimuli's own images in an embedding space, kept."""

@@ -388,12 +388,13 @@ def vertex_parcels(parcellation: Parcellation, projection: sp.csr_matrix) -> np.
 
 @dataclass(frozen=True, eq=False)
 class VoxelMap:
-    """Something known of each voxel that no model computed, and its mean in each parcel.
+    """Something known of each voxel beside importance, and its mean in each parcel.
 
     ``values`` float64 (V,), NaN where unknown, or None for a map of the parcels themselves.
     ``table``: one row a label in the atlas's order, then (unassigned): ``parcel`` (`Label.key`),
     ``name``, ``hemisphere``, ``voxels``, and with values ``known`` (voxels that have one) and
     ``mean`` over those. ``limits``: of the colours; ``kind``: sequential, diverging or labels.
+    ``sentence``: what must be known to read it, where the map says that itself.
     """
 
     name: str
@@ -403,6 +404,7 @@ class VoxelMap:
     table: pd.DataFrame
     kind: str
     limits: tuple[float, float]
+    sentence: str = ""
 
 
 def voxel_map(

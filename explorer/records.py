@@ -29,7 +29,7 @@ def record(workbench: Workbench, request: Request, view: View) -> dict[str, Any]
         "afterimage": FORMAT,
         "request": asdict(request),
         "view": asdict(view),
-        "checkpoints": workbench.checkpoint_hashes(request),
+        "checkpoints": workbench.checkpoint_hashes(request, view),
         "versions": _versions(),
         "data": {
             "title": dataset.title,
@@ -76,9 +76,9 @@ def from_record(values: Any) -> tuple[Request, View]:
 
 def changes(workbench: Workbench, values: Mapping[str, Any]) -> list[str]:
     """Return why a record may come out otherwise here, one sentence each; [] if it will not."""
-    request, _ = from_record(values)
+    request, view = from_record(values)
     workbench.check(request)
-    now = workbench.checkpoint_hashes(request)
+    now = workbench.checkpoint_hashes(request, view)
     voxels = workbench.trials(request.dataset, request.subject).subject.voxels
     now = {f"weights of the {kind}": digest for kind, digest in now.items()}
     now["voxels"] = voxels.hash

@@ -353,6 +353,26 @@ class Embedder(Protocol):
         ...
 
 
+class Encoder(Protocol):
+    """Images in, the betas of one subject out: a predicted brain.
+
+    ``spaces``: of the embeddings that it reads; ``description``: what it is, in a few words, e.g.
+    "ridge encoding model". The class has ``load(folder, trials, device)``, which refuses a
+    checkpoint that was made for other voxels or another split than ``trials``.
+    """
+
+    spaces: tuple[EmbeddingSpace, ...]
+    description: str
+
+    def predict(self, embeddings: Mapping[EmbeddingSpace, np.ndarray]) -> np.ndarray:
+        """Return betas float32 (n, V) in the data's own unit for embeddings (n, ...) by space."""
+        ...
+
+    def statistics(self) -> tuple[np.ndarray, np.ndarray]:
+        """Return mean and standard deviation (V,) of the training betas; 1 where they are flat."""
+        ...
+
+
 @dataclass(frozen=True, eq=False)
 class Condition:
     """What a generator may draw on: a trial's decoded embeddings, and on request the trial."""

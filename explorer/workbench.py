@@ -16,11 +16,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from explorer import importance, metrics, records
+from explorer import importance, metrics, predicted, records
 from explorer.cache import Cache
 from explorer.catalogue import Catalogue
 from explorer.models import Models, no_embedder
 from explorer.parcels import VoxelMap, voxel_map
+from explorer.predicted import ACCURACY, MEASURED, PREDICTIONS
 from explorer.types import (
     IMPORTANCE,
     MEASURES,
@@ -110,8 +111,8 @@ class Workbench(Catalogue):
 
     Parameters
     ----------
-    datasets, embedders, mappers, generators, checkpoints, paths, options, atlases, published
-        As in `Catalogue`.
+    datasets, embedders, mappers, generators, encoders
+        As in `Catalogue`, and so are checkpoints, paths, options, atlases and published.
     device
         A torch device, or "auto" for a GPU when there is one.
     """
@@ -128,6 +129,7 @@ class Workbench(Catalogue):
         options: Mapping[str, Mapping[str, str]] | None = None,
         atlases: Sequence[Atlas] = (),
         published: Mapping[str, tuple[Path, Mapping[str, str]]] | None = None,
+        encoders: Mapping[str, Any] | None = None,
         device: str = "cpu",
     ) -> None:
         super().__init__(
@@ -135,6 +137,7 @@ class Workbench(Catalogue):
             embedders,
             mappers,
             generators,
+            encoders=encoders,
             checkpoints=checkpoints,
             paths=paths,
             options=options,
@@ -150,9 +153,16 @@ class Workbench(Catalogue):
         """Return the card of a request's mapper."""
         return self.models.card(request)
 
-    def checkpoint_hashes(self, request: Request) -> dict[str, str]:
-        """Return a short hash of the mapper's and the generator's weights, "none" without any."""
-        return self.models.hashes(request)
+    def checkpoint_hashes(self, request: Request, view: View | None = None) -> dict[str, str]:
+        """Return a short hash of the mapper's and the generator's weights, "none" without any.
+
+        With a ``view`` that rests on an encoding model also that model's.
+        """
+        hashes = self.models.hashes(request)
+        if view is not None and view.shows in PREDICTIONS:
+            encoder = self.models.encoder_hash(request.dataset, request.subject)
+            hashes["encoding model"] = encoder
+        return hashes
 
     # ------------------------------------------------------------------------------------ decoding
 
@@ -369,15 +379,20 @@ class Workbench(Catalogue):
         return voxels.parcellations[name]
 
     def map_names(self, dataset: str, subject: str) -> list[str]:
-        """Return what a view can show of a subject: importance, its maps, and the parcels."""
+        """Return what a view can show of a subject: importance, its maps, and the parcels.
+
+        Where an encoding model fits also the betas of a trial as measured and as predicted.
+        """
         who = self.trials(dataset, subject).subject
         reliability = [] if who.ncsnr is None else [CEILING, NCSNR]
-        return list(dict.fromkeys([IMPORTANCE, *reliability, *who.maps, PARCELS]))
+        known = PREDICTIONS if self.encoder_offer(dataset, subject) else ()
+        return list(dict.fromkeys([IMPORTANCE, *known, *reliability, *who.maps, PARCELS]))
 
     def voxel_map(self, request: Request, view: View) -> VoxelMap:
-        """Return what ``view.shows`` of a subject beside importance; no model is asked.
+        """Return what ``view.shows`` of a subject beside importance.
 
-        The noise ceiling is that of the trials which the request averages.
+        The noise ceiling, and the betas of `PREDICTIONS`, are those of the trials which the
+        request averages.
         """
         dataset, subject, name = request.dataset, request.subject, view.shows
         offered = self.map_names(dataset, subject)[1:]
@@ -388,18 +403,81 @@ class Workbench(Catalogue):
             )
         trials = self.trials(dataset, subject)
         parcellation = self.parcellation(dataset, subject, view.atlas)
+        if name in PREDICTIONS:
+            return self._prediction(request, name, parcellation)
         if name == PARCELS:
             return voxel_map(name, f"parcels of {parcellation.name}", None, parcellation)
         if name == CEILING:
             n = len(trials.rows("test", request.stimulus, request.repeats))
-            which = "one trial" if n == 1 else f"mean of {n} trials"
-            title = f"noise ceiling, % of variance ({which})"
+            title = f"noise ceiling, % of variance ({_trials(n)})"
             ceiling = metrics.noise_ceiling(trials.subject.ncsnr, n)
             return voxel_map(name, title, ceiling, parcellation)
         if name == NCSNR:
             title = "noise-ceiling signal-to-noise ratio (ncsnr)"
             return voxel_map(name, title, trials.subject.ncsnr, parcellation)
         return voxel_map(name, name, trials.subject.maps[name], parcellation)
+
+    def _prediction(self, request: Request, name: str, parcellation: Parcellation) -> VoxelMap:
+        """Return one of `PREDICTIONS` for a request."""
+        place = request.dataset, request.subject
+        trials, encoder = self.trials(*place), self.models.encoder(*place)
+        mean, sd = encoder.statistics()
+        measured = (self.betas(request) - mean) / sd
+        guess = (self._predict(request, [request.stimulus])[0] - mean) / sd
+        which = _trials(len(trials.rows("test", request.stimulus, request.repeats)))
+        told = (
+            f"Predicted from the shown image ({', '.join(s.name for s in encoder.spaces)}) by a "
+            f"{encoder.description} trained on this subject's training trials."
+        )
+        if name != ACCURACY:
+            top = self._maps.get(
+                ("largest beta", *place), lambda: self._largest_beta(request, mean, sd)
+            )
+            title = f"{name}, SD of the training trials" + f" ({which})" * (name == MEASURED)
+            return predicted.betas_map(name, title, measured, guess, top, parcellation, told)
+        r, ceiling, n = self._maps.get(("accuracy", *place), lambda: self._accuracy(request))
+        alike = predicted.pattern_correlation(measured, guess, parcellation)
+        title = f"correlation of measured and predicted betas over {n} test images"
+        return predicted.accuracy_map(title, r, ceiling, alike, parcellation, told)
+
+    def _predict(self, request: Request, stimuli: Sequence[str]) -> np.ndarray:
+        """Return predicted betas float32 (n, V) of test stimuli, in the data's own unit."""
+        encoder = self.models.encoder(request.dataset, request.subject)
+        gallery = list(self.gallery(request.dataset, request.subject).index)
+        rows = [gallery.index(stimulus) for stimulus in stimuli]
+        return encoder.predict(
+            {s: self.models.embed(request.dataset, gallery, s)[rows] for s in encoder.spaces}
+        )
+
+    def _accuracy(self, request: Request) -> tuple[np.ndarray, np.ndarray | None, int]:
+        """Return `predicted.correlation` (V,) over the test stimuli, its ceiling, and how many."""
+        trials = self.trials(request.dataset, request.subject)
+        gallery = self.gallery(request.dataset, request.subject)
+        averages = self._averages(request, list(gallery.index))
+        stimuli, ncsnr = list(averages), trials.subject.ncsnr
+        r = predicted.correlation(
+            np.stack(list(averages.values())), self._predict(request, stimuli)
+        )
+        repeats = gallery.loc[stimuli, "repeats"]
+        ceiling = None if ncsnr is None else predicted.correlation_ceiling(ncsnr, repeats)
+        return r, ceiling, len(stimuli)
+
+    def _largest_beta(self, request: Request, mean: np.ndarray, sd: np.ndarray) -> float:
+        """Return the colour limit of betas in training SD, the same for all trials."""
+        size = [abs(b - mean) / sd for b in self._averages(request, self._even(request)).values()]
+        return float(np.percentile(size, LIMIT_PERCENTILE)) or 1.0
+
+    def _even(self, request: Request) -> list[str]:
+        """Return the test stimuli that fix colour limits, evenly spaced over all."""
+        stimuli = list(self.gallery(request.dataset, request.subject).index)
+        chosen = np.linspace(0, len(stimuli) - 1, min(len(stimuli), LIMIT_TRIALS)).round()
+        return [stimuli[int(i)] for i in chosen]
+
+    def _averages(self, request: Request, stimuli: Sequence[str]) -> dict[str, np.ndarray]:
+        """Return the mean test betas (V,) by stimulus, of those that are finite."""
+        trials = self.trials(request.dataset, request.subject)
+        averages = {stimulus: trials.average(stimulus) for stimulus in stimuli}
+        return {s: betas for s, betas in averages.items() if np.isfinite(betas).all()}
 
     def evidence(self, request: Request, view: View) -> ParcelMap | VoxelMap:
         """Return what ``view.shows``: importance, or what else is known of the voxels."""
@@ -451,12 +529,7 @@ class Workbench(Catalogue):
     def _find_limits(
         self, request: Request, view: View, parcellation: Parcellation
     ) -> dict[str, tuple[float, float]]:
-        trials = self.trials(request.dataset, request.subject)
-        stimuli = list(self.gallery(request.dataset, request.subject).index)
-        chosen = np.linspace(0, len(stimuli) - 1, min(len(stimuli), LIMIT_TRIALS)).round()
-        shown = [stimuli[int(i)] for i in chosen]
-        averages = {stimulus: trials.average(stimulus) for stimulus in shown}
-        averages = {s: betas for s, betas in averages.items() if np.isfinite(betas).all()}
+        averages = self._averages(request, self._even(request))
         betas = np.stack(list(averages.values()))
         voxels = self._attribution(request, view, betas, list(averages))
         values = importance.parcel_statistics(voxels, parcellation)
@@ -489,6 +562,10 @@ class Workbench(Catalogue):
     def record(self, request: Request, view: View) -> dict[str, Any]:
         """Return what makes this view again, ready for JSON, with its results so far."""
         return records.record(self, request, view)
+
+
+def _trials(n: int) -> str:
+    return "one trial" if n == 1 else f"mean of {n} trials"
 
 
 def similarities(

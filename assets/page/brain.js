@@ -81,7 +81,7 @@ root.append(
 // ---------------------------------------------------------------------------------------- numbers
 const COLUMNS = [
   ["name", "Parcel"], ["hemisphere", ""], ["voxels", "Voxels"], ["share", "Share, %"],
-  ["known", "Known"], ["mean", "Mean"], ["enrichment", "Enrichment"], ["signed", "Signed"],
+  ["known", "Known"], ["mean", "Mean"], ["r_ceiling", "r, at best"], ["r_trial", "r, trial"], ["enrichment", "Enrichment"], ["signed", "Signed"],
 ];
 const columns = () => COLUMNS.filter(([column]) => value.rows.some((row) => column in row && (column !== "known" || row.known < row.voxels)));
 // Importance has four measures to choose from, any other map only its mean.
@@ -92,6 +92,8 @@ const show = {
   known: (v) => v.toLocaleString("en"),
   share: (v) => (100 * v).toFixed(1),
   mean: (v) => plain(v),
+  r_ceiling: (v) => v.toFixed(2),
+  r_trial: (v) => v.toFixed(2).replace("-", "−"),
   enrichment: (v) => v.toFixed(2),
   signed: (v) => `${v > 0 ? "+" : v < 0 ? "−" : ""}${plain(Math.abs(v))}`,
 };

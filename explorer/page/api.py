@@ -27,7 +27,7 @@ def register(workbench: Workbench, model: dict[str, Any]) -> None:
     gr.api(endpoints.trials, api_name="trials")
     gr.api(endpoints.reconstruct, api_name="reconstruct", **model)
     gr.api(endpoints.importance, api_name="importance", **model)
-    gr.api(endpoints.map, api_name="map")
+    gr.api(endpoints.map, api_name="map", **model)
 
 
 def answered(endpoint: Callable[..., dict[str, Any]]) -> Callable[..., dict[str, Any]]:
@@ -221,45 +221,64 @@ class Endpoints:
 
     @answered
     def map(
-        self, show: str = "", dataset: str = "", subject: str = "", atlas: str = ""
+        self,
+        show: str = "",
+        dataset: str = "",
+        subject: str = "",
+        atlas: str = "",
+        trial: str = "",
+        repeat: int = 0,
     ) -> dict[str, Any]:
-        """Say what a data set knows of each voxel, such as the noise ceiling, per parcel.
+        """Say what is known of the voxels, such as the noise ceiling or predicted betas, by parcel.
 
         Parameters
         ----------
         show
-            A name among the answer's ``maps``; empty takes the first.
+            A name among the answer's ``maps``; empty takes the first. Betas are those of a trial
+            as measured, and as an encoding model predicts them from the shown image; "encoding
+            accuracy" is their correlation over the test images.
         dataset, subject
             Names; empty takes the first.
         atlas
             Name of an atlas; empty takes the first.
+        trial
+            A stimulus that ``/trials`` lists; empty takes the first.
+        repeat
+            Which repeat of the trial, from 1; 0 takes the average of all.
 
         Returns
         -------
         dict
-            ``map``, ``title``, ``maps`` (the names of all), ``atlas`` and ``parcels``: a list of
-            parcel, name, hemisphere, voxels, known (voxels that have a value) and their mean. The
-            noise ceiling is that of the mean of all repeats of the first test stimulus.
+            ``map``, ``title``, ``sentence`` (how an encoding model was made, else empty), ``maps``
+            (the names of all), ``trial``, ``atlas`` and ``parcels``: a list of parcel, name,
+            hemisphere, voxels, known (voxels that have a value), their mean, and where betas are
+            predicted ``r_trial`` (correlation of measured and predicted betas over the parcel's
+            voxels, this trial alone) and ``r_ceiling`` (what noise leaves to a perfect model).
         """
         request = self.workbench.default_request(dataset or None, subject or None, seed=0)
         place = request.dataset, request.subject
         names = self.workbench.map_names(*place)[1:]
-        first = str(self.workbench.gallery(*place).index[0])
+        stimulus = trial or str(self.workbench.gallery(*place).index[0])
         view = View(shows=show or names[0], atlas=atlas)
         if view.shows == IMPORTANCE:
             raise UserError("Importance is of a trial; ask /importance for it.")
-        shown = self.workbench.voxel_map(replace(request, stimulus=first), view)
+        repeats = (int(repeat) - 1,) if repeat else ()
+        request = replace(request, stimulus=stimulus, repeats=repeats)
+        shown = self.workbench.voxel_map(request, view)
+        columns = ("mean", "r_ceiling", "r_trial")
         return {
             "map": shown.name,
             "title": shown.title,
+            "sentence": shown.sentence,
             "maps": names,
+            "trial": stimulus,
             "atlas": shown.atlas,
             "parcels": [
                 {
                     **{name: str(row[name]) for name in ("parcel", "name", "hemisphere")},
                     "voxels": int(row["voxels"]),
                     "known": int(row["known"]) if "known" in row else None,
-                    "mean": _number(row["mean"]) if "mean" in row else None,
+                    **{n: _number(row[n]) if n in row else None for n in columns},
                 }
                 for row in shown.table.to_dict("records")
             ],

@@ -8,6 +8,7 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from explorer import figures
+from explorer.predicted import ACCURACY, FEWEST, MEASURED, PREDICTED, PREDICTIONS
 from explorer.types import IMPORTANCE, MEASURES, PARCELS, TARGETS, Request, UserError, View
 from explorer.workbench import CEILING, NCSNR, VoxelMap
 
@@ -54,8 +55,21 @@ HELP = (
 )
 # What a view can show, as people call it, and what it says about itself. Other names are those of
 # the data set.
+_BETAS = (
+    "Differences from the mean of the training trials. “r, trial” correlates measured with "
+    f"predicted betas over a parcel's voxels, in this trial alone, from {FEWEST} voxels on."
+)
 SHOWN = {
     IMPORTANCE: ("Importance", "What the decoder rests on", ""),
+    MEASURED: ("Measured betas", "What was measured", f"Signal and noise of this trial. {_BETAS}"),
+    PREDICTED: ("Predicted betas", "What the shown image lets expect", _BETAS),
+    ACCURACY: (
+        "Measured against predicted",
+        "How well the image predicts the responses",
+        "Each voxel's correlation over test images; “Mean” is that of a parcel's voxels, and "
+        "“r, at best” is what the noise leaves to a perfect model (from ncsnr). “r, trial” is "
+        f"over a parcel's voxels instead, in this trial alone, from {FEWEST} voxels on.",
+    ),
     CEILING: (
         "Noise ceiling",
         "How well anything could predict the responses",
@@ -118,7 +132,8 @@ def atlas_of(request: Request, view: View, workbench: Workbench) -> str:
 def decided_by(request: Request, view: View) -> tuple:
     """Return what a map depends on: two equal tuples are the same map."""
     if view.shows != IMPORTANCE:
-        trial = (request.stimulus, request.repeats) if view.shows == CEILING else ()
+        of_trial = view.shows in (CEILING, *PREDICTIONS)
+        trial = (request.stimulus, request.repeats) if of_trial else ()
         return (request.dataset, request.subject, view.shows, view.atlas, *trial)
     return (
         *(request.dataset, request.subject, request.stimulus, request.repeats, request.mapper),
@@ -215,10 +230,13 @@ def with_voxel_map(
     value: Mapping[str, Any], shown: VoxelMap, parcellation: Parcellation, voxels: VoxelSpace
 ) -> dict[str, Any]:
     """Return the brain view with a map of the subject's voxels, or with the parcels themselves."""
-    columns = () if shown.values is None else ("known", "mean")
+    numbers = ("known", "mean", "r_ceiling", "r_trial")
+    columns = [name for name in numbers if name in shown.table]
+    sentence = f"{shown.sentence} {value['sentences']['shows']}".strip()
     return {
         **value,
         "state": "done",
+        "sentences": {**value["sentences"], "shows": sentence},
         "maps": {"mean": figures.map_values(shown)},
         "vertices": figures.map_payload(shown, parcellation, voxels),
         "rows": rows(shown.table, columns),

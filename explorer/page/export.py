@@ -64,7 +64,7 @@ def _figure(workbench: Workbench, request: Request, view: View, form: str) -> by
             dataset=study.title,
             simulated=study.simulated,
             averaged=len(trials.rows("test", request.stimulus, request.repeats)),
-            checkpoints=workbench.checkpoint_hashes(request),
+            checkpoints=workbench.checkpoint_hashes(request, view),
         ),
         caption=str(row["caption"]),
         guided=workbench.generator_class(request.generator).guided,
