@@ -18,7 +18,10 @@ ROOMS = ("explorer", "backends", "app")
 
 CORE = ("explorer.types", "explorer.mapper", "explorer.parcels", "explorer.metrics")
 DRAWING = ("explorer.figures", "explorer.surfaces")
-PAGE = ("explorer.workbench", "explorer.records", "explorer.types", *DRAWING)
+PAGE = (
+    *("explorer.workbench", "explorer.records", "explorer.types", "explorer.predicted"),
+    *DRAWING,
+)
 TOOLS = ("backends.embedders", "backends.encoding", "backends.linear", "backends.training")
 # What each module (or everything under a package) may import of ours; the longest name that fits
 # decides. A package may always import from itself, except where `KINDS` says otherwise.
@@ -34,6 +37,7 @@ MAY_IMPORT = {
     "explorer.surfaces": ("explorer.parcels", "explorer.types"),
     "explorer.figures": ("explorer.surfaces", "explorer.parcels", "explorer.types"),
     "explorer.importance": ("explorer.types", "explorer.mapper"),
+    "explorer.predicted": ("explorer.types", "explorer.metrics", "explorer.parcels"),
     # the workbench in four files: what is on offer, models, records, and the front over them
     "explorer.catalogue": ("explorer.types", "explorer.cache", "explorer.parcels"),
     "explorer.models": (
@@ -43,7 +47,7 @@ MAY_IMPORT = {
     "explorer.workbench": (
         *("explorer.importance", "explorer.metrics", "explorer.parcels", "explorer.mapper"),
         *("explorer.types", "explorer.cache", "explorer.catalogue", "explorer.models"),
-        "explorer.records",
+        *("explorer.records", "explorer.predicted"),
     ),
     "explorer.page": (*PAGE, "explorer.page"),
     "backends": (*CORE, "backends.training"),
@@ -147,7 +151,7 @@ def test_imports_are_read_as_python_reads_them(tmp_path):
     assert found == expected | {"backends.generators.pocket"}
 
 
-@pytest.mark.parametrize("kind", ["DATASETS", "EMBEDDERS", "MAPPERS", "GENERATORS"])
+@pytest.mark.parametrize("kind", ["DATASETS", "EMBEDDERS", "MAPPERS", "GENERATORS", "ENCODERS"])
 def test_every_entry_of_a_dict_literal_is_a_class(kind):
     entries = getattr(backends, kind)
     assert entries
