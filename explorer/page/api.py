@@ -229,7 +229,7 @@ class Endpoints:
         trial: str = "",
         repeat: int = 0,
     ) -> dict[str, Any]:
-        """Say what is known of the voxels, such as the noise ceiling or predicted betas, by parcel.
+        """Say what is known of the voxels, such as noise ceiling or predicted betas, by parcel.
 
         Parameters
         ----------
