@@ -1,6 +1,18 @@
 """Ridge regression from betas to embeddings, its penalty chosen for every target by itself.
 
 The mathematics is in `backends.linear`: X are standardised voxels (n, V), Y centred targets.
+
+What a fit holds beside the embeddings, which the caller has (float32, in bytes; r is the smaller
+of n and V; D the values of all spaces together; `bytes_needed` adds it up):
+
+- while X is decomposed: X and its centred copy, 8 n V, and four matrices of 4 r^2;
+- then, while penalties are chosen: the decomposition, 4 r (n + V), projected goals, 4 r D, the
+  block of a fold, and some columns of goals at a time;
+- at last the decomposition and the weights, 4 V D, which are written column by column.
+
+27,000 trials of 15,724 voxels to a context of 77 x 768 = 59,136 values: 9,000 embeddings 2.1 GB,
+decomposing 7.4 GB, choosing 8.4 GB, weights 3.7 GB. Betas are read in blocks. The weights are kept
+float32; ``save_pretrained(..., half=True)`` writes 1.9 instead of 3.7 GB.
 """
 
 from __future__ import annotations
@@ -11,9 +23,21 @@ from typing import Any, Self
 import numpy as np
 import torch
 
-from backends.linear import ALPHAS, cross_validate, grouped_folds, solve, stack
+from backends.linear import (
+    ALPHAS,
+    COLUMNS_AT_ONCE,
+    Columns,
+    CrossValidation,
+    Decomposition,
+    cross_validate,
+    decompose,
+    grouped_folds,
+    solve,
+)
 from explorer.mapper import ROWS_AT_ONCE, Mapper
 from explorer.types import EmbeddingSpace, Trials, UserError
+
+RECALIBRATIONS = ("none", "cross-validated")
 
 
 class Ridge(Mapper):
@@ -58,6 +82,7 @@ class Ridge(Mapper):
         progress: Callable[[str], None] | None = None,
         alphas: Sequence[float] = ALPHAS,
         folds: int = 5,
+        recalibrate: str = "none",
         device: str = "cpu",
     ) -> Self:
         """Return a mapper fitted to the training rows, every trial a row of its own.
@@ -77,53 +102,112 @@ class Ridge(Mapper):
             Penalties to choose from, positive.
         folds
             Number of folds, from 2 to the number of training stimuli (or repeats).
+        recalibrate
+            "cross-validated" gives predictions of single trials the mean and SD of the true
+            embeddings, dimension by dimension: a penalty shrinks predictions, which generators
+            may take for dull pictures. Mean and SD of the predictions are those of the held-out
+            folds, and the change becomes part of the weights. Correlations of a dimension stay;
+            squared errors rise. "test-batch" is refused: see `linear.recalibrate_test_batch`.
         device
             Where to compute; the mapper returned is on the CPU.
         """
         if not len(alphas) or min(alphas) <= 0:
             raise UserError(f"alphas must be positive numbers, found {list(alphas)}.")
+        if recalibrate == "test-batch":
+            raise UserError(
+                'recalibrate="test-batch" makes a trial depend on the others of its batch, which '
+                "no mapper may; choose cross-validated, or apply "
+                "backends.linear.recalibrate_test_batch to all decoded test trials."
+            )
+        if recalibrate not in RECALIBRATIONS:
+            raise UserError(
+                f"recalibrate is {' or '.join(RECALIBRATIONS)}, found {recalibrate!r}."
+            )
         mapper = cls(tuple(targets), {t.subject.name: t.subject.voxels.n_voxels for t in trials})
         for one in trials:
-            subject = one.subject.name
+            subject, rows = one.subject.name, one.rows("train")
             mapper.set_statistics(one)
-            voxels, rows = _training_voxels(mapper, one, device)
             stimuli = one.table["stimulus"].iloc[rows].to_numpy()
-            goals = torch.cat([stack(space, targets[space], stimuli) for space in targets], 1)
-            goals = goals.to(voxels)
+            goals = Columns(targets, stimuli, device)
             by_repeat = set(stimuli) & set(one.stimuli("test"))
             groups = one.table["repeat"].iloc[rows].to_numpy() if by_repeat else stimuli
             held_out = grouped_folds(groups, folds, seed)
-            result = cross_validate(voxels, goals, held_out, alphas, _sayer(progress, subject))
-            weight, intercept = solve(voxels, goals, result.alpha)
-            sizes = [space.size for space in targets]
-            for space, w, b, alpha, r2, r in zip(
-                targets,
-                weight.float().cpu().split(sizes, dim=1),
-                intercept.float().cpu().split(sizes),
-                *(v.cpu().split(sizes) for v in (result.alpha, result.r2, result.correlation)),
-                strict=True,
-            ):
-                for parameter, value in zip(mapper.weights(subject, space), (w, b), strict=True):
-                    parameter.data.copy_(value)
-                mapper.metrics.setdefault(subject, {})[space.name] = {
-                    "cv_r2": float(r2.mean()),
-                    "cv_correlation": float(r.mean()),
-                    "alpha": [float(alpha.min()), float(alpha.median()), float(alpha.max())],
-                    "n": len(rows),
-                }
+            size = len(rows), one.subject.voxels.n_voxels, goals.shape[1]
+            check_memory(subject, bytes_needed(*size, folds), free_bytes(device))
+            parts = decompose(_training_voxels(mapper, one, rows).to(device))
+            say = _sayer(progress, subject)
+            result = cross_validate(parts, goals, held_out, alphas, say)
+            mapper._solve(subject, parts, goals, result, recalibrate == "cross-validated")
         return mapper.eval()
 
+    @torch.no_grad()
+    def _solve(
+        self,
+        subject: str,
+        parts: Decomposition,
+        goals: Columns,
+        result: CrossValidation,
+        recalibrated: bool,
+    ) -> None:
+        """Set a subject's weights, some columns at a time, and the figures of its folds."""
+        offset = 0
+        for space in self.targets:
+            weight, intercept = self.weights(subject, space)
+            for begin in range(0, space.size, COLUMNS_AT_ONCE):
+                here = slice(begin, min(space.size, begin + COLUMNS_AT_ONCE))
+                of = slice(offset + here.start, offset + here.stop)
+                w, b = solve(parts, goals[:, of], result.alpha[of])
+                if recalibrated:
+                    spread = result.predicted_sd[of]
+                    scale = (result.sd[of] / spread).where(spread > 0, 1)
+                    w, b = w * scale, (b - result.predicted_mean[of]) * scale + result.mean[of]
+                weight[:, here] = w.cpu()
+                intercept[here] = b.cpu()
+            of = slice(offset, offset + space.size)
+            alpha = result.alpha[of]
+            self.metrics.setdefault(subject, {})[space.name] = {
+                "cv_r2": float(result.r2[of].mean()),
+                "cv_correlation": float(result.correlation[of].mean()),
+                "alpha": [float(alpha.min()), float(alpha.median()), float(alpha.max())],
+                "n": goals.shape[0],
+            }
+            offset += space.size
 
-def _training_voxels(
-    mapper: Ridge, trials: Trials, device: str
-) -> tuple[torch.Tensor, np.ndarray]:
-    """Return the standardised training rows, and which rows of the trials they are."""
-    rows = trials.rows("train")
+
+def bytes_needed(n: int, v: int, d: int, folds: int) -> int:
+    """Return the most memory that a fit of n trials, V voxels and D values holds at a time."""
+    r, block, some = min(n, v), -(-n // folds), min(d, COLUMNS_AT_ONCE)
+    decomposing = 2 * n * v + 4 * r * r
+    # a fold's rows of the decomposition twice, its square three times
+    choosing = r * (n + v) + r * d + 2 * block * r + 3 * block * min(block, r) + 3 * n * some
+    return 4 * max(decomposing, choosing, r * (n + v) + v * d + (2 * v + n) * some)
+
+
+def free_bytes(device: str) -> int:
+    """Return how much memory of a device could be had now."""
+    if torch.device(device).type == "cuda":
+        return torch.cuda.mem_get_info(device)[0]
+    import psutil
+
+    return psutil.virtual_memory().available
+
+
+def check_memory(subject: str, needed: int, free: int) -> None:
+    """Refuse a fit for which memory does not suffice, before hours are spent on it."""
+    if needed > free:
+        raise UserError(
+            f"A ridge for {subject} needs {needed / 1e9:.1f} GB of memory, {free / 1e9:.1f} GB "
+            "are free; choose a smaller target space or fewer voxels, or end other programs."
+        )
+
+
+def _training_voxels(mapper: Ridge, trials: Trials, rows: np.ndarray) -> torch.Tensor:
+    """Return the standardised training rows, read in blocks."""
     voxels = torch.empty(len(rows), trials.subject.voxels.n_voxels)
     for i in range(0, len(rows), ROWS_AT_ONCE):
         block = torch.as_tensor(np.asarray(trials.betas[rows[i : i + ROWS_AT_ONCE]], np.float32))
         voxels[i : i + len(block)] = mapper.standardise(block, trials.subject.name)
-    return voxels.to(device), rows
+    return voxels
 
 
 def _sayer(progress: Callable[[str], None] | None, subject: str) -> Callable[[str], None]:

@@ -1,19 +1,26 @@
-"""Ridge: equal to an oracle in both forms, honest about folds, and finds what was planted."""
+"""Ridge: equal to an oracle in every form, honest about folds, and finds what was planted."""
 
 import numpy as np
 import pandas as pd
 import pytest
 import torch
 
+from backends import linear
+from backends.datasets.reading import LazyRows
 from backends.linear import (
     ALPHAS,
+    Columns,
     cross_validate,
     decompose,
     grouped_folds,
     leave_out,
+    recalibrate_test_batch,
     solve,
+    stack,
 )
-from backends.mappers.ridge import Ridge
+from backends.mappers import ridge
+from backends.mappers.ridge import Ridge, bytes_needed
+from explorer.mapper import ROWS_AT_ONCE
 from explorer.types import EmbeddingSpace, Subject, Trials, UserError, VoxelSpace
 
 SPACE = EmbeddingSpace("toy", "vector", (4,))
@@ -82,10 +89,72 @@ def test_gram_and_kernel_agree_at_the_same_penalty():
     goals, alpha = torch.from_numpy(rng.standard_normal((30, 2))), torch.tensor([2.0, 70.0])
     gram, b = solve(square, goals, alpha)
     kernel, c = solve(padded, goals, alpha)
-    assert decompose(padded, goals).basis.shape == (35, 30)
+    assert decompose(padded).kernel and not decompose(square).kernel
     torch.testing.assert_close(kernel[:30], gram)
     torch.testing.assert_close(b, c)
     assert kernel[30:].abs().max() == 0
+
+
+# few voxels for the rows of a fold; fewer than the rows of all folds; more than these
+FORMS = pytest.mark.parametrize(("n", "v"), [(60, 5), (60, 31), (60, 90)])
+
+
+def fold_by_fold(voxels, goals, held_out, alphas):
+    """Return squared errors (alphas, D) and predictions (alphas, n, D), fitted fold by fold."""
+    predicted = torch.zeros(len(alphas), *goals.shape, dtype=goals.dtype)
+    for rows in held_out:
+        rest = np.setdiff1d(np.arange(len(goals)), rows)
+        for a, alpha in enumerate(alphas):
+            penalty = torch.full((goals.shape[1],), alpha, dtype=goals.dtype)
+            weight, intercept = solve(voxels[rest], goals[rest], penalty)
+            predicted[a, rows] = voxels[rows] @ weight + intercept
+    return (predicted - goals).square().sum(1), predicted
+
+
+def noisy(n: int, v: int, seed: int = 6):
+    rng = np.random.default_rng(seed)
+    cause = rng.standard_normal((n, 4))
+    voxels = cause @ rng.standard_normal((4, v)) + rng.standard_normal((n, v)) + 0.5
+    goals = cause @ rng.standard_normal((4, 7)) + np.geomspace(0.2, 20, 7) * (
+        1 + rng.standard_normal((n, 7))
+    )
+    return torch.from_numpy(voxels), torch.from_numpy(goals)
+
+
+@FORMS
+def test_one_decomposition_says_what_fits_fold_by_fold_say(n, v):
+    voxels, goals = noisy(n, v)
+    held_out, alphas = grouped_folds(np.repeat(np.arange(n // 3), 3), 5, 0), (10.0, 300.0, 3e4)
+    error, predicted = fold_by_fold(voxels, goals, held_out, alphas)
+    best = error.argmin(0)
+    found = cross_validate(decompose(voxels), goals, held_out, alphas)
+    torch.testing.assert_close(found.alpha, torch.tensor(alphas, dtype=torch.float64)[best])
+    assert len(set(found.alpha.tolist())) > 1
+    chosen = predicted[best, :, torch.arange(7)].T  # (n, D)
+    total = (goals - goals.mean(0)).square().sum(0)
+    torch.testing.assert_close(found.r2, 1 - error.min(0).values / total)
+    oracle = [np.corrcoef(a, b)[0, 1] for a, b in zip(chosen.T, goals.T, strict=True)]
+    np.testing.assert_allclose(found.correlation, oracle)
+    torch.testing.assert_close(found.predicted_mean, chosen.mean(0))
+    torch.testing.assert_close(found.predicted_sd, chosen.std(0, correction=0))
+    torch.testing.assert_close(found.mean, goals.mean(0))
+    torch.testing.assert_close(found.sd, goals.std(0, correction=0))
+
+
+@FORMS
+def test_single_precision_is_enough(n, v):
+    voxels, goals = noisy(n, v)
+    held_out = grouped_folds(np.arange(n), 5, 0)
+    exact = cross_validate(voxels, goals, held_out, ALPHAS)
+    found = cross_validate(voxels.float(), goals.float(), held_out, ALPHAS)
+    torch.testing.assert_close(found.alpha.double(), exact.alpha, rtol=1e-6, atol=0)
+    torch.testing.assert_close(found.r2.double(), exact.r2, rtol=0, atol=1e-5)
+    torch.testing.assert_close(found.correlation.double(), exact.correlation, rtol=0, atol=1e-5)
+    weight, intercept = solve(voxels.float(), goals.float(), exact.alpha.float())
+    wanted, also = solve(voxels, goals, exact.alpha)
+    scale = wanted.abs().max().item()
+    torch.testing.assert_close(weight.double(), wanted, rtol=0, atol=1e-5 * scale)
+    torch.testing.assert_close(intercept.double(), also, rtol=1e-5, atol=1e-5 * scale)
 
 
 @pytest.mark.parametrize(("n", "v"), [(40, 8), (30, 50)], ids=["gram", "kernel"])
@@ -113,6 +182,115 @@ def test_fit_recovers_a_planted_linear_map():
     assert scores["cv_r2"] > 0.9
     assert scores["cv_correlation"] > 0.95
     assert scores["n"] == len(trials.rows("train"))
+
+
+def test_goals_made_by_columns_are_those_made_at_once(monkeypatch):
+    trials, embeddings = make_trials(repeats=2)
+    rng = np.random.default_rng(0)
+    tokens = {s: rng.standard_normal((3, 2)).astype(np.float16) for s in embeddings}
+    targets = {SPACE: embeddings, TOKENS: tokens}
+    stimuli = trials.table["stimulus"].to_numpy()
+    whole = torch.cat([stack(space, targets[space], stimuli) for space in targets], dim=1)
+    goals = Columns(targets, stimuli)
+    assert goals.shape == whole.shape == (120, 10)
+    rows = np.array([7, 3, 110, 3])
+    for columns in (slice(0, 10), slice(0, 2), slice(3, 5), slice(4, 10), slice(9, 10)):
+        assert torch.equal(goals[:, columns], whole[:, columns])
+        assert torch.equal(goals[rows, columns], whole[rows, columns])
+    at_once = Ridge.fit([trials], targets, seed=0, recalibrate="cross-validated")
+    for module in (linear, ridge):
+        monkeypatch.setattr(module, "COLUMNS_AT_ONCE", 3)
+    in_pieces = Ridge.fit([trials], targets, seed=0, recalibrate="cross-validated")
+    for name, value in at_once.state_dict().items():
+        torch.testing.assert_close(in_pieces.state_dict()[name], value, msg=name)
+    assert in_pieces.metrics["sub-01"].keys() == {SPACE.name, TOKENS.name}
+
+
+def test_betas_are_read_in_blocks():
+    trials, embeddings = make_trials(n=400, repeats=2)
+    asked = []
+
+    def read(rows: np.ndarray) -> np.ndarray:
+        asked.append(len(rows))
+        return trials.betas[rows]
+
+    lazily = LazyRows(trials.betas.shape, read, "toy")
+    found = Ridge.fit(
+        [Trials(trials.subject, lazily, "units", trials.table)], {SPACE: embeddings}, seed=0
+    )
+    assert max(asked) == ROWS_AT_ONCE < len(trials.rows("train"))
+    assert sum(asked) == 3 * len(trials.rows("train"))  # mean, SD, fit
+    wanted = Ridge.fit([trials], {SPACE: embeddings}, seed=0)
+    for name, value in wanted.state_dict().items():
+        torch.testing.assert_close(found.state_dict()[name], value)
+
+
+def test_recalibrated_predictions_have_the_spread_of_the_truth():
+    trials, embeddings = make_trials(n=1200)
+    rng = np.random.default_rng(3)
+    noise = 2 * rng.standard_normal((len(embeddings), 4))
+    goals = {s: (z + e + 7).astype(np.float32) for (s, z), e in zip(
+        embeddings.items(), noise, strict=True
+    )}  # fmt: skip
+    plain = Ridge.fit([trials], {SPACE: goals}, seed=0)
+    mapper = Ridge.fit([trials], {SPACE: goals}, seed=0, recalibrate="cross-validated")
+    rows = trials.rows("test")
+    truth = np.stack([goals[s] for s in trials.table["stimulus"].iloc[rows]])
+    before, after = (m.decode(trials.betas[rows], "sub-01")[SPACE] for m in (plain, mapper))
+    assert (before.std(0) < 0.6 * truth.std(0)).all()
+    assert (np.abs(after.std(0) / truth.std(0) - 1) < 0.15).all()
+    assert (np.abs(after.mean(0) - truth.mean(0)) < 0.35).all()
+    for k in range(4):
+        assert np.corrcoef(before[:, k], after[:, k])[0, 1] > 0.99999
+    # by its definition: the held-out folds' predictions get the mean and SD of training
+    rows = trials.rows("train")
+    stimuli = trials.table["stimulus"].iloc[rows].to_numpy()
+    voxels = mapper.standardise(torch.from_numpy(trials.betas[rows]), "sub-01").double()
+    truth = stack(SPACE, goals, stimuli).double()
+    folds = grouped_folds(stimuli, 5, 0)
+    alphas = [plain.metrics["sub-01"][SPACE.name]["alpha"][i] for i in (0, 2)]
+    error, predicted = fold_by_fold(voxels, truth, folds, sorted({*alphas, *ALPHAS}))
+    held_out = predicted[error.argmin(0), :, torch.arange(4)].T
+    weight, _ = plain.weights("sub-01", SPACE)
+    scale = truth.std(0, correction=0) / held_out.std(0, correction=0)
+    changed, intercept = mapper.weights("sub-01", SPACE)
+    torch.testing.assert_close(changed, (weight * scale).float(), rtol=1e-3, atol=1e-5)
+    shifted = (plain.weights("sub-01", SPACE)[1] - held_out.mean(0)) * scale + truth.mean(0)
+    torch.testing.assert_close(intercept, shifted.float(), rtol=1e-3, atol=1e-4)
+
+
+def test_recalibration_by_the_test_batch_is_no_part_of_a_mapper():
+    rng = np.random.default_rng(0)
+    predicted, training = rng.standard_normal((12, 2, 3)), 5 + 3 * rng.standard_normal((40, 2, 3))
+    predicted[:, 0, 0] = 4
+    found = recalibrate_test_batch(predicted, training)
+    np.testing.assert_allclose(found.mean(0), training.mean(0))
+    varies = np.ones((2, 3), bool)
+    varies[0, 0] = False
+    np.testing.assert_allclose(found.std(0)[varies], training.std(0)[varies])
+    assert np.corrcoef(found[:, 1, 1], predicted[:, 1, 1])[0, 1] == pytest.approx(1)
+    with pytest.raises(UserError, match="needs 10 samples or more, found 9; choose recal"):
+        recalibrate_test_batch(predicted[:9], training)
+    trials, embeddings = make_trials()
+    with pytest.raises(UserError, match="depend on the others of its batch, which no mapper may"):
+        Ridge.fit([trials], {SPACE: embeddings}, seed=0, recalibrate="test-batch")
+    with pytest.raises(UserError, match="none or cross-validated, found 'yes'"):
+        Ridge.fit([trials], {SPACE: embeddings}, seed=0, recalibrate="yes")
+
+
+def test_a_fit_that_does_not_fit_into_memory_is_refused_before_it_begins(monkeypatch):
+    context = bytes_needed(27_000, 15_724, 59_136, 5)
+    weights = 4 * 15_724 * 59_136
+    assert 2 * weights < context < 10e9  # under 16 GB with 2.1 GB of embeddings
+    assert bytes_needed(27_000, 15_724, 768, 5) < context
+    assert bytes_needed(4_000, 6_000, 512, 5) > 4 * (2 * 4_000 * 6_000 + 4 * 4_000**2) - 1
+    trials, embeddings = make_trials()
+    monkeypatch.setattr(ridge, "free_bytes", lambda device: 1000)
+    monkeypatch.setattr(ridge, "decompose", None)
+    with pytest.raises(UserError, match=r"ridge for sub-01 needs 0\.0 GB of memory, 0\.0 GB are"):
+        Ridge.fit([trials], {SPACE: embeddings}, seed=0)
+    monkeypatch.undo()
+    assert ridge.free_bytes("cpu") > 1e7
 
 
 def test_pure_noise_is_not_scored_above_the_mean_and_gets_the_largest_penalty():
