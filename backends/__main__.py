@@ -1,4 +1,4 @@
-"""The command line: ``python -m backends build-demo | train | evaluate | doctor | fetch``."""
+"""The command line: ``python -m backends build-demo | train | evaluate | doctor ...``."""
 
 from __future__ import annotations
 
@@ -226,24 +226,75 @@ def train_encoding(
 
 @app.command()
 def evaluate(
+    dataset: DataOption = "simulated",
+    subject: Annotated[
+        list[str] | None, typer.Option(help="A participant (may be repeated); default: all.")
+    ] = None,
+    mapper: Annotated[
+        list[str] | None, typer.Option(help="A mapper by its name (may be repeated).")
+    ] = None,
+    space: Annotated[
+        list[str] | None, typer.Option(help="A target space (may be repeated).")
+    ] = None,
+    published: Annotated[
+        list[str] | None,
+        typer.Option(help="NAME=PATH: predictions that others published (may be repeated)."),
+    ] = None,
     checkpoints: Checkpoints = ROOT / "checkpoints",
     limit: Annotated[
         int | None, typer.Option(help="Only this many test stimuli (faster, less exact).")
     ] = None,
     out: Annotated[
-        Path | None, typer.Option(help="Also write the tables here (Markdown).")
+        Path | None,
+        typer.Option(help="Write CSV, Markdown and a figure into this folder (--aims: one file)."),
     ] = None,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1 ...")] = "auto",
+    aims: Annotated[
+        bool,
+        typer.Option(
+            "--aims", help="Instead: laws and aims of what ships, with pictures and parcels."
+        ),
+    ] = False,
 ) -> None:
-    """Measure the shipped models on the embedded study: what must be true, and the aims."""
-    from backends.evaluate import evaluate as measure
-    from backends.evaluate import render
+    """Compare all mappers of a data set on its test trials, in one table with chance and N."""
+    if aims:
+        from backends.evaluate import evaluate as measure
+        from backends.evaluate import render
 
-    text = render(measure(checkpoints=checkpoints, limit=limit, progress=say))
-    print(text)
-    if out:
-        part = out.with_name(out.name + ".part")
-        part.write_text(text, encoding="utf-8")
-        part.replace(out)
+        text = render(measure(checkpoints=checkpoints, limit=limit, device=device, progress=say))
+        print(text)
+        if out:
+            part = out.with_name(out.name + ".part")
+            part.write_text(text, encoding="utf-8")
+            part.replace(out)
+        return
+    from backends import DATASETS, EMBEDDERS, GENERATORS, MAPPERS
+    from backends.compare import compare, markdown, write
+    from explorer.catalogue import named_path
+    from explorer.workbench import Workbench
+
+    name, path, options = named_path(dataset) if "=" in dataset else (dataset, None, {})
+    results = [named_path(pair, "--published") for pair in published or ()]
+    bench = Workbench(
+        *(DATASETS, EMBEDDERS, MAPPERS, GENERATORS),
+        checkpoints=checkpoints,
+        paths={name: path} if path else {},
+        options={name: options},
+        published={result: (place, said) for result, place, said in results},
+        device=device,
+    )
+    found = compare(
+        bench,
+        name,
+        subjects=subject or (),
+        mappers=mapper or (),
+        targets=space or (),
+        limit=limit,
+        progress=say,
+    )
+    print(markdown(found))
+    for path in write(found, out) if out else ():
+        print(path)
 
 
 @app.command()

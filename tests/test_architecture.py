@@ -54,6 +54,7 @@ MAY_IMPORT = {
     "backends.__init__": (),
     "backends.__main__": (*CORE, "explorer.workbench", "explorer.catalogue", "backends"),
     "backends.evaluate": (*CORE, "backends.evidence"),
+    "backends.compare": (*CORE, "explorer.workbench", "backends.evaluate", "backends.train"),
     "backends.evidence": (*CORE, "explorer.workbench", "explorer.importance", "backends"),
     "backends.demo": (*CORE, "backends"),
     "backends.doctor": (*CORE, "explorer.catalogue", "backends.datasets"),

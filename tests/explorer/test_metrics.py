@@ -316,6 +316,11 @@ def test_bootstrap_of_another_statistic_resamples_whole_stimuli():
         table, seed=0, statistic=lambda t: (t[:, 1] - t[:, 0]).mean()
     )
     assert difference == (1, 1)  # the two columns of a stimulus stay together
+    ratio = metrics.bootstrap_interval(
+        table, seed=0, statistic=lambda t: t[:, 0].mean() / t[:, 1].mean()
+    )
+    quickly = metrics.bootstrap_interval(table, seed=0, of_means=lambda m: m[:, 0] / m[:, 1])
+    assert quickly == pytest.approx(ratio, abs=1e-12) and quickly[0] < quickly[1]
 
 
 def test_bootstrap_covers_the_truth_as_often_as_it_says(rng):
