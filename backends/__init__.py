@@ -27,6 +27,7 @@ MAPPERS: dict[str, str] = {
     "ridge": "backends.mappers.ridge:Ridge",
     "contrastive": "backends.mappers.contrastive:Contrastive",
     "flow": "backends.mappers.flow:Flow",
+    "mixer": "backends.mappers.mixer:Mixer",
     "published": "backends.mappers.published:Published",
 }
 

@@ -22,7 +22,10 @@ PAGE = (
     *("explorer.workbench", "explorer.records", "explorer.types", "explorer.predicted"),
     *DRAWING,
 )
-TOOLS = ("backends.embedders", "backends.encoding", "backends.linear", "backends.training")
+TOOLS = (
+    *("backends.embedders", "backends.encoding", "backends.fewer", "backends.linear"),
+    "backends.training",
+)
 # What each module (or everything under a package) may import of ours; the longest name that fits
 # decides. A package may always import from itself, except where `KINDS` says otherwise.
 MAY_IMPORT = {
@@ -73,7 +76,7 @@ MAY_IMPORT = {
 # Members of a kind never import another member; what they share is named here.
 KINDS = {
     "backends.datasets": ("backends.datasets.layout", "backends.datasets.reading"),
-    "backends.mappers": (),
+    "backends.mappers": ("backends.mappers.mixer_parts",),
     "backends.generators": ("backends.generators.networks",),
 }
 HEAVY = (

@@ -23,6 +23,7 @@ from typing import Any, Self
 import numpy as np
 import torch
 
+from backends.fewer import fewer
 from backends.linear import (
     ALPHAS,
     COLUMNS_AT_ONCE,
@@ -83,6 +84,8 @@ class Ridge(Mapper):
         alphas: Sequence[float] = ALPHAS,
         folds: int = 5,
         recalibrate: str = "none",
+        share: float = 1.0,
+        sessions: int = 0,
         device: str = "cpu",
     ) -> Self:
         """Return a mapper fitted to the training rows, every trial a row of its own.
@@ -108,6 +111,8 @@ class Ridge(Mapper):
             may take for dull pictures. Mean and SD of the predictions are those of the held-out
             folds, and the change becomes part of the weights. Correlations of a dimension stay;
             squared errors rise. "test-batch" is refused: see `linear.recalibrate_test_batch`.
+        share, sessions
+            Learn from part of the training trials, see `backends.fewer.fewer`.
         device
             Where to compute; the mapper returned is on the CPU.
         """
@@ -123,6 +128,7 @@ class Ridge(Mapper):
             raise UserError(
                 f"recalibrate is {' or '.join(RECALIBRATIONS)}, found {recalibrate!r}."
             )
+        trials = [fewer(one, sessions=sessions, share=share, seed=seed) for one in trials]
         mapper = cls(tuple(targets), {t.subject.name: t.subject.voxels.n_voxels for t in trials})
         for one in trials:
             subject, rows = one.subject.name, one.rows("train")

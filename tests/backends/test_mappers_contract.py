@@ -13,7 +13,10 @@ VECTOR = EmbeddingSpace("toy", "vector", (5,), unit_norm=True)
 TOKENS = EmbeddingSpace("toy", "tokens", (2, 3))
 VOXELS = {"sub-01": 14, "sub-02": 9}
 # of mappers whose defaults are too slow for a test
-SETTINGS: dict[str, dict] = {"flow": {"epochs": 8, "hidden": 16, "steps": 2}}
+SETTINGS: dict[str, dict] = {
+    "flow": {"epochs": 8, "hidden": 16, "steps": 2},
+    "mixer": {"epochs": 15, "hidden": 8, "blocks": 1, "prior_width": 16, "prior_depth": 1},
+}
 
 
 def toy(subject: str, seed: int = 0) -> tuple[Trials, dict]:
@@ -87,6 +90,8 @@ def test_gradients_reach_the_input_and_every_parameter(name, betas):
     if hasattr(mapper, "predict_betas"):  # half of its parameters lead back to the brain
         for space, z in found.items():
             total = total + mapper.predict_betas(z, "sub-01", space=space).square().sum()
+    if hasattr(mapper, "retrieve"):  # the contrastive branch stands beside what is decoded
+        total = total + sum(z.square().sum() for z in mapper.retrieve(betas, "sub-01").values())
     total.backward()
     assert betas.grad.isfinite().all()
     assert (betas.grad.abs().sum(dim=0) > 0).sum() >= VOXELS["sub-01"] - 1  # one never varies
