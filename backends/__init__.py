@@ -25,6 +25,7 @@ EMBEDDERS: dict[str, str] = {
 
 MAPPERS: dict[str, str] = {
     "ridge": "backends.mappers.ridge:Ridge",
+    "mlp": "backends.mappers.mlp:MLP",
     "contrastive": "backends.mappers.contrastive:Contrastive",
     "flow": "backends.mappers.flow:Flow",
     "mixer": "backends.mappers.mixer:Mixer",
