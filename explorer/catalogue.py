@@ -343,6 +343,24 @@ class Catalogue:
         """Return the mappers that read this subject's voxels; the rest are in `problems`."""
         return list(self._offers(dataset, subject))
 
+    def mapper_can(self, dataset: str, subject: str, mapper: str, what: str) -> bool:
+        """Return whether a mapper's class has a method that not all have; no weights are read."""
+        if not mapper:
+            return False
+        offer = self.offer(dataset, subject, mapper)
+        cls = self.mappers.get(offer.card.cls if offer.card else FIT_NOW)
+        return offer.published is None and hasattr(resolve(cls), what)
+
+    def can_sample(self, request: Request) -> bool:
+        """Return whether samples of a request's mapper can be drawn by its generator.
+
+        Spaces are sampled apart, so a generator that draws from several would mix samples.
+        """
+        place = request.dataset, request.subject, request.mapper
+        if not request.generator or not self.mapper_can(*place, "sample"):
+            return False
+        return len(self.generator_class(request.generator).accepts) == 1
+
     def generator_names(self, dataset: str, subject: str, mapper: str) -> list[str]:
         """Return the generators that accept what the mapper gives, and published pictures.
 
@@ -549,6 +567,11 @@ class Catalogue:
             raise UserError(
                 f"The generator {request.generator} does not accept what the mapper "
                 f"{request.mapper} gives; choose {' or '.join(fitting) or 'another mapper'}."
+            )
+        if request.samples > 1 and not self.can_sample(request):
+            raise UserError(
+                f"There are no samples of the mapper {request.mapper} for the generator "
+                f"{request.generator}: that takes a mapper that gives a density; choose 1."
             )
         for name, value in request.options:
             if name not in options:

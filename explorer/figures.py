@@ -62,6 +62,7 @@ INK = "#222222"
 BRAINS = 3.0  # inches for four views of two hemispheres, and their colour bar
 FORMATS = {"png": "Description", "svg": "Description", "pdf": "Subject"}  # and where words go
 SPREAD = 2  # vertices, about 8 mm: how far a map of voxels reaches beyond them; our choice
+OPAQUE = 0.85  # of the strongest part of a heat map over an image
 _DRAWING = threading.Lock()
 
 
@@ -227,6 +228,22 @@ def parcel_values(parcel_map: Any, measure: str) -> dict[str, Any]:
     }
 
 
+def heat_overlay(cells: np.ndarray, height: int, width: int) -> np.ndarray:
+    """Return cells (rows, columns) as colours to lay over an image, uint8 RGBA (H, W, 4).
+
+    Red where positive, blue where negative, each as opaque as its cell is large; clear where all
+    are zero.
+    """
+    from PIL import Image
+
+    small = Image.fromarray(np.asarray(cells, dtype=np.float32))
+    values = np.asarray(small.resize((width, height), Image.Resampling.BILINEAR))
+    size = np.abs(values) / (np.abs(cells).max() or 1.0)
+    red, blue = ([int(DIVERGING[i][k : k + 2], 16) for k in (1, 3, 5)] for i in (-2, 1))
+    colours = np.where(values[..., None] > 0, red, blue)
+    return np.dstack([colours, 255 * OPAQUE * np.sqrt(size)]).round().astype(np.uint8)
+
+
 def _encoded(values: np.ndarray, dtype: type[np.generic]) -> dict[str, Any]:
     little = np.ascontiguousarray(values, dtype=np.dtype(dtype).newbyteorder("<"))
     return {
@@ -289,7 +306,9 @@ def trial_figure(
     *,
     caption: str = "",
     guided: bool = True,
+    samples: Sequence[Any] = (),
     decoding: Any = None,
+    attention: Any = None,
     parcel_map: Any = None,
     measure: str = "enrichment",
     parcellation: Parcellation | None = None,
@@ -310,8 +329,12 @@ def trial_figure(
         Of the picture, shown as it is: never read as mathematics.
     guided
         False for a generator that knows no guidance scale.
+    samples
+        What ``Workbench.samples`` gave, drawn after the sweep.
     decoding
         With ``rank`` and ``n``, to print the retrieval rank with N and chance.
+    attention
+        With ``cells`` and ``limit``: a second picture of the truth has it laid over.
     parcel_map, measure
         Importance per parcel and which column of it is drawn; or a `VoxelMap`.
     parcellation, voxel_space, surface
@@ -321,10 +344,11 @@ def trial_figure(
     from matplotlib.figure import Figure
 
     done = sorted((f for f in frames if f.done), key=lambda f: f.index)
-    columns = max(4, min(1 + len(done), 6))
+    panels = _panels(truth, done, guided, samples, attention)
+    columns = max(4, min(len(panels), 6))
     cell = (WIDTH - 2 * MARGIN - (columns - 1) * 0.08) / columns
-    rows = -(-(1 + len(done)) // columns)
-    scores = max((len(f.scores) for f in done), default=0)
+    rows = -(-len(panels) // columns)
+    scores = max(len(lines) for _, _, lines in panels)
     row_height = 0.17 + cell + 0.11 * scores + 0.1
     drawn = "none" if parcel_map is None else _evidence(parcel_map, parcellation, voxel_space)
     below = {"none": 0.0, "bars": 2.0, "surface": BRAINS}[drawn]
@@ -351,17 +375,14 @@ def trial_figure(
         )
         write(WIDTH - MARGIN, top, rank, ha="right")
     top += head
-    for i, panel in enumerate([None, *done]):
+    for i, (name, pictures, lines) in enumerate(panels):
         left = MARGIN + (i % columns) * (cell + 0.08)
         upper = top + (i // columns) * row_height
-        name = "ground truth" if panel is None else f"scale {panel.scale:g}"
-        if panel is not None and not guided:
-            name = "reconstruction"
-        write(left, upper, name, 7, weight="bold" if panel is None else "normal")
+        write(left, upper, name, 7, weight="normal" if i else "bold")
         axes = place(left, upper + 0.17, cell, cell)
-        axes.imshow(truth if panel is None else panel.image)
+        for picture in pictures:
+            axes.imshow(picture)
         axes.set_axis_off()
-        lines = [] if panel is None else [f"{k} {v:.2f}" for k, v in panel.scores.items()]
         write(left, upper + 0.17 + cell + 0.05, "\n".join(lines), 6, linespacing=1.25)
     top += rows * row_height
     if drawn == "bars":
@@ -370,6 +391,22 @@ def trial_figure(
         _draw_surface(place, write, top, parcel_map, measure, parcellation, voxel_space, surface)
     write(MARGIN, height - MARGIN - 0.1 * len(foot), "\n".join(foot), 5.5, color="#666666")
     return figure
+
+
+def _panels(
+    truth: np.ndarray, done: Sequence[Any], guided: bool, samples: Sequence[Any], attention: Any
+) -> list[tuple[str, list[np.ndarray], list[str]]]:
+    """Return the pictures of a figure: name, what lies over each other, and lines below."""
+    panels = [("ground truth", [truth], [])]
+    if attention is not None:
+        heat = heat_overlay(attention.cells, *truth.shape[:2])
+        lines = ["similarity lost when hidden", f"red {attention.limit:.2g}, blue gained"]
+        panels.append(("what the decoding rests on", [truth, heat], lines))
+    for i, frame in enumerate([*done, *samples]):
+        name = f"scale {frame.scale:g}" if guided else "reconstruction"
+        name = name if i < len(done) else f"sample {frame.index + 1}, {name}"
+        panels.append((name, [frame.image], [f"{k} {v:.2f}" for k, v in frame.scores.items()]))
+    return panels
 
 
 def save_figure(figure: Figure, path: str | Path, format: str | None = None) -> Path:

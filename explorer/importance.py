@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -103,11 +104,31 @@ def fixed_direction(direction: np.ndarray | torch.Tensor) -> Target:
     return along
 
 
+@dataclass(frozen=True, eq=False)
+class LogLikelihood:
+    """The target ``log p(embedding | betas)`` in nats, of a mapper that gives a density.
+
+    Such a mapper has ``log_prob(betas, embedding, subject, space=...)``, differentiable to the
+    betas. ``embedding`` (n, ...): what was shown in each trial, raw.
+    """
+
+    embedding: np.ndarray
+
+    def of(
+        self, mapper: Mapper, betas: torch.Tensor, subject: str, space: EmbeddingSpace
+    ) -> torch.Tensor:
+        """Return one number a trial (n,)."""
+        import torch
+
+        shown = torch.as_tensor(self.embedding).to(betas)
+        return mapper.log_prob(betas, shown, subject, space=space)
+
+
 def attribute(
     mapper: Mapper,
     betas: np.ndarray | torch.Tensor,
     subject: str,
-    target: Target,
+    target: Target | LogLikelihood,
     method: str = "gradient",
     *,
     space: EmbeddingSpace | None = None,
@@ -128,7 +149,7 @@ def attribute(
     subject
         Whose voxels they are.
     target
-        What to explain, e.g. from `retrieval_margin`.
+        What to explain: of the prediction, e.g. from `retrieval_margin`, or `LogLikelihood`.
     method
         One of `explorer.types.METHODS`.
     space
@@ -152,7 +173,10 @@ def attribute(
                 f"{bad} of {rows.numel()} betas are not finite; leave those voxels or trials out."
             )
         rows.requires_grad_()
-        explained = target(mapper(rows, subject)[space])
+        if isinstance(target, LogLikelihood):
+            explained = target.of(mapper, rows, subject, space)
+        else:
+            explained = target(mapper(rows, subject)[space])
         if explained.shape != (len(rows),):
             raise TypeError(
                 f"a target returns one number a trial, shape ({len(rows)},), this one "

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from explorer.types import Request, UserError, View
 
 if TYPE_CHECKING:
-    from explorer.workbench import Workbench
+    from explorer.workbench import Frame, Workbench
 
 FORMAT = 1
 LIBRARIES = ("torch", "diffusers", "open_clip_torch", "numpy", "gradio")
@@ -41,11 +41,14 @@ def record(workbench: Workbench, request: Request, view: View) -> dict[str, Any]
             "voxel_hash": voxels.hash,
         },
         "decoding": _decoding(workbench, request),
-        "scores": [
-            {"scale": frame.scale} | {name: _number(v) for name, v in frame.scores.items()}
-            for frame in workbench.finished(request)
-        ],
+        "attention": _attention(workbench, request, view),
+        "scores": [_scores(frame) for frame in workbench.finished(request)],
+        "samples": [_scores(frame) for frame in workbench.finished_samples(request)],
     }
+
+
+def _scores(frame: Frame) -> dict[str, float | None]:
+    return {"scale": frame.scale} | {name: _number(v) for name, v in frame.scores.items()}
 
 
 def _decoding(workbench: Workbench, request: Request) -> dict[str, Any] | None:
@@ -61,6 +64,17 @@ def _decoding(workbench: Workbench, request: Request) -> dict[str, Any] | None:
         "margin": _number(decoding.margin),
         "neighbours": [[name, _number(value)] for name, value in decoding.neighbours],
         "average_of": decoding.average_of,
+    }
+
+
+def _attention(workbench: Workbench, request: Request, view: View) -> dict[str, Any] | None:
+    if view.attention == "off" or workbench.undecoded(request):
+        return None
+    found = workbench.attention(request)
+    return {
+        "method": view.attention,
+        "similarity": found.similarity,
+        "cells": [[float(f"{v:.4g}") for v in row] for row in found.cells],
     }
 
 

@@ -202,7 +202,8 @@ class Trials:
 
     ``table`` has one row per trial in the order of ``betas``, with the columns ``stimulus`` (str),
     ``split`` ("train"/"test"), ``repeat`` (0-based), ``session`` and ``run``. ``beta_unit`` says
-    what a beta of 1 means ("z-score within run", "percent signal change" ...).
+    what a beta of 1 means ("z-score within run", "percent signal change" ...). A further column
+    ``synthetic`` (bool) marks rows that nobody measured: only ``synthetic`` returns those.
     """
 
     subject: Subject
@@ -240,7 +241,14 @@ class Trials:
             keep &= (self.table["stimulus"] == stimulus).to_numpy()
         if repeats:
             keep &= self.table["repeat"].isin(repeats).to_numpy()
+        keep[self.synthetic()] = False
         return np.flatnonzero(keep)
+
+    def synthetic(self) -> np.ndarray:
+        """Return the rows that were predicted from images: to learn from, and for nothing else."""
+        if "synthetic" not in self.table:
+            return np.arange(0)
+        return np.flatnonzero(self.table["synthetic"])
 
     def stimuli(self, split: str) -> list[str]:
         """Return the stimuli of a split, each once, in order of first appearance."""
@@ -446,13 +454,15 @@ class Generator(Protocol):
 MAX_SCALES = 16
 MAX_SCALE = 30.0
 MAX_STEPS = 100
+MAX_SAMPLES = 16
 
 
 @dataclass(frozen=True)
 class Request:
     """Everything that decides the pictures; with the checkpoints' hashes it is the cache key.
 
-    ``repeats`` () averages all repeats of the stimulus, (0,) is the first alone.
+    ``repeats`` () averages all repeats of the stimulus, (0,) is the first alone. ``samples``
+    above 1: beside the sweep, that many samples from the mapper's density are drawn as pictures.
     """
 
     dataset: str
@@ -465,9 +475,10 @@ class Request:
     seed: int = 0
     repeats: tuple[int, ...] = ()
     options: tuple[tuple[str, float], ...] = ()
+    samples: int = 1
 
     def __post_init__(self) -> None:
-        """Refuse scales, steps and seeds outside what a sweep can do."""
+        """Refuse scales, steps, seeds and samples outside what a sweep can do."""
         object.__setattr__(self, "scales", tuple(float(s) for s in self.scales))
         object.__setattr__(self, "repeats", tuple(int(r) for r in self.repeats))
         object.__setattr__(self, "options", tuple((str(k), float(v)) for k, v in self.options))
@@ -486,12 +497,18 @@ class Request:
             )
         if not 0 <= self.seed < 2**31:
             raise UserError(f"The seed lies between 0 and {2**31 - 1}, found {self.seed}.")
+        if not 1 <= self.samples <= MAX_SAMPLES:
+            raise UserError(
+                f"The number of samples lies between 1 and {MAX_SAMPLES}, found {self.samples}."
+            )
 
 
 IMPORTANCE, PARCELS = "importance", "parcels"  # what a view shows beside a subject's own maps
 METHODS = ("gradient", "gradient x input")
-TARGETS = ("retrieval margin", "fixed direction")
+LIKELIHOOD = "log-likelihood"
+TARGETS = ("retrieval margin", "fixed direction", LIKELIHOOD)  # the last: of mappers that have one
 MEASURES = ("enrichment", "share", "mean", "signed")
+ATTENTIONS = ("off", "occlusion")  # over the shown image; the second is the method
 SURFACES = ("inflated", "pial", "flat")
 HEMISPHERES = ("both", "left", "right")
 CAMERAS = ("lateral", "medial", "ventral", "dorsal", "anterior", "posterior")
@@ -510,11 +527,13 @@ class View:
     camera: str = "posterior"
     parcel: str = ""  # Label.key of the selected parcel
     shows: str = IMPORTANCE  # or a map of the subject's voxels, or the parcels themselves
+    attention: str = "off"  # whether the shown image is overlaid with what the decoding rests on
 
     def __post_init__(self) -> None:
         """Refuse a choice that is not on offer."""
         offers = {"method": METHODS, "measure": MEASURES, "surface": SURFACES}
         offers |= {"hemisphere": HEMISPHERES, "camera": CAMERAS, "target": TARGETS}
+        offers["attention"] = ATTENTIONS
         for name, offered in offers.items():
             if getattr(self, name) not in offered:
                 raise UserError(

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from explorer import importance, metrics, predicted, records
+from explorer import attention, importance, metrics, predicted, records
 from explorer.cache import Cache
 from explorer.catalogue import Catalogue
 from explorer.models import Models, no_embedder
@@ -24,6 +24,7 @@ from explorer.parcels import VoxelMap, voxel_map
 from explorer.predicted import ACCURACY, MEASURED, PREDICTIONS
 from explorer.types import (
     IMPORTANCE,
+    LIKELIHOOD,
     MEASURES,
     PARCELS,
     TARGETS,
@@ -47,6 +48,7 @@ LIMIT_TRIALS = 100  # trials that fix the colour limits, evenly spaced over the 
 LIMIT_PERCENTILE = 99  # so that one odd parcel in one trial does not wash out all maps
 PICTURE_BYTES = 256 * 2**20
 KEPT_MAPS = 128
+TYPICAL_SCALE = 2.0  # samples are drawn, and comparisons begin, at the scale nearest to this
 CEILING, NCSNR = "noise ceiling", "ncsnr"  # the maps that a subject's ncsnr gives
 
 
@@ -177,6 +179,18 @@ class Workbench(Catalogue):
             )
         return betas
 
+    def identification(self, request: Request) -> dict[str, Any] | None:
+        """Return what a mapper's card says of its two-way identification for this subject.
+
+        Keys "two-way identification" (0 to 1), "chance" and "N" test images; None where the card
+        has no such figure.
+        """
+        offer = self.offer(request.dataset, request.subject, request.mapper)
+        tested = dict(offer.card.metrics).get("test", {}) if offer.card else {}
+        of_subject = tested.get(request.subject, tested)  # of several subjects, each has its own
+        found = of_subject.get(self._space(request).name, {})
+        return found if found.get("two-way identification") is not None else None
+
     def undecoded(self, request: Request) -> str:
         """Return why a request has no rank and neighbours, in one sentence; "" where it has."""
         if not request.mapper:
@@ -306,12 +320,58 @@ class Workbench(Catalogue):
             if kept
         ]
 
+    def samples(self, request: Request) -> list[Frame]:
+        """Return one finished picture for each sample from the mapper's density; [] for one.
+
+        All start from the seed's noise and are drawn at `sampled_scale`, so that they differ by
+        the samples alone. ``index`` counts samples; one sample does not depend on how many.
+        """
+        self.check(request)
+        missing = request.samples - len(self.finished_samples(request))
+        if request.samples > 1 and missing:
+            import torch
+
+            (space,) = self.generator_class(request.generator).accepts
+            mapper = self.models.mapper(request.dataset, request.subject, request.mapper)
+            rows = torch.from_numpy(self.betas(request)[None]).to(self.models.device)
+            drawn = mapper.sample(
+                rows, request.subject, request.samples, seed=request.seed, space=space
+            )
+            condition = self._condition(request)
+            images = self.models.generator(request.generator).generate(
+                [replace(condition, embeddings={space: z}) for z in drawn[0, -missing:].cpu()],
+                sampled_scale(request),
+                [request.seed] * missing,
+                request.steps,
+                **dict(request.options),
+            )
+            for key, image in zip(self._sample_keys(request)[-missing:], images, strict=True):
+                scores = self.scores(request.dataset, request.stimulus, image)
+                self._pictures.put(key, (image, scores))
+        return self.finished_samples(request)
+
+    def finished_samples(self, request: Request) -> list[Frame]:
+        """Return the pictures of `samples` that are there already, from the first on."""
+        found = [self._pictures.peek(key) for key in self._sample_keys(request)]
+        there = found[: found.index(None)] if None in found else found
+        scale, steps = sampled_scale(request), request.steps
+        return [
+            Frame(i, scale, steps, steps, image, True, scores)
+            for i, (image, scores) in enumerate(there)
+        ]
+
+    def _sample_keys(self, request: Request) -> list[tuple]:
+        if request.samples == 1 or not self.can_sample(request):
+            return []
+        (key,) = self._picture_keys(replace(request, scales=(sampled_scale(request),)))
+        return [(*key, "sample", i) for i in range(request.samples)]
+
     def _picture_keys(self, request: Request) -> list[tuple]:
         """Return one key a scale: all that decides that picture, which the other scales do not."""
         guided = self.generator_class(request.generator).guided
         scales = request.scales if guided else request.scales[:1]
         weights = tuple(sorted(self.checkpoint_hashes(request).items()))
-        plain = replace(request, options=tuple(sorted(request.options)))
+        plain = replace(request, options=tuple(sorted(request.options)), samples=1)
         return [(replace(plain, scales=(scale if guided else 1.0,)), weights) for scale in scales]
 
     def _condition(self, request: Request) -> Condition:
@@ -356,10 +416,40 @@ class Workbench(Catalogue):
         self.check(request, pictures=False)
         if reason := self.unexplained(request):
             raise UserError(reason)
-        # scales, steps and seed decide pictures, not what the embedding rests on
-        plain = replace(request, scales=(1.0,), steps=1, seed=0, options=())
+        offered = self.target_names(request.dataset, request.subject, request.mapper)
+        if view.target not in offered:
+            raise UserError(
+                f"The mapper {request.mapper} gives an embedding and no density, so it has no "
+                f"{view.target}; choose {' or '.join(offered)}."
+            )
+        plain = _deciding(request)
         key = (plain, view.method, view.target, view.atlas)
         return self._maps.get(key, lambda: self._map(plain, view))
+
+    def attention(self, request: Request) -> attention.Attention:
+        """Return where in the shown image the decoding of a request rests, by occlusion.
+
+        The similarity that falls is that of `Decoding`.
+        """
+        self.check(request, pictures=False)
+        if reason := self.undecoded(request):
+            raise UserError(reason)
+        space, plain = self._space(request), _deciding(request)
+
+        def make() -> attention.Attention:
+            decoded = self._decoded(plain)[space][None]
+            embedder = self.models.embedder(self.embedder_name(space))
+            return attention.occlusion(
+                self.image(request.dataset, request.stimulus),
+                lambda images: similarities(decoded, embedder.embed(images, space), space)[0],
+            )
+
+        return self._maps.get(("attention", plain), make)
+
+    def target_names(self, dataset: str, subject: str, mapper: str) -> list[str]:
+        """Return what importance can be of: the log-likelihood only where a mapper gives one."""
+        dense = self.mapper_can(dataset, subject, mapper, "log_prob")
+        return [target for target in TARGETS if dense or target != LIKELIHOOD]
 
     def parcellation(self, dataset: str, subject: str, atlas: str = "") -> Parcellation:
         """Return an atlas over the subject's voxels; "" is the first.
@@ -509,6 +599,8 @@ class Workbench(Catalogue):
         rows = [stimuli.index(stimulus) for stimulus in shown]
         if view.target == TARGETS[0]:
             target = _margin_target(gallery, rows, space, self._temperature(request))
+        elif view.target == LIKELIHOOD:
+            target = importance.LogLikelihood(gallery[rows])
         else:  # along the shown picture's own embedding
             target = importance.fixed_direction(gallery[rows])
         mapper = self.models.mapper(request.dataset, request.subject, request.mapper)
@@ -562,6 +654,16 @@ class Workbench(Catalogue):
     def record(self, request: Request, view: View) -> dict[str, Any]:
         """Return what makes this view again, ready for JSON, with its results so far."""
         return records.record(self, request, view)
+
+
+def sampled_scale(request: Request) -> float:
+    """Return the guidance scale, of a request's, at which samples are drawn."""
+    return min(request.scales, key=lambda scale: abs(scale - TYPICAL_SCALE))
+
+
+def _deciding(request: Request) -> Request:
+    """Return a request without what decides pictures alone, not what their embedding rests on."""
+    return replace(request, scales=(1.0,), steps=1, seed=0, options=(), samples=1)
 
 
 def _trials(n: int) -> str:

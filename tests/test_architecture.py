@@ -20,7 +20,7 @@ CORE = ("explorer.types", "explorer.mapper", "explorer.parcels", "explorer.metri
 DRAWING = ("explorer.figures", "explorer.surfaces")
 PAGE = (
     *("explorer.workbench", "explorer.records", "explorer.types", "explorer.predicted"),
-    *DRAWING,
+    *("explorer.attention", *DRAWING),
 )
 TOOLS = (
     *("backends.embedders", "backends.encoding", "backends.fewer", "backends.linear"),
@@ -40,6 +40,7 @@ MAY_IMPORT = {
     "explorer.surfaces": ("explorer.parcels", "explorer.types"),
     "explorer.figures": ("explorer.surfaces", "explorer.parcels", "explorer.types"),
     "explorer.importance": ("explorer.types", "explorer.mapper"),
+    "explorer.attention": ("explorer.types",),
     "explorer.predicted": ("explorer.types", "explorer.metrics", "explorer.parcels"),
     # the workbench in four files: what is on offer, models, records, and the front over them
     "explorer.catalogue": ("explorer.types", "explorer.cache", "explorer.parcels"),
@@ -50,7 +51,7 @@ MAY_IMPORT = {
     "explorer.workbench": (
         *("explorer.importance", "explorer.metrics", "explorer.parcels", "explorer.mapper"),
         *("explorer.types", "explorer.cache", "explorer.catalogue", "explorer.models"),
-        *("explorer.records", "explorer.predicted"),
+        *("explorer.records", "explorer.predicted", "explorer.attention"),
     ),
     "explorer.page": (*PAGE, "explorer.page"),
     "backends": (*CORE, "backends.training"),

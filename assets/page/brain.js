@@ -403,7 +403,7 @@ const render = () => {
   showsField.hidden = value.offered.length < 2;
   method.hidden = target.hidden = measureSide.hidden = other;
   root.classList.toggle("ai-other-map", other);
-  setText(methodText, other ? value.sentences.shows : value.sentences.method[view.method] || "");
+  setText(methodText, other ? value.sentences.shows : [value.sentences.method[view.method], value.sentences.target[view.target]].filter(Boolean).join(" "));
   setText(measureText, value.sentences.measure[view.measure] || "");
   atlasField.hidden = value.atlases.length < 2;
   atlas.replaceChildren(...value.atlases.map((name) => h("option", { value: name, selected: name === value.key.atlas }, name)));

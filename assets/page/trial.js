@@ -31,6 +31,50 @@ const caption = h("h2", { class: "ai-caption" });
 const sweep = h("ol", { class: "ai-sweep", "aria-label": "Shown image and reconstructions" });
 const truth = h("img", { alt: "", draggable: "false" });
 
+// ----------------------------------------------------- what the decoding rests on, over the truth
+const heat = h("img", { class: "ai-heat", alt: "", draggable: "false", hidden: true });
+const attend = h(
+  "button",
+  { type: "button", class: "ai-link ai-attend", id: "attention", "aria-pressed": false,
+    title: "Where in this image the decoding rests, for this decoder",
+    onclick: () => trigger("view", { attention: current.attention.state === "off" ? "occlusion" : "off" }) },
+);
+const heatLow = h("span"), heatHigh = h("span");
+const heatRamp = h("div", { class: "ai-heat-ramp", "aria-hidden": "true" });
+const heatEnds = h("p", { class: "ai-ends ai-number" }, heatLow, h("span", {}, "lost when hidden"), heatHigh);
+const heatNote = h("p", { class: "ai-small" });
+const renderAttention = ({ state, src, ends, sentence }) => {
+  attend.setAttribute("aria-pressed", state !== "off");
+  setText(attend, { off: "Show attention", waiting: "Computing…" }[state] || "Hide attention");
+  heat.hidden = heatRamp.hidden = heatEnds.hidden = state !== "done";
+  setSource(heat, src);
+  heat.alt = heat.title = state === "done" ? sentence : "";
+  setText(heatLow, ends[0] || "");
+  setText(heatHigh, ends[1] || "");
+  heatRamp.title = sentence;
+  setText(heatNote, state === "none" ? sentence : "");
+};
+
+// ------------------------------------------------------------------------ samples of the decoder
+const samplesHead = h("h3");
+const samplesText = h("p", { class: "ai-small" });
+const strip = h("ol", { class: "ai-sweep" });
+const samplesSection = h("section", { class: "ai-samples", hidden: true }, samplesHead, strip, samplesText);
+const renderSamples = (value) => {
+  samplesSection.hidden = !value;
+  if (!value) return;
+  setText(samplesHead, value.heading);
+  setText(samplesText, value.sentence);
+  strip.style.setProperty("--tiles", Math.max(6, Math.min(8, value.cells.length)));
+  strip.replaceChildren(
+    ...value.cells.map((cell) => {
+      const img = cell.src ? h("img", { src: cell.src, alt: `Reconstruction, ${cell.label}`, draggable: "false" }) : null;
+      const scores = cell.scores.map(([name, text]) => h("div", { title: scoreTitle(name) }, h("dt", {}, name), h("dd", {}, text)));
+      return h("li", { class: "ai-tile" }, h("figure", {}, h("div", { class: "ai-picture" }, img), h("figcaption", {}, h("dl", { class: "ai-scores" }, ...scores))));
+    }),
+  );
+};
+
 // ------------------------------------------------------------------------------- compare slider
 const under = h("img", { alt: "", draggable: "false" });
 const over = h("img", { alt: "", draggable: "false" });
@@ -67,7 +111,9 @@ const rankSection = h(
   h("div", { class: "ai-rank-track", "aria-hidden": "true" }, rankChance, rankMark),
   rankEnds,
   rankText,
+  decoderText,
 );
+const decoderText = h("p", { class: "ai-small", id: "decoder-figure" });
 const neighbours = h("ol", { class: "ai-neighbours" });
 const neighbourSection = h(
   "section",
@@ -81,6 +127,7 @@ root.append(
   h("header", { class: "ai-trial-head" }, h("div", {}, kicker, caption), h("div", { class: "ai-run" }, status, stop, again)),
   h("div", { class: "ai-bar", "aria-hidden": "true" }, bar),
   sweep,
+  samplesSection,
   h("div", { class: "ai-evidence" }, compareSection, rankSection, neighbourSection),
 );
 
@@ -89,7 +136,7 @@ const build = (value) => {
   const shown = h(
     "li",
     { class: "ai-tile ai-truth" },
-    h("figure", {}, h("div", { class: "ai-picture" }, truth), h("figcaption", {}, h("p", {}, h("b", {}, "Ground truth")))),
+    h("figure", {}, h("div", { class: "ai-picture" }, truth, heat), h("figcaption", {}, h("p", {}, h("b", {}, "Ground truth"), attend), heatRamp, heatEnds, heatNote)),
   );
   cells = value.cells.map((cell, index) => {
     const img = h("img", { alt: "", draggable: "false" });
@@ -140,6 +187,7 @@ const renderDecoding = (d) => {
   rankChance.style.left = at(d.chance);
   rankEnds.replaceChildren(h("span", {}, "1 best"), h("span", {}, `chance ${d.chance}`), h("span", {}, d.n));
   setText(rankText, d.sentence);
+  setText(decoderText, d.decoder);
   neighbours.replaceChildren(
     ...d.neighbours.map((n) =>
       h(
@@ -189,6 +237,8 @@ const render = (value) => {
   stop.hidden = !RUNNING.has(state);
   again.hidden = state !== "stopped";
   bar.style.width = `${Math.round(100 * fraction)}%`;
+  renderAttention(value.attention);
+  renderSamples(value.samples);
   renderDecoding(value.decoding);
 };
 follow(render);

@@ -10,16 +10,18 @@ from typing import TYPE_CHECKING, Any
 
 import gradio as gr
 
+from explorer.attention import WINDOW
+from explorer.figures import heat_overlay
 from explorer.page import links
 from explorer.page.pictures import data_uri
 from explorer.types import IMPORTANCE, Request, UserError, View
 
 if TYPE_CHECKING:
-    from explorer.workbench import Workbench
+    from explorer.workbench import Frame, Workbench
 
 
 def register(workbench: Workbench, model: dict[str, Any]) -> None:
-    """Add ``/trials``, ``/reconstruct``, ``/importance`` and ``/map`` to the page being built.
+    """Add the endpoints below to the page being built, each by the name of its method.
 
     ``model``: the settings that make an endpoint wait for its turn at the models.
     """
@@ -27,6 +29,7 @@ def register(workbench: Workbench, model: dict[str, Any]) -> None:
     gr.api(endpoints.trials, api_name="trials")
     gr.api(endpoints.reconstruct, api_name="reconstruct", **model)
     gr.api(endpoints.importance, api_name="importance", **model)
+    gr.api(endpoints.attention, api_name="attention", **model)
     gr.api(endpoints.map, api_name="map", **model)
 
 
@@ -102,6 +105,7 @@ class Endpoints:
         steps: int = 0,
         seed: int = 0,
         repeat: int = 0,
+        samples: int = 1,
     ) -> dict[str, Any]:
         """Decode one test trial and draw it at several guidance scales.
 
@@ -119,16 +123,21 @@ class Endpoints:
             Decides the noise that every image starts from.
         repeat
             Which repeat of the trial, from 1; 0 decodes the average of all.
+        samples
+            Above 1: so many samples from the mapper's density are drawn too, for mappers that
+            give one, from the same noise and at the guidance scale nearest to 2.
 
         Returns
         -------
         dict
             ``link`` (the query string of the page that shows the same), ``caption``, ``truth``
             (PNG as a data address), ``images``: a list of scale, image (as truth) and scores;
-            ``retrieval``: rank, n, chance, similarity, margin, space, neighbours, or nothing where
-            published pictures are shown without a mapper; ``checkpoints``.
+            ``samples``, such a list; ``retrieval``: rank, n, chance, similarity, margin, space,
+            neighbours, or nothing where published pictures are shown without a mapper;
+            ``checkpoints``.
         """
         wanted = {"scales": links.parse_scales(scales), "seed": int(seed)}
+        wanted["samples"] = int(samples)
         if steps:
             wanted["steps"] = int(steps)
         request = self._request(trial, dataset, subject, mapper, generator, repeat, **wanted)
@@ -143,14 +152,8 @@ class Endpoints:
             "link": links.query(request, View()),
             "caption": str(gallery.loc[request.stimulus, "caption"]),
             "truth": data_uri(self.workbench.image(request.dataset, request.stimulus), form="png"),
-            "images": [
-                {
-                    "scale": frame.scale,
-                    "image": data_uri(frame.image, form="png"),
-                    "scores": {name: _number(value) for name, value in frame.scores.items()},
-                }
-                for frame in finished
-            ],
+            "images": list(map(_picture, finished)),
+            "samples": list(map(_picture, self.workbench.samples(request))),
             "retrieval": None
             if decoding is None
             else {
@@ -186,7 +189,8 @@ class Endpoints:
         method
             ``gradient`` or ``gradient x input``.
         target
-            What is explained: ``retrieval margin`` or ``fixed direction``.
+            What is explained: ``retrieval margin``, ``fixed direction``, or for mappers that give
+            a density ``log-likelihood`` of the shown image's embedding.
         atlas
             Name of an atlas; empty takes the first.
 
@@ -217,6 +221,44 @@ class Endpoints:
                 }
                 for row in parcel_map.table.to_dict("records")
             ],
+        }
+
+    @answered
+    def attention(
+        self,
+        trial: str,
+        dataset: str = "",
+        subject: str = "",
+        mapper: str = "",
+        generator: str = "",
+        repeat: int = 0,
+    ) -> dict[str, Any]:
+        """Say where in the shown image the decoding of one test trial rests, by occlusion.
+
+        Parameters
+        ----------
+        trial, dataset, subject, mapper, generator, repeat
+            As for ``/reconstruct``.
+
+        Returns
+        -------
+        dict
+            ``link``, ``method``, ``space``, ``similarity`` (of the image to what was decoded:
+            cosine, or correlation where the space has no unit norm), ``cells`` (rows from the top:
+            how much the similarity falls when windows of ``window`` x ``window`` cells around it
+            are hidden behind the mean colour) and ``overlay``, PNG as a data address.
+        """
+        request = self._request(trial, dataset, subject, mapper, generator, repeat)
+        found, view = self.workbench.attention(request), View(attention="occlusion")
+        height, width = self.workbench.image(request.dataset, request.stimulus).shape[:2]
+        return {
+            "link": links.query(request, view),
+            "method": view.attention,
+            "space": self.workbench.decode(request).space.name,
+            "similarity": found.similarity,
+            "cells": found.cells.tolist(),
+            "window": WINDOW,
+            "overlay": data_uri(heat_overlay(found.cells, height, width), form="png"),
         }
 
     @answered
@@ -306,6 +348,14 @@ class Endpoints:
         request = replace(request, stimulus=trial, repeats=repeats, **wanted)
         self.workbench.check(request)
         return request
+
+
+def _picture(frame: Frame) -> dict[str, Any]:
+    return {
+        "scale": frame.scale,
+        "image": data_uri(frame.image, form="png"),
+        "scores": {name: _number(value) for name, value in frame.scores.items()},
+    }
 
 
 def _number(value: float) -> float | None:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from explorer import figures
 from explorer.predicted import ACCURACY, FEWEST, MEASURED, PREDICTED, PREDICTIONS
-from explorer.types import IMPORTANCE, MEASURES, PARCELS, TARGETS, Request, UserError, View
+from explorer.types import IMPORTANCE, LIKELIHOOD, MEASURES, PARCELS, Request, UserError, View
 from explorer.workbench import CEILING, NCSNR, VoxelMap
 
 if TYPE_CHECKING:
@@ -26,6 +26,14 @@ METHOD_SENTENCES = {
     "gradient x input": (
         "The gradient times the response in this trial: what each voxel's activity contributed "
         "to this decision."
+    ),
+}
+TARGET_SENTENCES = {
+    "retrieval margin": "",  # the help tells
+    "fixed direction": "",
+    LIKELIHOOD: (
+        "The decision is the density that this decoder gives the shown image's embedding; it was "
+        "learned on single trials, and judges averages over repeats as if they were such."
     ),
 }
 MEASURE_SENTENCES = {
@@ -155,9 +163,10 @@ def frame(request: Request, view: View, workbench: Workbench, plotly: str) -> di
         "heading": heading[:1].upper() + heading[1:],
         "offered": [[name, SHOWN.get(name, (name,))[0]] for name in offered],
         "atlases": list(voxels.parcellations),
-        "targets": list(TARGETS),
+        "targets": workbench.target_names(request.dataset, request.subject, request.mapper),
         "sentences": {
             "shows": sentence,
+            "target": TARGET_SENTENCES,
             "method": METHOD_SENTENCES,
             "measure": MEASURE_SENTENCES,
             "help": list(HELP),

@@ -14,13 +14,13 @@ from typing import TYPE_CHECKING, Any
 from explorer.page import links
 from explorer.page.links import short
 from explorer.types import (
+    ATTENTIONS,
     CAMERAS,
     HEMISPHERES,
     IMPORTANCE,
     MEASURES,
     METHODS,
     SURFACES,
-    TARGETS,
     Request,
     UserError,
     View,
@@ -149,11 +149,14 @@ def _numbers(
             request = replace(request, steps=before.steps, options=before.options)
         if set(before.repeats) <= set(offered):
             request = replace(request, repeats=before.repeats)
+        if workbench.can_sample(request):
+            request = replace(request, samples=before.samples)
     readers: dict[str, Callable[[str], Any]] = {
         "scales": links.parse_scales,
         "steps": lambda text: links.parse_whole(text, "The number of steps"),
         "seed": lambda text: links.parse_whole(text, "The seed"),
         "repeats": lambda text: links.parse_repeats(text, offered),
+        "samples": lambda text: _samples(text, workbench, request),
     }
     for key, read in readers.items():
         if key in wanted:
@@ -166,6 +169,14 @@ def _numbers(
         if key.startswith(links.OPTION):
             _set_option(options, key.removeprefix(links.OPTION), text, workbench, request, notices)
     return replace(request, options=tuple(options.items()))
+
+
+def _samples(text: str, workbench: Workbench, request: Request) -> int:
+    """Read a number of samples; one that this mapper cannot give raises `UserError`."""
+    samples = links.parse_whole(text, "The number of samples")
+    if samples != 1 and not workbench.can_sample(request):
+        raise UserError(f"The mapper {request.mapper} gives no samples, found {samples}.")
+    return samples
 
 
 def _kept(key: str, value: Any) -> str:
@@ -215,14 +226,18 @@ def _view(
     maps = workbench.map_names(request.dataset, request.subject)
     if view.shows not in maps:
         view = replace(view, shows=IMPORTANCE)
+    targets = workbench.target_names(request.dataset, request.subject, request.mapper)
+    if view.target not in targets:
+        view = replace(view, target=targets[0])
     offers: dict[str, Sequence[str]] = {
         "show": maps,
         "map": METHODS,
         "measure": MEASURES,
-        "target": TARGETS,
+        "target": targets,
         "surface": SURFACES,
         "hemisphere": HEMISPHERES,
         "camera": CAMERAS,
+        "attention": ATTENTIONS,
         "atlas": list(atlases),
     }
     for key, offered in offers.items():

@@ -190,17 +190,31 @@ class Handlers:
         """Decode one repeat, or the average of all."""
         return self._change(session, repeats=repeats)
 
+    @told
+    def take_samples(self, session: Session, samples: str) -> Updates:
+        """Draw so many samples of the mapper beside the sweep, or none."""
+        return self._change(session, samples=samples)
+
     # ----------------------------------------------------------------------------------- the brain
 
     @told
     def look(self, session: Session, event: gr.EventData) -> Updates:
-        """Show the evidence in another way; another map, method, target or atlas means work."""
+        """Show the evidence in another way; another map, method, target or atlas means work.
+
+        So does an overlay of the shown image.
+        """
         known = {f.name for f in fields(View)}
         change = {k: str(v) for k, v in event._data.items() if k in known}
         session.view = replace(session.view, **change)
         if {"shows", "method", "target", "atlas"} & set(change):
             session.wanted = True
-        return {self.ui.masthead: self._masthead(session)}
+        updates: Updates = {self.ui.masthead: self._masthead(session)}
+        if "attention" in change:
+            session.wanted = True
+            waits = trial.attention(None, self._request(session), session.view)
+            session.show(session.ticket, attention=waits)
+            updates[self.ui.trial] = session.shown
+        return updates
 
     @told
     def pick_parcel(self, session: Session, event: gr.EventData) -> Updates:
@@ -230,7 +244,8 @@ class Handlers:
         try:
             # A map of the subject's voxels needs no model, so it does not wait for one.
             first = [self._decode, self._map]
-            for part in (*(first if view.shows == IMPORTANCE else first[::-1]), self._sweep):
+            first = first if view.shows == IMPORTANCE else first[::-1]
+            for part in (*first, self._attend, self._sweep):
                 yield from part(session, ticket, request, view)
         except UserError as error:
             yield self._failed(session, ticket, str(error))
@@ -304,6 +319,16 @@ class Handlers:
         place = brain.frame(request, session.view, self.workbench, self.plotly)
         yield {self.ui.brain: brain.filled(place, shown, request, view, self.workbench)}
 
+    def _attend(
+        self, session: Session, ticket: int, request: Request, view: View
+    ) -> Iterator[Updates]:
+        """Send what lies over the shown image, where that is wanted and not there yet."""
+        if session.shown["attention"]["state"] != "waiting":
+            return
+        found = trial.attention(self.workbench, request, view)
+        if session.show(ticket, attention=found):
+            yield {self.ui.trial: session.shown}
+
     def _sweep(
         self, session: Session, ticket: int, request: Request, view: View
     ) -> Iterator[Updates]:
@@ -330,6 +355,14 @@ class Handlers:
                     return
                 last = time.monotonic()
                 yield {self.ui.trial: session.shown}
+        if drawn.samples > 1:
+            told = trial.progress("running", f"Drawing {drawn.samples} samples", 1.0)
+            if not session.show(ticket, progress=told):
+                return
+            yield {self.ui.trial: session.shown}
+            strip = trial.samples(drawn, self.workbench, self.workbench.samples(drawn))
+            if not session.show(ticket, samples=strip):
+                return
         text = f"{len(cells)} finished in {time.monotonic() - begun:.1f} s"
         if session.show(ticket, progress=trial.progress("done", text, 1.0)):
             session.drawn = request
@@ -366,7 +399,9 @@ class Handlers:
         )
         session.request, session.view, session.drawn = request, choices.view, None
         waits = brain.decided_by(request, choices.view) != session.mapped
-        session.begin({**trial.opening(request, self.workbench), "map_waits": waits})
+        opening = trial.opening(request, self.workbench)
+        attention = trial.attention(None, request, choices.view)
+        session.begin({**opening, "attention": attention, "map_waits": waits})
         if session.category not in trial.categories(self.workbench, request):
             session.category = ""
         rows = trial.stimuli(self.workbench, request, session.category)

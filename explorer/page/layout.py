@@ -86,6 +86,7 @@ def _pickers(ui: SimpleNamespace) -> None:
             ui.generator = gr.Dropdown(label="Generator", elem_id="generator", **choice)
             ui.scales = gr.Textbox(label="Scales", max_lines=1, elem_id="scales", **choice)
             ui.repeats = gr.Dropdown(label="Repeats", elem_id="repeats", **choice)
+            ui.samples = gr.Dropdown(label="Samples", elem_id="samples", visible=False, **choice)
             with gr.Row(elem_id="exact"):
                 # No bounds here: what is out of range gets our sentence, not Gradio's.
                 ui.steps = gr.Number(label="Steps", elem_id="steps", **choice)
@@ -96,7 +97,7 @@ def _wire(page: gr.Blocks, ui: SimpleNamespace, do: Handlers) -> None:
     """Tie events to handlers: first the choice, at once and outside the queue, then the work."""
     front = [
         *(ui.masthead, ui.notices, ui.dataset, ui.subject, ui.number, ui.category, ui.gallery),
-        *(ui.mapper, ui.generator, ui.scales, ui.steps, ui.seed, ui.repeats),
+        *(ui.mapper, ui.generator, ui.scales, ui.steps, ui.seed, ui.repeats, ui.samples),
         *(ui.trial, ui.brain, ui.footer),
     ]
     quick = {**HIDDEN, "queue": False, "outputs": front}
@@ -117,6 +118,7 @@ def _wire(page: gr.Blocks, ui: SimpleNamespace, do: Handlers) -> None:
         (ui.trial.select, do.go_to),
         (ui.trial.again, do.go_again),
         (ui.brain.view, do.look),
+        (ui.trial.view, do.look),
     ):
         then_work(event(handler, [ui.session], trigger_mode="multiple", **quick))
     for component, handler in (
@@ -125,6 +127,7 @@ def _wire(page: gr.Blocks, ui: SimpleNamespace, do: Handlers) -> None:
         (ui.mapper, do.take_mapper),
         (ui.generator, do.take_generator),
         (ui.repeats, do.take_repeats),
+        (ui.samples, do.take_samples),
     ):
         then_work(component.input(handler, [ui.session, component], **quick))
     for component, handler in (

@@ -14,7 +14,7 @@ from explorer.types import Request, UserError, View
 AVERAGE = "average"
 REQUEST_KEYS = (
     *("data", "subject", "trial", "mapper", "generator"),
-    *("scales", "steps", "seed", "repeats"),
+    *("scales", "steps", "seed", "repeats", "samples"),
 )
 # Keys of a link that decide how evidence is shown, and the fields of View they stand for.
 VIEW_KEYS = {
@@ -27,6 +27,7 @@ VIEW_KEYS = {
     "hemisphere": "hemisphere",
     "camera": "camera",
     "parcel": "parcel",
+    "attention": "attention",
 }
 ALWAYS = ("map", "measure")  # in every link, for those who read it
 OPTION = "option."
@@ -114,6 +115,7 @@ def query(request: Request, view: View) -> str:
         "steps": request.steps,
         "seed": request.seed,
         "repeats": format_repeats(request.repeats),
+        "samples": request.samples if request.samples > 1 else "",
     }
     values |= {OPTION + name: format_number(value) for name, value in request.options}
     default = {field.name: field.default for field in fields(View)}

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from explorer.workbench import Workbench
 
 ALL = "all categories"
+SAMPLES = (4, 8)  # on offer: a strip, and a strip that takes twice as long
 REPEAT_SPLIT = (
     "are held-out repeats of images that the decoder was trained on, not new images; scores on "
     "them say less than scores on new images."
@@ -43,8 +44,19 @@ def offers(
         ui.scales: gr.update(value=links.format_scales(request.scales), interactive=guided),
         ui.steps: request.steps,
         ui.seed: request.seed,
+        ui.samples: samples(workbench, request),
         ui.footer: footer(workbench, request),
     }
+
+
+def samples(workbench: Workbench, request: Request) -> dict[str, Any]:
+    """Return how many samples of the mapper can be drawn; hidden where it gives none."""
+    offered = sorted({1, *SAMPLES, request.samples})
+    return gr.update(
+        choices=[("none" if n == 1 else str(n), str(n)) for n in offered],
+        value=str(request.samples),
+        visible=workbench.can_sample(request),
+    )
 
 
 def repeats(workbench: Workbench, request: Request) -> dict[str, Any]:

@@ -15,7 +15,7 @@ FINAL, PREVIEW = {"quality": 92}, {"quality": 70, "method": 0}
 def data_uri(
     image: np.ndarray, side: int | None = None, form: str = "webp", quick: bool = False
 ) -> str:
-    """Return an image uint8 (H, W, 3) as a ``data:`` address.
+    """Return an image uint8 (H, W, 3), or (H, W, 4) with opacity, as a ``data:`` address.
 
     Parameters
     ----------

@@ -6,9 +6,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+from explorer.figures import heat_overlay
 from explorer.page.links import format_number, format_repeats
 from explorer.page.pictures import THUMBNAIL, data_uri
-from explorer.types import Request
+from explorer.types import Request, View
+from explorer.workbench import TYPICAL_SCALE, sampled_scale
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -16,7 +18,6 @@ if TYPE_CHECKING:
     from explorer.workbench import Decoding, Frame, Workbench
 
 GALLERY_PAGE = 15
-COMPARED_SCALE = 2.0  # the picture that the compare slider opens with is the one nearest to this
 MADE = {
     "retrieved": "Retrieved, not generated: an existing image",
     "published": "Published by the authors, not made here",
@@ -57,10 +58,32 @@ def opening(request: Request, workbench: Workbench) -> dict[str, Any]:
         },
         "cells": [_cell(*pair) for pair in zip(labels, hints, strict=True)],
         "compare": min(
-            range(len(drawn.scales)), key=lambda i: abs(drawn.scales[i] - COMPARED_SCALE)
+            range(len(drawn.scales)), key=lambda i: abs(drawn.scales[i] - TYPICAL_SCALE)
         ),
         "decoding": None,
+        "samples": samples(drawn, workbench),
         "progress": progress("waiting", "Decoding…"),
+    }
+
+
+def samples(
+    drawn: Request, workbench: Workbench, frames: Sequence[Frame] = ()
+) -> dict[str, Any] | None:
+    """Return the strip of the mapper's samples, empty frames before they are drawn, or None."""
+    if drawn.samples == 1:
+        return None
+    cells = [_cell(f"sample {i + 1}", "") for i in range(drawn.samples)]
+    for frame in frames:
+        cells[frame.index] = with_frame(cells[frame.index], frame)
+    guided = workbench.generator_class(drawn.generator).guided
+    scale = f" at scale {format_number(sampled_scale(drawn))}" if guided else ""
+    return {
+        "heading": f"{drawn.samples} samples of the decoder {drawn.mapper}{scale}",
+        "sentence": (
+            "Each draws another embedding that the decoder holds for possible given these betas, "
+            "from the same noise: what they share it is sure of, where they differ it is not."
+        ),
+        "cells": cells,
     }
 
 
@@ -131,6 +154,7 @@ def decoded(decoding: Decoding, request: Request, workbench: Workbench) -> dict[
         closer = f"{('None', 'One')[decoding.rank - 1]} of {decoding.n} test images is closer"
     kind = "cosine similarity" if space.unit_norm else "correlation"
     return {
+        "decoder": _decoder(request, workbench),
         "rank": decoding.rank,
         "n": decoding.n,
         "chance": format((decoding.n + 1) / 2, "g"),
@@ -149,6 +173,47 @@ def decoded(decoding: Decoding, request: Request, workbench: Workbench) -> dict[
             }
             for stimulus, similarity in decoding.neighbours
         ],
+    }
+
+
+def _decoder(request: Request, workbench: Workbench) -> str:
+    """Return which decoder is shown and how well it identifies test images, in one sentence."""
+    card = workbench.offer(request.dataset, request.subject, request.mapper).card
+    others = len(card.subjects) - 1 if card else 0
+    with_ = f" (trained on {others} more subject{'s' * (others > 1)})" * (others > 0)
+    found = workbench.identification(request)
+    if found is None:
+        return f"Decoder {request.mapper}{with_}: nobody has measured its two-way identification."
+    return (
+        f"Decoder {request.mapper}{with_}: of two test images it finds the shown one in "
+        f"{found['two-way identification']:.1%} of cases (two-way identification over "
+        f"{found['N']} images; chance {found.get('chance', 0.5):.0%})."
+    ).replace("%", " %")
+
+
+def attention(workbench: Workbench | None, request: Request, view: View) -> dict[str, Any]:
+    """Return what lies over the shown image; ``workbench`` None: before anything is computed.
+
+    ``state`` is off, waiting, done, or none, where the sentence says why there is none.
+    """
+    value = {"state": "off", "src": "", "ends": [], "sentence": ""}
+    if view.attention == "off":
+        return value
+    if workbench is None:
+        return {**value, "state": "waiting"}
+    if reason := workbench.undecoded(request):
+        return {**value, "state": "none", "sentence": reason}
+    found = workbench.attention(request)
+    height, width = workbench.image(request.dataset, request.stimulus).shape[:2]
+    return {
+        "state": "done",
+        "src": data_uri(heat_overlay(found.cells, height, width), form="png"),
+        "ends": [format_score(-found.limit), format_score(found.limit)],
+        "sentence": (
+            "What this decoding rests on, by occlusion: red where similarity to what was decoded "
+            f"({format_score(found.similarity)}) falls when that part of the image is hidden "
+            "behind its mean colour, blue where it rises. For this decoder and trial."
+        ),
     }
 
 

@@ -114,13 +114,15 @@ def address(study: SimpleNamespace) -> Iterator[str]:
 @pytest.fixture(scope="session")
 def shipped() -> Iterator[str]:
     """Serve the embedded study with the weights that ship."""
-    from backends import DATASETS, EMBEDDERS, GENERATORS, MAPPERS
+    from backends import DATASETS, EMBEDDERS, ENCODERS, GENERATORS, MAPPERS
     from explorer.workbench import Workbench
 
     checkpoints = Path(__file__).resolve().parents[2] / "checkpoints"
     if not (checkpoints / "pocket-diffusion" / "card.json").exists():
         lacking("There are no weights in checkpoints/ (python -m backends build-demo)")
-    workbench = Workbench(DATASETS, EMBEDDERS, MAPPERS, GENERATORS, checkpoints=checkpoints)
+    workbench = Workbench(
+        *(DATASETS, EMBEDDERS, MAPPERS, GENERATORS), checkpoints=checkpoints, encoders=ENCODERS
+    )
     with served(workbench) as url:
         yield url
 

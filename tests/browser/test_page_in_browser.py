@@ -197,6 +197,26 @@ def test_a_map_of_voxels_takes_the_place_of_importance(open_page: Any) -> None:
     assert "show" not in link(page)
 
 
+def test_attention_is_laid_over_the_truth_and_taken_off(open_page: Any) -> None:
+    page = open_page("trial=test-04")
+    assert "nobody has measured its two-way" in page.locator("#decoder-figure").text_content()
+    assert not page.locator(".ai-heat").is_visible()
+    page.click("#attention")
+    page.wait_for_function("!document.querySelector('.ai-heat').hidden")
+    assert link(page)["attention"] == "occlusion"
+    assert page.locator("#attention").text_content() == "Hide attention"
+    heat = page.locator(".ai-heat")
+    assert heat.get_attribute("src").startswith("data:image/png;base64,")
+    assert "For this decoder" in heat.get_attribute("title")
+    assert heat.bounding_box() == page.locator(".ai-truth img").first.bounding_box()
+    page.click("#next")
+    wait_for_trial(page, "test-05")
+    assert page.locator(".ai-heat").is_visible()
+    page.click("#attention")
+    page.wait_for_function("document.querySelector('.ai-heat').hidden")
+    assert "attention" not in link(page)
+
+
 def test_a_link_brings_everything_back(open_page: Any) -> None:
     query = (
         "data=fake&subject=sub-01&trial=test-07&mapper=linear&generator=painter&scales=1,3.5"

@@ -5,6 +5,7 @@ import pytest
 import torch
 
 from explorer.importance import (
+    LogLikelihood,
     attribute,
     fixed_direction,
     is_flat,
@@ -260,6 +261,27 @@ def test_a_mapper_or_target_that_cannot_be_explained_says_so(weights, betas):
         attribute(Broken(weights), betas, "s", target)
     with pytest.raises(TypeError, match=r"one number a trial, shape \(8,\), this one \(8, 6\)"):
         attribute(Linear(weights), betas, "s", lambda prediction: prediction)
+
+
+class Dense(Linear):
+    """A linear mapper with a Gaussian density of unit variance around what it decodes."""
+
+    def log_prob(self, betas, embedding, subject, *, space=None):
+        return -0.5 * (embedding - self(betas, subject)[space]).square().sum(dim=1)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_a_log_likelihood_is_the_mappers_own(method, weights, betas):
+    mapper = Dense(weights)
+    shown = np.random.default_rng(4).normal(size=(len(betas), 6)).astype(np.float32)
+    found = attribute(mapper, betas, "s", LogLikelihood(shown), method)
+    mean, sd = (x.numpy() for x in mapper.statistics("s"))
+    z = (betas - mean) / sd
+    gradient = (shown - z @ weights.numpy() - mapper.bias.detach().numpy()) @ weights.numpy().T
+    expected = gradient if method == "gradient" else gradient * z
+    np.testing.assert_allclose(found, expected, rtol=1e-3, atol=1e-4)
+    alone = attribute(mapper, betas[2:3], "s", LogLikelihood(shown[2:3]), method)
+    np.testing.assert_allclose(alone[0], found[2], rtol=1e-4, atol=1e-6)
 
 
 # ----------------------------------------------------------------------------------------- parcels

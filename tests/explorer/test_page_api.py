@@ -85,6 +85,10 @@ def test_the_endpoints_answer_what_the_workbench_says(client: Any, workbench: An
     shares = [parcel["share"] for parcel in weighed["parcels"] if parcel["voxels"]]
     assert sum(shares) == pytest.approx(1)
 
+    rests = client.predict("test-04", repeat=2, api_name="/attention")
+    assert np.shape(rests["cells"]) == (8, 8) and rests["method"] == "occlusion"
+    assert rests["similarity"] == pytest.approx(decoding.similarity)
+
     told = client.predict("ncsnr", api_name="/map")
     assert told["maps"] == ["noise ceiling", "ncsnr", "parcels"]
     subject = workbench.trials("fake", "sub-01").subject
@@ -104,21 +108,24 @@ def test_the_endpoints_answer_what_the_workbench_says(client: Any, workbench: An
         ({"trial": "test-04", "repeat": 5}, "/reconstruct", "no repeat 5"),
         ({"trial": "test-04", "generator": "dream"}, "/reconstruct", "no generator 'dream'"),
         ({"trial": "test-04", "method": "magic"}, "/importance", "method is one of"),
+        ({"trial": "test-04", "samples": 4}, "/reconstruct", "no samples of the mapper linear"),
+        ({"trial": "test-99"}, "/attention", "no test stimulus 'test-99'"),
         ({"dataset": "nsd"}, "/trials", "no data set 'nsd'"),
     ):
         with pytest.raises(Exception, match=sentence):
             client.predict(**arguments, api_name=endpoint)
 
 
-def test_only_the_four_endpoints_are_public_and_documented(client: Any) -> None:
+def test_only_the_endpoints_are_public_and_documented(client: Any) -> None:
     shown = client.view_api(return_format="dict", print_info=False)
-    assert set(shown["named_endpoints"]) == {"/trials", "/reconstruct", "/importance", "/map"}
+    named = {"/trials", "/reconstruct", "/importance", "/attention", "/map"}
+    assert set(shown["named_endpoints"]) == named
     assert shown["unnamed_endpoints"] == {}
     reconstruct = shown["named_endpoints"]["/reconstruct"]
     kinds = {p["parameter_name"]: p["python_type"]["type"] for p in reconstruct["parameters"]}
     assert kinds == {
         "trial": "str",
         **dict.fromkeys(("dataset", "subject", "mapper", "generator", "scales"), "str"),
-        **dict.fromkeys(("steps", "seed", "repeat"), "int"),
+        **dict.fromkeys(("steps", "seed", "repeat", "samples"), "int"),
     }
     assert "guidance scales" in reconstruct["description"]

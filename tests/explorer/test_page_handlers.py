@@ -28,7 +28,8 @@ from explorer.types import (
 
 PARTS = (
     *("session", "masthead", "notices", "dataset", "subject", "number", "category", "gallery"),
-    *("mapper", "generator", "scales", "steps", "seed", "repeats", "trial", "brain", "footer"),
+    *("mapper", "generator", "scales", "steps", "seed", "repeats", "samples"),
+    *("trial", "brain", "footer"),
 )
 
 

@@ -103,6 +103,8 @@ def test_nothing_wanted_is_a_random_trial_with_the_first_of_everything(workbench
         ("show=fame", "There is no map of this subject “fame”; using importance."),
         ("measure=size", "There is no measure “size”; using enrichment."),
         ("target=fame", "There is no target “fame”; using retrieval margin."),
+        ("target=log-likelihood",
+         "There is no target “log-likelihood”; using retrieval margin."),
         ("surface=sphere", "There is no surface “sphere”; using inflated."),
         ("hemisphere=none", "There is no hemisphere “none”; using both."),
         ("camera=below", "There is no camera “below”; using posterior."),
@@ -155,6 +157,15 @@ def test_a_changed_subject_keeps_what_the_other_offers_too(workbench: Any) -> No
     )
     assert settled.view == before.view
     assert settled.notices == ()
+
+
+def test_another_mapper_brings_its_own_targets(make_workbench: Any, fakes: Any) -> None:
+    dense = type("Dense", (fakes.Linear,), {"log_prob": None})
+    bench = make_workbench(mappers={"linear": dense, "ridge": fakes.Linear})
+    before = settle({"trial": "test-04", "target": "log-likelihood"}, bench)
+    assert before.view == View(target="log-likelihood") and before.notices == ()
+    after = settle({"subject": "sub-02"}, bench, before)  # whose ridge gives no density
+    assert after.view == View() and after.notices == ()
 
 
 def test_another_generator_brings_its_own_steps(workbench: Any) -> None:

@@ -221,7 +221,7 @@ def test_requests_outside_what_a_sweep_can_do(changes, message):
 
 
 @pytest.mark.parametrize(
-    "name", ["method", "measure", "surface", "hemisphere", "camera", "target"]
+    "name", ["method", "measure", "surface", "hemisphere", "camera", "target", "attention"]
 )
 def test_views_that_are_not_on_offer(name):
     with pytest.raises(UserError, match=f"^{name} is one of .+, found '<b>x</b>'.$"):
@@ -237,6 +237,7 @@ def test_every_default_and_offer_of_a_view_is_valid():
         "hemisphere": types.HEMISPHERES,
         "camera": types.CAMERAS,
         "target": types.TARGETS,
+        "attention": types.ATTENTIONS,
     }.items():
         for value in offered:
             assert getattr(View(**{name: value}), name) == value

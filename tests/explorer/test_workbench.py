@@ -334,10 +334,33 @@ def test_without_weights_the_similarity_is_left_out_and_said(make_workbench, fak
 # -------------------------------------------------------------------------------------- importance
 
 
+@pytest.fixture
+def dense(make_workbench, fakes):
+    """Return a workbench whose mapper also gives a density."""
+
+    class Dense(fakes.Linear):
+        def log_prob(self, betas, embedding, subject, *, space=None):
+            return -0.5 * (embedding - self(betas, subject)[space]).square().sum(dim=1)
+
+    return make_workbench(mappers={"linear": Dense, "ridge": fakes.Linear})
+
+
+def test_the_log_likelihood_is_a_target_where_a_mapper_gives_one(workbench, dense):
+    assert dense.target_names("fake", "sub-01", "linear") == list(TARGETS)
+    for bench, subject, name in (
+        (workbench, "sub-01", "linear"),
+        (dense, "sub-02", "ridge (fitted now)"),
+        (dense, "sub-01", ""),
+    ):
+        assert bench.target_names("fake", subject, name) == list(TARGETS[:2])
+    with pytest.raises(UserError, match="linear gives an embedding and no density, so it has no"):
+        workbench.importance(REQUEST, View(target="log-likelihood"))
+
+
 @pytest.mark.parametrize("method", METHODS)
 @pytest.mark.parametrize("target", TARGETS)
-def test_the_planted_parcels_lead_and_shares_sum_to_one(workbench, fakes, method, target):
-    view = View(method=method, target=target)
+def test_the_planted_parcels_lead_and_shares_sum_to_one(dense, fakes, method, target):
+    workbench, view = dense, View(method=method, target=target)
     tables = [workbench.importance(r, view).table for r in every_trial(workbench)]
     assert all(table["share"].sum() == pytest.approx(1) for table in tables)
     table = tables[0].assign(enrichment=np.mean([t["enrichment"] for t in tables], axis=0))
