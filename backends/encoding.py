@@ -16,7 +16,7 @@ from typing import Any, Self
 import numpy as np
 import torch
 
-from backends.linear import ALPHAS, cross_validate, grouped_folds, solve, stack
+from backends.linear import ALPHAS, cross_validate, decompose, grouped_folds, solve, stack
 from backends.training import versions
 from explorer.mapper import (
     ROWS_AT_ONCE,
@@ -167,8 +167,9 @@ class Encoding(torch.nn.Module):
             if progress:
                 progress(f"Encoding for {who}: {sentence}")
 
-        found = cross_validate(inputs, goals, held_out, alphas, say)
-        weight, intercept = solve(inputs, goals, found.alpha)
+        parts = decompose(inputs)
+        found = cross_validate(parts, goals, held_out, alphas, say)
+        weight, intercept = solve(parts, goals, found.alpha)
         model.weight.data.copy_(weight)
         model.intercept.data.copy_(mean + sd * intercept.cpu())
         model.alpha.copy_(found.alpha)
