@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 import time
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -255,8 +255,19 @@ def evaluate(
             "--aims", help="Instead: laws and aims of what ships, with pictures and parcels."
         ),
     ] = False,
+    images: Annotated[
+        Path | None,
+        typer.Option(help="Instead: score the pictures that reconstruct made in this folder."),
+    ] = None,
+    networks: Annotated[
+        Path | None,
+        typer.Option(help="Where the weights of feature networks lie; default: torch.hub's."),
+    ] = None,
 ) -> None:
     """Compare all mappers of a data set on its test trials, in one table with chance and N."""
+    if images:
+        _evaluate_images(images, dataset, checkpoints, networks, best(device), out)
+        return
     if aims:
         from backends.evaluate import evaluate as measure
         from backends.evaluate import render
@@ -295,6 +306,84 @@ def evaluate(
     print(markdown(found))
     for path in write(found, out) if out else ():
         print(path)
+
+
+def _evaluate_images(
+    folder: Path,
+    dataset: str,
+    checkpoints: Path,
+    networks: Path | None,
+    device: str,
+    out: Path | None,
+) -> None:
+    """Score a folder of pictures and print, or write, the table."""
+    from backends.pictures import markdown, score_folder, shipped_functions, write
+    from backends.scores import Features
+
+    name, bench = _open(dataset, checkpoints, device)
+    own = shipped_functions(bench, checkpoints, device) if name == "simulated" else {}
+    report = score_folder(bench, folder, Features(networks, own, device), progress=say)
+    print(markdown(report))
+    for path in write(report, out) if out else ():
+        print(path)
+
+
+@app.command()
+def reconstruct(
+    dataset: DataOption,
+    out: Annotated[Path, typer.Option(help="A new folder, or one that is to be completed.")],
+    subject: Annotated[
+        list[str] | None, typer.Option(help="A participant (may be repeated); default: all.")
+    ] = None,
+    mapper: Annotated[str, typer.Option(help="Which mapper, by its name.")] = "ridge",
+    generator: Annotated[str, typer.Option(help="Which generator.")] = "pocket-diffusion",
+    scale: Annotated[float, typer.Option(help="The guidance scale.")] = 3.0,
+    samples: Annotated[int, typer.Option(help="Pictures of each stimulus.")] = 1,
+    steps: Annotated[
+        int | None, typer.Option(help="Denoising steps; default: the generator's own.")
+    ] = None,
+    seed: Annotated[int, typer.Option(help="Of the first picture; others count on.")] = 0,
+    limit: Annotated[int | None, typer.Option(help="Only this many test stimuli.")] = None,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1 ...")] = "auto",
+    checkpoints: Checkpoints = ROOT / "checkpoints",
+) -> None:
+    """Draw every test picture into a folder of PNG with a table of metrics (Parquet).
+
+    Goes on where it stopped. Several processes: accelerate launch --multi_gpu --num_processes N
+    -m backends reconstruct ... (also on CPUs, with --device cpu); the pictures are the same.
+    """
+    from backends.reconstruct import Job
+    from backends.reconstruct import reconstruct as draw
+
+    name, bench = _open(dataset, checkpoints, best(device))
+    people = tuple(dict.fromkeys(subject or bench.subjects(name)))
+    steps = steps or bench.generator_class(generator).default_steps
+    job = Job(name, people, mapper, generator, scale, steps, samples, seed, limit)
+    print(draw(bench, job, out, say))
+
+
+def best(device: str) -> str:
+    """Return a torch device string; "auto" is a GPU where there is one."""
+    from backends.training import best_device
+
+    return best_device(device)
+
+
+def _open(dataset: str, checkpoints: Path, device: str) -> tuple[str, Any]:
+    """Return a data set's name and the workbench that knows it."""
+    from backends import DATASETS, EMBEDDERS, GENERATORS, MAPPERS
+    from explorer.catalogue import named_path
+    from explorer.workbench import Workbench
+
+    name, path, options = named_path(dataset) if "=" in dataset else (dataset, None, {})
+    bench = Workbench(
+        *(DATASETS, EMBEDDERS, MAPPERS, GENERATORS),
+        checkpoints=checkpoints,
+        paths={name: path} if path else {},
+        options={name: options},
+        device=device,
+    )
+    return name, bench
 
 
 @app.command()

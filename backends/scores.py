@@ -242,7 +242,7 @@ def resized(images: Sequence[np.ndarray], *sides: int, bicubic: bool = False) ->
     mode = InterpolationMode.BICUBIC if bicubic else InterpolationMode.BILINEAR
     rows = []
     for image in images:
-        pixels = torch.from_numpy(np.ascontiguousarray(image)).permute(2, 0, 1).float() / 255
+        pixels = torch.from_numpy(np.array(image)).permute(2, 0, 1).float() / 255
         for side in sides:
             if pixels.shape[-2:] != (side, side):
                 pixels = transforms.resize(pixels, [side, side], mode, antialias=True)
@@ -544,6 +544,13 @@ STAND_INS = (
 )
 
 
+EACH = ["score", "item", "sample", "value"]
+COLUMNS = [
+    *("id", "title", "value", "low", "high", "best of samples"),
+    *("chance", "better", "N", "samples", "source"),
+]
+
+
 def measure(
     shown: Sequence[np.ndarray],
     made: Sequence[Sequence[np.ndarray]],
@@ -620,7 +627,7 @@ def measure(
                 "source": score.source,
             }
         )
-    return pd.DataFrame(rows), pd.DataFrame(lines), missing
+    return pd.DataFrame(rows, columns=EACH), pd.DataFrame(lines, columns=COLUMNS), missing
 
 
 def _frechet_of(score: Score, truth: Pictures, samples: Sequence[Pictures]) -> dict[str, float]:

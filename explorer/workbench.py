@@ -288,7 +288,7 @@ class Workbench(Catalogue):
         if not missing:
             return
         sweep = self.models.generator(request.generator).sweep(
-            self._condition(request),
+            self.condition(request),
             [request.scales[index] for index in missing],
             request.steps,
             request.seed,
@@ -337,7 +337,7 @@ class Workbench(Catalogue):
             drawn = mapper.sample(
                 rows, request.subject, request.samples, seed=request.seed, space=space
             )
-            condition = self._condition(request)
+            condition = self.condition(request)
             images = self.models.generator(request.generator).generate(
                 [replace(condition, embeddings={space: z}) for z in drawn[0, -missing:].cpu()],
                 sampled_scale(request),
@@ -374,7 +374,8 @@ class Workbench(Catalogue):
         plain = replace(request, options=tuple(sorted(request.options)), samples=1)
         return [(replace(plain, scales=(scale if guided else 1.0,)), weights) for scale in scales]
 
-    def _condition(self, request: Request) -> Condition:
+    def condition(self, request: Request) -> Condition:
+        """Return what a request's generator draws from."""
         import torch
 
         cls = self.generator_class(request.generator)

@@ -60,6 +60,11 @@ MAY_IMPORT = {
     "backends.evaluate": (*CORE, "backends.evidence"),
     "backends.compare": (*CORE, "explorer.workbench", "backends.evaluate", "backends.train"),
     "backends.evidence": (*CORE, "explorer.workbench", "explorer.importance", "backends"),
+    "backends.reconstruct": (*CORE, "explorer.workbench", "backends.training"),
+    "backends.pictures": (
+        *(*CORE, "explorer.workbench", "backends.evaluate", "backends.reconstruct"),
+        *("backends.scores", "backends.judge", "backends.simulation"),
+    ),
     "backends.demo": (*CORE, "backends"),
     "backends.doctor": (*CORE, "explorer.catalogue", "backends.datasets"),
     "backends.fetch": (*CORE, "backends.datasets"),
