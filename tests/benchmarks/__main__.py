@@ -2,7 +2,7 @@
 
 Not a test: nothing here fails. The shipped models are timed in a process of their own, then the
 app is started as a person starts it and looked at in Chromium, then data sets of full size are
-opened.
+opened, and ridge is fitted beside other solvers (this part alone takes an hour on two cores).
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ sys.path[:0] = [str(ROOT), str(HERE)]
 from on_data import measure_data  # noqa: E402  (after the path is set)
 from on_models import measure_models  # noqa: E402  (after the path is set)
 from on_page import measure_page  # noqa: E402
+from on_training import measure_training  # noqa: E402
 
 from explorer.types import UserError  # noqa: E402
 
@@ -30,13 +31,18 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python tests/benchmarks", description=__doc__)
     parser.add_argument("--checkpoints", type=Path, default=ROOT / "checkpoints")
     parser.add_argument("--simulated", type=Path, help="another copy of the embedded study")
-    parser.add_argument("--only", choices=("models", "page", "data"))
+    parser.add_argument("--only", choices=("models", "page", "data", "training"))
     args = parser.parse_args()
     threads = os.environ.get("OMP_NUM_THREADS", "default")
     sys.stdout.write(f"Figures of one run: {os.cpu_count()} cores, OMP_NUM_THREADS {threads}, ")
     sys.stdout.write(f"load {os.getloadavg()[0]:.1f}, Python {platform.python_version()}\n\n")
     sys.stdout.write("| what | figure | aim |\n|---|---|---|\n")
-    parts = {"models": measure_models, "page": measure_page, "data": measure_data}
+    parts = {
+        "models": measure_models,
+        "page": measure_page,
+        "data": measure_data,
+        "training": measure_training,
+    }
     for name, part in parts.items():
         if args.only in (None, name):
             # a process of its own: cold is cold, and resident memory is that of one part
