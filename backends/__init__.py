@@ -21,6 +21,12 @@ DATASETS: dict[str, str] = {
 EMBEDDERS: dict[str, str] = {
     "pocket-clip": "backends.embedders:PocketClip",
     "pixels": "backends.embedders:Pixels",
+    "resnet50": "backends.targets:ResNet50",
+    "vit-b16": "backends.targets:ViTB16",
+    "ViT-L-14": "backends.targets:ViTL14",
+    "ViT-H-14": "backends.targets:ViTH14",
+    "ViT-bigG-14": "backends.targets:ViTBigG14",
+    "stable-diffusion": "backends.targets:StableDiffusionText",
 }
 
 MAPPERS: dict[str, str] = {

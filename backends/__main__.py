@@ -18,7 +18,20 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     help="Build the embedded study, train mappers on your own data, measure, and check folders.",
 )
+CACHE = Path(".cache/embeddings")
 Checkpoints = Annotated[Path, typer.Option(help="The folder of trained weights.")]
+Weights = Annotated[
+    list[str] | None,
+    typer.Option(
+        help="NAME=PATH_OR_ID: where the weights of an embedder are, e.g. resnet50=~/resnet50 "
+        "(may be repeated)."
+    ),
+]
+Captions = Annotated[
+    Path | None, typer.Option(help="A table of captions, as the command caption writes it.")
+]
+CacheFolder = Annotated[Path, typer.Option("--cache", help="Where embeddings are kept.")]
+NoCache = Annotated[bool, typer.Option("--no-cache", help="Keep no embeddings on disk.")]
 DataOption = Annotated[
     str,
     typer.Option(
@@ -92,6 +105,14 @@ def train(
     wandb: Annotated[
         bool, typer.Option("--wandb", help="Log to Weights & Biases beside TensorBoard.")
     ] = False,
+    embedder: Weights = None,
+    captions: Captions = None,
+    augment: Annotated[
+        Path | None,
+        typer.Option(help="A folder of further pictures: their betas are predicted, and learned."),
+    ] = None,
+    cache: CacheFolder = CACHE,
+    no_cache: NoCache = False,
     checkpoints: Checkpoints = ROOT / "checkpoints",
 ) -> None:
     """Fit a mapper to the subjects of a data set, each or all jointly, and write its checkpoint.
@@ -100,13 +121,7 @@ def train(
     on CPUs, with --device cpu after train).
     """
     from backends import DATASETS, EMBEDDERS, GENERATORS, MAPPERS
-    from backends.train import (
-        check_asked,
-        embed_stimuli,
-        find_space,
-        read_settings,
-        train_mapper,
-    )
+    from backends.train import check_asked, gather, read_settings, read_sources, train_mapper
     from backends.training import best_device, launched
     from explorer.catalogue import PUBLISHED, named_path
     from explorer.types import resolve
@@ -119,7 +134,7 @@ def train(
         )
     cls = resolve(MAPPERS[mapper])
     chosen_settings = read_settings(mapper, cls, settings or [])
-    check_asked(mapper, cls, title, wandb)
+    check_asked(mapper, cls, title, wandb, augment is not None)
     first = launched()[0] == 0
     tell = say if first else None
     name, path, options = named_path(dataset) if "=" in dataset else (dataset, None, {})
@@ -133,18 +148,19 @@ def train(
         options={name: options},
     )
     study = bench.dataset(name)
-    chosen = [find_space(s) for s in space or ["pocket-clip/image"]]
-    makers = {target: resolve(EMBEDDERS[e])(checkpoints, "cpu") for e, target in chosen}
-    embeddings: dict = {target: {} for target in makers}
     people = list(dict.fromkeys(subject or bench.subjects(name)))
-    every = {person: bench.trials(name, person) for person in people}
-    for person, trials in every.items():
-        stimuli = [*trials.stimuli("train"), *trials.stimuli("test")]
-        for target, maker in makers.items():
-            new = [s for s in dict.fromkeys(stimuli) if s not in embeddings[target]]
-            if first:
-                say(f"{person}: {len(new)} stimuli to embed in {target.name}")
-            embeddings[target].update(embed_stimuli(study, new, maker, target, tell))
+    every, embeddings, notes = gather(
+        study,
+        {person: bench.trials(name, person) for person in people},
+        space or ["pocket-clip/image"],
+        checkpoints,
+        device=best_device(device),
+        sources=read_sources(embedder or []),
+        captions=captions,
+        cache=None if no_cache else cache,
+        augment=augment,
+        progress=tell,
+    )
     for group in [people] if getattr(cls, "joint", False) else [[person] for person in people]:
         folder = checkpoints / "mappers" / name / "-".join([title or mapper, *group])
         card = train_mapper(
@@ -161,6 +177,7 @@ def train(
             title=title,
             run_on=best_device(device),
             trackers=("tensorboard", "wandb") if wandb else ("tensorboard",),
+            notes=notes,
             **chosen_settings,
         )
         tested = card.metrics["test"]
@@ -182,15 +199,18 @@ def train_encoding(
     folds: Annotated[int, typer.Option(help="Groups of stimuli for choosing penalties.")] = 5,
     seed: Annotated[int, typer.Option(help="Decides the folds.")] = 0,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1 ...")] = "auto",
+    embedder: Weights = None,
+    captions: Captions = None,
+    cache: CacheFolder = CACHE,
+    no_cache: NoCache = False,
     checkpoints: Checkpoints = ROOT / "checkpoints",
 ) -> None:
     """Fit the model that predicts each subject's betas from images, and write its checkpoint."""
     from backends import DATASETS, EMBEDDERS, GENERATORS, MAPPERS
     from backends.encoding import train_encoding as fit
-    from backends.train import embed_stimuli, find_space
+    from backends.train import gather, read_sources
     from backends.training import best_device
     from explorer.catalogue import named_path
-    from explorer.types import resolve
     from explorer.workbench import Workbench
 
     name, path, options = named_path(dataset) if "=" in dataset else (dataset, None, {})
@@ -201,16 +221,19 @@ def train_encoding(
         options={name: options},
     )
     study, device = bench.dataset(name), best_device(device)
-    chosen = [find_space(s) for s in space or ["pocket-clip/image"]]
-    makers = {target: resolve(EMBEDDERS[e])(checkpoints, device) for e, target in chosen}
-    embeddings: dict = {target: {} for target in makers}
-    for person in subject or bench.subjects(name):
-        trials = bench.trials(name, person)
-        stimuli = dict.fromkeys([*trials.stimuli("train"), *trials.stimuli("test")])
-        for target, maker in makers.items():
-            new = [s for s in stimuli if s not in embeddings[target]]
-            say(f"{person}: {len(new)} pictures to embed in {target.name}")
-            embeddings[target].update(embed_stimuli(study, new, maker, target, say))
+    people = list(dict.fromkeys(subject or bench.subjects(name)))
+    every, embeddings, _ = gather(
+        study,
+        {person: bench.trials(name, person) for person in people},
+        space or ["pocket-clip/image"],
+        checkpoints,
+        device=device,
+        sources=read_sources(embedder or []),
+        captions=captions,
+        cache=None if no_cache else cache,
+        progress=say,
+    )
+    for person, trials in every.items():
         folder = checkpoints / "encoding" / name / person
         card = fit(
             *(trials, embeddings, folder),
@@ -222,6 +245,45 @@ def train_encoding(
             folds=folds,
         )
         print(f"{person}  {card.metrics['test']}  ->  {folder}")
+
+
+@app.command()
+def caption(
+    dataset: DataOption,
+    model: Annotated[
+        str, typer.Option(help="GIT's weights: a folder or a hub id; default: checkpoints.")
+    ] = "",
+    out: Annotated[
+        Path | None, typer.Option(help="The table; default: captions.csv beside the data.")
+    ] = None,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1 ...")] = "auto",
+    checkpoints: Checkpoints = ROOT / "checkpoints",
+) -> None:
+    """Describe the pictures of a data set that have no caption, for targets made of text."""
+    from backends import DATASETS, EMBEDDERS, GENERATORS, MAPPERS
+    from backends.captions import Captioner, caption_stimuli
+    from backends.training import best_device
+    from explorer.catalogue import named_path
+    from explorer.workbench import Workbench
+
+    name, path, options = named_path(dataset) if "=" in dataset else (dataset, None, {})
+    if out is None:
+        if path is None:
+            raise UserError(
+                f"The data set {name!r} has no folder of its own; name a file with --out FILE.csv."
+            )
+        place = Path(path).expanduser()
+        out = (place if place.is_dir() else place.parent) / "captions.csv"
+    bench = Workbench(
+        *(DATASETS, EMBEDDERS, MAPPERS, GENERATORS),
+        checkpoints=checkpoints,
+        paths={name: path} if path else {},
+        options={name: options},
+    )
+    study = bench.dataset(name)
+    captioner = Captioner(checkpoints, best_device(device), source=model or None)
+    count = caption_stimuli(study, captioner, out, say)
+    print(f"{count} captions  ->  {out}")
 
 
 @app.command()

@@ -1,9 +1,10 @@
-"""Images and captions to embeddings; the only file that imports open_clip."""
+"""Images and captions to embeddings, by what ships; published models are in `targets`."""
 
 from __future__ import annotations
 
+import hashlib
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -137,49 +138,100 @@ def to_tensor(images: Sequence[np.ndarray] | np.ndarray, size: int) -> torch.Ten
 class PocketClip:
     """A small CLIP (open_clip) trained on the simulated scenes and their captions.
 
-    ``pocket-clip/image`` is the image tower's output, unit norm, 128-d; ``pocket-clip/text`` the
-    text tower's, of a picture's caption.
+    Of a picture: ``pocket-clip/image``, the image tower's output, unit norm, 128-d, and
+    ``pocket-clip/tokens``, what its last block says of each of 8 x 8 patches (after the last
+    LayerNorm, before pooling and projection). Of a caption: ``pocket-clip/text``, comparable with
+    ``image``, and ``pocket-clip/context``, the text tower's last states of all 24 positions, which
+    is what a generator of images from text is conditioned on.
+
+    Attributes
+    ----------
+    fingerprint : str
+        Names the exact weights and vocabulary.
     """
 
-    spaces = (EmbeddingSpace("pocket-clip", "image", (128,), unit_norm=True),)
-    text_spaces = (EmbeddingSpace("pocket-clip", "text", (128,), unit_norm=True),)
+    spaces = (
+        EmbeddingSpace("pocket-clip", "image", (128,), unit_norm=True),
+        EmbeddingSpace("pocket-clip", "tokens", (64, 192)),
+    )
+    text_spaces = (
+        EmbeddingSpace("pocket-clip", "text", (128,), unit_norm=True),
+        EmbeddingSpace("pocket-clip", "context", (CONTEXT_LENGTH, 96)),
+    )
 
     def __init__(self, checkpoints: Path, device: str = "cpu") -> None:
         """Load ``pocket-clip`` from the checkpoints' folder; a damaged one raises `UserError`."""
-        from explorer.mapper import read_card, read_weights
+        from explorer.mapper import CARD, WEIGHTS, read_card, read_weights
 
         folder = Path(checkpoints) / "pocket-clip"
         architecture = dict(read_card(folder).settings["architecture"])
         self.tokenizer = WordTokenizer(architecture.pop("vocabulary"))
         model = clip_model(self.tokenizer.size, **architecture)
         model.load_state_dict(read_weights(folder, model.state_dict()))
+        self.fingerprint = hash_of_files(folder / WEIGHTS, folder / CARD)
         self.model = model.to(device).eval().requires_grad_(False)
         self.device = device
 
     def embed(self, images: Sequence[np.ndarray], space: EmbeddingSpace) -> np.ndarray:
-        """Return float32 (n, 128) of unit norm for images uint8 (H, W, 3)."""
-        return self._in_chunks(images, lambda part: self.encode(to_tensor(part, 128)))
+        """Return float32 (n, *space.shape) for images uint8 (H, W, 3)."""
+        encode = self.encode if space.layer == "image" else self.encode_tokens
+        return in_pieces(images, lambda part: encode(to_tensor(part, 128)))
 
-    def embed_text(self, captions: Sequence[str]) -> np.ndarray:
-        """Return float32 (n, 128) of unit norm, comparable with the images' embeddings."""
-        return self._in_chunks(
-            captions,
-            lambda part: self.model.encode_text(
-                self.tokenizer(part).to(self.device), normalize=True
-            ),
-        )
+    def embed_text(self, captions: Sequence[str], space: EmbeddingSpace) -> np.ndarray:
+        """Return float32 (n, *space.shape) for captions."""
+        encode = self.encode_text if space.layer == "text" else self.encode_context
+        return in_pieces(captions, lambda part: encode(self.tokenizer(part)))
 
     def encode(self, pixels: torch.Tensor) -> torch.Tensor:
         """Return unit-norm embeddings (n, 128) for pixels (n, 3, 128, 128) in -1 ... 1."""
         return self.model.encode_image(pixels.to(self.device), normalize=True)
 
-    @staticmethod
-    def _in_chunks(items: Sequence[Any], embed: Any) -> np.ndarray:
-        import torch
+    def encode_tokens(self, pixels: torch.Tensor) -> torch.Tensor:
+        """Return tokens (n, 64, 192), row by row from the top left, for pixels as above."""
+        return last_tokens(self.model, image=pixels.to(self.device))
 
-        with torch.inference_mode():
-            parts = [
-                embed(items[i : i + ROWS_AT_ONCE]).float().cpu().numpy()
-                for i in range(0, len(items), ROWS_AT_ONCE)
-            ]
-        return np.concatenate(parts)
+    def encode_text(self, ids: torch.Tensor) -> torch.Tensor:
+        """Return unit-norm embeddings (n, 128) for words' ids (n, 24)."""
+        return self.model.encode_text(ids.to(self.device), normalize=True)
+
+    def encode_context(self, ids: torch.Tensor) -> torch.Tensor:
+        """Return the text tower's last states (n, 24, 96) for words' ids (n, 24)."""
+        return last_tokens(self.model, text=ids.to(self.device))
+
+
+def last_tokens(model: torch.nn.Module, **given: torch.Tensor) -> torch.Tensor:
+    """Return (n, T, width): a tower's last states after its LayerNorm, before pooling.
+
+    ``image=`` pixels or ``text=`` ids. An image's class token is left out, as by open_clip's
+    ``output_tokens``.
+    """
+    (kind,) = given
+    found = model.forward_intermediates(
+        **given,
+        **{f"{kind}_indices": 1, f"{kind}_output_fmt": "NLC"},
+        normalize_intermediates=True,
+        intermediates_only=True,
+    )
+    return found[f"{kind}_intermediates"][-1]
+
+
+def in_pieces(
+    items: Sequence[Any], embed: Callable[[Sequence[Any]], torch.Tensor], size: int = ROWS_AT_ONCE
+) -> np.ndarray:
+    """Return float32 (n, ...), ``size`` items embedded at a time and without gradient."""
+    import torch
+
+    with torch.inference_mode():
+        parts = [
+            embed(items[i : i + size]).float().cpu().numpy() for i in range(0, len(items), size)
+        ]
+    return np.concatenate(parts)
+
+
+def hash_of_files(*files: Path) -> str:
+    """Return a short hash of the contents of files, in the order given."""
+    digest = hashlib.sha256()
+    for file in files:
+        with file.open("rb") as stream:
+            digest.update(hashlib.file_digest(stream, "sha256").digest())
+    return digest.hexdigest()[:16]

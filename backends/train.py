@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from backends import EMBEDDERS
+from backends.embeddings import Store, embed_kept
 from backends.training import STATE, launched, versions
 from explorer.types import Card, Dataset, Embedder, EmbeddingSpace, Trials, UserError, resolve
 
@@ -40,38 +41,189 @@ def find_space(name: str) -> tuple[str, EmbeddingSpace]:
     return spaces[name]
 
 
+def read_sources(pairs: Sequence[str]) -> dict[str, str]:
+    """Return embedder -> where its weights are, from ``NAME=PATH_OR_ID`` texts."""
+    published = [n for n, entry in EMBEDDERS.items() if hasattr(resolve(entry), "hub")]
+    found = {}
+    for pair in pairs:
+        name, equals, source = pair.partition("=")
+        if not (equals and source) or name not in published:
+            raise UserError(
+                f"--embedder takes NAME=PATH_OR_ID with one of {', '.join(published)}, found "
+                f"{pair!r}."
+            )
+        found[name] = source
+    return found
+
+
+def make_embedders(
+    spaces: Sequence[str],
+    checkpoints: Path,
+    device: str = "cpu",
+    sources: Mapping[str, str] | None = None,
+) -> dict[EmbeddingSpace, Embedder]:
+    """Return space -> the embedder that makes it, each loaded once however many spaces it makes.
+
+    ``spaces``: names, e.g. ``pocket-clip/image``. ``sources``: embedder -> folder or hub id of its
+    weights, where they are not in ``checkpoints``.
+    """
+    made: dict[str, Embedder] = {}
+    found = {}
+    for name, space in map(find_space, spaces):
+        if name not in made:
+            given = {"source": sources[name]} if sources and name in sources else {}
+            made[name] = resolve(EMBEDDERS[name])(checkpoints, device, **given)
+        found[space] = made[name]
+    return found
+
+
+def weights_of(makers: Mapping[EmbeddingSpace, Embedder]) -> dict[str, dict[str, str]]:
+    """Return what a card tells of the weights that made its targets: where from, and their hash.
+
+    Embedders without weights are left out.
+    """
+    return {
+        space.model: {
+            "weights": str(getattr(maker, "source", "") or "checkpoints"),
+            "hash": maker.fingerprint,
+        }
+        for space, maker in makers.items()
+        if hasattr(maker, "fingerprint")
+    }
+
+
 def embed_stimuli(
     dataset: Dataset,
     stimuli: Sequence[str],
     embedder: Embedder,
     space: EmbeddingSpace,
     progress: Progress | None = None,
+    *,
+    captions: Mapping[str, str] | None = None,
+    cache: Path | None = None,
 ) -> dict[str, np.ndarray]:
     """Return stimulus -> embedding of the space's shape, reading the pictures in blocks.
 
-    In a space of captions, each stimulus's caption is embedded; a data set that lacks some raises
-    `UserError`.
+    In a space of captions, each stimulus's caption is embedded: that in ``captions``, else the
+    data set's own; where there is none, `UserError`. ``cache`` is a folder in which embeddings are
+    kept (`backends.embeddings`), None keeps nothing.
     """
+    text = space in getattr(embedder, "text_spaces", ())
+    said = _captions(dataset, stimuli, space, captions or {}) if text else {}
+    embed = embedder.embed_text if text else embedder.embed
+    store = None
+    if cache is not None and Store.keeps(embedder):
+        store = Store(cache, embedder, space, say=progress)
     embeddings: dict[str, np.ndarray] = {}
-    if space in getattr(embedder, "text_spaces", ()):
-        captions = dataset.stimuli["caption"].reindex(stimuli).fillna("")
-        without = [stimulus for stimulus, caption in captions.items() if not caption.strip()]
-        if without:
-            raise UserError(
-                f"{space.name} is made of captions, and {dataset.name} has none for "
-                f"{len(without)} of {len(stimuli)} stimuli (first {without[0]!r}); choose a space "
-                "of pictures, or add the captions to its table of stimuli."
-            )
-        return dict(zip(stimuli, embedder.embed_text(list(captions)), strict=True))
     told = time.monotonic()
-    for begin in range(0, len(stimuli), 128):
-        block = stimuli[begin : begin + 128]
-        rows = embedder.embed([dataset.image(stimulus) for stimulus in block], space)
-        embeddings.update(zip(block, rows, strict=True))
-        if progress and time.monotonic() - told > 10:
-            told = time.monotonic()
-            progress(f"{space.name}: {len(embeddings)}/{len(stimuli)} pictures embedded")
+    try:
+        for begin in range(0, len(stimuli), 128):
+            block = stimuli[begin : begin + 128]
+            items = [said[s] if text else dataset.image(s) for s in block]
+            rows = embed_kept(items, lambda new: embed(new, space), store)
+            embeddings.update(zip(block, rows, strict=True))
+            if progress and time.monotonic() - told > 10:
+                told = time.monotonic()
+                what = "captions" if text else "pictures"
+                progress(f"{space.name}: {len(embeddings)}/{len(stimuli)} {what} embedded")
+    finally:
+        if store:
+            store.flush()
     return embeddings
+
+
+def _captions(
+    dataset: Dataset, stimuli: Sequence[str], space: EmbeddingSpace, given: Mapping[str, str]
+) -> dict[str, str]:
+    own = dataset.stimuli["caption"].reindex(stimuli).fillna("").to_dict()
+    found = own | {s: given[s] for s in stimuli if given.get(s, "").strip()}
+    without = [stimulus for stimulus in stimuli if not found[stimulus].strip()]
+    if without:
+        raise UserError(
+            f"{space.name} is made of captions, and {dataset.name} has none for {len(without)} of "
+            f"{len(stimuli)} stimuli (first {without[0]!r}); choose a space of pictures, or write "
+            f"captions with python -m backends caption --dataset {dataset.name}=PATH --model "
+            "PATH_OR_ID and name that file with --captions."
+        )
+    return found
+
+
+def gather(
+    study: Dataset,
+    trials: Mapping[str, Trials],
+    spaces: Sequence[str],
+    checkpoints: Path,
+    *,
+    device: str = "cpu",
+    sources: Mapping[str, str] | None = None,
+    captions: Path | None = None,
+    cache: Path | None = None,
+    augment: Path | None = None,
+    progress: Progress | None = None,
+) -> tuple[dict[str, Trials], dict[EmbeddingSpace, dict[str, np.ndarray]], dict[str, Any]]:
+    """Return what a mapper learns from and towards: trials, embeddings, and notes for its card.
+
+    Parameters
+    ----------
+    study, trials
+        The data set, and subject -> trials of it.
+    spaces
+        Names of the targets.
+    checkpoints, device, sources
+        See `make_embedders`.
+    captions
+        A table written by `backends.captions`, for spaces of captions.
+    cache
+        A folder in which embeddings are kept, None keeps nothing.
+    augment
+        A folder of pictures that become synthetic training rows (`backends.augment`).
+    progress
+        Called with sentences.
+    """
+    from backends.augment import encoding_for, extend, find_extra
+    from backends.captions import read_captions
+
+    makers = make_embedders(spaces, checkpoints, device, sources)
+    encodings: dict[str, Any] = {}
+    readers: dict[EmbeddingSpace, Embedder] = {}
+    if augment is not None:
+        texts = [s.name for s, e in makers.items() if s in getattr(e, "text_spaces", ())]
+        if texts:
+            raise UserError(
+                f"The pictures of --augment have no captions, which {texts[0]} is made of; give "
+                "spaces of pictures alone, or leave out --augment."
+            )
+        encodings = {who: encoding_for(one, checkpoints) for who, one in trials.items()}
+        read = {space.name: space for model in encodings.values() for space in model.spaces}
+        others = [name for name in read if name not in {s.name for s in makers}]
+        readers = make_embedders(others, checkpoints, device, sources)
+    extra = None if augment is None else find_extra(augment, study, progress)
+    said = {} if captions is None else read_captions(captions)
+    embeddings: dict[EmbeddingSpace, dict[str, np.ndarray]] = {space: {} for space in makers}
+    for person, one in trials.items():
+        stimuli = dict.fromkeys([*one.stimuli("train"), *one.stimuli("test")])
+        for space, maker in makers.items():
+            new = [s for s in stimuli if s not in embeddings[space]]
+            if progress:
+                progress(f"{person}: {len(new)} stimuli to embed in {space.name}")
+            embeddings[space] |= embed_stimuli(
+                *(study, new, maker, space, progress), captions=said, cache=cache
+            )
+    notes: dict[str, Any] = {}
+    if weights := weights_of(makers):
+        notes["embedders"] = weights
+    if extra is None:
+        return dict(trials), embeddings, notes
+    names = list(extra.files)
+    features = {
+        space: embed_stimuli(extra, names, maker, space, progress, cache=cache)
+        for space, maker in {**makers, **readers}.items()
+    }
+    for space, known in embeddings.items():
+        known |= features[space]
+    notes["augmentation"] = extra.told()
+    more = {who: extend(one, encodings[who], features, names) for who, one in trials.items()}
+    return more, embeddings, notes
 
 
 def settings_of(cls: type) -> dict[str, Any]:
@@ -110,17 +262,24 @@ def read_settings(name: str, cls: type, pairs: Sequence[str]) -> dict[str, Any]:
     return found
 
 
-def check_asked(name: str, cls: type, title: str, wandb: bool) -> None:
-    """Refuse a title that is no folder's name, and a tracker where there is nothing to track."""
+def check_asked(name: str, cls: type, title: str, wandb: bool, augment: bool = False) -> None:
+    """Refuse a title that is no folder's name, and what a mapper solved at once cannot use."""
     if title and not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_-]*", title):
         raise UserError(
             f"--name is made of letters, digits, - and _, as folders are called by it; found "
             f"{title!r}."
         )
-    if wandb and "trackers" not in inspect.signature(cls.fit).parameters:
+    if "trackers" in inspect.signature(cls.fit).parameters:
+        return
+    if wandb:
         raise UserError(
             f"{name} is solved at once and not step by step, so there is nothing to log; leave "
             "out --wandb."
+        )
+    if augment:
+        raise UserError(
+            f"{name} is solved at once from measured trials, and would only learn the encoding "
+            "model back from predicted ones; choose another mapper, or leave out --augment."
         )
 
 
@@ -156,6 +315,7 @@ def train_mapper(
     title: str = "",
     run_on: str = "cpu",
     trackers: Sequence[str] = ("tensorboard",),
+    notes: Mapping[str, Any] | None = None,
     **settings: Any,
 ) -> Card:
     """Fit ``cls`` to the training rows, measure it on the averaged test betas, write ``folder``.
@@ -167,7 +327,8 @@ def train_mapper(
     A mapper that can be interrupted keeps its state and what trackers write in ``folder`` with
     the ending ``.run``; the state goes when the checkpoint is written. ``name`` is the key in
     ``MAPPERS``, ``title`` what the mapper is called if not that, ``device`` what the card says and
-    ``run_on`` where it is computed. Under ``accelerate launch`` the first process writes.
+    ``run_on`` where it is computed; ``notes`` go on the card beside the settings. Under
+    ``accelerate launch`` the first process writes.
     """
     from explorer.mapper import split_hash
 
@@ -203,7 +364,7 @@ def train_mapper(
         targets=tuple(embeddings),
         split_hash=split_hash(*several),
         normalisation="training mean and standard deviation of each voxel",
-        settings={"seed": seed, **settings},
+        settings={"seed": seed, **settings, **(notes or {})},
         metrics=metrics,
         seconds=round(seconds, 1),
         device=device,
@@ -241,6 +402,30 @@ def identify(
         ]
         found[" + ".join(found)] = _figures(*beside)
     return found
+
+
+class Together:
+    """Mappers that were trained apart, decoded as one: every target from the mapper that has it.
+
+    `identify` then measures their predictions side by side, as those of a joint mapper.
+    """
+
+    def __init__(self, mappers: Sequence[Any]) -> None:
+        self.mappers = tuple(mappers)
+        self.targets = tuple(space for mapper in mappers for space in mapper.targets)
+        twice = [space.name for space in self.targets if self.targets.count(space) > 1]
+        if twice:
+            raise UserError(
+                f"Mappers are put side by side where each has other targets, and {twice[0]} "
+                "belongs to two of them; leave one of these out."
+            )
+
+    def decode(self, betas: np.ndarray, subject: str) -> dict[EmbeddingSpace, np.ndarray]:
+        """Return raw embeddings float32 (n, ...) per target of all mappers for betas (n, V)."""
+        found: dict[EmbeddingSpace, np.ndarray] = {}
+        for mapper in self.mappers:
+            found |= mapper.decode(betas, subject)
+        return found
 
 
 def _figures(decoded: np.ndarray, truth: np.ndarray) -> dict[str, Any]:

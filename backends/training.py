@@ -312,7 +312,8 @@ class TrialRows:
     """The training rows of one or several subjects and what they should become.
 
     Betas stay where they are and are read by rows. A sample is a training row of a subject;
-    samples are numbered subject after subject, in the order of the rows.
+    samples are numbered subject after subject, in the order of the rows. A subject's synthetic
+    rows, if any, are samples too, but are never held out.
 
     Parameters
     ----------
@@ -335,8 +336,11 @@ class TrialRows:
         for name, found in rows.items():
             if not len(found):
                 raise UserError(f"{name} has no training trials; a mapper learns from those.")
+        extra = {name: one.synthetic() for name, one in self.trials.items()}
+        rows = {name: np.concatenate([found, extra[name]]) for name, found in rows.items()}
         self.rows = np.concatenate(list(rows.values()))
         self.subject = np.repeat(np.arange(len(rows)), [len(r) for r in rows.values()])
+        self.measured = np.concatenate([~np.isin(rows[name], extra[name]) for name in rows])
         every = [one.table["stimulus"].iloc[rows[n]].to_numpy() for n, one in self.trials.items()]
         self.names, self.stimulus = np.unique(np.concatenate(every), return_inverse=True)
         repeats = [one.table["repeat"].iloc[rows[n]].to_numpy() for n, one in self.trials.items()]
@@ -360,7 +364,7 @@ class TrialRows:
         """
         if not share:
             return np.arange(len(self)), np.arange(0)
-        groups = np.unique(self.group)
+        groups = np.unique(self.group[self.measured])
         count = max(1, round(share * len(groups)))
         if count >= len(groups):
             raise UserError(
@@ -368,7 +372,7 @@ class TrialRows:
                 "to learn from; choose a smaller share, or validation=0."
             )
         chosen = np.random.default_rng([seed, len(groups)]).permutation(groups)[:count]
-        held_out = np.isin(self.group, chosen)
+        held_out = np.isin(self.group, chosen) & self.measured
         return np.flatnonzero(~held_out), np.flatnonzero(held_out)
 
     def fingerprint(self) -> str:

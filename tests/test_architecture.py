@@ -69,6 +69,9 @@ MAY_IMPORT = {
     "backends.doctor": (*CORE, "explorer.catalogue", "backends.datasets"),
     "backends.fetch": (*CORE, "backends.datasets"),
     "backends.train": (*CORE, "backends", *TOOLS),
+    "backends.targets": (*CORE, "backends.embedders"),
+    "backends.captions": (*CORE, "backends.targets", "backends.training"),
+    "backends.augment": (*CORE, "backends.encoding", "backends.datasets.reading"),
     "backends.judge": (*CORE, *TOOLS, "backends.simulation"),
     "backends.datasets": (*CORE, "backends.simulation"),
     "backends.datasets.nsd": (*CORE, "backends.datasets.nsd_space"),
@@ -87,7 +90,7 @@ KINDS = {
 }
 HEAVY = (
     *("torch", "gradio", "nilearn", "diffusers", "open_clip", "matplotlib", "plotly"),
-    *("sklearn", "scipy", "skimage", "nibabel", "transformers", "pandas"),
+    *("sklearn", "scipy", "skimage", "nibabel", "transformers", "timm", "pandas"),
 )
 
 
@@ -186,9 +189,10 @@ def test_starting_up_imports_nothing_heavy():
 
 
 def test_heavy_libraries_have_one_home():
-    """Open_clip is for embedders alone, diffusers for generators, gradio for the page."""
+    """Open_clip and timm are for embedders, diffusers for generators, gradio for the page."""
     homes = {
-        "open_clip": ("backends.embedders",),
+        "open_clip": ("backends.embedders", "backends.targets"),
+        "timm": ("backends.targets",),
         "diffusers": ("backends.generators",),
         "gradio": ("explorer.page", "app"),
         "nilearn": (

@@ -3,6 +3,7 @@
 import inspect
 import json
 import sys
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -12,13 +13,22 @@ from PIL import Image
 
 from backends import DATASETS, EMBEDDERS, GENERATORS, MAPPERS
 from backends.__main__ import main
+from backends.embedders import PocketClip
 from backends.mappers.contrastive import Contrastive
 from backends.mappers.ridge import Ridge
-from backends.train import embed_stimuli, find_space, identify, read_settings, settings_of
+from backends.train import (
+    Together,
+    embed_stimuli,
+    find_space,
+    identify,
+    read_settings,
+    settings_of,
+)
 from explorer.mapper import read_card
 from explorer.types import EmbeddingSpace, Subject, Trials, UserError, VoxelSpace
 from explorer.workbench import Workbench
 
+CHECKPOINTS = Path(__file__).resolve().parents[2] / "checkpoints"
 IMAGE = EmbeddingSpace("toy", "image", (6,))
 TEXT = EmbeddingSpace("toy", "text", (2, 4))
 
@@ -108,6 +118,24 @@ def test_ridge_is_fitted_for_each_subject_as_before(study, tmp_path, monkeypatch
         assert set(card.metrics["cross-validation"]["pixels/10x10"]["alpha"]) <= {10, 100}
 
 
+def test_embeddings_are_kept_and_the_card_names_the_weights(study, tmp_path, monkeypatch, capsys):
+    kept, cache = tmp_path / "weights", tmp_path / "cache"
+    kept.mkdir()
+    (kept / "pocket-clip").symlink_to(CHECKPOINTS / "pocket-clip")
+    command = ("ridge", "--dataset", f"cells={study}", "--checkpoints", kept, "--device", "cpu")
+    command = (*command, "--subject", "sub-01", "--cache", cache, "--set", "folds=3")
+    cards = []
+    for options in ((), (), ("--no-cache",)):
+        code, _, err = call(monkeypatch, capsys, *command, *options)
+        assert code == 0, err
+        cards.append(read_card(kept / "mappers" / "cells" / "ridge-sub-01"))
+        (file,) = cache.rglob("*.safetensors")
+        assert file.parent.name.startswith("pocket-clip-image-")
+    assert cards[0].metrics == cards[1].metrics == cards[2].metrics
+    told = cards[0].settings["embedders"]["pocket-clip"]
+    assert told == {"weights": "checkpoints", "hash": PocketClip(kept).fingerprint}
+
+
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
@@ -123,8 +151,11 @@ def test_ridge_is_fitted_for_each_subject_as_before(study, tmp_path, monkeypatch
             "epochs of contrastive is of the kind int like its default 40, found 'many'",
         ),
         (("ridge", "--wandb"), "ridge is solved at once and not step by step"),
+        (("ridge", "--augment", "more"), "ridge is solved at once from measured trials"),
+        (("ridge", "--embedder", "alexnet=x"), "takes NAME=PATH_OR_ID with one of resnet50, "),
+        (("ridge", "--space", "resnet50/layer1"), "resnet50 needs the weights of timm/resnet50."),
         (("ridge", "--name", "../up"), "--name is made of letters, digits, - and _"),
-        (("contrastive", "--space", "pocket-clip/text"), "choose a space of pictures, or add"),
+        (("contrastive", "--space", "pocket-clip/text"), "choose a space of pictures, or write"),
     ],
 )
 def test_a_mistake_is_one_sentence(arguments, sentence, study, monkeypatch, capsys):
@@ -166,7 +197,7 @@ class Speller:
 
     text_spaces = (EmbeddingSpace("speller", "text", (2,)),)
 
-    def embed_text(self, captions):
+    def embed_text(self, captions, space):
         return np.array([[c.count("a"), c.count("b")] for c in captions], np.float32)
 
 
@@ -187,7 +218,8 @@ def test_a_data_set_without_captions_is_refused_for_text(missing):
     with pytest.raises(
         UserError,
         match=r"speller/text is made of captions, and mine has none for 1 of 3 stimuli \(first "
-        r"'y'\); choose a space of pictures, or add the captions",
+        r"'y'\); choose a space of pictures, or write captions with python -m backends caption "
+        r"--dataset mine=PATH --model PATH_OR_ID and name that file with --captions",
     ):
         embed_stimuli(
             captioned(["a", missing, "b"]), ["x", "y", "z"], Speller(), Speller.text_spaces[0]
@@ -228,3 +260,42 @@ def test_targets_are_measured_alone_and_side_by_side():
     assert all(figures["N"] == 20 and figures["chance"] == 0.5 for figures in found.values())
     few = identify(Half(), trials, {IMAGE: {"s3": image[3]}})
     assert few == {"toy/image": {"two-way identification": None, "N": 1}}
+
+
+def test_mappers_trained_apart_are_measured_side_by_side():
+    rng = np.random.default_rng(0)
+    names, truth = [f"s{i}" for i in range(30)], rng.standard_normal((30, 14))
+    table = pd.DataFrame({"stimulus": names, "split": "test", "repeat": 0})
+    subject = Subject("toy", "sub-01", VoxelSpace(14, "h"))
+    betas = (truth + 1.5 * rng.standard_normal((30, 14))).astype(np.float32)
+    trials = Trials(subject, betas, "units", table.assign(session=1, run=1))
+
+    class Image:
+        """Reads the first six voxels."""
+
+        targets = (IMAGE,)
+
+        def decode(self, betas, subject):
+            return {IMAGE: betas[:, :6]}
+
+    class Text(Image):
+        """Reads the others."""
+
+        targets = (TEXT,)
+
+        def decode(self, betas, subject):
+            return {TEXT: betas[:, 6:].reshape(-1, 2, 4)}
+
+    embeddings = {
+        IMAGE: dict(zip(names, truth[:, :6], strict=True)),
+        TEXT: dict(zip(names, truth[:, 6:].reshape(-1, 2, 4), strict=True)),
+    }
+    both = Together([Image(), Text()])
+    assert both.targets == (IMAGE, TEXT)
+    found = identify(both, trials, embeddings)
+    score = {name: figures["two-way identification"] for name, figures in found.items()}
+    alone = identify(Image(), trials, {IMAGE: embeddings[IMAGE]})
+    assert score["toy/image"] == alone["toy/image"]["two-way identification"]
+    assert score["toy/image + toy/text"] > max(score["toy/image"], score["toy/text"])
+    with pytest.raises(UserError, match="toy/image belongs to two of them; leave one"):
+        Together([Image(), Text(), Image()])
