@@ -606,7 +606,7 @@ def test_a_record_of_other_weights_or_voxels_says_what_changed(workbench):
     [
         (lambda record: [record], 'no record of Afterimage: it lacks "afterimage": 1'),
         (lambda record: record | {"afterimage": 2}, "no record of Afterimage"),
-        (lambda record: record | {"view": None}, "record's 'view' holds fields among atlas, cam"),
+        (lambda record: record | {"view": None}, "record's 'view' holds fields among atlas, att"),
         (lambda record: record | {"request": {"mood": 1}}, "'request' holds fields among dataset"),
         (lambda record: record | {"request": {"dataset": "fake"}}, "'request' is damaged .*missi"),
         (
