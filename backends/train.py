@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 import re
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,12 +13,22 @@ import numpy as np
 
 from backends import EMBEDDERS
 from backends.embeddings import Store, embed_kept
-from backends.training import STATE, launched, versions
-from explorer.types import Card, Dataset, Embedder, EmbeddingSpace, Trials, UserError, resolve
+from backends.training import STATE, Batch, launched, versions
+from explorer.types import (
+    Card,
+    Condition,
+    Dataset,
+    Embedder,
+    EmbeddingSpace,
+    Trials,
+    UserError,
+    resolve,
+)
 
 Progress = Callable[[str], None]
+PICTURE_SCALE = 2.0  # guidance of pictures in the tracker: our choice
 # Keywords of a mapper's fit that `train_mapper` gives by itself: none is a person's setting.
-OWN = ("seed", "progress", "device", "run", "trackers")
+OWN = ("seed", "progress", "device", "run", "trackers", "pictures")
 
 
 def available_spaces() -> dict[str, tuple[str, EmbeddingSpace]]:
@@ -226,6 +236,53 @@ def gather(
     return more, embeddings, notes
 
 
+def pictures_of(
+    study: Dataset,
+    spaces: Collection[EmbeddingSpace],
+    generators: Mapping[str, Any],
+    checkpoints: Path,
+    device: str = "cpu",
+    progress: Progress | None = None,
+) -> Callable[[Any, Batch], np.ndarray] | None:
+    """Return what draws validation trials for `train_network`: shown left, reconstructed right.
+
+    The first of the ``generators`` (name -> class) that draws from embeddings in ``spaces`` alone
+    is used, every trial always with the same seed; None where there is none, or its weights lack.
+    """
+    for entry in generators.values():
+        cls = resolve(entry)
+        if cls.accepts and set(cls.accepts) <= set(spaces) and not cls.needs:
+            break
+    else:
+        return None
+    try:
+        generator = cls(checkpoints, device)
+    except UserError as error:
+        if progress:
+            progress(f"The tracker shows no pictures: {error}")
+        return None
+
+    def draw(mapper: Any, batch: Batch) -> np.ndarray:
+        import torch
+
+        from explorer.metrics import match_size
+
+        conditions: dict[int, Condition] = {}
+        for subject, betas in batch.betas.items():
+            decoded = mapper.decode(betas.cpu().numpy(), subject)
+            for row, place in enumerate(batch.places[subject]):
+                parts = {s: torch.from_numpy(decoded[s][row]) for s in cls.accepts}
+                conditions[int(place)] = Condition(parts)
+        ordered = [conditions[place] for place in range(len(batch))]
+        seeds, steps = range(len(ordered)), generator.default_steps
+        made = generator.generate(ordered, PICTURE_SCALE, seeds, steps)
+        names = batch.data.names[batch.stimuli.cpu().numpy()]
+        shown = [match_size(study.image(name), *made.shape[1:3]) for name in names]
+        return np.concatenate([np.stack(shown), made], axis=2)
+
+    return draw
+
+
 def settings_of(cls: type) -> dict[str, Any]:
     """Return what a person may set of a mapper: the keywords of its ``fit`` and their defaults."""
     parameters = inspect.signature(cls.fit).parameters.values()
@@ -316,6 +373,7 @@ def train_mapper(
     run_on: str = "cpu",
     trackers: Sequence[str] = ("tensorboard",),
     notes: Mapping[str, Any] | None = None,
+    pictures: Callable[[Any, Batch], np.ndarray] | None = None,
     **settings: Any,
 ) -> Card:
     """Fit ``cls`` to the training rows, measure it on the averaged test betas, write ``folder``.
@@ -327,7 +385,8 @@ def train_mapper(
     A mapper that can be interrupted keeps its state and what trackers write in ``folder`` with
     the ending ``.run``; the state goes when the checkpoint is written. ``name`` is the key in
     ``MAPPERS``, ``title`` what the mapper is called if not that, ``device`` what the card says and
-    ``run_on`` where it is computed; ``notes`` go on the card beside the settings. Under
+    ``run_on`` where it is computed; ``notes`` go on the card beside the settings,
+    and ``pictures`` (see `pictures_of`) are what trackers show of validation trials. Under
     ``accelerate launch`` the first process writes.
     """
     from explorer.mapper import split_hash
@@ -335,7 +394,7 @@ def train_mapper(
     several = [trials] if isinstance(trials, Trials) else list(trials)
     subjects = [one.subject for one in several]
     run = folder.with_name(f"{folder.name}.run")
-    own = {"device": run_on, "run": run, "trackers": tuple(trackers)}
+    own = {"device": run_on, "run": run, "trackers": tuple(trackers), "pictures": pictures}
     accepted = inspect.signature(cls.fit).parameters
     own = {key: value for key, value in own.items() if key in accepted}
     began = time.monotonic()

@@ -241,6 +241,8 @@ def in_chunks(n: int, size: int) -> Iterator[slice]:
 
 STATE = "state.pt"
 TRACKERS = ("tensorboard", "wandb")
+DRAWN = 6  # validation trials whose pictures a tracker shows
+DRAWING = 0.05  # of the training time so far, at most, before more pictures are drawn
 Outputs = Mapping[Any, "torch.Tensor"]
 
 
@@ -491,6 +493,7 @@ def train_network(
     progress: Progress | None = None,
     trackers: Collection[str] = ("tensorboard",),
     measure: Callable[[Outputs, Batch], Mapping[str, float]] | None = None,
+    pictures: Callable[[Any, Batch], np.ndarray] | None = None,
 ) -> History:
     """Train the parameters of ``model`` that need a gradient, in place, and keep the best epoch.
 
@@ -526,6 +529,10 @@ def train_network(
         "tensorboard", "wandb"; used only with a ``run`` folder.
     measure
         Further figures of all validation outputs, for the tracker.
+    pictures
+        Called with ``model`` and some validation samples for what trackers show of them, uint8
+        (n, H, W, 3): after epochs, as long as that takes little of the time, and with the best
+        weights at the end. It changes nothing about what is learned.
 
     Raises
     ------
@@ -534,7 +541,8 @@ def train_network(
         best weights so far are kept, and ``History.stopped`` says so.
     """
     return _Training(
-        name, model, predict, loss, data, course, run, device, progress, trackers, measure
+        *(name, model, predict, loss, data, course, run, device, progress, trackers, measure),
+        pictures,
     ).go()
 
 
@@ -553,6 +561,7 @@ class _Training:
     progress: Progress | None
     trackers: Collection[str]
     measure: Callable[[Outputs, Batch], Mapping[str, float]] | None
+    pictures: Callable[[Any, Batch], np.ndarray] | None
 
     def __post_init__(self) -> None:
         """Share out the work and prepare the optimiser."""
@@ -595,6 +604,7 @@ class _Training:
             self.parameters, lr=course.lr, betas=(0.9, 0.99), weight_decay=course.weight_decay
         )
         self.step, self.spent, self.stopped, self.running = 0, 0.0, "", math.nan
+        self.drawing = 0.0  # seconds
         self.validation: list[float] = []
         self.best: dict[str, torch.Tensor] = {}
 
@@ -606,14 +616,16 @@ class _Training:
         self.began = self.saved = self.told = time.monotonic()
         try:
             self._steps()
+            if self.step > self.first:
+                if self.stopped:
+                    self.say(f"{self.name}: {self.stopped}")
+                self._save()
+            self.model.load_state_dict(self.best)
+            if self.step > self.first:
+                self._draw(last=True)
         finally:  # not end_training, which would end the processes' group for the next training
             for tracker in self.accelerator.trackers:
                 tracker.finish()
-        if self.step > self.first:
-            if self.stopped:
-                self.say(f"{self.name}: {self.stopped}")
-            self._save()
-        self.model.load_state_dict(self.best)
         self.model.to("cpu").eval()
         done = self.step // self.per_epoch
         kept = 1 + int(np.argmin(self.validation)) if self.validation else done
@@ -745,6 +757,7 @@ class _Training:
                 return
             self.validation.append(value)
             self._log({"validation loss": value} | figures)
+            self._draw()
         if not self.validation or self.validation[-1] == min(self.validation):
             self.best = {k: v.detach().cpu().clone() for k, v in self.model.state_dict().items()}
             return
@@ -837,6 +850,28 @@ class _Training:
     def _log(self, values: Mapping[str, float]) -> None:
         if self.tracked:
             self.accelerator.log(dict(values), step=self.step)
+
+    def _draw(self, last: bool = False) -> None:
+        """Let trackers show pictures of some validation trials, each of another stimulus."""
+        import torch
+
+        began = time.monotonic()
+        if not (self.pictures and self.tracked and len(self.held_out)) or self.rank:
+            return
+        if not last and self.drawing > DRAWING * (began - self.began):
+            return
+        stimuli = self.data.stimulus[self.held_out]
+        first = np.sort(np.unique(stimuli, return_index=True)[1])[:DRAWN]
+        here = [self.device] if self.device.type == "cuda" else []
+        self.model.eval()
+        with torch.random.fork_rng(here), torch.no_grad():
+            batch = self._batch(self.held_out[first], 0, False)
+            images = self.pictures(self.model, batch)
+        self.model.train()
+        for tracker in self.accelerator.trackers:
+            order = {"dataformats": "NHWC"} if tracker.name == "tensorboard" else {}
+            tracker.log_images({"validation trials": images}, step=self.step, **order)
+        self.drawing += time.monotonic() - began
 
     def _seconds(self) -> float:
         return self.spent + time.monotonic() - self.began

@@ -138,6 +138,7 @@ class Contrastive(Mapper):
         device: str = "cpu",
         run: Path | None = None,
         trackers: Sequence[str] = ("tensorboard",),
+        pictures: Callable[[Mapper, Batch], np.ndarray] | None = None,
     ) -> Self:
         """Return a mapper trained on the training rows of all ``trials`` together.
 
@@ -169,7 +170,7 @@ class Contrastive(Mapper):
             A folder of a mapper like this: its trunk and heads are taken and kept, and only the
             layers of the subjects in ``trials`` are learned. Width, hidden and activation are
             that mapper's.
-        device, run, trackers
+        device, run, trackers, pictures
             See `backends.training.train_network`.
         """
         if activation not in ACTIVATIONS:
@@ -230,6 +231,7 @@ class Contrastive(Mapper):
             progress=progress,
             trackers=trackers,
             measure=mapper._measure,
+            pictures=pictures,
         )
         mapper.history = history.to_dict()
         mapper._set_gains(data, course)

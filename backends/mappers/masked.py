@@ -432,6 +432,7 @@ class Masked(Mapper):
         device: str = "cpu",
         run: Path | None = None,
         trackers: Sequence[str] = ("tensorboard",),
+        pictures: Callable[[Mapper, Batch], np.ndarray] | None = None,
     ) -> Self:
         """Return a mapper pretrained and fine-tuned on the training rows of all ``trials``.
 
@@ -479,7 +480,7 @@ class Masked(Mapper):
             A folder of a mapper like this, from which learning begins, masked modelling included:
             its encoder, null, heads of the same targets, and the parts of subjects with the same
             voxels. Its sizes are kept.
-        device, run, trackers
+        device, run, trackers, pictures
             See `backends.training.train_network`; each stage has a folder of its own in ``run``.
         """
         if patch_order not in ORDERS:
@@ -572,6 +573,7 @@ class Masked(Mapper):
             course,
             run=run / "fine-tuning" if run else None,
             measure=mapper._measure,
+            pictures=pictures,
             **options,
         )
         mapper.history = history.to_dict() | {"pretraining": before}

@@ -232,6 +232,7 @@ class Mixer(Mapper):
         device: str = "cpu",
         run: Path | None = None,
         trackers: Sequence[str] = ("tensorboard",),
+        pictures: Callable[[Mapper, Batch], np.ndarray] | None = None,
     ) -> Self:
         """Return a mapper trained on the training rows of all ``trials`` together.
 
@@ -274,7 +275,7 @@ class Mixer(Mapper):
         from_checkpoint
             A folder of a mixer trained on other subjects: trunk and heads begin as its, the
             layers of the subjects in ``trials`` are new. Sizes and prior are that mixer's.
-        device, run, trackers
+        device, run, trackers, pictures
             See `backends.training.train_network`.
         """
         if layers not in LAYERS:
@@ -364,6 +365,7 @@ class Mixer(Mapper):
             progress=progress,
             trackers=trackers,
             measure=learner.measure,
+            pictures=pictures,
         )
         counts = {name: int(n) for name, n in zip(voxels, np.bincount(data.subject), strict=True)}
         mapper.history = history.to_dict() | {"training trials": counts}

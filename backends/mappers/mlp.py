@@ -111,6 +111,7 @@ class MLP(Mapper):
         device: str = "cpu",
         run: Path | None = None,
         trackers: Sequence[str] = ("tensorboard",),
+        pictures: Callable[[Mapper, Batch], np.ndarray] | None = None,
     ) -> Self:
         """Return a mapper trained on the training rows of all ``trials`` together.
 
@@ -132,7 +133,7 @@ class MLP(Mapper):
             noise added, in units of a voxel's own.
         epochs, batch, lr, weight_decay, patience, validation, accumulate, precision
             See `backends.training.Course`.
-        device, run, trackers
+        device, run, trackers, pictures
             See `backends.training.train_network`.
         """
         if width < 1 or blocks < 0 or not 0 <= voxel_dropout < 1 or noise < 0:
@@ -180,6 +181,7 @@ class MLP(Mapper):
             progress=progress,
             trackers=trackers,
             measure=mapper._measure,
+            pictures=pictures,
         ).to_dict()
         return mapper
 

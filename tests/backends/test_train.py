@@ -21,9 +21,11 @@ from backends.train import (
     embed_stimuli,
     find_space,
     identify,
+    pictures_of,
     read_settings,
     settings_of,
 )
+from backends.training import Batch, TrialRows
 from explorer.mapper import read_card
 from explorer.types import EmbeddingSpace, Subject, Trials, UserError, VoxelSpace
 from explorer.workbench import Workbench
@@ -71,6 +73,8 @@ def call(monkeypatch, capsys, *arguments):
 def test_one_command_makes_a_joint_mapper_of_several_subjects(
     study, tmp_path, monkeypatch, capsys
 ):
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
     kept = tmp_path / "weights"
     command = (
         *("contrastive", "--dataset", f"cells={study}", "--space", "pixels/10x10"),
@@ -96,7 +100,9 @@ def test_one_command_makes_a_joint_mapper_of_several_subjects(
         assert f"{person}  pixels/10x10  {figures}" in out
     assert "epoch 20/20" in err and " left" in err
     run = folder.with_name("mine-sub-01-sub-02.run")
-    assert list(run.rglob("events.out.tfevents.*")) and not (run / "state.pt").exists()
+    (events,) = (run / "afterimage").glob("events.out.tfevents.*")
+    images = EventAccumulator(str(events)).Reload().Tags()["images"]
+    assert images == ["validation trials"] and not (run / "state.pt").exists()
     bench = Workbench(
         DATASETS, EMBEDDERS, MAPPERS, GENERATORS, checkpoints=kept, paths={"cells": study}
     )
@@ -187,6 +193,52 @@ def test_every_mapper_tells_its_settings():
         settings = settings_of(cls)
         assert settings and not set(settings) & {"trials", "targets", "seed", "device", "run"}
         assert set(settings) <= set(inspect.signature(cls.fit).parameters)
+
+
+# ------------------------------------------------------------------------------------- pictures
+
+
+class Painter:
+    """Paints the first value of an embedding; 16 x 16 pixels."""
+
+    accepts, needs, default_steps = (IMAGE,), (), 3
+
+    def __init__(self, checkpoints, device):
+        if not checkpoints.exists():
+            raise UserError(f"{checkpoints} is missing.")
+
+    def generate(self, conditions, scale, seeds, steps):
+        assert list(seeds) == list(range(len(conditions))) and steps == 3
+        values = [int(c.embeddings[IMAGE][0]) for c in conditions]
+        return np.stack([np.full((16, 16, 3), value, np.uint8) for value in values])
+
+
+class Reader(Painter):
+    accepts, needs = (), ("stimulus",)
+
+
+def test_pictures_stand_beside_what_was_shown(tmp_path):
+    trials, names = [], [f"s{i}" for i in range(4)]
+    for who in ("sub-01", "sub-02"):
+        table = pd.DataFrame({"stimulus": names, "split": "train", "repeat": 0})
+        betas = np.full((4, 6), 10.0 if who == "sub-01" else 20.0, np.float32)
+        betas[:, 0] += np.arange(4)
+        subject = Subject("toy", who, VoxelSpace(6, who))
+        trials.append(Trials(subject, betas, "units", table.assign(session=1, run=1)))
+    shown = SimpleNamespace(image=lambda name: np.full((32, 32, 3), 100 + int(name[1]), np.uint8))
+    mapper = SimpleNamespace(decode=lambda betas, subject: {IMAGE: betas, TEXT: None})
+    generators = {"reader": Reader, "painter": Painter}
+    draw = pictures_of(shown, (IMAGE, TEXT), generators, tmp_path)
+    images = draw(mapper, Batch(TrialRows(trials), np.array([6, 1, 3])))  # sub-02, sub-01, sub-01
+    assert images.shape == (3, 16, 32, 3) and images.dtype == np.uint8
+    assert images[:, 0, 0, 0].tolist() == [102, 101, 103]  # shown, on the left
+    assert images[:, 0, -1, 0].tolist() == [22, 11, 13]  # decoded by the trial's own subject
+    said = []
+    assert pictures_of(shown, (TEXT,), generators, tmp_path, "cpu", said.append) is None
+    assert said == []
+    lacking = tmp_path / "none"
+    assert pictures_of(shown, (IMAGE,), generators, lacking, "cpu", said.append) is None
+    assert said == [f"The tracker shows no pictures: {lacking} is missing."]
 
 
 # ----------------------------------------------------------------------------------- embeddings

@@ -487,6 +487,37 @@ def test_what_was_learned_is_logged_for_tensorboard(tmp_path):
     assert logged == pytest.approx(history.validation) and len(record.Scalars("error")) == 4
 
 
+def test_pictures_of_validation_trials_are_shown_and_change_nothing(tmp_path):
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    plain, history, losses = recorded(COURSE, tmp_path / "plain", trackers=("tensorboard",))
+    seen = []
+
+    def pictures(model, batch):
+        assert not model.training and not torch.is_grad_enabled()
+        torch.rand(5)  # a generator that draws from torch's own randomness
+        names = [str(name) for name in batch.data.names[batch.stimuli]]
+        seen.append((names, [round(float(p.detach().sum()), 6) for p in model.parameters()]))
+        return np.full((len(batch), 8, 16, 3), 40 * len(seen), np.uint8)
+
+    model, other, again = recorded(
+        COURSE, tmp_path / "drawn", trackers=("tensorboard",), pictures=pictures
+    )
+    assert again == losses and other.validation == history.validation
+    same(plain, model, atol=0, rtol=0)
+    trials, targets, _ = study(noise=0.3)
+    data = TrialRows(trials, targets)
+    held_out = {str(name) for name in data.names[data.stimulus[data.split(0.2, COURSE.seed)[1]]]}
+    first, last = seen[0], seen[-1]
+    assert len(seen) >= 2 and all(names == first[0] for names, _ in seen)  # always the same trials
+    assert len(set(first[0])) == len(first[0]) == 6 and set(first[0]) <= held_out
+    assert last[1] == [round(float(p.detach().sum()), 6) for p in model.parameters()]  # the best
+    (file,) = (tmp_path / "drawn" / "afterimage").glob("events.*")
+    record = EventAccumulator(str(file)).Reload()
+    shown = {event.step for tag in record.Tags()["images"] for event in record.Images(tag)}
+    assert {6, 24} <= shown <= {6, 12, 18, 24}  # after the first epoch and at the end
+
+
 def test_weights_and_biases_is_asked_for_by_name(monkeypatch, tmp_path):
     monkeypatch.setattr("backends.training.find_spec", lambda name: None)
     trials, targets, _ = study()
