@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import sys
 import time
 from pathlib import Path
@@ -121,7 +122,14 @@ def train(
     on CPUs, with --device cpu after train).
     """
     from backends import DATASETS, EMBEDDERS, GENERATORS, MAPPERS
-    from backends.train import check_asked, gather, read_settings, read_sources, train_mapper
+    from backends.train import (
+        check_asked,
+        gather,
+        pictures_of,
+        read_settings,
+        read_sources,
+        train_mapper,
+    )
     from backends.training import best_device, launched
     from explorer.catalogue import PUBLISHED, named_path
     from explorer.types import resolve
@@ -161,6 +169,11 @@ def train(
         augment=augment,
         progress=tell,
     )
+    pictures = None
+    if first and "pictures" in inspect.signature(cls.fit).parameters:
+        drawing = {kind: entry for kind, entry in GENERATORS.items() if kind != PUBLISHED}
+        asked = (study, embeddings, drawing, checkpoints, best_device(device), tell)
+        pictures = pictures_of(*asked)
     for group in [people] if getattr(cls, "joint", False) else [[person] for person in people]:
         folder = checkpoints / "mappers" / name / "-".join([title or mapper, *group])
         card = train_mapper(
@@ -178,12 +191,104 @@ def train(
             run_on=best_device(device),
             trackers=("tensorboard", "wandb") if wandb else ("tensorboard",),
             notes=notes,
+            pictures=pictures,
             **chosen_settings,
         )
         tested = card.metrics["test"]
         for person in group if first else []:
             for target, figures in (tested if len(group) == 1 else tested[person]).items():
                 print(f"{person}  {target}  {figures}  ->  {folder}")
+
+
+@app.command()
+def search(
+    mapper: Annotated[str, typer.Argument(help="Which mapper, e.g. contrastive.")],
+    dataset: DataOption,
+    tries: Annotated[
+        list[str] | None,
+        typer.Option("--try", help="KEY=LOW..HIGH, KEY=LOW..HIGH:log or KEY=A,B,C: what to draw."),
+    ] = None,
+    trials: Annotated[int, typer.Option(help="How many settings are tried in the end.")] = 20,
+    subject: Annotated[
+        list[str] | None, typer.Option(help="A participant (may be repeated); default: all.")
+    ] = None,
+    space: Annotated[
+        list[str] | None,
+        typer.Option(help="Target space, e.g. pixels/10x10 (may be repeated)."),
+    ] = None,
+    settings: Annotated[
+        list[str] | None,
+        typer.Option("--set", help="KEY=VALUE, a setting that all trials have (may be repeated)."),
+    ] = None,
+    share: Annotated[
+        float, typer.Option(help="Share of the training stimuli held out for scoring.")
+    ] = 0.2,
+    seed: Annotated[int, typer.Option(help="Decides what is held out and drawn.")] = 0,
+    out: Annotated[
+        Path | None,
+        typer.Option(help="Where the search is kept; default: .cache/search/DATASET/MAPPER."),
+    ] = None,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1 ...")] = "auto",
+    embedder: Weights = None,
+    captions: Captions = None,
+    cache: CacheFolder = CACHE,
+    no_cache: NoCache = False,
+    checkpoints: Checkpoints = ROOT / "checkpoints",
+) -> None:
+    """Try random settings of a mapper on held-out training stimuli; the same command goes on."""
+    from backends import DATASETS, EMBEDDERS, GENERATORS, MAPPERS
+    from backends import search as searching
+    from backends.train import gather, read_settings, read_sources
+    from backends.training import best_device
+    from explorer.catalogue import PUBLISHED, named_path
+    from explorer.types import resolve
+    from explorer.workbench import Workbench
+
+    trained = [kind for kind in MAPPERS if kind != PUBLISHED]
+    if mapper not in trained:
+        raise UserError(
+            f"There is no mapper {mapper!r} to train; choose one of {', '.join(trained)}."
+        )
+    cls = resolve(MAPPERS[mapper])
+    fixed = read_settings(mapper, cls, settings or [])
+    drawn = searching.read_tries(mapper, cls, tries or [])
+    name, path, options = named_path(dataset) if "=" in dataset else (dataset, None, {})
+    bench = Workbench(
+        *(DATASETS, EMBEDDERS, MAPPERS, GENERATORS),
+        checkpoints=checkpoints,
+        paths={name: path} if path else {},
+        options={name: options},
+    )
+    people = list(dict.fromkeys(subject or bench.subjects(name)))
+    spaces = space or ["pocket-clip/image"]
+    every, embeddings, _ = gather(
+        bench.dataset(name),
+        {person: bench.trials(name, person) for person in people},
+        spaces,
+        checkpoints,
+        device=best_device(device),
+        sources=read_sources(embedder or []),
+        captions=captions,
+        cache=None if no_cache else cache,
+        progress=say,
+    )
+    folder = out or Path(".cache/search") / name / mapper
+    table = searching.search(
+        *(mapper, cls, list(every.values()), embeddings, folder),
+        tries=drawn,
+        count=trials,
+        fixed=fixed,
+        share=share,
+        seed=seed,
+        device=best_device(device),
+        progress=say,
+    )
+    best = searching.best_settings(table, drawn)
+    asked = {"dataset": dataset, "subjects": subject or (), "spaces": spaces, "seed": seed}
+    command = searching.train_command(mapper, {**fixed, **best}, **asked)
+    searching.write_best(folder, command)
+    print(table.head(10).to_string(index=False))
+    print(f"{len(table)} trials  ->  {folder}\n{command}")
 
 
 @app.command()
@@ -446,6 +551,63 @@ def _open(dataset: str, checkpoints: Path, device: str) -> tuple[str, Any]:
         device=device,
     )
     return name, bench
+
+
+@app.command()
+def import_checkpoint(
+    file: Annotated[Path, typer.Argument(help="A .pth, .pt, .ckpt or .safetensors file.")],
+    tensors: Annotated[bool, typer.Option("--tensors", help="List every tensor.")] = False,
+    convert: Annotated[
+        bool, typer.Option("--convert", help="Write what a mapper needs as a checkpoint of ours.")
+    ] = False,
+    dataset: Annotated[
+        str, typer.Option(help="NAME=PATH of the data it was trained on, to convert it.")
+    ] = "",
+    subject: Annotated[
+        list[str] | None,
+        typer.Option(help="Whose layers it holds, in the order of its training (repeated)."),
+    ] = None,
+    space: Annotated[str, typer.Option(help="MODEL/LAYER, what its tokens are.")] = "",
+    title: Annotated[
+        str, typer.Option("--name", help="What the mapper is called; default: its kind.")
+    ] = "",
+    checkpoints: Checkpoints = ROOT / "checkpoints",
+) -> None:
+    """Say what a checkpoint of MindEye2, NeuralDiffuser or MinD-Vis holds, or convert it."""
+    from backends import DATASETS, EMBEDDERS, GENERATORS, MAPPERS, importing
+    from backends.train import available_spaces
+    from explorer.catalogue import named_path
+    from explorer.workbench import Workbench
+
+    found = importing.open_checkpoint(file)
+    for line in found.told(tensors):
+        print(line)
+    if not convert:
+        return
+    people = []
+    if dataset:
+        name, path, options = named_path(dataset) if "=" in dataset else (dataset, None, {})
+        bench = Workbench(
+            *(DATASETS, EMBEDDERS, MAPPERS, GENERATORS),
+            checkpoints=checkpoints,
+            paths={name: path} if path else {},
+            options={name: options},
+        )
+        people = [bench.trials(name, person).subject for person in subject or ()]
+    mapper, card, left_out = importing.convert(
+        found,
+        people,
+        space,
+        title=title,
+        command=" ".join(["python -m backends", *sys.argv[1:]]),
+        known={name: known for name, (_, known) in available_spaces().items()},
+    )
+    folder = importing.place(checkpoints, card)
+    mapper.save_pretrained(folder, card)
+    print("\nNot converted:" if left_out else "")
+    for line in left_out:
+        print(f"  {line}")
+    print(f"\n{importing.use(folder, card)}")
 
 
 @app.command()

@@ -59,6 +59,8 @@ MAY_IMPORT = {
     "backends.__main__": (*CORE, "explorer.workbench", "explorer.catalogue", "backends"),
     "backends.evaluate": (*CORE, "backends.evidence"),
     "backends.compare": (*CORE, "explorer.workbench", "backends.evaluate", "backends.train"),
+    "backends.search": (*CORE, "backends.train", "backends.training"),
+    "backends.importing": (*CORE, "backends.mappers"),
     "backends.evidence": (*CORE, "explorer.workbench", "explorer.importance", "backends"),
     "backends.reconstruct": (*CORE, "explorer.workbench", "backends.training"),
     "backends.pictures": (
