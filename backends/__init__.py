@@ -23,6 +23,7 @@ EMBEDDERS: dict[str, str] = {
     "pixels": "backends.embedders:Pixels",
     "resnet50": "backends.targets:ResNet50",
     "vit-b16": "backends.targets:ViTB16",
+    "ViT-B-32": "backends.targets:ViTB32",
     "ViT-L-14": "backends.targets:ViTL14",
     "ViT-H-14": "backends.targets:ViTH14",
     "ViT-bigG-14": "backends.targets:ViTBigG14",

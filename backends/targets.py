@@ -231,6 +231,34 @@ class OpenCLIP(Pretrained):
         return self._checked(in_pieces(captions, encode), space)
 
 
+class ViTB32(OpenCLIP):
+    """OpenAI's CLIP ViT-B/32 (Radford et al. 2021), and what its first six blocks add.
+
+    ``block1`` to ``block6`` are the outputs of the MLPs of these blocks before they are added, the
+    class token first: the features that guide NeuralDiffuser. Its hooks call them Linear-2, 4 ...
+    12, since each MLP has two linear layers (HaoyyLi/NeuralDiffuser, after MindDiffuser).
+    """
+
+    name, hub, size = "ViT-B-32", "timm/vit_base_patch32_clip_224.openai", "605 MB"
+    spaces = (
+        EmbeddingSpace("ViT-B-32", "image", (512,)),
+        *(EmbeddingSpace("ViT-B-32", f"block{i}", (50, 768)) for i in range(1, 7)),
+    )
+    text_spaces = (EmbeddingSpace("ViT-B-32", "text", (512,)),)
+
+    def _encode(self, pixels: torch.Tensor, space: EmbeddingSpace) -> torch.Tensor:
+        if space.layer == "image":
+            return self.model.encode_image(pixels)
+        blocks, found = self.model.visual.transformer.resblocks, []
+        block = blocks[int(space.layer.removeprefix("block")) - 1]
+        handle = block.mlp.register_forward_hook(lambda *call: found.append(call[-1]))
+        try:
+            self.model.encode_image(pixels)
+        finally:
+            handle.remove()
+        return found[0]
+
+
 class ViTL14(OpenCLIP):
     """OpenAI's CLIP ViT-L/14 (Radford et al. 2021)."""
 

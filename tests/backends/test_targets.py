@@ -9,7 +9,7 @@ from PIL import Image
 from torchvision.transforms import functional as images
 
 from backends import EMBEDDERS
-from backends.targets import ResNet50, StableDiffusionText, ViTB16, ViTH14
+from backends.targets import ResNet50, StableDiffusionText, ViTB16, ViTB32, ViTH14
 from backends.train import make_embedders, read_sources, weights_of
 from explorer.types import EmbeddingSpace, UserError, resolve
 
@@ -144,6 +144,21 @@ def test_clip_gives_vectors_before_normalisation_and_tokens_before_projection(tm
     np.testing.assert_allclose(tokens, expected[1], atol=1e-5)
     text = embedder.embed_text(["a cat", "the sea"], embedder.text_spaces[0])
     np.testing.assert_allclose(text, said, atol=1e-5)
+
+
+def test_blocks_are_what_their_mlps_add(tmp_path):
+    model, seen = save_clip(tmp_path / "c"), {}
+    spaces = [EmbeddingSpace("ViT-B-32", f"block{i}", (5, 8)) for i in (1, 2)]
+    embedder = ViTB32(tmp_path, source=tmp_path / "c")
+    for i, block in enumerate(model.visual.transformer.resblocks):
+        block.ln_2.register_forward_hook(lambda m, x, y, i=i: seen.update({("before", i): x[0]}))
+        block.register_forward_hook(lambda m, x, y, i=i: seen.update({("after", i): y}))
+    squashed = [Image.fromarray(p).resize((28, 28), Image.BILINEAR) for p in pictures()]
+    with torch.inference_mode():
+        model.visual(torch.stack([normalised(p) for p in squashed]))
+    for i, space in enumerate(spaces):
+        found = embedder.embed(pictures(), space)
+        np.testing.assert_allclose(found, seen["after", i] - seen["before", i], atol=1e-5)
 
 
 def save_text(folder):
