@@ -1,4 +1,4 @@
-"""Builds everything the embedded study needs, from seeds: data, pocket models, ridge mappers.
+"""Builds everything the embedded study needs, from seeds: data, pocket models, mappers.
 
 ``python -m backends build-demo``. On two cores the full build takes under 110 minutes, ``--quick``
 under 4. Every stage resumes where it stopped; a finished one is skipped.
@@ -31,7 +31,7 @@ from backends.simulation.scenes import (
 )
 from backends.training import Plan, Progress, batches, clock, fit, in_chunks, versions
 from explorer.mapper import read_card, read_weights, write_checkpoint
-from explorer.types import Card, UserError
+from explorer.types import Card, EmbeddingSpace, Trials, UserError
 
 LICENCE = "MIT"
 LIBRARY_SEED = (
@@ -43,6 +43,17 @@ CONDITION_NOISE = 0.4  # at most, relative to the length of an embedding
 TIMESTEP_SHIFT = 2.0
 OBJECT_WEIGHT = 4.0  # of an error on an object, relative to one on the background
 LATENT_NOISE = 0.05  # relative to latents of about unit size
+# The other four systems, one mapper of all subjects each: target layers of pocket-clip, settings.
+# Narrow, so that all of them ship in a few megabytes.
+SYSTEMS: dict[str, tuple[tuple[str, ...], dict[str, Any]]] = {
+    "contrastive": (
+        ("image", "text"),
+        {"width": 128, "hidden": 128, "voxel_dropout": 0.5, "noise": 1.0, "epochs": 30},
+    ),
+    "flow": (("image",), {"epochs": 20}),
+    "masked": (("image", "tokens", "context"), {}),
+    "mixer": (("image", "tokens", "context"), {"epochs": 20}),
+}
 
 
 @dataclass(frozen=True)
@@ -59,6 +70,8 @@ class Sizes:
     judge_batch: int
     denoiser: Plan
     denoiser_batch: int
+    adapters: Plan
+    adapters_batch: int
 
 
 FULL = Sizes(
@@ -72,6 +85,8 @@ FULL = Sizes(
     judge_batch=64,
     denoiser=Plan(steps=9_000, lr=7e-4, weight_decay=0.01, warmup=300, average=0.999, seed=4),
     denoiser_batch=64,
+    adapters=Plan(steps=500, lr=2e-3, warmup=50, average=0.98, seed=5),
+    adapters_batch=256,
 )
 QUICK = Sizes(
     pictures=192,
@@ -84,6 +99,8 @@ QUICK = Sizes(
     judge_batch=48,
     denoiser=Plan(steps=12, lr=6e-4, average=0.99, seed=4),
     denoiser_batch=16,
+    adapters=Plan(steps=12, lr=1e-3, seed=5),
+    adapters_batch=48,
 )
 
 
@@ -423,6 +440,69 @@ class Build:
             targets=(IMAGE,),
         )
 
+    def adapters(self) -> None:
+        """Train the adapters from pocket-clip's tokens and text context to its image embedding."""
+        from backends.embedders import PocketClip
+        from backends.generators.adapters import Adapter, as_decoded
+        from backends.generators.pocket import ADAPTED
+
+        sizes, embedder = self.sizes, PocketClip(self.checkpoints, self.device)
+        torch.manual_seed(sizes.adapters.seed)
+        adapters = torch.nn.ModuleDict({space.layer: Adapter(*space.shape) for space in ADAPTED})
+        made = self._adapter_examples(embedder, self.pictures, self.library)
+        for layer, adapter in adapters.items():
+            adapter.set_statistics(made[layer])
+
+        def loss(step: int, generator: torch.Generator) -> torch.Tensor:
+            rows = batches(len(self.library), sizes.adapters_batch, step, sizes.adapters.seed)
+            goal, lost = made["image"][rows], []
+            for layer, adapter in adapters.items():
+                found = adapter(as_decoded(made[layer][rows], adapter, generator))
+                lost.append(1 - (found.float() * goal).sum(dim=1).mean())
+            return torch.stack(lost).sum()
+
+        seconds = fit(
+            "pocket-adapters",
+            adapters,
+            loss,
+            sizes.adapters,
+            work=self.work,
+            progress=self.progress,
+        )
+        held_out = self._adapter_examples(embedder, self.held_out_pictures, self.held_out)
+        metrics: dict[str, Any] = {}
+        with torch.inference_mode():
+            for layer, adapter in adapters.items():
+                found = (adapter(held_out[layer]) * held_out["image"]).sum(dim=1)
+                metrics[f"{layer} to image, cosine"] = found.mean().item()
+        self._write(
+            "pocket-adapters",
+            "generator",
+            adapters,
+            seconds,
+            {"architecture": {}, "plan": repr(sizes.adapters), "batch": sizes.adapters_batch},
+            metrics | {"N": len(self.held_out)},
+            targets=ADAPTED,
+        )
+
+    @torch.inference_mode()
+    def _adapter_examples(
+        self, embedder: Any, pictures: torch.Tensor, scenes: Sequence[Scene]
+    ) -> dict[str, torch.Tensor]:
+        """Return pocket-clip's image (n, 128), tokens and context of pictures, in half precision.
+
+        The image embeddings are float32.
+        """
+        ids = embedder.tokenizer([scene.caption for scene in scenes])
+        found: dict[str, list[torch.Tensor]] = {"image": [], "tokens": [], "context": []}
+        with self._half_precision():
+            for part in in_chunks(len(pictures), 128):
+                pixels = self._batch(pictures, np.arange(part.start, part.stop))
+                found["image"].append(embedder.encode(pixels).float().cpu())
+                found["tokens"].append(embedder.encode_tokens(pixels).half().cpu())
+                found["context"].append(embedder.encode_context(ids[part]).half().cpu())
+        return {layer: torch.cat(parts).clone() for layer, parts in found.items()}
+
     def data(self) -> None:
         """Write the simulated study; a finished one is left as it is."""
         from backends.datasets.simulated import build
@@ -436,28 +516,67 @@ class Build:
         """Fit a ridge from betas to pocket-clip/image for every subject."""
         from backends.datasets.simulated import Simulated
         from backends.embedders import PocketClip
-        from backends.mappers.ridge import Ridge
-        from backends.train import embed_stimuli, train_mapper
+        from backends.train import embed_stimuli
 
         study = Simulated(self.assets, progress=self.progress)
         embedder = PocketClip(self.checkpoints, self.device)
         embeddings = {IMAGE: embed_stimuli(study, list(study.stimuli.index), embedder, IMAGE)}
         for subject in study.subjects():
-            card = train_mapper(
-                "ridge",
-                Ridge,
-                study.load(subject),
-                embeddings,
-                self.checkpoints / "mappers" / "simulated" / f"ridge-{subject}",
-                command=self.command,
-                licence=LICENCE,
-                device=device_name(self.device),
-                half=True,
-                progress=self.progress,
-            )
-            self.progress(f"ridge-{subject}: {card.metrics['test'][IMAGE.name]}")
+            self._mapper("ridge", [study.load(subject)], embeddings, {})
+
+    def systems(self) -> None:
+        """Train the mappers of the other systems, each on all subjects together (`SYSTEMS`)."""
+        from backends.datasets.simulated import Simulated
+        from backends.embedders import PocketClip
+        from backends.train import embed_stimuli
+
+        study = Simulated(self.assets, progress=self.progress)
+        embedder = PocketClip(self.checkpoints, self.device)
+        spaces = {space.layer: space for space in (*embedder.spaces, *embedder.text_spaces)}
+        stimuli, embeddings = list(study.stimuli.index), {}
+        every = [study.load(subject) for subject in study.subjects()]
+        for kind, (layers, settings) in SYSTEMS.items():
+            for layer in layers:
+                if layer not in embeddings:
+                    space = spaces[layer]
+                    embeddings[layer] = embed_stimuli(
+                        study, stimuli, embedder, space, self.progress
+                    )
+            targets = {spaces[layer]: embeddings[layer] for layer in layers}
+            short = {"epochs": 1} if self.quick else {}
+            self._mapper(kind, every, targets, settings | short)
 
     # ------------------------------------------------------------------------------ stage helpers
+
+    def _mapper(
+        self,
+        kind: str,
+        trials: Sequence[Trials],
+        targets: Mapping[EmbeddingSpace, Mapping[str, np.ndarray]],
+        settings: Mapping[str, Any],
+    ) -> None:
+        """Train a mapper of some subjects and write its checkpoint."""
+        from backends import MAPPERS
+        from backends.train import train_mapper
+        from explorer.types import resolve
+
+        name = "-".join([kind, *(one.subject.name for one in trials)])
+        card = train_mapper(
+            kind,
+            resolve(MAPPERS[kind]),
+            trials,
+            targets,
+            self.checkpoints / "mappers" / "simulated" / name,
+            command=self.command,
+            licence=LICENCE,
+            device=device_name(self.device),
+            half=True,
+            progress=self.progress,
+            run_on=self.device,
+            trackers=(),
+            **settings,
+        )
+        self.progress(f"{name}: {card.metrics['test']}")
 
     def _held_out_batches(self) -> list[torch.Tensor]:
         every = self.held_out_pictures
@@ -510,7 +629,7 @@ class Build:
         return torch.cat(parts).clone()
 
 
-STAGES = ("data", "clip", "autoencoder", "judge", "denoiser", "mappers")
+STAGES = ("data", "clip", "autoencoder", "judge", "denoiser", "adapters", "mappers", "systems")
 
 
 def run(build: Build, only: Sequence[str] = ()) -> None:

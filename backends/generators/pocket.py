@@ -7,6 +7,7 @@ class inside a checkpoint folder would run that folder's code.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,6 +19,9 @@ if TYPE_CHECKING:
     import torch
 
 IMAGE = EmbeddingSpace("pocket-clip", "image", (128,), unit_norm=True)
+TOKENS = EmbeddingSpace("pocket-clip", "tokens", (64, 192))
+CONTEXT = EmbeddingSpace("pocket-clip", "context", (24, 96))
+ADAPTED = (TOKENS, CONTEXT)  # by `adapters` into an image embedding
 PREVIEWS = 3  # looks at the unfinished pictures of a sweep
 ROWS_AT_ONCE = 32
 
@@ -25,11 +29,13 @@ ROWS_AT_ONCE = 32
 class PocketDiffusion:
     """Pictures of a decoded pocket-clip image embedding, with classifier-free guidance.
 
+    Decoded tokens or text context go through an adapter into an image embedding first.
+
     ``prediction = uncond + scale * (cond - uncond)``: scale 0 is the generator without the brain,
     1 the plain conditional model.
     """
 
-    accepts = (IMAGE,)
+    accepts = (IMAGE, *ADAPTED)
     provenance = "generated"
     guided = True
     needs = ()
@@ -43,7 +49,8 @@ class PocketDiffusion:
         from backends.generators.networks import PocketNetworks
         from explorer.mapper import read_card, read_weights
 
-        folder = Path(checkpoints) / "pocket-diffusion"
+        self._checkpoints = Path(checkpoints)
+        folder = self._checkpoints / "pocket-diffusion"
         settings = read_card(folder).settings
         networks = PocketNetworks(**settings["architecture"])
         networks.load_state_dict(read_weights(folder, networks.state_dict()))
@@ -140,13 +147,32 @@ class PocketDiffusion:
         """Return the condition's embedding (128,) on the device; none raises `UserError`."""
         import torch
 
-        if IMAGE not in condition.embeddings:
+        space = next((space for space in self.accepts if space in condition.embeddings), None)
+        if space is None:
             found = ", ".join(space.name for space in condition.embeddings) or "none"
+            known = ", ".join(space.name for space in self.accepts)
             raise UserError(
-                f"pocket-diffusion draws from {IMAGE.name}, the mapper gave {found}; choose a "
-                "mapper with that target."
+                f"pocket-diffusion draws from {known}, the mapper gave {found}; choose a mapper "
+                "with such a target."
             )
-        return torch.as_tensor(condition.embeddings[IMAGE]).reshape(128).float().to(self.device)
+        decoded = torch.as_tensor(condition.embeddings[space]).float().to(self.device)
+        if space == IMAGE:
+            return decoded.reshape(128)
+        with torch.inference_mode():
+            return self._adapters[space.layer](decoded.reshape(1, *space.shape))[0]
+
+    @cached_property
+    def _adapters(self) -> torch.nn.ModuleDict:
+        """Layer -> its adapter; loaded by the first mapper that needs one."""
+        from torch.nn import ModuleDict
+
+        from backends.generators.adapters import Adapter
+        from explorer.mapper import read_weights
+
+        adapters = ModuleDict({space.layer: Adapter(*space.shape) for space in ADAPTED})
+        weights = read_weights(self._checkpoints / "pocket-adapters", adapters.state_dict())
+        adapters.load_state_dict(weights)
+        return adapters.to(self.device).eval().requires_grad_(False)
 
     def _noise(self, seed: int) -> torch.Tensor:
         """Return the starting noise (1, 16, 16, 16) of a seed, the same on every device."""

@@ -28,6 +28,8 @@ MINIATURE = dataclasses.replace(
     judge_batch=8,
     denoiser=Plan(steps=3, lr=1e-3, average=0.9),
     denoiser_batch=4,
+    adapters=Plan(steps=2, lr=1e-3),
+    adapters_batch=8,
 )
 
 
@@ -44,7 +46,7 @@ def build(tmp_path_factory):
         command="python -m backends build-demo",
         progress=said.append,
     )
-    run(build, only=("clip", "autoencoder", "judge", "denoiser"))
+    run(build, only=("clip", "autoencoder", "judge", "denoiser", "adapters"))
     build.said = said
     return build
 
@@ -63,6 +65,7 @@ def test_cards_say_how_they_came_about(build):
         ("pocket-clip", "embedder"),
         ("pocket-judge", "judge"),
         ("pocket-diffusion", "generator"),
+        ("pocket-adapters", "generator"),
     ):
         card = read_card(build.checkpoints / name)
         assert (card.kind, card.name, card.licence) == (kind, name, "MIT")
