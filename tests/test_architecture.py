@@ -88,7 +88,7 @@ MAY_IMPORT = {
 KINDS = {
     "backends.datasets": ("backends.datasets.layout", "backends.datasets.reading"),
     "backends.mappers": ("backends.mappers.mixer_parts",),
-    "backends.generators": ("backends.generators.networks",),
+    "backends.generators": ("backends.generators.networks", "backends.generators.adapters"),
 }
 HEAVY = (
     *("torch", "gradio", "nilearn", "diffusers", "open_clip", "matplotlib", "plotly"),
