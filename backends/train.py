@@ -389,6 +389,8 @@ def train_mapper(
     and ``pictures`` (see `pictures_of`) are what trackers show of validation trials. Under
     ``accelerate launch`` the first process writes.
     """
+    from safetensors import SafetensorError
+
     from explorer.mapper import split_hash
 
     several = [trials] if isinstance(trials, Trials) else list(trials)
@@ -430,7 +432,13 @@ def train_mapper(
         versions=versions("torch", "numpy"),
     )
     if launched()[0] == 0:
-        mapper.save_pretrained(folder, card, half=half)
+        try:
+            mapper.save_pretrained(folder, card, half=half)
+        except (OSError, SafetensorError) as error:
+            raise UserError(
+                f"{folder} cannot be written ({error}); make room on that disk and give the same "
+                "command again, it goes on from its last state if it keeps one."
+            ) from error
         (run / STATE).unlink(missing_ok=True)  # the same command then trains anew
     return card
 

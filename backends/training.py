@@ -204,7 +204,11 @@ def _put(state: Mapping[str, Any], file: Path) -> None:
     import torch
 
     part = file.with_suffix(".part")
-    torch.save(state, part)
+    try:
+        torch.save(state, part)
+    except (OSError, RuntimeError):
+        part.unlink(missing_ok=True)  # it would fill what is left of the disk
+        raise
     os.replace(part, file)
 
 
@@ -338,6 +342,11 @@ class TrialRows:
         for name, found in rows.items():
             if not len(found):
                 raise UserError(f"{name} has no training trials; a mapper learns from those.")
+            if self.trials[name].table["stimulus"].iloc[found].nunique() < 2:
+                raise UserError(
+                    f"{name} has {len(found)} training trial(s) of one stimulus, too few to learn "
+                    "from; leave that subject out, or mark more of its trials as train."
+                )
         extra = {name: one.synthetic() for name, one in self.trials.items()}
         rows = {name: np.concatenate([found, extra[name]]) for name, found in rows.items()}
         self.rows = np.concatenate(list(rows.values()))

@@ -2,6 +2,7 @@
 
 import inspect
 import json
+import resource
 import sys
 from pathlib import Path
 from types import SimpleNamespace
@@ -24,6 +25,7 @@ from backends.train import (
     pictures_of,
     read_settings,
     settings_of,
+    train_mapper,
 )
 from backends.training import Batch, TrialRows
 from explorer.mapper import read_card
@@ -193,6 +195,30 @@ def test_every_mapper_tells_its_settings():
         settings = settings_of(cls)
         assert settings and not set(settings) & {"trials", "targets", "seed", "device", "run"}
         assert set(settings) <= set(inspect.signature(cls.fit).parameters)
+
+
+def test_a_full_disk_leaves_the_checkpoint_before_it(tmp_path):
+    rng = np.random.default_rng(0)
+    table = pd.DataFrame({"stimulus": [f"s{i}" for i in range(30)], "repeat": 0})
+    table["split"] = ["train"] * 20 + ["test"] * 10
+    betas = rng.standard_normal((30, 400)).astype(np.float32)
+    subject = Subject("toy", "sub-01", VoxelSpace(400, "h"))
+    trials = Trials(subject, betas, "units", table.assign(session=1, run=1))
+    goals = {IMAGE: {f"s{i}": betas[i, :6] for i in range(30)}}
+    said = {"command": "a test", "licence": "CC0", "alphas": (10.0,), "folds": 2}
+    folder = tmp_path / "ridge-sub-01"
+    train_mapper("ridge", Ridge, trials, goals, folder, seed=1, **said)
+    before, kept = resource.getrlimit(resource.RLIMIT_FSIZE), read_card(folder)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (2000, before[1]))  # as if the disk were full
+    try:
+        with pytest.raises(
+            UserError, match=r"ridge-sub-01 cannot be written \(.*\); make room on"
+        ):
+            train_mapper("ridge", Ridge, trials, goals, folder, seed=2, **said)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert [path.name for path in tmp_path.iterdir()] == ["ridge-sub-01"]
+    assert read_card(folder) == kept and kept.settings["seed"] == 1
 
 
 # ------------------------------------------------------------------------------------- pictures

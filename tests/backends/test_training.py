@@ -2,6 +2,7 @@
 
 import os
 import re
+import resource
 import signal
 import socket
 import subprocess
@@ -534,6 +535,31 @@ def test_a_disk_that_takes_nothing_is_named(tmp_path):
         recorded(COURSE, tmp_path / "file" / "run")
 
 
+def test_a_full_disk_costs_only_what_came_after_the_last_state(tmp_path, monkeypatch):
+    monkeypatch.setattr("backends.training.CHECKPOINT_SECONDS", 0.0)
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+
+    whole, history, losses = recorded(COURSE)
+    trials, targets, _ = study(noise=0.3)
+    model, predict, loss, data = problem_of(trials, targets, 0.3)
+
+    def filling(found, batch):
+        if batch.epoch == 2:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (200, before[1]))
+        return loss(found, batch)
+
+    try:
+        with pytest.raises(UserError, match=r"state\.pt cannot be written .* make room on that"):
+            train_network("toy", model, predict, filling, data, COURSE, run=tmp_path, trackers=())
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert [file.name for file in tmp_path.iterdir()] == ["state.pt"]  # nothing half written
+    resumed, other, rest = recorded(COURSE, tmp_path)
+    assert 0 < len(rest) < len(losses) and rest == losses[-len(rest) :]
+    assert other.validation == history.validation
+    same(whole, resumed, atol=0, rtol=0)
+
+
 @pytest.mark.parametrize(
     ("changes", "sentence"),
     [
@@ -557,6 +583,12 @@ def test_subjects_without_training_trials_and_targets_without_stimuli_are_refuse
     none = replace(trials[1], table=trials[1].table.assign(split="test"))
     with pytest.raises(UserError, match="sub-02 has no training trials"):
         TrialRows([trials[0], none], targets)
+    split = np.where(trials[1].table["stimulus"] == "s03", "train", "test")
+    few = replace(trials[1], table=trials[1].table.assign(split=split))
+    with pytest.raises(
+        UserError, match=r"sub-02 has 2 training trial\(s\) of one stimulus, too f"
+    ):
+        TrialRows([trials[0], few], targets)
 
 
 if __name__ == "__main__":  # a process of its own, started by `run_child`
