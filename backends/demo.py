@@ -546,6 +546,28 @@ class Build:
             short = {"epochs": 1} if self.quick else {}
             self._mapper(kind, every, targets, settings | short)
 
+    def encoding(self) -> None:
+        """Fit the encoding models, from pocket-clip's image embedding to each subject's betas."""
+        from backends.datasets.simulated import Simulated
+        from backends.embedders import PocketClip
+        from backends.encoding import train_encoding
+        from backends.train import embed_stimuli
+
+        study = Simulated(self.assets, progress=self.progress)
+        embedder = PocketClip(self.checkpoints, self.device)
+        embeddings = {IMAGE: embed_stimuli(study, list(study.stimuli.index), embedder, IMAGE)}
+        for subject in study.subjects():
+            card = train_encoding(
+                study.load(subject),
+                embeddings,
+                self.checkpoints / "encoding" / "simulated" / subject,
+                command=self.command,
+                licence=LICENCE,
+                half=True,
+                progress=self.progress,
+            )
+            self.progress(f"encoding of {subject}: {card.metrics['test']}")
+
     # ------------------------------------------------------------------------------ stage helpers
 
     def _mapper(
@@ -629,7 +651,17 @@ class Build:
         return torch.cat(parts).clone()
 
 
-STAGES = ("data", "clip", "autoencoder", "judge", "denoiser", "adapters", "mappers", "systems")
+STAGES = (
+    "data",
+    "clip",
+    "autoencoder",
+    "judge",
+    "denoiser",
+    "adapters",
+    "mappers",
+    "systems",
+    "encoding",
+)
 
 
 def run(build: Build, only: Sequence[str] = ()) -> None:
