@@ -35,6 +35,7 @@ MAPPERS: dict[str, str] = {
     "mlp": "backends.mappers.mlp:MLP",
     "contrastive": "backends.mappers.contrastive:Contrastive",
     "flow": "backends.mappers.flow:Flow",
+    "masked": "backends.mappers.masked:Masked",
     "mixer": "backends.mappers.mixer:Mixer",
     "published": "backends.mappers.published:Published",
 }

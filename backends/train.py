@@ -439,7 +439,8 @@ def train_mapper(
                 f"{folder} cannot be written ({error}); make room on that disk and give the same "
                 "command again, it goes on from its last state if it keeps one."
             ) from error
-        (run / STATE).unlink(missing_ok=True)  # the same command then trains anew
+        for state in run.rglob(STATE):  # one a stage
+            state.unlink()  # the same command then trains anew
     return card
 
 

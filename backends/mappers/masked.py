@@ -31,6 +31,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
+from backends.fewer import fewer
 from backends.training import Batch, Course, TrialRows, train_network
 from explorer.mapper import Mapper
 from explorer.metrics import two_way_identification
@@ -222,15 +223,14 @@ class Own(nn.Module):
 
     ``order`` int32 (L * patch,): the voxel at each place of the sequence, -1 is padding.
     ``tuning`` (L, patch, tuning): a vector of each voxel. ``mix`` (1 + L, latents): how tokens,
-    the class token first, add up to latents. The first tuning is zero: a new brain begins as what
-    all brains share.
+    the class token first, add up to latents.
     """
 
     def __init__(self, patches: int, patch: int, tuning: int, latents: int) -> None:
         super().__init__()
         self.register_buffer("order", torch.full((patches * patch,), -1, dtype=torch.int32))
         if tuning:
-            self.tuning = nn.Parameter(torch.zeros(patches, patch, tuning))
+            self.tuning = nn.Parameter(torch.randn(patches, patch, tuning) / patch**0.5)
         self.mix = nn.Parameter(torch.randn(1 + patches, latents) / (1 + patches) ** 0.5)
 
 
@@ -525,7 +525,7 @@ class Masked(Mapper):
                     f"{name} is an even number that {sizes['heads']} heads can share, found "
                     f"{found}."
                 )
-        data = TrialRows(trials, targets)
+        data = TrialRows([fewer(one, share=share, seed=seed) for one in trials], targets)
         orders = {
             one.subject.name: order_of_voxels(one.subject, sizes["patch"], patch_order, atlas)
             for one in trials
@@ -562,7 +562,6 @@ class Masked(Mapper):
                 **options,
             )
             before = {"betas": READ[pretrain_on_test], **told, **before}
-        _keep_share(data, share, seed)
         mapper._set_units(data)
         history = train_network(
             f"Masked for {who}",
@@ -676,6 +675,8 @@ READ = {False: "training trials", True: "training and test trials, as pretrain_o
 class Filling(nn.Module):
     """A mapper's encoder over some patches, and a decoder that fills in the others.
 
+    A hidden patch's token begins as the mask token plus the mean of what is shown: on as little
+    as one study's trials, attention alone was slow to find that there is something to carry over.
     What a voxel is predicted to be is a linear map of its patch's token, shared by all patches,
     plus the product of another with the voxel's own tuning.
     """
@@ -695,8 +696,11 @@ class Filling(nn.Module):
         self.voxels = nn.Linear(width, sizes["patch"])
         if sizes["tuning"]:
             self.tuned = nn.Linear(width, sizes["tuning"])
-        for module in (self.enter, self.blocks, self.voxels):
+        for module in (self.enter, self.blocks):
             module.apply(_initialise)
+        for layer in (self.voxels, *([self.tuned] if sizes["tuning"] else [])):
+            nn.init.zeros_(layer.weight)  # learning begins at the mean of each voxel
+            nn.init.zeros_(layer.bias)
 
     def forward(
         self, betas: torch.Tensor, subject: str, drawn: torch.Tensor
@@ -716,7 +720,8 @@ class Filling(nn.Module):
         shown = max(1, int(count * (1 - self.mask_ratio)))
         places = drawn.argsort(1)[:, :shown]
         entered = self.enter(self.mapper.tokens(patches, subject, places))
-        tokens = self.mask_token.to(entered.dtype).repeat(n, count, 1)
+        seen = entered[:, 1:].mean(1, keepdim=True)
+        tokens = (seen + self.mask_token.to(seen.dtype)).repeat(1, count, 1)
         tokens = tokens.scatter(1, _wide(places, entered), entered[:, 1:])
         tokens = torch.cat([entered[:, :1], tokens], dim=1) + self.pos_embed[:, : 1 + count]
         for block in self.blocks:
@@ -846,17 +851,6 @@ def pretraining_gain(
 
 def _all_training(trials: Trials) -> Trials:
     return replace(trials, table=trials.table.assign(split="train"))
-
-
-def _keep_share(data: TrialRows, share: float, seed: int) -> None:
-    """Leave a share of each subject's training stimuli, at least one, and forget the others."""
-    kept = np.zeros(len(data), dtype=bool)
-    for i in range(len(data.trials)):
-        mine = data.subject == i
-        groups = np.random.default_rng([seed, i]).permutation(np.unique(data.group[mine]))
-        kept |= mine & np.isin(data.group, groups[: max(1, round(share * len(groups)))])
-    for name in ("rows", "subject", "stimulus", "group"):
-        setattr(data, name, getattr(data, name)[kept])
 
 
 def _info_nce(

@@ -15,6 +15,10 @@ VOXELS = {"sub-01": 14, "sub-02": 9}
 # of mappers whose defaults are too slow for a test
 SETTINGS: dict[str, dict] = {
     "flow": {"epochs": 8, "hidden": 16, "steps": 2},
+    "masked": {
+        **{"patch": 4, "width": 16, "depth": 1, "heads": 2, "latents": 8, "patch_dropout": 0.0},
+        **{"pretrain_epochs": 2, "epochs": 10, "batch": 16, "lr": 5e-3, "validation": 0.0},
+    },
     "mlp": {"epochs": 30, "width": 64, "batch": 16, "lr": 3e-3, "voxel_dropout": 0.0},
     "mixer": {"epochs": 15, "hidden": 8, "blocks": 1, "prior_width": 16, "prior_depth": 1},
 }
