@@ -83,12 +83,16 @@ MAY_IMPORT = {
     # which published row is whose is one thing for pictures and for predictions
     "backends.mappers": (*CORE, *TOOLS, "backends.published"),
     "backends.generators": (*CORE, *TOOLS, "backends.published"),
+    "backends.generators.gallery": (*CORE, "backends.embeddings"),
 }
 # Members of a kind never import another member; what they share is named here.
 KINDS = {
     "backends.datasets": ("backends.datasets.layout", "backends.datasets.reading"),
     "backends.mappers": ("backends.mappers.mixer_parts",),
-    "backends.generators": ("backends.generators.networks", "backends.generators.adapters"),
+    "backends.generators": (
+        *("backends.generators.networks", "backends.generators.adapters"),
+        *("backends.generators.gallery", "backends.generators.guidance"),
+    ),
 }
 HEAVY = (
     *("torch", "gradio", "nilearn", "diffusers", "open_clip", "matplotlib", "plotly"),

@@ -1,0 +1,182 @@
+"""Pictures that a decoded embedding is compared with: its nearest neighbours and their class name.
+
+A gallery is a folder of pictures (one sub-folder a class, where they have classes) or a data set's
+own training stimuli; test stimuli never belong to it. The search is exact, by faiss.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Callable, Mapping
+from functools import cached_property, partial
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from backends.embeddings import Store, embed_kept
+from explorer.types import Dataset, Embedder, EmbeddingSpace, UserError
+
+PICTURES = (".png", ".jpg", ".jpeg", ".webp", ".bmp")
+BLOCK = 128  # pictures read and embedded at a time
+# In front of a class name: a WordNet id (ImageNet's folders), or a number and a separator
+NUMBERED = re.compile(r"^(n\d{8}(?!\d)|\d+(?=[\s._-]))[\s._-]*")
+
+
+class Neighbour(NamedTuple):
+    """One picture of a gallery: its id, its class name ("" for none), and its similarity."""
+
+    picture: str
+    label: str
+    similarity: float
+
+
+class Gallery:
+    """Pictures with ids, and with class names where they have any.
+
+    Parameters
+    ----------
+    title
+        What it is, in a few words that fit into "the nearest of 4800 ...".
+    labels
+        Id -> class name, cleaned, "" where a picture has none; in a fixed order.
+    read
+        Id -> picture uint8 (H, W, 3).
+    cache
+        A folder in which embeddings are kept (`backends.embeddings`), None keeps nothing on disk.
+    """
+
+    def __init__(
+        self,
+        title: str,
+        labels: Mapping[str, str],
+        read: Callable[[str], np.ndarray],
+        cache: Path | None = None,
+    ) -> None:
+        self.title, self.labels, self.image, self.cache = title, dict(labels), read, cache
+        self._indices: dict[EmbeddingSpace, Any] = {}
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    @cached_property
+    def ids(self) -> tuple[str, ...]:
+        """The ids of its pictures, in order."""
+        return tuple(self.labels)
+
+    @classmethod
+    def of_folder(cls, path: Path, cache: Path | None = None) -> Gallery:
+        """Return the pictures under a folder; the first sub-folder names the class."""
+        path = Path(path).expanduser()
+        found = path.rglob("*") if path.is_dir() else []
+        files = sorted(f.relative_to(path) for f in found if f.suffix.lower() in PICTURES)
+        if not files:
+            raise UserError(
+                f"{path} holds no pictures ({', '.join(PICTURES)}); give a folder of pictures, "
+                "with one sub-folder a class if they are to name what is seen."
+            )
+        labels = {f.as_posix(): clean_label(f.parts[0]) if f.parts[1:] else "" for f in files}
+        return cls(f"pictures in {path.name}", labels, partial(_read_file, path), cache)
+
+    @classmethod
+    def of_training(cls, dataset: Dataset, subject: str, cache: Path | None = None) -> Gallery:
+        """Return a subject's training stimuli that are no test stimuli, by their category."""
+        trials = dataset.load(subject)
+        tested = set(trials.stimuli("test"))
+        stimuli = [s for s in trials.stimuli("train") if s not in tested]
+        if not stimuli:
+            raise UserError(
+                f"{dataset.name}/{subject} has no training stimulus that is not a test stimulus "
+                "too, so nothing can be retrieved from it; give a folder of other pictures."
+            )
+        names = dataset.stimuli["category"].reindex(stimuli).fillna("")
+        labels = {s: clean_label(str(name)) for s, name in names.items()}
+        return cls("training stimuli", labels, dataset.image, cache)
+
+    def nearest(
+        self, embedding: np.ndarray, space: EmbeddingSpace, embedder: Embedder, k: int = 5
+    ) -> tuple[Neighbour, ...]:
+        """Return the k pictures most similar to an embedding of the space's shape, best first.
+
+        Cosine similarity where the space has unit norm, else Pearson correlation over its values;
+        from -1 to 1. ``embedder`` makes the space; the whole gallery is embedded once.
+        """
+        if space not in self._indices:
+            self._indices[space] = self._index(space, embedder)
+        rows = _unit(np.asarray(embedding, np.float32).reshape(1, -1), space)
+        similarity, at = self._indices[space].search(rows, min(k, len(self)))
+        pairs = zip(at[0], similarity[0], strict=True)
+        return tuple(Neighbour(self.ids[i], self.labels[self.ids[i]], float(s)) for i, s in pairs)
+
+    def prompt(
+        self,
+        embedding: np.ndarray,
+        space: EmbeddingSpace,
+        embedder: Embedder,
+        k: int = 5,
+        majority: bool = True,
+    ) -> tuple[str, tuple[Neighbour, ...]]:
+        """Return a class name for a text-to-image model, and the k neighbours that gave it.
+
+        The name that most of them have (of equally frequent ones, that of the nearest), or without
+        ``majority`` simply the nearest one's. A gallery with pictures of no class is refused.
+        """
+        if without := [picture for picture, label in self.labels.items() if not label]:
+            raise UserError(
+                f"{len(without)} of {len(self)} {self.title} have no class name (first "
+                f"{without[0]}), so they cannot tell what is seen; give a folder with one "
+                "sub-folder a class, named like n02123045_tabby_cat or tabby_cat."
+            )
+        found = self.nearest(embedding, space, embedder, k)
+        names = [neighbour.label for neighbour in found]
+        # a Counter keeps the order of first appearance among equals
+        return Counter(names if majority else names[:1]).most_common(1)[0][0], found
+
+    def _index(self, space: EmbeddingSpace, embedder: Embedder) -> Any:
+        import faiss
+
+        store = None
+        if self.cache is not None and Store.keeps(embedder):
+            store = Store(self.cache, embedder, space)
+        index = faiss.IndexFlatIP(space.size)
+        try:
+            for begin in range(0, len(self), BLOCK):
+                images = [self.image(picture) for picture in self.ids[begin : begin + BLOCK]]
+                rows = embed_kept(images, lambda new: embedder.embed(new, space), store)
+                index.add(_unit(np.stack(rows).reshape(len(rows), -1), space))
+        finally:
+            if store:
+                store.flush()
+        return index
+
+
+def clean_label(name: str) -> str:
+    """Return a class name as a person would write it, "" where a name holds none.
+
+    Without WordNet ids and numbers in front, without underscores, the first of several synonyms:
+    ``n02123045_tabby_cat`` is ``tabby cat``.
+    """
+    text = NUMBERED.sub("", name.strip())
+    return " ".join(text.replace("_", " ").split(",")[0].split())
+
+
+def _unit(rows: np.ndarray, space: EmbeddingSpace) -> np.ndarray:
+    """Return rows (n, D) of unit norm, centred first where the space itself has no unit norm."""
+    if not space.unit_norm:
+        rows = rows - rows.mean(axis=1, keepdims=True)
+    norm = np.linalg.norm(rows, axis=1, keepdims=True)
+    return np.ascontiguousarray(rows / np.maximum(norm, 1e-12), np.float32)
+
+
+def _read_file(folder: Path, name: str) -> np.ndarray:
+    from PIL import Image
+
+    try:
+        with Image.open(folder / name) as image:
+            return np.asarray(image.convert("RGB"))
+    except (OSError, ValueError, Image.DecompressionBombError) as error:
+        raise UserError(
+            f"{folder / name} cannot be read as a picture ({error}); copy it again, or take it "
+            "out of the gallery."
+        ) from error
