@@ -352,14 +352,10 @@ class Catalogue:
         return offer.published is None and hasattr(resolve(cls), what)
 
     def can_sample(self, request: Request) -> bool:
-        """Return whether samples of a request's mapper can be drawn by its generator.
-
-        Spaces are sampled apart, so a generator that draws from several would mix samples.
-        """
+        """Return whether samples of a request's mapper can be drawn by its generator."""
         place = request.dataset, request.subject, request.mapper
-        if not request.generator or not self.mapper_can(*place, "sample"):
-            return False
-        return len(self.generator_class(request.generator).accepts) == 1
+        drawn = request.generator and self.generator_class(request.generator).accepts
+        return bool(drawn) and self.mapper_can(*place, "sample")
 
     def generator_names(self, dataset: str, subject: str, mapper: str) -> list[str]:
         """Return the generators that accept what the mapper gives, and published pictures.
@@ -370,7 +366,7 @@ class Catalogue:
         fitting = [
             name
             for name in self._generators
-            if mapper and set(self.generator_class(name).accepts) <= targets
+            if mapper and targets.intersection(self.generator_class(name).accepts)
         ]
         return fitting + [name for name, p in self.pictures.items() if _is_of(p, dataset, subject)]
 
@@ -447,11 +443,11 @@ class Catalogue:
         return cards
 
     def _fit_offers(self, trials: Trials) -> dict[str, Offer]:
-        """Offer a mapper fitted on the spot to the smallest targets that a generator accepts."""
+        """Offer a mapper fitted on the spot to the smallest space that a generator accepts."""
         who = f"{trials.subject.dataset}/{trials.subject.name}"
         rows, count = len(trials.rows("train")), trials.subject.voxels.n_voxels
         accepted = [self.generator_class(name).accepts for name in self._generators]
-        known = [spaces for spaces in accepted if spaces and all(map(self.embedder_name, spaces))]
+        known = [space for spaces in accepted for space in spaces if self.embedder_name(space)]
         if not rows or FIT_NOW not in self.mappers or not known:
             self.report(
                 f"There is no mapper for {who}, nor can its {rows} training trials make one."
@@ -463,7 +459,7 @@ class Catalogue:
                 "are too many to fit one while you wait; run: python -m backends train ridge."
             )
             return {}
-        return {FITTED: Offer(min(known, key=lambda spaces: sum(s.size for s in spaces)))}
+        return {FITTED: Offer((min(known, key=lambda space: space.size),))}
 
     def encoder_offer(self, dataset: str, subject: str) -> Offer | None:
         """Return the encoding model that predicts this subject's betas, None where none fits."""
@@ -562,6 +558,12 @@ class Catalogue:
                 )
         if not request.generator and not pictures:
             return
+        if not request.generator and not fitting:
+            spaces = self.offer(request.dataset, request.subject, request.mapper).targets
+            raise UserError(
+                f"No generator here draws from {' or '.join(s.name for s in spaces)}, which the "
+                f"mapper {request.mapper} gives; choose another mapper to see pictures."
+            )
         options = {o.name: o for o in self.generator_class(request.generator).options}
         if request.generator not in fitting:
             raise UserError(

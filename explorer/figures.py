@@ -241,7 +241,7 @@ def heat_overlay(cells: np.ndarray, height: int, width: int) -> np.ndarray:
     size = np.abs(values) / (np.abs(cells).max() or 1.0)
     red, blue = ([int(DIVERGING[i][k : k + 2], 16) for k in (1, 3, 5)] for i in (-2, 1))
     colours = np.where(values[..., None] > 0, red, blue)
-    return np.dstack([colours, 255 * OPAQUE * np.sqrt(size)]).round().astype(np.uint8)
+    return np.dstack([colours, 255 * OPAQUE * size]).round().astype(np.uint8)
 
 
 def _encoded(values: np.ndarray, dtype: type[np.generic]) -> dict[str, Any]:

@@ -416,7 +416,11 @@ class Option:
 
 @runtime_checkable
 class Generator(Protocol):
-    """Embeddings in, pictures out; one depends on condition, scale, seed and options alone."""
+    """Embeddings in, pictures out; one depends on condition, scale, seed and options alone.
+
+    ``accepts``: what it draws from, the best first; a condition holds one of them or more, and ()
+    needs none.
+    """
 
     accepts: tuple[EmbeddingSpace, ...]
     provenance: Literal["generated", "retrieved", "published"]

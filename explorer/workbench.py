@@ -189,7 +189,8 @@ class Workbench(Catalogue):
         tested = dict(offer.card.metrics).get("test", {}) if offer.card else {}
         of_subject = tested.get(request.subject, tested)  # of several subjects, each has its own
         found = of_subject.get(self._space(request).name, {})
-        return found if found.get("two-way identification") is not None else None
+        figures = ("two-way identification", "chance", "N")
+        return None if any(found.get(name) is None for name in figures) else found
 
     def undecoded(self, request: Request) -> str:
         """Return why a request has no rank and neighbours, in one sentence; "" where it has."""
@@ -331,7 +332,7 @@ class Workbench(Catalogue):
         if request.samples > 1 and missing:
             import torch
 
-            (space,) = self.generator_class(request.generator).accepts
+            space = self._space(request)
             mapper = self.models.mapper(request.dataset, request.subject, request.mapper)
             rows = torch.from_numpy(self.betas(request)[None]).to(self.models.device)
             drawn = mapper.sample(
@@ -528,7 +529,7 @@ class Workbench(Catalogue):
             return predicted.betas_map(name, title, measured, guess, top, parcellation, told)
         r, ceiling, n = self._maps.get(("accuracy", *place), lambda: self._accuracy(request))
         alike = predicted.pattern_correlation(measured, guess, parcellation)
-        title = f"correlation of measured and predicted betas over {n} test images"
+        title = f"r of measured and predicted betas, {n} test images"
         return predicted.accuracy_map(title, r, ceiling, alike, parcellation, told)
 
     def _predict(self, request: Request, stimuli: Sequence[str]) -> np.ndarray:

@@ -93,7 +93,7 @@ const show = {
   share: (v) => (100 * v).toFixed(1),
   mean: (v) => plain(v),
   r_ceiling: (v) => v.toFixed(2),
-  r_trial: (v) => v.toFixed(2).replace("-", "−"),
+  r_trial: (v) => (Math.abs(v) < 0.005 ? 0 : v).toFixed(2).replace("-", "−"),
   enrichment: (v) => v.toFixed(2),
   signed: (v) => `${v > 0 ? "+" : v < 0 ? "−" : ""}${plain(Math.abs(v))}`,
 };

@@ -103,6 +103,7 @@ const rankMark = h("i", { class: "ai-rank-mark" });
 const rankChance = h("i", { class: "ai-rank-chance" });
 const rankEnds = h("p", { class: "ai-ends" });
 const rankText = h("p", { class: "ai-small" });
+const decoderText = h("p", { class: "ai-small", id: "decoder-figure" });
 const rankSection = h(
   "section",
   { class: "ai-rank", id: "rank" },
@@ -113,7 +114,6 @@ const rankSection = h(
   rankText,
   decoderText,
 );
-const decoderText = h("p", { class: "ai-small", id: "decoder-figure" });
 const neighbours = h("ol", { class: "ai-neighbours" });
 const neighbourSection = h(
   "section",
@@ -136,7 +136,7 @@ const build = (value) => {
   const shown = h(
     "li",
     { class: "ai-tile ai-truth" },
-    h("figure", {}, h("div", { class: "ai-picture" }, truth, heat), h("figcaption", {}, h("p", {}, h("b", {}, "Ground truth"), attend), heatRamp, heatEnds, heatNote)),
+    h("figure", {}, h("div", { class: "ai-picture" }, truth, heat), h("figcaption", {}, h("p", {}, h("b", {}, "Ground truth")), attend, heatRamp, heatEnds, heatNote)),
   );
   cells = value.cells.map((cell, index) => {
     const img = h("img", { alt: "", draggable: "false" });

@@ -32,8 +32,8 @@ TARGET_SENTENCES = {
     "retrieval margin": "",  # the help tells
     "fixed direction": "",
     LIKELIHOOD: (
-        "The decision is the density that this decoder gives the shown image's embedding; it was "
-        "learned on single trials, and judges averages over repeats as if they were such."
+        "The decision is the density that this decoder, trained on single trials, gives the shown "
+        "image's embedding."
     ),
 }
 MEASURE_SENTENCES = {

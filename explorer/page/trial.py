@@ -180,15 +180,13 @@ def _decoder(request: Request, workbench: Workbench) -> str:
     """Return which decoder is shown and how well it identifies test images, in one sentence."""
     card = workbench.offer(request.dataset, request.subject, request.mapper).card
     others = len(card.subjects) - 1 if card else 0
-    with_ = f" (trained on {others} more subject{'s' * (others > 1)})" * (others > 0)
-    found = workbench.identification(request)
-    if found is None:
-        return f"Decoder {request.mapper}{with_}: nobody has measured its two-way identification."
-    return (
-        f"Decoder {request.mapper}{with_}: of two test images it finds the shown one in "
-        f"{found['two-way identification']:.1%} of cases (two-way identification over "
-        f"{found['N']} images; chance {found.get('chance', 0.5):.0%})."
-    ).replace("%", " %")
+    together = f" (trained on {others} more subject{'s' * (others > 1)})" * (others > 0)
+    figure = "its two-way identification has not been measured"
+    if found := workbench.identification(request):
+        share, chance = f"{found['two-way identification']:.1%}", f"{found['chance']:.0%}"
+        figure = f"two-way identification {share} over {found['N']} test images, chance {chance}"
+        figure = figure.replace("%", "\N{NO-BREAK SPACE}%")
+    return f"Decoder {request.mapper}{together}: {figure}."
 
 
 def attention(workbench: Workbench | None, request: Request, view: View) -> dict[str, Any]:
@@ -208,7 +206,7 @@ def attention(workbench: Workbench | None, request: Request, view: View) -> dict
     return {
         "state": "done",
         "src": data_uri(heat_overlay(found.cells, height, width), form="png"),
-        "ends": [format_score(-found.limit), format_score(found.limit)],
+        "ends": [f"−{found.limit:.2g}", f"{found.limit:.2g}"],
         "sentence": (
             "What this decoding rests on, by occlusion: red where similarity to what was decoded "
             f"({format_score(found.similarity)}) falls when that part of the image is hidden "

@@ -199,7 +199,10 @@ def test_a_map_of_voxels_takes_the_place_of_importance(open_page: Any) -> None:
 
 def test_attention_is_laid_over_the_truth_and_taken_off(open_page: Any) -> None:
     page = open_page("trial=test-04")
-    assert "nobody has measured its two-way" in page.locator("#decoder-figure").text_content()
+    assert (
+        "two-way identification has not been measured"
+        in page.locator("#decoder-figure").text_content()
+    )
     assert not page.locator(".ai-heat").is_visible()
     page.click("#attention")
     page.wait_for_function("!document.querySelector('.ai-heat').hidden")

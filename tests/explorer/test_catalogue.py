@@ -257,12 +257,22 @@ def test_a_study_without_test_trials_says_so(make_workbench, fakes):
 
 def test_only_generators_that_accept_the_mappers_targets_are_offered(make_workbench, fakes):
     other = dataclasses.replace(fakes.space, layer="tokens")
-    greedy = type("Greedy", (fakes.Generator,), {"accepts": (fakes.space, other)})
-    generators = {"greedy": greedy, "painter": fakes.Generator}
-    workbench = make_workbench(generators=generators)
-    assert workbench.generator_names("fake", "sub-01", "linear") == ["painter"]
-    with pytest.raises(UserError, match="greedy does not accept what .* linear gives; choose pai"):
-        workbench.check(Request("fake", "sub-01", "test-01", "linear", "greedy"))
+    picky = type("Picky", (fakes.Generator,), {"accepts": (other,)})
+    either = type("Either", (fakes.Generator,), {"accepts": (other, fakes.space)})
+    workbench = make_workbench(generators={"picky": picky, "either": either})
+    assert workbench.generator_names("fake", "sub-01", "linear") == ["either"]
+    with pytest.raises(UserError, match="picky does not accept what .* linear gives; choose eith"):
+        workbench.check(Request("fake", "sub-01", "test-01", "linear", "picky"))
+
+
+def test_a_mapper_that_no_generator_draws_from_still_decodes(make_workbench, fakes):
+    other = dataclasses.replace(fakes.space, layer="tokens")
+    picky = type("Picky", (fakes.Generator,), {"accepts": (other,)})
+    workbench = make_workbench(generators={"picky": picky})
+    request = workbench.default_request("fake", "sub-01", seed=0, mapper="linear")
+    assert request.generator == "" and workbench.decode(request).n == 10
+    with pytest.raises(UserError, match="No generator here draws from fake-clip/image, which the"):
+        workbench.check(request)
 
 
 def test_a_mapper_for_other_voxels_is_refused_with_both_numbers(

@@ -77,7 +77,7 @@ def test_planted_voxels_are_predicted_and_the_rest_is_not(predicting: Any, fakes
     informative = table["name"].isin(fakes.informative)
     assert table["mean"][informative].min() > 0.6 > 0.45 > table["mean"][~informative].max()
     assert table["r_trial"][informative].min() > 0.5
-    assert "over 10 test images" in shown.title
+    assert ", 10 test images" in shown.title
     assert "ridge encoding model trained on this subject's training trials" in shown.sentence
     trials = predicting.trials("fake", "sub-01")
     stimuli = trials.stimuli("test")

@@ -149,29 +149,27 @@ def test_figure_record_and_api_hold_them(sampling: Any) -> None:
 
 
 @pytest.mark.parametrize(
-    ("metrics", "sentence"),
+    ("tested", "sentence"),
     [
-        ({}, "Decoder linear: nobody has measured its two-way identification."),
+        ({}, "Decoder linear: its two-way identification has not been measured."),
         (
-            {"test": {"fake-clip/image": {"two-way identification": 0.9876, "N": 300}}},
-            "Decoder linear: of two test images it finds the shown one in 98.8 % of cases "
-            "(two-way identification over 300 images; chance 50 %).",
+            {"fake-clip/image": {"two-way identification": 0.9876, "chance": 0.5, "N": 300}},
+            "Decoder linear: two-way identification 98.8 % over 300 test images, chance 50 %.",
         ),
         (
-            {"test": {"sub-01": {"fake-clip/image": {"two-way identification": 1.0, "N": 9}}}},
-            "Decoder linear: of two test images it finds the shown one in 100.0 % of cases "
-            "(two-way identification over 9 images; chance 50 %).",
+            {"sub-01": {"fake-clip/image": {"two-way identification": 1, "chance": 0.5, "N": 9}}},
+            "Decoder linear: two-way identification 100.0 % over 9 test images, chance 50 %.",
         ),
     ],
 )
 def test_the_page_says_which_decoder_is_shown_and_how_good_it_is(
-    workbench: Any, metrics: dict, sentence: str
+    workbench: Any, tested: dict, sentence: str
 ) -> None:
     request, offer = replace(REQUEST, samples=1), workbench.offer("fake", "sub-01", "linear")
-    card = replace(offer.card, metrics=metrics)
+    card = replace(offer.card, metrics={"test": tested})
     object.__setattr__(offer, "card", card)
     shown = trial.decoded(workbench.decode(request), request, workbench)
-    assert shown["decoder"] == sentence
+    assert shown["decoder"].replace("\N{NO-BREAK SPACE}", " ") == sentence
     together = replace(card, subjects=("sub-01", "sub-02", "sub-03"))
     object.__setattr__(offer, "card", together)
     shown = trial.decoded(workbench.decode(request), request, workbench)
