@@ -11,19 +11,22 @@ name; the original finds them by position and met one subject's betas with anoth
 
 How much it gains over ridge from other subjects' data, on a tenth of a new subject's trials:
 
-    python -m backends train mixer --dataset simulated --subject sub-01 --subject sub-02 \
-        --subject sub-03 --name mixer-three
-    python -m backends train mixer --dataset simulated --subject sub-04 --name mixer-tenth \
-        --set share=0.1 --set from_checkpoint=checkpoints/mappers/simulated/mixer-three-sub-01-...
-    python -m backends train ridge --dataset simulated --subject sub-04 --name ridge-tenth \
+    python -m backends train mixer --dataset simulated --name three \
+        --subject subj01 --subject subj02 --subject subj03
+    python -m backends train mixer --dataset simulated --name tenth --subject subj04 \
+        --set share=0.1 \
+        --set from_checkpoint=checkpoints/mappers/simulated/three-subj01-subj02-subj03
+    python -m backends train ridge --dataset simulated --name ridge-tenth --subject subj04 \
         --set share=0.1
 
-Both write two-way identification of the test stimuli to their card and print it.
+Each prints two-way identification of the test stimuli and writes it to its card; with the same
+seed (0 by default) both learn from the same trials.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
 
@@ -33,7 +36,7 @@ from torch import nn
 from torch.nn import functional
 
 from backends.fewer import fewer
-from backends.linear import ALPHAS, cross_validate, grouped_folds, leave_out, solve
+from backends.linear import ALPHAS, cross_validate, decompose, grouped_folds, leave_out, solve
 from backends.mappers.mixer_parts import LEVELS, LatentHead, TokenHead, Trunk, convert
 from backends.training import Batch, Course, TrialRows, train_network
 from explorer.mapper import ROWS_AT_ONCE, Mapper
@@ -41,6 +44,7 @@ from explorer.metrics import two_way_identification
 from explorer.types import EmbeddingSpace, Trials, UserError
 
 LAYERS = ("ridge", "learned")
+ANSWERS = ("contrastive", "regressed")
 SKETCH = 256  # numbers to which a large space is folded before its principal components are taken
 MIXED, BETA = 0.5, 0.15  # share of trials that BiMixCo mixes, and both numbers of its Beta
 
@@ -50,9 +54,13 @@ class Mixer(Mapper):
 
     Everything is learned in standard coordinates, ``(embedding - centre) / spread`` with the mean
     training embedding and one standard deviation a space. What ``forward`` gives for a space of
-    tokens is its prior's sample where there is a prior, which is conditioned on the regressed
-    tokens, and else the regressed tokens; latents are always regressed. ``retrieve`` gives the
-    contrastive branch.
+    tokens is the prior's sample where there is a prior, which is conditioned on the regressed
+    tokens; without one it is what ``answer`` says. Latents are always regressed.
+
+    - ``regress`` gives the heads' tokens, which come nearest to the true ones.
+    - ``retrieve`` gives the contrastive branch made from them, which tells trials apart best. As
+      the loss knows only its direction, it is ``centre + spread * gain * direction`` with the gain
+      that brings it nearest to the truth on validation trials (least squares), one a space.
 
     Parameters
     ----------
@@ -66,6 +74,8 @@ class Mixer(Mapper):
         Arguments of `mixer_parts.Prior` after tokens and size; None for none.
     steps, start
         Of the prior's sampling, and the seed of the noise that it begins with.
+    answer
+        "contrastive" or "regressed", where there is no prior.
     sketch
         Numbers in which a new subject's code is sought, see `_code`; 0 in published weights.
     """
@@ -83,6 +93,7 @@ class Mixer(Mapper):
         prior: Mapping[str, Any] | None,
         steps: int = 1,
         start: int = 0,
+        answer: str = "regressed",
         sketch: int = 0,
     ) -> None:
         super().__init__(
@@ -95,9 +106,10 @@ class Mixer(Mapper):
             prior=dict(prior) if prior else None,
             steps=steps,
             start=start,
+            answer=answer,
             sketch=sketch,
         )
-        self.steps, self.start = steps, start
+        self.steps, self.start, self.answer = steps, start, answer
         self.history: dict[str, Any] = {}
         self.layers = nn.ModuleDict({f"of_{s}": nn.Linear(v, width) for s, v in voxels.items()})
         inputs = streams * hidden
@@ -116,6 +128,7 @@ class Mixer(Mapper):
             )
             self.register_buffer(f"centre_{i}", torch.zeros(space.shape))
             self.register_buffer(f"spread_{i}", torch.ones(()))
+            self.register_buffer(f"gain_{i}", torch.tensor(space.size**0.5))  # a usual length
         if sketch:
             self.register_buffer("axes", torch.zeros(width, sketch))
             self.register_buffer("axes_centre", torch.zeros(sketch))
@@ -128,13 +141,16 @@ class Mixer(Mapper):
         found = {}
         for i, (space, head) in enumerate(zip(self.targets, self.heads, strict=True)):
             z = head(shared)
-            if getattr(head, "prior", None) is not None:
-                z = head.prior.sample(z, self.steps, self.start)
+            if isinstance(head, TokenHead):
+                if head.prior is not None:
+                    z = head.prior.sample(z, self.steps, self.start)
+                elif self.answer == "contrastive":
+                    z = self._contrastive(z, i)
             found[space] = self._raw(z, i)
         return found
 
     def regress(self, betas: torch.Tensor, subject: str) -> dict[EmbeddingSpace, torch.Tensor]:
-        """Return what the heads give before any prior, raw, arguments as `forward`."""
+        """Return what the heads regress, before any prior, raw, arguments as `forward`."""
         shared = self._shared(self._layer(betas, subject))
         return {
             space: self._raw(head(shared), i)
@@ -142,14 +158,11 @@ class Mixer(Mapper):
         }
 
     def retrieve(self, betas: torch.Tensor, subject: str) -> dict[EmbeddingSpace, torch.Tensor]:
-        """Return the contrastive branch (n, ...) for spaces of tokens, arguments as `forward`.
-
-        Its length says nothing: compare cosines with true embeddings less the space's centre.
-        """
+        """Return the contrastive branch for spaces of tokens, raw, arguments as `forward`."""
         shared = self._shared(self._layer(betas, subject))
         return {
-            space: head.project(head(shared)).reshape(-1, *space.shape)
-            for space, head in zip(self.targets, self.heads, strict=True)
+            space: self._raw(self._contrastive(head(shared), i), i)
+            for i, (space, head) in enumerate(zip(self.targets, self.heads, strict=True))
             if isinstance(head, TokenHead)
         }
 
@@ -209,10 +222,11 @@ class Mixer(Mapper):
         streams: int = 4,
         hidden: int = 64,
         blocks: int = 2,
-        prior: bool = True,
+        prior: bool = False,
         prior_width: int = 64,
         prior_depth: int = 2,
         prior_steps: int = 1,
+        answer: str = "contrastive",
         regression: float = 1.0,
         contrast: float = 1.0,
         low_level: float = 0.5,
@@ -258,6 +272,8 @@ class Mixer(Mapper):
         prior, prior_width, prior_depth, prior_steps
             Whether spaces of tokens get a diffusion prior, of which size, and its sampling steps:
             1 gives the expected embedding, more come nearer to one possible embedding.
+        answer
+            What is decoded without a prior, see the class.
         regression, contrast, low_level
             Weights of the mean squared errors of the regressed tokens and of the prior, of the
             contrastive loss, and of the mean absolute error of latents. MindEye2 has 30 (of the
@@ -280,6 +296,8 @@ class Mixer(Mapper):
         """
         if layers not in LAYERS:
             raise UserError(f"layers is {' or '.join(LAYERS)}, found {layers!r}.")
+        if answer not in ANSWERS:
+            raise UserError(f"answer is {' or '.join(ANSWERS)}, found {answer!r}.")
         for name, value, least in (
             *(("width", width, 1), ("streams", streams, 3), ("hidden", hidden, 2)),
             *(("blocks", blocks, 1), ("prior_width", prior_width, 16)),
@@ -326,6 +344,7 @@ class Mixer(Mapper):
                 "prior": _prior(prior_width, prior_depth) if prior else None,
                 "steps": prior_steps,
                 "start": seed,
+                "answer": answer,
                 "sketch": code[0].shape[1] if layers == "ridge" else 0,
             }
         else:
@@ -350,9 +369,8 @@ class Mixer(Mapper):
             mapper.layers.requires_grad_(False)
         if codes is not None and source is None:
             mapper._begin_linear(codes, data, course)
-        learner = _Learner(mapper, data, course, codes)
-        learner.weights = (regression, contrast, low_level)
-        learner.mixing, learner.temperatures = round(mix * epochs), tuple(temperatures)
+        weights = (regression, contrast, low_level)
+        learner = _Learner(mapper, data, course, codes, mix, weights, tuple(temperatures))
         history = train_network(
             f"Mixer for {', '.join(voxels)}",
             mapper,
@@ -367,6 +385,7 @@ class Mixer(Mapper):
             measure=learner.measure,
             pictures=pictures,
         )
+        learner.set_gains()
         counts = {name: int(n) for name, n in zip(voxels, np.bincount(data.subject), strict=True)}
         mapper.history = history.to_dict() | {"training trials": counts}
         return mapper.requires_grad_(True)
@@ -398,15 +417,15 @@ class Mixer(Mapper):
             for i in range(0, len(rows), ROWS_AT_ONCE):
                 block = np.asarray(one.betas[rows[i : i + ROWS_AT_ONCE]], np.float32)
                 voxels[i : i + len(block)] = self.standardise(torch.from_numpy(block), name)
-            voxels, wanted = voxels.to(device), goals[data.stimulus[mine]].to(device)
+            parts, wanted = decompose(voxels.to(device)), goals[data.stimulus[mine]].to(device)
             groups = data.group[mine]
             held_out = grouped_folds(groups, folds, seed)
-            alpha = cross_validate(voxels, wanted, held_out, alphas, say).alpha
-            weight, bias = solve(voxels, wanted, alpha)
+            alpha = cross_validate(parts, wanted, held_out, alphas, say).alpha
+            weight, bias = solve(parts, wanted, alpha)
             layer = self.layers[f"of_{name}"]
             layer.weight.copy_(weight.T)
             layer.bias.copy_(bias)
-            codes[torch.from_numpy(mine)] = leave_out(voxels, wanted, alpha, groups).cpu()
+            codes[torch.from_numpy(mine)] = leave_out(parts, wanted, alpha, groups).cpu()
         return codes
 
     @torch.no_grad()
@@ -439,6 +458,11 @@ class Mixer(Mapper):
 
     def _shared(self, code: torch.Tensor) -> torch.Tensor:
         return self.trunk(self.widen(code))
+
+    def _contrastive(self, tokens: torch.Tensor, i: int) -> torch.Tensor:
+        """Return the contrastive branch (n, T * D) in standard coordinates."""
+        away = functional.normalize(self.heads[i].project(tokens).flatten(1), dim=1)
+        return getattr(self, f"gain_{i}") * away
 
     def _raw(self, z: torch.Tensor, i: int) -> torch.Tensor:
         """Return raw embeddings (n, ...) of standard coordinates."""
@@ -478,24 +502,27 @@ class Mixer(Mapper):
         self.load_state_dict(self.state_dict() | theirs)
 
 
+@dataclass(eq=False)
 class _Learner:
     """Predictions and losses of a mixer in training.
 
-    ``codes`` (samples, width) are fixed codes, or None where the layers learn. ``mixing`` epochs
-    have BiMixCo; ``weights`` and ``temperatures`` as in `Mixer.fit`.
+    ``codes`` (samples, width) are fixed codes, or None where the layers learn; ``mix``,
+    ``weights`` (of regression, contrast, low level) and ``temperatures`` as in `Mixer.fit`.
     """
 
+    mapper: Mixer
+    data: TrialRows
+    course: Course
+    codes: torch.Tensor | None
+    mix: float
     weights: tuple[float, float, float]
     temperatures: tuple[float, ...]
-    mixing: int
 
-    def __init__(
-        self, mapper: Mixer, data: TrialRows, course: Course, codes: torch.Tensor | None
-    ) -> None:
-        self.mapper, self.data, self.codes = mapper, data, codes
-        self.epochs = course.epochs
-        train, _ = data.split(course.validation, course.seed)
-        self.pools = [train[data.subject[train] == i] for i in range(len(data.trials))]
+    def __post_init__(self) -> None:
+        """Find which samples may be blended into others: those of training, by subject."""
+        train, _ = self.data.split(self.course.validation, self.course.seed)
+        self.pools = [train[self.data.subject[train] == i] for i in range(len(self.data.trials))]
+        self.mixing = round(self.mix * self.course.epochs)
 
     def predict(self, batch: Batch) -> dict[Any, torch.Tensor]:
         """Return (n, ...) per target number and kind: tokens, contrast, prior, or latents."""
@@ -566,6 +593,23 @@ class _Learner:
             if kind == "contrast"
         }
 
+    @torch.no_grad()
+    def set_gains(self) -> None:
+        """Set the gains from held-out trials, or from all without any."""
+        train, held_out = self.data.split(self.course.validation, self.course.seed)
+        samples = held_out if len(held_out) else train
+        sums: dict[int, float] = {}
+        for begin in range(0, len(samples), self.course.batch):
+            batch = Batch(self.data, samples[begin : begin + self.course.batch])
+            for (i, kind), z in self.predict(batch).items():
+                if kind == "contrast":
+                    goals = self._goals(i, batch.stimuli).flatten(1)
+                    along = float((functional.normalize(z, dim=1) * goals).sum())
+                    sums[i] = sums.get(i, 0.0) + along
+        for i, total in sums.items():
+            # below 0 the mapper would be worse than the centre alone
+            getattr(self.mapper, f"gain_{i}").fill_(max(total / len(samples), 1e-3))
+
     def mixture(self, batch: Batch) -> tuple[np.ndarray, np.ndarray]:
         """Return each sample's own share (n,), 0.5 to 1, and the sample it is blended with (n,).
 
@@ -599,7 +643,7 @@ class _Learner:
         if not batch.training:
             return soft_clip(predicted, _unit(goals), end)
         if batch.epoch >= self.mixing:
-            done = (batch.epoch - self.mixing) / max(1, self.epochs - self.mixing - 1)
+            done = (batch.epoch - self.mixing) / max(1, self.course.epochs - self.mixing - 1)
             now = end + (begin - end) / 2 * (1 + np.cos(np.pi * done))
             return soft_clip(predicted, _unit(goals), float(now))
         share = torch.from_numpy(shares).to(z)

@@ -20,7 +20,10 @@ SETTINGS: dict[str, dict] = {
         **{"pretrain_epochs": 2, "epochs": 10, "batch": 16, "lr": 5e-3, "validation": 0.0},
     },
     "mlp": {"epochs": 30, "width": 64, "batch": 16, "lr": 3e-3, "voxel_dropout": 0.0},
-    "mixer": {"epochs": 15, "hidden": 8, "blocks": 1, "prior_width": 16, "prior_depth": 1},
+    "mixer": {
+        **{"epochs": 15, "hidden": 8, "blocks": 1},
+        **{"prior": True, "prior_width": 16, "prior_depth": 1},
+    },
 }
 
 

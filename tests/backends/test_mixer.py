@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from backends.fewer import fewer
+from backends.linear import ALPHAS
 from backends.mappers.mixer import Mixer, _Learner, bimixco, principal_axes, soft_clip
 from backends.mappers.mixer_parts import LEVELS, convert, noise_schedule
 from backends.mappers.ridge import Ridge
@@ -53,7 +54,7 @@ def data():
 def both(data):
     """Return a mixer of both subjects to three spaces at once."""
     trials, targets = data
-    return Mixer.fit(trials, targets, seed=0, batch=16, lr=5e-3, **SMALL)
+    return Mixer.fit(trials, targets, seed=0, prior=True, batch=16, lr=5e-3, **SMALL)
 
 
 def identified(mapper, one, targets, space=IMAGE):
@@ -259,9 +260,10 @@ def test_published_weights_give_the_published_outputs(streams, layers):
         betas = torch.randn(4, V["subj01"], generator=rng)
         tokens, contrast = original.backbone(original.linear("ridge.linears.1", betas)[:, None])
         found = mapper.regress(betas, "subj01")[SPACE]
-        torch.testing.assert_close(
-            mapper.retrieve(betas, "subj01")[SPACE], contrast, rtol=0, atol=1e-4
+        cosines = torch.nn.functional.cosine_similarity(
+            mapper.retrieve(betas, "subj01")[SPACE].flatten(1), contrast.flatten(1)
         )
+        torch.testing.assert_close(cosines, torch.ones(4), rtol=0, atol=1e-5)
         assert mapper(betas, "subj01")[SPACE].isfinite().all()
     torch.testing.assert_close(found, tokens, rtol=0, atol=1e-4)
     torch.testing.assert_close(mapper.heads[0].project(tokens), contrast, rtol=0, atol=1e-4)
@@ -352,13 +354,11 @@ def test_soft_clip_by_hand():
     assert soft_clip(true, true, 0.3) < found  # the truth is the best prediction
 
 
-def learner(data, epochs=9, mix=4, codes=None):
+def learner(data, weights=(1.0, 1.0, 1.0)):
     trials, targets = data
-    rows = TrialRows(trials, targets)
-    course = Course(epochs=epochs, validation=0.2)
+    rows, course = TrialRows(trials, targets), Course(epochs=9, validation=0.2)
     mapper = Mixer(tuple(targets), {t.subject.name: VOXELS for t in trials}, 6, 3, 2, 1, None)
-    found = _Learner(mapper, rows, course, codes)
-    found.weights, found.mixing, found.temperatures = (1.0, 1.0, 1.0), mix, (0.1, 0.05, 0.1)
+    found = _Learner(mapper, rows, course, None, 0.4, weights, (0.1, 0.05, 0.1))
     return found, rows, rows.split(0.2, 0)
 
 
@@ -403,12 +403,11 @@ def test_a_trial_passes_its_own_subjects_layer_only(data):
 
 @torch.no_grad()
 def test_a_blend_is_no_truth_to_regress_to(data):
-    found, rows, (train, _) = learner(data)
+    found, rows, (train, _) = learner(data, (1.0, 0.0, 0.0))
     batch = Batch(rows, train, epoch=1, training=True)
     shares, _ = found.mixture(batch)
     goals = found._goals(1, batch.stimuli)
     error = torch.from_numpy(2 * shares - 1).mean()
-    found.weights = (1.0, 0.0, 0.0)
     value = found.loss({(1, "tokens"): goals + 1}, batch)
     assert value.item() == pytest.approx(error.item() / 3, rel=1e-4)  # of three targets
 
@@ -442,10 +441,31 @@ def test_a_priors_sample_is_decided_by_its_seed_and_differentiable(both, data):
     torch.testing.assert_close(regressed[LATENTS], both(betas, "sub-01")[LATENTS])
 
 
-def test_without_a_prior_the_regressed_tokens_are_given_and_layers_can_learn(data):
+def test_without_a_prior_the_answer_is_contrastive_or_regressed(data):
+    trials, targets = data
+    settings = SMALL | {"batch": 16, "lr": 5e-3}
+    mapper = Mixer.fit(trials, {CONTEXT: targets[CONTEXT]}, seed=0, **settings)
+    mapper.requires_grad_(False)
+    rows = TrialRows(trials, {CONTEXT: targets[CONTEXT]})
+    batch = Batch(rows, rows.split(0.1, 0)[1])
+    codes = mapper._solve_layers(rows, 5, ALPHAS, 0, "cpu", None)
+    tokens = mapper.heads[0](mapper._shared(codes[torch.from_numpy(batch.samples)]))
+    found = mapper._raw(mapper._contrastive(tokens, 0), 0) - mapper.centre_0
+    away = batch.goals[CONTEXT] - mapper.centre_0
+    errors = {scale: (scale * found - away).square().sum() for scale in (0.7, 1.0, 1.3)}
+    assert min(errors, key=errors.get) == 1.0  # the gain brings it nearest to the truth
+    betas = torch.from_numpy(trials[1].betas[-4:])
+    given = mapper(betas, "sub-02")[CONTEXT]
+    torch.testing.assert_close(given, mapper.retrieve(betas, "sub-02")[CONTEXT])
+    mapper.answer = "regressed"
+    assert not torch.allclose(given, mapper(betas, "sub-02")[CONTEXT])
+
+
+def test_layers_can_learn_with_the_rest(data):
     trials, targets = data
     only = {IMAGE: targets[IMAGE]}
-    settings = SMALL | {"prior": False, "layers": "learned", "width": 12, "lr": 0.02, "batch": 20}
+    settings = SMALL | {"layers": "learned", "width": 12, "lr": 0.02, "batch": 20}
+    settings["answer"] = "regressed"
     mapper = Mixer.fit(trials, only, seed=0, **settings | {"epochs": 15})
     betas = torch.from_numpy(trials[1].betas[-4:])
     torch.testing.assert_close(
@@ -478,7 +498,7 @@ def test_a_further_subject_begins_with_what_others_taught(both, data, tmp_path):
     assert mapper.subjects == ("sub-02",)
     assert mapper.history["training trials"] == {"sub-02": TRAIN // 2}
     for key, value in both.state_dict().items():
-        if not key.startswith(("layers", "mean_", "sd_")):
+        if not key.startswith(("layers", "mean_", "sd_", "gain_")):
             torch.testing.assert_close(mapper.state_dict()[key], value, rtol=0, atol=1e-6)
     assert identified(mapper, trials[1], targets) > 0.8
     with pytest.raises(UserError, match="gives toy/image, toy/context, toy/latents, asked for "):
@@ -516,6 +536,7 @@ def test_fewer_trials_are_whole_stimuli_and_sessions(data):
     ("settings", "message"),
     [
         ({"layers": "frozen"}, "layers is ridge or learned, found 'frozen'"),
+        ({"answer": "mean"}, "answer is contrastive or regressed, found 'mean'"),
         ({"streams": 2}, "streams is a whole number from 3, found 2"),
         ({"prior_width": 8}, "prior_width is a whole number from 16, found 8"),
         ({"mix": 2.0}, "found regression=1, contrast=1, low_level=0.5, mix=2"),
