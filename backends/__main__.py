@@ -407,6 +407,8 @@ def evaluate(
         list[str] | None,
         typer.Option(help="NAME=PATH: predictions that others published (may be repeated)."),
     ] = None,
+    embedder: Weights = None,
+    captions: Captions = None,
     checkpoints: Checkpoints = ROOT / "checkpoints",
     limit: Annotated[
         int | None, typer.Option(help="Only this many test stimuli (faster, less exact).")
@@ -447,7 +449,9 @@ def evaluate(
             part.replace(out)
         return
     from backends import DATASETS, EMBEDDERS, GENERATORS, MAPPERS
+    from backends.captions import read_captions
     from backends.compare import compare, markdown, write
+    from backends.train import read_sources
     from explorer.catalogue import named_path
     from explorer.workbench import Workbench
 
@@ -468,6 +472,8 @@ def evaluate(
         mappers=mapper or (),
         targets=space or (),
         limit=limit,
+        sources=read_sources(embedder or []),
+        captions=read_captions(captions) if captions else None,
         progress=say,
     )
     print(markdown(found))

@@ -29,9 +29,9 @@ if TYPE_CHECKING:
 
 AVERAGED, SINGLE = "averaged repeats", "single trials"
 CEILING, SHUFFLED = "noiseless responses (ceiling)", "averaged repeats, shuffled"
-BETAS = (CEILING, AVERAGED, SINGLE, SHUFFLED)
+BETAS = (AVERAGED, SINGLE, SHUFFLED, CEILING)  # the order of the rows
 FIRST = "ridge"  # the row that others are compared with
-DERANGEMENTS = 20
+SHUFFLES = 20
 DRAWN = 300  # candidates of a retrieval in the NSD papers
 COLUMNS = (
     *("dataset", "target", "mapper", "betas", "subject", "score", "value", "low", "high"),
@@ -202,6 +202,8 @@ def compare(
     mappers: Sequence[str] = (),
     targets: Sequence[str] = (),
     limit: int | None = None,
+    sources: Mapping[str, str] | None = None,
+    captions: Mapping[str, str] | None = None,
     progress: Say | None = None,
 ) -> Comparison:
     """Measure every mapper that is on offer for a data set, ridge first.
@@ -219,6 +221,10 @@ def compare(
         Only these, by name; () is all.
     limit
         Only the first test stimuli.
+    sources
+        Embedder -> folder or hub id of its weights, where they are not in the checkpoints.
+    captions
+        Stimulus -> caption, for spaces of captions, where the data set has none.
     progress
         Called with one sentence now and then.
     """
@@ -231,7 +237,7 @@ def compare(
     offered = {subject: bench.mapper_names(dataset, subject) for subject in people}
     names = list(dict.fromkeys(name for some in offered.values() for name in some))
     _refuse_unknown("mapper", mappers, names, dataset)
-    truth, notes = _Truth(bench, dataset, say), []
+    truth, notes = _Truth(bench, dataset, sources or {}, captions or {}, say), []
     spaces = {
         space.name: None
         for subject, some in offered.items()
@@ -289,11 +295,20 @@ class _Scored:
 class _Truth:
     """The true embeddings of stimuli in any space, made once; spaces nobody can make are noted."""
 
-    def __init__(self, bench: Workbench, dataset: str, say: Say) -> None:
+    def __init__(
+        self,
+        bench: Workbench,
+        dataset: str,
+        sources: Mapping[str, str],
+        captions: Mapping[str, str],
+        say: Say,
+    ) -> None:
         self.bench, self.dataset, self.say = bench, dataset, say
+        self.captions = captions
         self.notes: list[str] = []
         self._known: dict[EmbeddingSpace, dict[str, np.ndarray]] = {}
         self._missing: set[EmbeddingSpace] = set()
+        self._sources, self._made = dict(sources), {}
 
     def of(self, space: EmbeddingSpace, stimuli: Sequence[str]) -> np.ndarray | None:
         """Return the true embeddings (N, ...), or None where they cannot be made."""
@@ -316,12 +331,18 @@ class _Truth:
             cls = resolve(entry)
             if space in (*cls.spaces, *getattr(cls, "text_spaces", ())):
                 self.say(f"{len(stimuli)} stimuli to embed in {space.name}")
-                study, embedder = (
-                    self.bench.dataset(self.dataset),
-                    self.bench.models.embedder(name),
-                )
-                return embed_stimuli(study, stimuli, embedder, space, self.say)
+                study, embedder = self.bench.dataset(self.dataset), self._embedder(name, cls)
+                said = {"captions": self.captions}
+                return embed_stimuli(study, stimuli, embedder, space, self.say, **said)
         raise UserError("no embedder here makes it, so there is nothing to compare with.")
+
+    def _embedder(self, name: str, cls: type) -> Any:
+        if name not in self._sources:
+            return self.bench.models.embedder(name)
+        if name not in self._made:
+            place = {"source": self._sources[name]}
+            self._made[name] = cls(self.bench.checkpoints, self.bench.models.device, **place)
+        return self._made[name]
 
 
 def _measure(
@@ -355,10 +376,11 @@ def _measure(
             _add(sums, (target, betas), near, weight)
             if betas == AVERAGED:
                 rng = np.random.default_rng(0)
-                for _ in range(DERANGEMENTS):
-                    order = metrics.derangement(len(stimuli), rng)
-                    _add(sums, (target, SHUFFLED), near.shuffled(order), 1 / DERANGEMENTS)
-    return {key: _Scored(tuple(stimuli), columns) for key, columns in sums.items()}
+                for _ in range(SHUFFLES):  # any order, as leaving none in place is below chance
+                    order = rng.permutation(len(stimuli))
+                    _add(sums, (target, SHUFFLED), near.shuffled(order), 1 / SHUFFLES)
+    ordered = sorted(sums, key=lambda key: BETAS.index(key[1]))
+    return {key: _Scored(tuple(stimuli), sums[key]) for key in ordered}
 
 
 def _look_up(

@@ -294,6 +294,36 @@ def test_targets_are_also_scored_side_by_side_and_what_nobody_makes_is_noted(
     assert set(only.table["target"]) == {"fake-clip/twin"}
 
 
+def test_weights_named_by_hand_and_captions_reach_the_embedder(fakes, study, checkpoints):
+    class Told(fakes.Embedder):
+        spaces, text_spaces = (), (fakes.space,)
+
+        def __init__(self, checkpoints, device="cpu", source="the usual place"):
+            super().__init__()
+            self.source = source
+
+        def embed_text(self, captions, space):
+            assert self.source == "over there"
+            return self.embed([fakes.picture(caption) for caption in captions])
+
+    bench = Workbench(
+        {"fake": study}, {"told": Told}, {"linear": fakes.Linear}, {}, checkpoints=checkpoints
+    )
+    names = [f"test-{i:02d}" for i in range(1, 11)]
+    found = compare(
+        bench, "fake", mappers=["linear"], subjects=["sub-01"],
+        sources={"told": "over there"}, captions={name: name for name in names},
+    )  # fmt: skip
+    # the captions are the pictures' names, so it is as if the pictures were embedded
+    same = pick(found.table, betas=AVERAGED, score="cosine")["value"]
+    other = Workbench(
+        {"fake": study}, {"fake": fakes.Embedder}, {"linear": fakes.Linear}, {},
+        checkpoints=checkpoints,
+    )  # fmt: skip
+    table = compare(other, "fake", mappers=["linear"], subjects=["sub-01"]).table
+    assert same == pick(table, betas=AVERAGED, score="cosine")["value"]
+
+
 @pytest.mark.parametrize(
     ("asked", "sentence"),
     [

@@ -1,12 +1,16 @@
 """Random search: what is drawn, that it goes on where it stopped, that test stays shut."""
 
+import json
 import re
 import shlex
+import sys
 
 import numpy as np
 import pandas as pd
 import pytest
+from PIL import Image
 
+from backends.__main__ import main
 from backends.mappers.contrastive import Contrastive
 from backends.mappers.ridge import Ridge
 from backends.search import (
@@ -211,3 +215,37 @@ def test_trials_of_a_search_are_watched_like_a_training(study, tmp_path):
     (run,) = (tmp_path / "runs" / "001").iterdir()
     assert run.name == "sub-01-sub-02" and list(run.rglob("events.*"))
     assert not list(run.rglob("state.pt"))
+
+
+def test_the_command_searches_and_tells_how_to_train(tmp_path, monkeypatch, capsys):
+    rng, root = np.random.default_rng(0), tmp_path / "cells"
+    for folder in ("stimuli", "sub-01"):
+        (root / folder).mkdir(parents=True)
+    grids = rng.integers(0, 2, (30, 10, 10)).astype(np.uint8) * 255
+    names = [f"p{i:02d}" for i in range(30)]
+    for name, grid in zip(names, grids, strict=True):
+        Image.fromarray(grid).save(root / "stimuli" / f"{name}.png")
+    (root / "dataset.json").write_text(json.dumps({"title": "Cells"}))
+    files = pd.DataFrame({"file": [f"{name}.png" for name in names]})
+    files.to_csv(root / "stimuli" / "stimuli.tsv", sep="\t", index=False)
+    np.save(root / "sub-01" / "betas.npy", grids.reshape(30, 100).astype(np.float32))
+    table = pd.DataFrame({"stimulus": names, "split": ["train"] * 24 + ["test"] * 6})
+    table.to_csv(root / "sub-01" / "trials.tsv", sep="\t", index=False)
+    out = tmp_path / "search"
+    command = [
+        *("backends", "search", "ridge", "--dataset", f"cells={root}", "--out", str(out)),
+        *("--space", "pixels/10x10", "--set", "alphas=1,10", "--trials", "2", "--no-cache"),
+    ]
+    for more, sentence in ((["--try", "folds=2,3"], ""), ([], "There is nothing to search over")):
+        monkeypatch.setattr(sys, "argv", [*command, *more])
+        with pytest.raises(SystemExit) as stop:
+            main()
+        said = capsys.readouterr()
+        assert bool(stop.value.code) == bool(sentence) and sentence in said.err
+        if not sentence:
+            best = (out / BEST).read_text().strip()
+            assert said.out.endswith(f"2 trials  ->  {out}\n{best}\n")
+    words = shlex.split(best)
+    assert words[:5] == ["python", "-m", "backends", "train", "ridge"]
+    assert "alphas=1.0,10.0" in words and {"folds=2", "folds=3"} & set(words)
+    assert len(pd.read_csv(out / TABLE)) == 2
