@@ -10,7 +10,7 @@ import hashlib
 import importlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
-from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 
@@ -383,17 +383,35 @@ class Encoder(Protocol):
 
 @dataclass(frozen=True, eq=False)
 class Condition:
-    """What a generator may draw on: a trial's decoded embeddings, and on request the trial."""
+    """What a generator may draw on: a trial's decoded embeddings, and on request the trial.
+
+    ``voxels`` bool (V,): which of the betas a person chose (None: all). ``dataset``: whose
+    training stimuli may be retrieved.
+    """
 
     embeddings: Mapping[EmbeddingSpace, torch.Tensor]
     stimulus: str | None = None
     betas: np.ndarray | None = None
     subject: Subject | None = None
+    voxels: np.ndarray | None = None
+    dataset: Dataset | None = None
+
+
+class Neighbour(NamedTuple):
+    """A picture near a decoded embedding: its id, class name ("" for none), and similarity."""
+
+    picture: str
+    label: str
+    similarity: float
 
 
 @dataclass(frozen=True, eq=False)
 class Step:
-    """One picture of a sweep on its way: uint8 RGB (H, W, 3); ``done`` says it is finished."""
+    """One picture of a sweep on its way: uint8 RGB (H, W, 3); ``done`` says it is finished.
+
+    ``note``: a sentence that must stand beside the picture ("" for none), and ``neighbours`` the
+    pictures of a gallery that it rests on, best first.
+    """
 
     index: int  # position in the sweep's scales
     scale: float
@@ -401,6 +419,8 @@ class Step:
     steps: int
     image: np.ndarray
     done: bool
+    note: str = ""
+    neighbours: tuple[Neighbour, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -425,7 +445,7 @@ class Generator(Protocol):
     accepts: tuple[EmbeddingSpace, ...]
     provenance: Literal["generated", "retrieved", "published"]
     guided: bool  # False: the guidance scale changes nothing, the page offers one image
-    needs: tuple[Literal["betas", "stimulus"], ...]
+    needs: tuple[Literal["betas", "stimulus", "dataset"], ...]
     options: tuple[Option, ...]
     default_steps: int
 

@@ -11,25 +11,17 @@ from collections import Counter
 from collections.abc import Callable, Mapping
 from functools import cached_property, partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
 from backends.embeddings import Store, embed_kept
-from explorer.types import Dataset, Embedder, EmbeddingSpace, UserError
+from explorer.types import Dataset, Embedder, EmbeddingSpace, Neighbour, UserError
 
 PICTURES = (".png", ".jpg", ".jpeg", ".webp", ".bmp")
 BLOCK = 128  # pictures read and embedded at a time
 # In front of a class name: a WordNet id (ImageNet's folders), or a number and a separator
 NUMBERED = re.compile(r"^(n\d{8}(?!\d)|\d+(?=[\s._-]))[\s._-]*")
-
-
-class Neighbour(NamedTuple):
-    """One picture of a gallery: its id, its class name ("" for none), and its similarity."""
-
-    picture: str
-    label: str
-    similarity: float
 
 
 class Gallery:
