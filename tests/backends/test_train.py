@@ -227,7 +227,8 @@ def test_a_full_disk_leaves_the_checkpoint_before_it(tmp_path):
 class Painter:
     """Paints the first value of an embedding; 16 x 16 pixels."""
 
-    accepts, needs, default_steps = (IMAGE,), (), 3
+    accepts = (EmbeddingSpace("toy", "unasked", (3,)), IMAGE)  # one of them is enough
+    needs, default_steps = (), 3
 
     def __init__(self, checkpoints, device):
         if not checkpoints.exists():
