@@ -517,9 +517,10 @@ class Workbench(Catalogue):
         measured = (self.betas(request) - mean) / sd
         guess = (self._predict(request, [request.stimulus])[0] - mean) / sd
         which = _trials(len(trials.rows("test", request.stimulus, request.repeats)))
+        spaces = ", ".join(space.name for space in encoder.spaces)
         told = (
-            f"Predicted from the shown image ({', '.join(s.name for s in encoder.spaces)}) by a "
-            f"{encoder.description} trained on this subject's training trials."
+            f"Betas are predicted from the shown image ({spaces}) by a {encoder.description} "
+            "trained on this subject's training trials."
         )
         if name != ACCURACY:
             top = self._maps.get(

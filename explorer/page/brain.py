@@ -64,13 +64,13 @@ HELP = (
 # What a view can show, as people call it, and what it says about itself. Other names are those of
 # the data set.
 _BETAS = (
-    "Differences from the mean of the training trials. “r, trial” correlates measured with "
+    "as differences from the mean of the training trials. “r, trial” correlates measured with "
     f"predicted betas over a parcel's voxels, in this trial alone, from {FEWEST} voxels on."
 )
 SHOWN = {
     IMPORTANCE: ("Importance", "What the decoder rests on", ""),
-    MEASURED: ("Measured betas", "What was measured", f"Signal and noise of this trial. {_BETAS}"),
-    PREDICTED: ("Predicted betas", "What the shown image lets expect", _BETAS),
+    MEASURED: ("Measured betas", "What was measured", f"Signal and noise, {_BETAS}"),
+    PREDICTED: ("Predicted betas", "What an encoding model predicts", f"Betas {_BETAS}"),
     ACCURACY: (
         "Measured against predicted",
         "How well the image predicts the responses",
@@ -241,7 +241,7 @@ def with_voxel_map(
     """Return the brain view with a map of the subject's voxels, or with the parcels themselves."""
     numbers = ("known", "mean", "r_ceiling", "r_trial")
     columns = [name for name in numbers if name in shown.table]
-    sentence = f"{shown.sentence} {value['sentences']['shows']}".strip()
+    sentence = f"{value['sentences']['shows']} {shown.sentence}".strip()
     return {
         **value,
         "state": "done",

@@ -152,7 +152,7 @@ def test_it_reaches_link_page_export_record_and_api(predicting: Any, tmp_path: A
     shown = predicting.evidence(REQUEST, view)
     value = brain.filled(place, shown, REQUEST, view, predicting)
     assert {"mean", "r_ceiling", "r_trial"} <= set(value["rows"][0])
-    assert value["sentences"]["shows"].startswith("Predicted from the shown image (fake-clip/im")
+    assert "predicted from the shown image (fake-clip/image) by" in value["sentences"]["shows"]
     other = replace(REQUEST, stimulus="test-05")
     assert brain.decided_by(REQUEST, view) != brain.decided_by(other, view)
     table = export.make(predicting, REQUEST, view, "csv").content.decode()
