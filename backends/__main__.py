@@ -361,11 +361,15 @@ def caption(
     out: Annotated[
         Path | None, typer.Option(help="The table; default: captions.csv beside the data.")
     ] = None,
+    augment: Annotated[
+        Path | None, typer.Option(help="Also describe the pictures of this folder (see train).")
+    ] = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1 ...")] = "auto",
     checkpoints: Checkpoints = ROOT / "checkpoints",
 ) -> None:
     """Describe the pictures of a data set that have no caption, for targets made of text."""
     from backends import DATASETS, EMBEDDERS, GENERATORS, MAPPERS
+    from backends.augment import find_extra
     from backends.captions import Captioner, caption_stimuli
     from backends.training import best_device
     from explorer.catalogue import named_path
@@ -388,6 +392,8 @@ def caption(
     study = bench.dataset(name)
     captioner = Captioner(checkpoints, best_device(device), source=model or None)
     count = caption_stimuli(study, captioner, out, say)
+    if augment is not None:
+        count += caption_stimuli(find_extra(augment, study, say), captioner, out, say)
     print(f"{count} captions  ->  {out}")
 
 

@@ -10,13 +10,16 @@ import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from backends.datasets.reading import LazyRows
 from backends.encoding import Encoding
 from explorer.types import Dataset, EmbeddingSpace, Trials, UserError
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff")
 # Of 64 bits. Copies of simulated scenes as JPEG, at half the size or 10 % brighter differ in 0 to
@@ -42,6 +45,13 @@ class Extra:
     def name(self) -> str:
         """What messages call it."""
         return str(self.folder)
+
+    @property
+    def stimuli(self) -> pd.DataFrame:
+        """One row a picture: it has no caption yet."""
+        import pandas as pd
+
+        return pd.DataFrame({"caption": ""}, index=list(self.files))
 
     def image(self, stimulus: str) -> np.ndarray:
         """Return a picture, uint8 RGB (H, W, 3)."""

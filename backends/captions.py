@@ -10,12 +10,16 @@ import csv
 import os
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from backends.targets import AT_ONCE, Pretrained
 from backends.training import in_chunks
 from explorer.types import Dataset, UserError
+
+if TYPE_CHECKING:
+    from backends.augment import Extra
 
 COLUMNS = ("stimulus", "caption")
 WORD_PIECES = 40  # at most in a caption; those of COCO have about 12 words
@@ -64,7 +68,7 @@ class Captioner(Pretrained):
 
 
 def caption_stimuli(
-    study: Dataset,
+    study: Dataset | Extra,
     captioner: Captioner,
     file: Path,
     progress: Callable[[str], None] | None = None,

@@ -194,21 +194,25 @@ def gather(
     from backends.captions import read_captions
 
     makers = make_embedders(spaces, checkpoints, device, sources)
+    said = {} if captions is None else read_captions(captions)
+    extra = None
     encodings: dict[str, Any] = {}
     readers: dict[EmbeddingSpace, Embedder] = {}
     if augment is not None:
-        texts = [s.name for s, e in makers.items() if s in getattr(e, "text_spaces", ())]
-        if texts:
-            raise UserError(
-                f"The pictures of --augment have no captions, which {texts[0]} is made of; give "
-                "spaces of pictures alone, or leave out --augment."
-            )
         encodings = {who: encoding_for(one, checkpoints) for who, one in trials.items()}
         read = {space.name: space for model in encodings.values() for space in model.spaces}
         others = [name for name in read if name not in {s.name for s in makers}]
         readers = make_embedders(others, checkpoints, device, sources)
-    extra = None if augment is None else find_extra(augment, study, progress)
-    said = {} if captions is None else read_captions(captions)
+        extra = find_extra(augment, study, progress)
+        texts = [s.name for s, e in makers.items() if s in getattr(e, "text_spaces", ())]
+        without = [name for name in extra.files if not said.get(name, "").strip()]
+        if texts and without:
+            raise UserError(
+                f"{texts[0]} is made of captions, and {len(without)} of {len(extra.files)} "
+                f"pictures in {augment} have none (first {without[0]!r}); write them with python "
+                f"-m backends caption --dataset {study.name}=PATH --augment {augment} --model "
+                "PATH_OR_ID and name that file with --captions, or choose spaces of pictures."
+            )
     embeddings: dict[EmbeddingSpace, dict[str, np.ndarray]] = {space: {} for space in makers}
     for person, one in trials.items():
         stimuli = dict.fromkeys([*one.stimuli("train"), *one.stimuli("test")])
@@ -226,7 +230,7 @@ def gather(
         return dict(trials), embeddings, notes
     names = list(extra.files)
     features = {
-        space: embed_stimuli(extra, names, maker, space, progress, cache=cache)
+        space: embed_stimuli(extra, names, maker, space, progress, captions=said, cache=cache)
         for space, maker in {**makers, **readers}.items()
     }
     for space, known in embeddings.items():
@@ -246,13 +250,12 @@ def pictures_of(
 ) -> Callable[[Any, Batch], np.ndarray] | None:
     """Return what draws validation trials for `train_network`: shown left, reconstructed right.
 
-    The first of the ``generators`` (name -> class) that draws from one of ``spaces`` and needs
-    nothing else is used, every trial always with the same seed; None where there is none, or its
-    weights lack.
+    The first of the ``generators`` (name -> class) that draws from embeddings in ``spaces`` alone
+    is used, every trial always with the same seed; None where there is none, or its weights lack.
     """
     for entry in generators.values():
         cls = resolve(entry)
-        if set(cls.accepts) & set(spaces) and not cls.needs:
+        if cls.accepts and set(cls.accepts) <= set(spaces) and not cls.needs:
             break
     else:
         return None
@@ -272,8 +275,7 @@ def pictures_of(
         for subject, betas in batch.betas.items():
             decoded = mapper.decode(betas.cpu().numpy(), subject)
             for row, place in enumerate(batch.places[subject]):
-                given = [space for space in cls.accepts if space in decoded]
-                parts = {space: torch.from_numpy(decoded[space][row]) for space in given}
+                parts = {s: torch.from_numpy(decoded[s][row]) for s in cls.accepts}
                 conditions[int(place)] = Condition(parts)
         ordered = [conditions[place] for place in range(len(batch))]
         seeds, steps = range(len(ordered)), generator.default_steps

@@ -72,7 +72,7 @@ MAY_IMPORT = {
     "backends.fetch": (*CORE, "backends.datasets"),
     "backends.train": (*CORE, "backends", *TOOLS),
     "backends.targets": (*CORE, "backends.embedders"),
-    "backends.captions": (*CORE, "backends.targets", "backends.training"),
+    "backends.captions": (*CORE, "backends.targets", "backends.training", "backends.augment"),
     "backends.augment": (*CORE, "backends.encoding", "backends.datasets.reading"),
     "backends.judge": (*CORE, *TOOLS, "backends.simulation"),
     "backends.datasets": (*CORE, "backends.simulation"),

@@ -10,6 +10,7 @@ import pytest
 from PIL import Image, ImageEnhance
 
 from backends.augment import encoding_for, extend, find_extra, looks, seen
+from backends.embedders import PocketClip
 from backends.encoding import Encoding, train_encoding
 from backends.simulation.scenes import render, sample_scenes
 from backends.train import gather, train_mapper
@@ -263,15 +264,27 @@ def test_gather_brings_pictures_embeddings_and_notes_together(folder, tmp_path):
     assert any("16 of 17 pictures" in sentence for sentence in said)
 
 
-def test_text_has_no_place_among_extra_pictures(folder):
+def test_targets_of_text_need_captions_of_the_extra_pictures_too(folder, tmp_path):
+    from backends.captions import caption_stimuli
     from backends.datasets.folder import Folder
 
-    study = Folder(folder, "cells")
-    with pytest.raises(UserError, match="have no captions, which pocket-clip/context is made of"):
-        gather(
-            study,
-            {"sub-01": study.load("sub-01")},
-            ["pocket-clip/image", "pocket-clip/context"],
-            CHECKPOINTS,
-            augment=folder / "more",
-        )
+    class Teller:
+        def describe(self, images):
+            return [f"light {image.mean():.0f}" for image in images]
+
+    study, table = Folder(folder, "cells"), tmp_path / "captions.csv"
+    trials = {"sub-01": study.load("sub-01")}
+    (tmp_path / "pocket-clip").symlink_to(CHECKPOINTS / "pocket-clip")
+    _, embeddings, _ = gather(study, trials, ["pixels/10x10"], tmp_path)
+    weights = tmp_path / "encoding" / "cells" / "sub-01"
+    train_encoding(trials["sub-01"], embeddings, weights, command="test", licence="CC0")
+    given = (study, trials, ["pocket-clip/text"], tmp_path)
+    caption_stimuli(study, Teller(), table)
+    with pytest.raises(
+        UserError, match="16 of 16 pictures in .* have none .first 'extra:m0.png'.* --augment"
+    ):
+        gather(*given, captions=table, augment=folder / "more")
+    caption_stimuli(find_extra(folder / "more", study), Teller(), table)
+    more, embeddings, _ = gather(*given, captions=table, augment=folder / "more")
+    assert len(embeddings[PocketClip.text_spaces[0]]) == 30 + 16
+    assert len(TrialRows(list(more.values()), embeddings)) == 24 + 16

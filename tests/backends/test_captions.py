@@ -223,10 +223,15 @@ def test_from_pictures_to_a_mapper_of_text_by_two_commands(
     code, _, err = call(monkeypatch, capsys, *train)
     assert code == 2 and "has none for 12 of 12 stimuli" in err
     assert "python -m backends caption --dataset mine=PATH --model PATH_OR_ID" in err
-    code, out, err = call(monkeypatch, capsys, "caption", *data, "--model", git[0])
+    (tmp_path / "more").mkdir()
+    for name, picture in zip("abc", [*pictures(14)[12:], pictures(12)[11]], strict=True):
+        Image.fromarray(picture).save(tmp_path / "more" / f"{name}.png")  # c is a test picture
+    describe = ("caption", *data, "--model", git[0], "--augment", tmp_path / "more")
+    code, out, err = call(monkeypatch, capsys, *describe)
     table = folder / "captions.csv"
-    assert code == 0 and f"12 captions  ->  {table}" in out, err
-    assert list(read_captions(table)) == [f"p{i:02d}" for i in range(12)]
+    assert code == 0 and f"14 captions  ->  {table}" in out, err
+    names = [*(f"p{i:02d}" for i in range(12)), "extra:a.png", "extra:b.png"]
+    assert list(read_captions(table)) == names
     code, out, err = call(monkeypatch, capsys, *train, "--captions", table)
     assert code == 0 and "sub-01  pocket-clip/text" in out, err
 
