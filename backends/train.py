@@ -250,12 +250,13 @@ def pictures_of(
 ) -> Callable[[Any, Batch], np.ndarray] | None:
     """Return what draws validation trials for `train_network`: shown left, reconstructed right.
 
-    The first of the ``generators`` (name -> class) that draws from embeddings in ``spaces`` alone
-    is used, every trial always with the same seed; None where there is none, or its weights lack.
+    The first of the ``generators`` (name -> class) that draws from one of ``spaces`` and needs
+    nothing else is used, every trial always with the same seed; None where there is none, or its
+    weights lack.
     """
     for entry in generators.values():
         cls = resolve(entry)
-        if cls.accepts and set(cls.accepts) <= set(spaces) and not cls.needs:
+        if set(cls.accepts) & set(spaces) and not cls.needs:
             break
     else:
         return None
@@ -275,7 +276,8 @@ def pictures_of(
         for subject, betas in batch.betas.items():
             decoded = mapper.decode(betas.cpu().numpy(), subject)
             for row, place in enumerate(batch.places[subject]):
-                parts = {s: torch.from_numpy(decoded[s][row]) for s in cls.accepts}
+                given = [space for space in cls.accepts if space in decoded]
+                parts = {space: torch.from_numpy(decoded[space][row]) for space in given}
                 conditions[int(place)] = Condition(parts)
         ordered = [conditions[place] for place in range(len(batch))]
         seeds, steps = range(len(ordered)), generator.default_steps
