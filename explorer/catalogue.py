@@ -351,6 +351,15 @@ class Catalogue:
         cls = self.mappers.get(offer.card.cls if offer.card else FIT_NOW)
         return offer.published is None and hasattr(resolve(cls), what)
 
+    def space_names(self, dataset: str, subject: str, mapper: str, generator: str) -> list[str]:
+        """Return what can be decoded: the mapper's targets, those that the generator draws from.
+
+        In the order of the generator's preference; all targets where no generator is chosen.
+        """
+        targets = self.offer(dataset, subject, mapper).targets if mapper else ()
+        accepted = self.generator_class(generator).accepts if generator else targets
+        return [space.name for space in accepted if space in targets]
+
     def can_sample(self, request: Request) -> bool:
         """Return whether samples of a request's mapper can be drawn by its generator."""
         place = request.dataset, request.subject, request.mapper
@@ -494,6 +503,15 @@ class Catalogue:
         names = (n for n, entry in self.embedders.items() if space in resolve(entry).spaces)
         return next(names, "")
 
+    def captions_embedder_name(self, space: EmbeddingSpace) -> str:
+        """Return the embedder that puts captions into ``space``, "" if none does."""
+        names = (
+            name
+            for name, entry in self.embedders.items()
+            if space in getattr(resolve(entry), "text_spaces", ())
+        )
+        return next(names, "")
+
     # ------------------------------------------------------------------------------------ requests
 
     def default_request(
@@ -555,6 +573,14 @@ class Catalogue:
                 raise UserError(
                     f"{name} was made by others from the average of all repeats; choose the "
                     "average."
+                )
+        if request.space:
+            place = request.dataset, request.subject, request.mapper
+            offered = self.space_names(*place, request.generator)
+            if request.space not in offered:
+                raise UserError(
+                    f"The mapper {request.mapper or 'none'} decodes no {request.space} that is "
+                    f"drawn from here; choose {' or '.join(offered) or 'another mapper'}."
                 )
         if not request.generator and not pictures:
             return

@@ -117,12 +117,20 @@ class Models:
         return self._hashes.get(offer.folder, lambda: content_hash(offer.folder))
 
     def embed(self, dataset: str, stimuli: Sequence[str], space: EmbeddingSpace) -> np.ndarray:
-        """Return float32 (n, ...): the stimuli's own images in an embedding space, kept."""
+        """Return float32 (n, ...): the stimuli's own images in an embedding space, kept.
+
+        In a space of captions, their captions.
+        """
 
         def make() -> np.ndarray:
             name = self._catalogue.embedder_name(space)
             if not name:
-                raise UserError(no_embedder(space))
+                name = self._catalogue.captions_embedder_name(space)
+                if not name:
+                    raise UserError(no_embedder(space))
+                table = self._catalogue.dataset(dataset).stimuli
+                captions = list(table.loc[list(stimuli), "caption"])
+                return self.embedder(name).embed_text(captions, space)
             images = [self._catalogue.image(dataset, stimulus) for stimulus in stimuli]
             return self.embedder(name).embed(images, space)
 

@@ -487,6 +487,8 @@ class Request:
 
     ``repeats`` () averages all repeats of the stimulus, (0,) is the first alone. ``samples``
     above 1: beside the sweep, that many samples from the mapper's density are drawn as pictures.
+    ``space`` names the target that is decoded, for mappers with several; "" is the first that the
+    generator draws from.
     """
 
     dataset: str
@@ -500,6 +502,7 @@ class Request:
     repeats: tuple[int, ...] = ()
     options: tuple[tuple[str, float], ...] = ()
     samples: int = 1
+    space: str = ""
 
     def __post_init__(self) -> None:
         """Refuse scales, steps, seeds and samples outside what a sweep can do."""

@@ -200,7 +200,18 @@ class Workbench(Catalogue):
                 "here, the published pictures are shown as they are."
             )
         space = self._space(request)
-        return "" if self.embedder_name(space) else no_embedder(space)
+        if self.embedder_name(space):
+            return ""
+        if not self.captions_embedder_name(space):
+            return no_embedder(space)
+        gallery = self.gallery(request.dataset, request.subject)
+        if (gallery["caption"].fillna("").str.strip() != "").all():
+            return ""
+        return (
+            f"{space.name} is made of captions, and not all test images of {request.dataset} "
+            "have one, so what is decoded cannot be compared with what was shown; choose another "
+            "mapper."
+        )
 
     def unexplained(self, request: Request) -> str:
         """Return why a request has no importance, in one sentence; "" where it has."""
@@ -243,10 +254,9 @@ class Workbench(Catalogue):
     def _space(self, request: Request) -> EmbeddingSpace:
         """Return the space that rank and importance are about: what the generator draws from."""
         targets = self.offer(request.dataset, request.subject, request.mapper).targets
-        if not request.generator:
-            return targets[0]
-        accepted = self.generator_class(request.generator).accepts
-        return next((space for space in accepted if space in targets), targets[0])
+        place = request.dataset, request.subject, request.mapper
+        names = [request.space] if request.space else self.space_names(*place, request.generator)
+        return next((space for space in targets if space.name in names[:1]), targets[0])
 
     def _decoded(self, request: Request) -> dict[EmbeddingSpace, np.ndarray]:
         mapper = self.models.mapper(request.dataset, request.subject, request.mapper)
@@ -381,6 +391,9 @@ class Workbench(Catalogue):
 
         cls = self.generator_class(request.generator)
         needs, decoded = cls.needs, self._decoded(request) if cls.accepts else {}
+        if request.space:  # and no other that the generator might prefer
+            others = {space for space in cls.accepts if space.name != request.space}
+            decoded = {space: z for space, z in decoded.items() if space not in others}
         return Condition(
             embeddings={s: torch.from_numpy(z) for s, z in decoded.items()},
             stimulus=request.stimulus if "stimulus" in needs else None,
@@ -437,6 +450,11 @@ class Workbench(Catalogue):
         if reason := self.undecoded(request):
             raise UserError(reason)
         space, plain = self._space(request), _deciding(request)
+        if not self.embedder_name(space):
+            raise UserError(
+                f"Attention hides parts of the image, and {space.name} is made of captions; "
+                "choose another target or mapper."
+            )
 
         def make() -> attention.Attention:
             decoded = self._decoded(plain)[space][None]

@@ -106,6 +106,7 @@ class Endpoints:
         seed: int = 0,
         repeat: int = 0,
         samples: int = 1,
+        space: str = "",
     ) -> dict[str, Any]:
         """Decode one test trial and draw it at several guidance scales.
 
@@ -126,6 +127,9 @@ class Endpoints:
         samples
             Above 1: so many samples from the mapper's density are drawn too, for mappers that
             give one, from the same noise and at the guidance scale nearest to 2.
+        space
+            Which of the mapper's targets is decoded; empty takes the first that the generator
+            draws from.
 
         Returns
         -------
@@ -137,7 +141,7 @@ class Endpoints:
             ``checkpoints``.
         """
         wanted = {"scales": links.parse_scales(scales), "seed": int(seed)}
-        wanted["samples"] = int(samples)
+        wanted |= {"samples": int(samples), "space": space}
         if steps:
             wanted["steps"] = int(steps)
         request = self._request(trial, dataset, subject, mapper, generator, repeat, **wanted)

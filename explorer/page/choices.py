@@ -151,12 +151,15 @@ def _numbers(
             request = replace(request, repeats=before.repeats)
         if workbench.can_sample(request):
             request = replace(request, samples=before.samples)
+        if before.space in _spaces(workbench, request):
+            request = replace(request, space=before.space)
     readers: dict[str, Callable[[str], Any]] = {
         "scales": links.parse_scales,
         "steps": lambda text: links.parse_whole(text, "The number of steps"),
         "seed": lambda text: links.parse_whole(text, "The seed"),
         "repeats": lambda text: links.parse_repeats(text, offered),
         "samples": lambda text: _samples(text, workbench, request),
+        "space": lambda text: _space(text, workbench, request),
     }
     for key, read in readers.items():
         if key in wanted:
@@ -177,6 +180,22 @@ def _samples(text: str, workbench: Workbench, request: Request) -> int:
     if samples != 1 and not workbench.can_sample(request):
         raise UserError(f"The mapper {request.mapper} gives no samples, found {samples}.")
     return samples
+
+
+def _spaces(workbench: Workbench, request: Request) -> list[str]:
+    place = request.dataset, request.subject, request.mapper, request.generator
+    return workbench.space_names(*place)
+
+
+def _space(text: str, workbench: Workbench, request: Request) -> str:
+    """Read the target that is decoded; the first on offer is "", others raise `UserError`."""
+    offered = _spaces(workbench, request)
+    if text not in offered:
+        raise UserError(
+            f"The mapper {request.mapper} gives {' and '.join(offered) or 'nothing'} to draw "
+            f"from, found {short(text)}."
+        )
+    return "" if text == offered[0] else text
 
 
 def _kept(key: str, value: Any) -> str:

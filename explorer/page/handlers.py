@@ -186,6 +186,11 @@ class Handlers:
         return self._replace(session, seed=links.parse_whole(seed, "The seed"))
 
     @told
+    def take_space(self, session: Session, space: str) -> Updates:
+        """Decode another of the mapper's targets."""
+        return self._change(session, space=space)
+
+    @told
     def take_repeats(self, session: Session, repeats: str) -> Updates:
         """Decode one repeat, or the average of all."""
         return self._change(session, repeats=repeats)

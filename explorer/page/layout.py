@@ -83,6 +83,7 @@ def _pickers(ui: SimpleNamespace) -> None:
     with gr.Column(elem_id="decode", min_width=0):
         with gr.Accordion("Decoder", open=True, elem_id="decoder"):
             ui.mapper = gr.Dropdown(label="Mapper", elem_id="mapper", **choice)
+            ui.space = gr.Dropdown(label="Target", elem_id="space", visible=False, **choice)
             ui.generator = gr.Dropdown(label="Generator", elem_id="generator", **choice)
             ui.scales = gr.Textbox(label="Scales", max_lines=1, elem_id="scales", **choice)
             ui.repeats = gr.Dropdown(label="Repeats", elem_id="repeats", **choice)
@@ -97,7 +98,8 @@ def _wire(page: gr.Blocks, ui: SimpleNamespace, do: Handlers) -> None:
     """Tie events to handlers: first the choice, at once and outside the queue, then the work."""
     front = [
         *(ui.masthead, ui.notices, ui.dataset, ui.subject, ui.number, ui.category, ui.gallery),
-        *(ui.mapper, ui.generator, ui.scales, ui.steps, ui.seed, ui.repeats, ui.samples),
+        *(ui.mapper, ui.space, ui.generator, ui.scales, ui.steps, ui.seed, ui.repeats),
+        ui.samples,
         *(ui.trial, ui.brain, ui.footer),
     ]
     quick = {**HIDDEN, "queue": False, "outputs": front}
@@ -125,6 +127,7 @@ def _wire(page: gr.Blocks, ui: SimpleNamespace, do: Handlers) -> None:
         (ui.dataset, do.take_dataset),
         (ui.subject, do.take_subject),
         (ui.mapper, do.take_mapper),
+        (ui.space, do.take_space),
         (ui.generator, do.take_generator),
         (ui.repeats, do.take_repeats),
         (ui.samples, do.take_samples),

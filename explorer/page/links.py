@@ -14,7 +14,7 @@ from explorer.types import Request, UserError, View
 AVERAGE = "average"
 REQUEST_KEYS = (
     *("data", "subject", "trial", "mapper", "generator"),
-    *("scales", "steps", "seed", "repeats", "samples"),
+    *("scales", "steps", "seed", "repeats", "samples", "space"),
 )
 # Keys of a link that decide how evidence is shown, and the fields of View they stand for.
 VIEW_KEYS = {
@@ -116,6 +116,7 @@ def query(request: Request, view: View) -> str:
         "seed": request.seed,
         "repeats": format_repeats(request.repeats),
         "samples": request.samples if request.samples > 1 else "",
+        "space": request.space,
     }
     values |= {OPTION + name: format_number(value) for name, value in request.options}
     default = {field.name: field.default for field in fields(View)}

@@ -44,9 +44,18 @@ def offers(
         ui.scales: gr.update(value=links.format_scales(request.scales), interactive=guided),
         ui.steps: request.steps,
         ui.seed: request.seed,
+        ui.space: spaces(workbench, request),
         ui.samples: samples(workbench, request),
         ui.footer: footer(workbench, request),
     }
+
+
+def spaces(workbench: Workbench, request: Request) -> dict[str, Any]:
+    """Return which of the mapper's targets can be decoded; hidden where there is but one."""
+    place = request.dataset, request.subject, request.mapper
+    offered = workbench.space_names(*place, request.generator)
+    shown = request.space or next(iter(offered), None)
+    return gr.update(choices=offered, value=shown, visible=len(offered) > 1)
 
 
 def samples(workbench: Workbench, request: Request) -> dict[str, Any]:

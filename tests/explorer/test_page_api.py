@@ -125,7 +125,7 @@ def test_only_the_endpoints_are_public_and_documented(client: Any) -> None:
     kinds = {p["parameter_name"]: p["python_type"]["type"] for p in reconstruct["parameters"]}
     assert kinds == {
         "trial": "str",
-        **dict.fromkeys(("dataset", "subject", "mapper", "generator", "scales"), "str"),
+        **dict.fromkeys(("dataset", "subject", "mapper", "generator", "scales", "space"), "str"),
         **dict.fromkeys(("steps", "seed", "repeat", "samples"), "int"),
     }
     assert "guidance scales" in reconstruct["description"]

@@ -28,7 +28,7 @@ from explorer.types import (
 
 PARTS = (
     *("session", "masthead", "notices", "dataset", "subject", "number", "category", "gallery"),
-    *("mapper", "generator", "scales", "steps", "seed", "repeats", "samples"),
+    *("mapper", "generator", "scales", "steps", "seed", "repeats", "samples", "space"),
     *("trial", "brain", "footer"),
 )
 
