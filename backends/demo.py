@@ -51,8 +51,8 @@ SYSTEMS: dict[str, tuple[tuple[str, ...], dict[str, Any]]] = {
         {"width": 128, "hidden": 128, "voxel_dropout": 0.5, "noise": 1.0, "epochs": 30},
     ),
     "flow": (("image",), {"epochs": 20}),
-    "masked": (("image", "tokens", "context"), {}),
-    "mixer": (("image", "tokens", "context"), {"epochs": 20}),
+    "masked": (("image", "tokens", "context"), {"pretrain_epochs": 4, "epochs": 8}),
+    "mixer": (("image", "tokens", "context"), {"epochs": 20, "hidden": 16}),
 }
 
 
