@@ -43,6 +43,12 @@ MAPPERS: dict[str, str] = {
 GENERATORS: dict[str, str] = {
     "pocket-diffusion": "backends.generators.pocket:PocketDiffusion",
     "pixels": "backends.generators.pixels:Pixels",
+    "retrieval": "backends.generators.retrieval:Retrieval",
+    "sd15-context": "backends.generators.stable:StableContext",
+    "unclip": "backends.generators.stable:StableUnCLIP",
+    "kandinsky": "backends.generators.stable:Kandinsky",
+    "ip-adapter": "backends.generators.stable:IPAdapter",
+    "ip-adapter-xl": "backends.generators.stable:IPAdapterXL",
     "published": "backends.generators.published:Published",
 }
 

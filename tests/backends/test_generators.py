@@ -17,9 +17,9 @@ CHECKPOINTS = Path(__file__).resolve().parents[2] / "checkpoints"
 SCALES = (0.0, 1.0, 2.0, 4.0, 8.0)
 
 
-def condition(space, seed=0):
+def condition(space, seed=0, **trial):
     values = torch.randn(space.shape, generator=torch.Generator().manual_seed(seed))
-    return Condition({space: values})
+    return Condition({space: values}, **trial)
 
 
 @pytest.fixture(scope="module")
@@ -29,20 +29,23 @@ def pocket():
 
 # published pictures are read from files: tests/backends/test_published.py
 @pytest.mark.parametrize("name", [name for name in GENERATORS if name != "published"])
-def test_every_generator_keeps_the_contract(name):
+def test_every_generator_keeps_the_contract(name, fakes, monkeypatch, tmp_path):
+    monkeypatch.setenv("AFTERIMAGE_CACHE", str(tmp_path))
     cls = resolve(GENERATORS[name])
     assert all(isinstance(space, EmbeddingSpace) for space in cls.accepts)
     assert cls.provenance in ("generated", "retrieved", "published")
-    assert set(cls.needs) <= {"betas", "stimulus"} and cls.default_steps >= 1
+    assert set(cls.needs) <= {"betas", "stimulus", "dataset"} and cls.default_steps >= 1
     generator = cls(CHECKPOINTS, "cpu")
     assert isinstance(generator, Generator)
-    given = condition(cls.accepts[0])
+    study = fakes.Study()
+    trial = {"dataset": study, "subject": study.load("sub-01").subject} if cls.needs else {}
+    given = condition(cls.accepts[0], **trial)
     steps = list(generator.sweep(given, (1.0, 3.0), 3, seed=5))
     done = [step for step in steps if step.done]
     assert [(s.index, s.scale) for s in done] == [(0, 1.0), (1, 3.0)]
     assert all(s.image.dtype == np.uint8 and s.image.shape[2] == 3 for s in steps)
     assert all(1 <= s.step <= s.steps == 3 for s in steps)
-    many = generator.generate([condition(cls.accepts[0], 7), given], 3.0, [1, 5], 3)
+    many = generator.generate([condition(cls.accepts[0], 7, **trial), given], 3.0, [1, 5], 3)
     assert np.abs(many[1].astype(int) - done[1].image).mean() <= 1  # never depends on its batch
     other = EmbeddingSpace("elsewhere", "image", (4,))
     with pytest.raises(UserError, match=f"{name} .*the mapper gave elsewhere/image; choose"):

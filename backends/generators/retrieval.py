@@ -1,0 +1,109 @@
+"""retrieval: the gallery picture nearest to what was decoded. A photograph, not a reconstruction.
+
+The gallery is the data set's own training stimuli, or a folder of pictures. It is the plainest
+baseline of any generator, and shows how near a study's training stimuli lie to its test stimuli.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageOps
+
+from backends.embedders import PocketClip
+from backends.generators.gallery import Gallery
+from explorer.types import Condition, Neighbour, Option, Step, UserError
+
+NEIGHBOURS = 5
+NOTE = "retrieved photograph, not a reconstruction: the nearest of {} {}"
+
+
+class Retrieval:
+    """The nearest of the training stimuli, never a test stimulus, or of a folder's pictures.
+
+    Parameters
+    ----------
+    checkpoints
+        The folder of ``pocket-clip``, which embeds the gallery.
+    device
+        Where it computes.
+    source
+        A folder of pictures; None takes the training stimuli of the condition's data set.
+    cache
+        Where embeddings are kept; None is $AFTERIMAGE_CACHE or ~/.cache/afterimage.
+    """
+
+    accepts = PocketClip.spaces
+    provenance = "retrieved"
+    guided = False
+    needs = ("dataset",)
+    options: tuple[Option, ...] = ()
+    default_steps = 1
+
+    def __init__(
+        self,
+        checkpoints: Path,
+        device: str = "cpu",
+        source: str | Path | None = None,
+        cache: Path | None = None,
+    ) -> None:
+        self._embedder = PocketClip(checkpoints, device)
+        kept = os.environ.get("AFTERIMAGE_CACHE") or Path.home() / ".cache" / "afterimage"
+        self._cache = Path(cache or kept) / "embeddings"
+        self._folder = Gallery.of_folder(Path(source), self._cache) if source else None
+        self._galleries: dict[tuple[str, str], Gallery] = {}
+
+    def sweep(
+        self, condition: Condition, scales: Sequence[float], steps: int, seed: int
+    ) -> Iterator[Step]:
+        """Yield the same finished picture for every scale: there is no guidance to turn."""
+        found = self.neighbours(condition)
+        gallery = self._gallery(condition)
+        image, note = self._picture(gallery, found[0]), NOTE.format(len(gallery), gallery.title)
+        for index, scale in enumerate(scales):
+            yield Step(index, float(scale), steps, steps, image, True, note, found)
+
+    def generate(
+        self, conditions: Sequence[Condition], scale: float, seeds: Sequence[int], steps: int
+    ) -> np.ndarray:
+        """Return uint8 (n, H, W, 3), of the size of the gallery's first picture."""
+        found = [(self.neighbours(one)[0], self._gallery(one)) for one in conditions]
+        return np.stack([self._picture(gallery, nearest) for nearest, gallery in found])
+
+    def neighbours(self, condition: Condition) -> tuple[Neighbour, ...]:
+        """Return the five nearest pictures, best first."""
+        space = next((space for space in self.accepts if space in condition.embeddings), None)
+        if space is None:
+            found = ", ".join(space.name for space in condition.embeddings) or "none"
+            known = " or ".join(space.name for space in self.accepts)
+            raise UserError(
+                f"retrieval compares {known}, the mapper gave {found}; choose a mapper with such "
+                "a target."
+            )
+        sought = np.asarray(condition.embeddings[space].cpu())
+        return self._gallery(condition).nearest(sought, space, self._embedder, NEIGHBOURS)
+
+    def _gallery(self, condition: Condition) -> Gallery:
+        if self._folder is not None:
+            return self._folder
+        dataset, subject = condition.dataset, condition.subject
+        if dataset is None or subject is None:
+            raise UserError(
+                "retrieval looks among a data set's training stimuli, and this condition names no "
+                "data set; choose a trial of one, or give a folder of pictures."
+            )
+        key = dataset.name, subject.name
+        if key not in self._galleries:
+            self._galleries[key] = Gallery.of_training(dataset, subject.name, self._cache)
+        return self._galleries[key]
+
+    def _picture(self, gallery: Gallery, found: Neighbour) -> np.ndarray:
+        """Return a picture, cut and resized where it is not as large as the gallery's first."""
+        image = gallery.image(found.picture)
+        height, width = gallery.image(gallery.ids[0]).shape[:2]
+        if image.shape[:2] == (height, width):
+            return image
+        return np.asarray(ImageOps.fit(Image.fromarray(image), (width, height)))
