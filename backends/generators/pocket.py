@@ -6,8 +6,9 @@ class inside a checkpoint folder would run that folder's code.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from functools import cached_property
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,12 +19,52 @@ from explorer.types import Condition, EmbeddingSpace, Option, Step, UserError
 if TYPE_CHECKING:
     import torch
 
+    from backends.encoding import Encoding
+    from backends.generators.guidance import Features, Loss, Pull
+
 IMAGE = EmbeddingSpace("pocket-clip", "image", (128,), unit_norm=True)
 TOKENS = EmbeddingSpace("pocket-clip", "tokens", (64, 192))
 CONTEXT = EmbeddingSpace("pocket-clip", "context", (24, 96))
 ADAPTED = (TOKENS, CONTEXT)  # by `adapters` into an image embedding
 PREVIEWS = 3  # looks at the unfinished pictures of a sweep
 ROWS_AT_ONCE = 32
+CANDIDATES = 8
+OPTIONS = (
+    Option(
+        *("feature_kappa", 0, 1, 0),
+        "How strongly the picture's pocket-clip features are pulled towards the decoded ones, as "
+        "a share of the model's own prediction; 0 is off, and it acts at guidance scale 0 too.",
+    ),
+    Option(
+        *("feature_eta", 0, 1, 0.5),
+        "The share of the steps, from the noisy end, in which features are pulled.",
+    ),
+    Option(
+        *("image_weight", 0, 2, 1),
+        "How much the image embedding counts among the features that are pulled.",
+    ),
+    Option(
+        *("tokens_weight", 0, 2, 1),
+        "How much the features of 8 x 8 patches count, where the mapper decodes them.",
+    ),
+    Option(
+        *("brain_kappa", 0, 1, 0),
+        "How strongly the picture is pulled towards one that should evoke the measured betas, by "
+        "the subject's encoding model; 0 is off, and it acts at guidance scale 0 too.",
+    ),
+    Option(
+        *("brain_alpha", 0, 1, 0.5),
+        "The share of the steps, from the noisy end, in which betas pull.",
+    ),
+    Option(
+        *("candidates", 1, CANDIDATES, 1),
+        "How many pictures are drawn, from this seed on, of which only the best is shown.",
+    ),
+    Option(
+        *("best_by", 0, 1, 0),
+        "What says which candidate is best: 0 the decoded embedding, 1 the predicted betas.",
+    ),
+)
 
 
 class PocketDiffusion:
@@ -32,14 +73,15 @@ class PocketDiffusion:
     Decoded tokens or text context go through an adapter into an image embedding first.
 
     ``prediction = uncond + scale * (cond - uncond)``: scale 0 is the generator without the brain,
-    1 the plain conditional model.
+    1 the plain conditional model. Further guidance (`guidance`) is off unless an option turns it
+    on: by decoded features, and by the betas themselves through an encoding model.
     """
 
     accepts = (IMAGE, *ADAPTED)
     provenance = "generated"
     guided = True
-    needs = ()
-    options: tuple[Option, ...] = ()
+    needs = ("betas",)
+    options: tuple[Option, ...] = OPTIONS
     default_steps = 20
 
     def __init__(self, checkpoints: Path, device: str = "cpu") -> None:
@@ -60,31 +102,55 @@ class PocketDiffusion:
             torch.nn.Module.to(networks.denoiser, torch.bfloat16)
         self.device = device
         self.scheduler = dict(settings["scheduler"])
+        self._encoders: dict[tuple[str, str, str] | None, Encoding] = {}
 
     def sweep(
-        self, condition: Condition, scales: Sequence[float], steps: int, seed: int
+        self,
+        condition: Condition,
+        scales: Sequence[float],
+        steps: int,
+        seed: int,
+        **options: float,
     ) -> Iterator[Step]:
-        """Yield previews and one finished `Step` per scale, all scales in one batch.
+        """Yield previews and one finished `Step` per scale, as many scales in a batch as fit.
 
         Only rows that matter are computed: no conditional row at scale 0, no unconditional one at
         scale 1, and the first step once for all scales, as they all start from the same noise.
+        With candidates the previews are the first one's, and a note says what chose the picture.
         """
         import torch
 
+        how = self._chosen(options)
+        n = int(how["candidates"])
         looks = {round(steps * k / (PREVIEWS + 1)) for k in range(1, PREVIEWS + 1)}
-        guidance = torch.tensor(list(scales), device=self.device)
-        tokens = self.networks.condition(self._embedding(condition)[None])
-        tokens = tokens.expand(len(guidance), -1, -1)
-        noise = self._noise(seed).expand(len(guidance), -1, -1, -1)
-        for step, clean in self._denoise(noise, tokens, guidance, steps, shared_start=True):
-            if step in looks or step == steps:
-                done = step == steps
-                pictures = self._pictures(clean) if done else self._previews(clean)
-                for index, image in enumerate(pictures):
-                    yield Step(index, float(scales[index]), step, steps, image, done)
+        noise = torch.cat([self._noise(seed + i) for i in range(n)])
+        at_once = ROWS_AT_ONCE // n
+        for begin in range(0, len(scales), at_once):
+            part = list(scales)[begin : begin + at_once]
+            draft = _Draft(
+                [condition] * len(part),
+                noise.repeat(len(part), 1, 1, 1),
+                torch.tensor(part, device=self.device).repeat_interleave(n),
+                how,
+            )
+            for step, clean in self._denoise(draft, steps, shared_start=n == 1):
+                if step == steps:
+                    pictures, notes = self._finish(clean, draft)
+                elif step in looks:
+                    pictures, notes = self._previews(clean[::n]), [""] * len(part)
+                else:
+                    continue
+                for i, (image, note) in enumerate(zip(pictures, notes, strict=True)):
+                    at = begin + i
+                    yield Step(at, float(scales[at]), step, steps, image, step == steps, note)
 
     def generate(
-        self, conditions: Sequence[Condition], scale: float, seeds: Sequence[int], steps: int
+        self,
+        conditions: Sequence[Condition],
+        scale: float,
+        seeds: Sequence[int],
+        steps: int,
+        **options: float,
     ) -> np.ndarray:
         """Return uint8 (n, 128, 128, 3): each condition's finished picture, with its own seed."""
         import torch
@@ -93,25 +159,31 @@ class PocketDiffusion:
             raise UserError(
                 f"Give one seed a condition: {len(conditions)} and {len(seeds)} found."
             )
+        how = self._chosen(options)
+        n = int(how["candidates"])
         pictures = []
-        for begin in range(0, len(conditions), ROWS_AT_ONCE):
-            part = slice(begin, begin + ROWS_AT_ONCE)
-            embeddings = torch.stack([self._embedding(c) for c in conditions[part]])
-            noise = torch.cat([self._noise(seed) for seed in seeds[part]])
+        for begin in range(0, len(conditions), ROWS_AT_ONCE // n):
+            part = slice(begin, begin + ROWS_AT_ONCE // n)
+            noise = torch.cat([self._noise(seed + i) for seed in seeds[part] for i in range(n)])
             guidance = torch.full((len(noise),), float(scale), device=self.device)
-            tokens = self.networks.condition(embeddings)
-            for _, clean in self._denoise(noise, tokens, guidance, steps):
+            draft = _Draft(conditions[part], noise, guidance, how)
+            for _, clean in self._denoise(draft, steps):
                 last = clean
-            pictures.append(self._pictures(last))
+            pictures.append(self._finish(last, draft)[0])
         return np.concatenate(pictures)
 
+    def _chosen(self, options: Mapping[str, float]) -> dict[str, float]:
+        """Return every option's value; one that is not on offer or out of range is refused."""
+        from backends.generators.guidance import chosen
+
+        how = chosen("pocket-diffusion", self.options, options)
+        for name in ("candidates", "best_by"):
+            if how[name] != int(how[name]):
+                raise UserError(f"{name} is a whole number, found {how[name]:g}.")
+        return how
+
     def _denoise(
-        self,
-        latents: torch.Tensor,
-        tokens: torch.Tensor,
-        guidance: torch.Tensor,
-        steps: int,
-        shared_start: bool = False,
+        self, draft: _Draft, steps: int, shared_start: bool = False
     ) -> Iterator[tuple[int, torch.Tensor]]:
         """Yield (1-based step, estimate of the clean latents (n, 16, 16, 16)) for n rows.
 
@@ -121,27 +193,134 @@ class PocketDiffusion:
         import torch
         from diffusers import DPMSolverMultistepScheduler
 
+        from backends.generators.guidance import guided
+
         scheduler = DPMSolverMultistepScheduler(**self.scheduler)
         scheduler.set_timesteps(steps, device=self.device)
-        with_brain = (guidance != 0).nonzero().flatten()
-        without = (guidance != 1).nonzero().flatten()
-        null = self.networks.condition.null
-        factor = guidance[:, None, None, None]
+        embeddings = torch.stack([self._embedding(one) for one in draft.rows])
+        tokens, latents = self.networks.condition(embeddings), draft.noise
+        pulls = self._pulls(draft)
         for step, timestep in enumerate(scheduler.timesteps, start=1):
-            shared = shared_start and step == 1
-            c = with_brain[:1] if shared else with_brain
-            u = without[:1] if shared else without
-            rows = torch.cat([latents[c], latents[u]])
-            context = torch.cat([tokens[c], null.expand(len(u), -1, -1)])
-            both = self.networks.velocity(rows, context, timestep.expand(len(rows)))
-            cond, uncond = torch.zeros_like(latents), torch.zeros_like(latents)
-            cond[with_brain], uncond[without] = both[: len(c)], both[len(c) :]
-            # rows at scale 0 lack cond and rows at scale 1 lack uncond: their factors are 0 there
-            velocity = uncond * (1 - factor) + factor * cond
             sigma = scheduler.sigmas[step - 1].to(latents)
-            clean = latents - sigma * velocity
+            acting = [pull for pull in pulls if pull.acts(step, steps)]
+            shared = shared_start and step == 1 and not acting
+            predict = partial(self._velocity, tokens, draft.guidance, timestep, shared)
+            clean_of = partial(_clean, sigma)
+            if acting:
+                velocity, clean = guided(latents, predict, clean_of, self.networks.decode, acting)
+            else:
+                velocity = predict(latents)
+                clean = clean_of(latents, velocity)
             latents = scheduler.step(velocity, timestep, latents, return_dict=False)[0]
             yield step, latents if step == steps else clean
+
+    def _velocity(
+        self,
+        tokens: torch.Tensor,
+        guidance: torch.Tensor,
+        timestep: torch.Tensor,
+        shared: bool,
+        latents: torch.Tensor,
+    ) -> torch.Tensor:
+        """Return the velocity (n, 16, 16, 16) with classifier-free guidance by row.
+
+        ``shared``: all rows are equal but for their guidance.
+        """
+        import torch
+
+        with_brain = (guidance != 0).nonzero().flatten()
+        without = (guidance != 1).nonzero().flatten()
+        c = with_brain[:1] if shared else with_brain
+        u = without[:1] if shared else without
+        rows = torch.cat([latents[c], latents[u]])
+        null = self.networks.condition.null.expand(len(u), -1, -1)
+        both = self.networks.velocity(
+            rows, torch.cat([tokens[c], null]), timestep.expand(len(rows))
+        )
+        cond, uncond = torch.zeros_like(latents), torch.zeros_like(latents)
+        cond[with_brain], uncond[without] = both[: len(c)], both[len(c) :]
+        factor = guidance[:, None, None, None]
+        # rows at scale 0 lack cond and rows at scale 1 lack uncond: their factors are 0 there
+        return uncond * (1 - factor) + factor * cond
+
+    def _pulls(self, draft: _Draft) -> list[Pull]:
+        """Return what pictures are pulled towards, [] without further guidance."""
+        from backends.generators.guidance import Pull
+
+        how, pulls = draft.how, []
+        if how["feature_kappa"] > 0:
+            weights = {IMAGE: how["image_weight"], TOKENS: how["tokens_weight"]}
+            loss = self._towards_features(draft.rows, weights)
+            pulls.append(Pull(loss, how["feature_kappa"], how["feature_eta"]))
+        if how["brain_kappa"] > 0:
+            loss = self._towards_betas(draft.rows)
+            pulls.append(Pull(loss, how["brain_kappa"], how["brain_alpha"]))
+        return pulls
+
+    def _towards_features(
+        self, conditions: Sequence[Condition], weights: Mapping[EmbeddingSpace, float]
+    ) -> Loss:
+        """Return the loss of pictures whose features are not those decoded, one condition each.
+
+        The image embedding is what is drawn from, by an adapter if the mapper gives none.
+        """
+        import torch
+
+        from backends.generators.guidance import towards_features
+
+        targets = {IMAGE: torch.stack([self._embedding(one) for one in conditions])}
+        if all(TOKENS in one.embeddings for one in conditions):
+            decoded = [one.embeddings[TOKENS].reshape(TOKENS.shape) for one in conditions]
+            targets[TOKENS] = torch.stack(decoded).float().to(self.device)
+        return towards_features(self._features, targets, weights)
+
+    def _towards_betas(self, conditions: Sequence[Condition]) -> Loss:
+        from backends.generators.guidance import towards_betas
+
+        encoders = [self._encoder(one) for one in conditions]
+        return towards_betas(self._features, conditions, encoders)
+
+    def _encoder(self, condition: Condition) -> Encoding:
+        """Return the encoding model of a condition's subject, loaded once."""
+        from backends.generators.guidance import load_encoder
+
+        subject = condition.subject
+        key = (subject.dataset, subject.name, subject.voxels.hash) if subject else None
+        if key not in self._encoders or condition.betas is None:
+            self._encoders[key] = load_encoder(
+                condition, self._checkpoints, self._features, self.device
+            )
+        return self._encoders[key]
+
+    @cached_property
+    def _features(self) -> Features:
+        """What guidance sees of pictures; loaded by the first that is guided."""
+        from backends.embedders import PocketClip
+
+        clip = PocketClip(self._checkpoints, self.device)
+        return {IMAGE: clip.encode, TOKENS: clip.encode_tokens}
+
+    def _finish(self, latents: torch.Tensor, draft: _Draft) -> tuple[np.ndarray, list[str]]:
+        """Return the best candidate's picture of each condition, and notes of the choice."""
+        import torch
+
+        pixels, n = self.networks.decode(latents), int(draft.how["candidates"])
+        if n == 1:
+            return _pixels(pixels), [""] * len(pixels)
+        if draft.how["best_by"]:
+            loss, measure = self._towards_betas(draft.rows), "predicted to measured betas"
+        else:
+            loss = self._towards_features(draft.rows, {IMAGE: 1.0})
+            measure = "pocket-clip similarity to the decoded embedding"
+        with torch.no_grad():
+            alike = 1 - loss(pixels.clamp(-1, 1)).view(-1, n)  # (conditions, candidates)
+        best = alike.argmax(dim=1)
+        notes = [
+            f"best of {n} by {measure}: {one.max():.3f}, the {n} have {one.mean():.3f} on average"
+            for one in alike
+        ]
+        first = torch.arange(len(best), device=best.device) * n
+        return _pixels(pixels[first + best]), notes
 
     def _embedding(self, condition: Condition) -> torch.Tensor:
         """Return the condition's embedding (128,) on the device; none raises `UserError`."""
@@ -158,7 +337,7 @@ class PocketDiffusion:
         decoded = torch.as_tensor(condition.embeddings[space]).float().to(self.device)
         if space == IMAGE:
             return decoded.reshape(128)
-        with torch.inference_mode():
+        with torch.no_grad():  # not inference mode: guidance needs gradients beside it
             return self._adapters[space.layer](decoded.reshape(1, *space.shape))[0]
 
     @cached_property
@@ -181,11 +360,29 @@ class PocketDiffusion:
         generator = torch.Generator().manual_seed(int(seed))
         return torch.randn((1, *self.networks.latent_shape), generator=generator).to(self.device)
 
-    def _pictures(self, latents: torch.Tensor) -> np.ndarray:
-        return _pixels(self.networks.decode(latents))
-
     def _previews(self, latents: torch.Tensor) -> np.ndarray:
         return _pixels(self.networks.preview(latents))
+
+
+@dataclass(frozen=True, eq=False)
+class _Draft:
+    """What a batch is drawn from: conditions, and one row for each of their candidates."""
+
+    conditions: Sequence[Condition]
+    noise: torch.Tensor  # (rows, 16, 16, 16), the candidates of a condition side by side
+    guidance: torch.Tensor  # (rows,)
+    how: Mapping[str, float]  # the value of every option
+
+    @property
+    def rows(self) -> list[Condition]:
+        """The condition of each row."""
+        n = len(self.noise) // len(self.conditions)
+        return [condition for condition in self.conditions for _ in range(n)]
+
+
+def _clean(sigma: torch.Tensor, latents: torch.Tensor, velocity: torch.Tensor) -> torch.Tensor:
+    """Return the clean latents that a velocity expects of a rectified flow at noise ``sigma``."""
+    return latents - sigma * velocity
 
 
 def has_fast_bfloat16(device: str) -> bool:
