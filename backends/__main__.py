@@ -508,6 +508,36 @@ def _evaluate_images(
 
 
 @app.command()
+def guidance(
+    subject: Annotated[str, typer.Option(help="Whose trials of the simulated study.")] = "subj01",
+    mapper: Annotated[str, typer.Option(help="Which mapper, by its name.")] = "ridge",
+    parcel: Annotated[
+        list[str] | None,
+        typer.Option(help="A parcel whose betas guide, e.g. fusiform (repeated); default: all."),
+    ] = None,
+    limit: Annotated[int, typer.Option(help="How many test stimuli.")] = 100,
+    steps: Annotated[int, typer.Option(help="Denoising steps.")] = 20,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1 ...")] = "auto",
+    checkpoints: Checkpoints = ROOT / "checkpoints",
+) -> None:
+    """Measure what scale, feature, brain guidance and best of n do to pocket-diffusion."""
+    from backends.evaluate import render
+    from backends.guidance_report import measure
+
+    _, bench = _open("simulated", checkpoints, best(device))
+    found = measure(
+        *(bench, checkpoints, subject),
+        mapper=mapper,
+        parcels=parcel or (),
+        limit=limit,
+        steps=steps,
+        progress=say,
+    )
+    where = f"betas of {', '.join(parcel)}" if parcel else "betas of all voxels"
+    print(render({f"{subject}, {mapper}, {steps} steps, {where}": found}))
+
+
+@app.command()
 def reconstruct(
     dataset: DataOption,
     out: Annotated[Path, typer.Option(help="A new folder, or one that is to be completed.")],
@@ -550,7 +580,7 @@ def best(device: str) -> str:
 
 def _open(dataset: str, checkpoints: Path, device: str) -> tuple[str, Any]:
     """Return a data set's name and the workbench that knows it."""
-    from backends import DATASETS, EMBEDDERS, GENERATORS, MAPPERS
+    from backends import DATASETS, EMBEDDERS, ENCODERS, GENERATORS, MAPPERS
     from explorer.catalogue import named_path
     from explorer.workbench import Workbench
 
@@ -560,6 +590,7 @@ def _open(dataset: str, checkpoints: Path, device: str) -> tuple[str, Any]:
         checkpoints=checkpoints,
         paths={name: path} if path else {},
         options={name: options},
+        encoders=ENCODERS,
         device=device,
     )
     return name, bench

@@ -62,6 +62,7 @@ MAY_IMPORT = {
     "backends.search": (*CORE, "backends.train", "backends.training"),
     "backends.importing": (*CORE, "backends.mappers"),
     "backends.evidence": (*CORE, "explorer.workbench", "explorer.importance", "backends"),
+    "backends.guidance_report": (*CORE, "explorer.workbench", "backends.judge"),
     "backends.reconstruct": (*CORE, "explorer.workbench", "backends.training"),
     "backends.pictures": (
         *(*CORE, "explorer.workbench", "backends.evaluate", "backends.reconstruct"),
