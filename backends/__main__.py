@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -121,7 +122,7 @@ def train(
     Several processes: accelerate launch --multi_gpu --num_processes N -m backends train ... (also
     on CPUs, with --device cpu after train).
     """
-    from backends import DATASETS, EMBEDDERS, GENERATORS, MAPPERS
+    from backends import GENERATORS, MAPPERS
     from backends.train import (
         check_asked,
         gather,
@@ -131,9 +132,8 @@ def train(
         train_mapper,
     )
     from backends.training import best_device, launched
-    from explorer.catalogue import PUBLISHED, named_path
+    from explorer.catalogue import PUBLISHED
     from explorer.types import resolve
-    from explorer.workbench import Workbench
 
     trained = [kind for kind in MAPPERS if kind != PUBLISHED]  # those are read, not trained
     if mapper not in trained:
@@ -145,16 +145,7 @@ def train(
     check_asked(mapper, cls, title, wandb, augment is not None)
     first = launched()[0] == 0
     tell = say if first else None
-    name, path, options = named_path(dataset) if "=" in dataset else (dataset, None, {})
-    bench = Workbench(
-        DATASETS,
-        EMBEDDERS,
-        MAPPERS,
-        GENERATORS,
-        checkpoints=checkpoints,
-        paths={name: path} if path else {},
-        options={name: options},
-    )
+    name, bench = _open(dataset, checkpoints)
     study = bench.dataset(name)
     people = list(dict.fromkeys(subject or bench.subjects(name)))
     every, embeddings, notes = gather(
@@ -236,13 +227,12 @@ def search(
     checkpoints: Checkpoints = ROOT / "checkpoints",
 ) -> None:
     """Try random settings of a mapper on held-out training stimuli; the same command goes on."""
-    from backends import DATASETS, EMBEDDERS, GENERATORS, MAPPERS
+    from backends import MAPPERS
     from backends import search as searching
     from backends.train import gather, read_settings, read_sources
     from backends.training import best_device
-    from explorer.catalogue import PUBLISHED, named_path
+    from explorer.catalogue import PUBLISHED
     from explorer.types import resolve
-    from explorer.workbench import Workbench
 
     trained = [kind for kind in MAPPERS if kind != PUBLISHED]
     if mapper not in trained:
@@ -252,13 +242,7 @@ def search(
     cls = resolve(MAPPERS[mapper])
     fixed = read_settings(mapper, cls, settings or [])
     drawn = searching.read_tries(mapper, cls, tries or [])
-    name, path, options = named_path(dataset) if "=" in dataset else (dataset, None, {})
-    bench = Workbench(
-        *(DATASETS, EMBEDDERS, MAPPERS, GENERATORS),
-        checkpoints=checkpoints,
-        paths={name: path} if path else {},
-        options={name: options},
-    )
+    name, bench = _open(dataset, checkpoints)
     people = list(dict.fromkeys(subject or bench.subjects(name)))
     spaces = space or ["pocket-clip/image"]
     every, embeddings, _ = gather(
@@ -311,20 +295,11 @@ def train_encoding(
     checkpoints: Checkpoints = ROOT / "checkpoints",
 ) -> None:
     """Fit the model that predicts each subject's betas from images, and write its checkpoint."""
-    from backends import DATASETS, EMBEDDERS, GENERATORS, MAPPERS
     from backends.encoding import train_encoding as fit
     from backends.train import gather, read_sources
     from backends.training import best_device
-    from explorer.catalogue import named_path
-    from explorer.workbench import Workbench
 
-    name, path, options = named_path(dataset) if "=" in dataset else (dataset, None, {})
-    bench = Workbench(
-        *(DATASETS, EMBEDDERS, MAPPERS, GENERATORS),
-        checkpoints=checkpoints,
-        paths={name: path} if path else {},
-        options={name: options},
-    )
+    name, bench = _open(dataset, checkpoints)
     study, device = bench.dataset(name), best_device(device)
     people = list(dict.fromkeys(subject or bench.subjects(name)))
     every, embeddings, _ = gather(
@@ -368,14 +343,12 @@ def caption(
     checkpoints: Checkpoints = ROOT / "checkpoints",
 ) -> None:
     """Describe the pictures of a data set that have no caption, for targets made of text."""
-    from backends import DATASETS, EMBEDDERS, GENERATORS, MAPPERS
     from backends.augment import find_extra
     from backends.captions import Captioner, caption_stimuli
     from backends.training import best_device
     from explorer.catalogue import named_path
-    from explorer.workbench import Workbench
 
-    name, path, options = named_path(dataset) if "=" in dataset else (dataset, None, {})
+    name, path, _ = named_path(dataset) if "=" in dataset else (dataset, None, {})
     if out is None:
         if path is None:
             raise UserError(
@@ -383,12 +356,7 @@ def caption(
             )
         place = Path(path).expanduser()
         out = (place if place.is_dir() else place.parent) / "captions.csv"
-    bench = Workbench(
-        *(DATASETS, EMBEDDERS, MAPPERS, GENERATORS),
-        checkpoints=checkpoints,
-        paths={name: path} if path else {},
-        options={name: options},
-    )
+    _, bench = _open(dataset, checkpoints)
     study = bench.dataset(name)
     captioner = Captioner(checkpoints, best_device(device), source=model or None)
     count = caption_stimuli(study, captioner, out, say)
@@ -454,23 +422,11 @@ def evaluate(
             part.write_text(text, encoding="utf-8")
             part.replace(out)
         return
-    from backends import DATASETS, EMBEDDERS, GENERATORS, MAPPERS
     from backends.captions import read_captions
     from backends.compare import compare, markdown, write
     from backends.train import read_sources
-    from explorer.catalogue import named_path
-    from explorer.workbench import Workbench
 
-    name, path, options = named_path(dataset) if "=" in dataset else (dataset, None, {})
-    results = [named_path(pair, "--published") for pair in published or ()]
-    bench = Workbench(
-        *(DATASETS, EMBEDDERS, MAPPERS, GENERATORS),
-        checkpoints=checkpoints,
-        paths={name: path} if path else {},
-        options={name: options},
-        published={result: (place, said) for result, place, said in results},
-        device=device,
-    )
+    name, bench = _open(dataset, checkpoints, device, published or ())
     found = compare(
         bench,
         name,
@@ -505,36 +461,6 @@ def _evaluate_images(
     print(markdown(report))
     for path in write(report, out) if out else ():
         print(path)
-
-
-@app.command()
-def guidance(
-    subject: Annotated[str, typer.Option(help="Whose trials of the simulated study.")] = "subj01",
-    mapper: Annotated[str, typer.Option(help="Which mapper, by its name.")] = "ridge",
-    parcel: Annotated[
-        list[str] | None,
-        typer.Option(help="A parcel whose betas guide, e.g. fusiform (repeated); default: all."),
-    ] = None,
-    limit: Annotated[int, typer.Option(help="How many test stimuli.")] = 100,
-    steps: Annotated[int, typer.Option(help="Denoising steps.")] = 20,
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1 ...")] = "auto",
-    checkpoints: Checkpoints = ROOT / "checkpoints",
-) -> None:
-    """Measure what scale, feature, brain guidance and best of n do to pocket-diffusion."""
-    from backends.evaluate import render
-    from backends.guidance_report import measure
-
-    _, bench = _open("simulated", checkpoints, best(device))
-    found = measure(
-        *(bench, checkpoints, subject),
-        mapper=mapper,
-        parcels=parcel or (),
-        limit=limit,
-        steps=steps,
-        progress=say,
-    )
-    where = f"betas of {', '.join(parcel)}" if parcel else "betas of all voxels"
-    print(render({f"{subject}, {mapper}, {steps} steps, {where}": found}))
 
 
 @app.command()
@@ -578,18 +504,22 @@ def best(device: str) -> str:
     return best_device(device)
 
 
-def _open(dataset: str, checkpoints: Path, device: str) -> tuple[str, Any]:
-    """Return a data set's name and the workbench that knows it."""
+def _open(
+    dataset: str, checkpoints: Path, device: str = "cpu", published: Sequence[str] = ()
+) -> tuple[str, Any]:
+    """Return a data set's name and the workbench that knows it, with published results."""
     from backends import DATASETS, EMBEDDERS, ENCODERS, GENERATORS, MAPPERS
     from explorer.catalogue import named_path
     from explorer.workbench import Workbench
 
     name, path, options = named_path(dataset) if "=" in dataset else (dataset, None, {})
+    results = [named_path(pair, "--published") for pair in published]
     bench = Workbench(
         *(DATASETS, EMBEDDERS, MAPPERS, GENERATORS),
         checkpoints=checkpoints,
         paths={name: path} if path else {},
         options={name: options},
+        published={result: (place, said) for result, place, said in results},
         encoders=ENCODERS,
         device=device,
     )
@@ -617,10 +547,8 @@ def import_checkpoint(
     checkpoints: Checkpoints = ROOT / "checkpoints",
 ) -> None:
     """Say what a checkpoint of MindEye2, NeuralDiffuser or MinD-Vis holds, or convert it."""
-    from backends import DATASETS, EMBEDDERS, GENERATORS, MAPPERS, importing
+    from backends import importing
     from backends.train import available_spaces
-    from explorer.catalogue import named_path
-    from explorer.workbench import Workbench
 
     found = importing.open_checkpoint(file)
     for line in found.told(tensors):
@@ -629,13 +557,7 @@ def import_checkpoint(
         return
     people = []
     if dataset:
-        name, path, options = named_path(dataset) if "=" in dataset else (dataset, None, {})
-        bench = Workbench(
-            *(DATASETS, EMBEDDERS, MAPPERS, GENERATORS),
-            checkpoints=checkpoints,
-            paths={name: path} if path else {},
-            options={name: options},
-        )
+        name, bench = _open(dataset, checkpoints)
         people = [bench.trials(name, person).subject for person in subject or ()]
     mapper, card, left_out = importing.convert(
         found,
