@@ -43,12 +43,18 @@ def record(workbench: Workbench, request: Request, view: View) -> dict[str, Any]
         "decoding": _decoding(workbench, request),
         "attention": _attention(workbench, request, view),
         "scores": [_scores(frame) for frame in workbench.finished(request)],
+        "notes": [_note(frame) for frame in workbench.finished(request) if frame.note],
         "samples": [_scores(frame) for frame in workbench.finished_samples(request)],
     }
 
 
 def _scores(frame: Frame) -> dict[str, float | None]:
     return {"scale": frame.scale} | {name: _number(v) for name, v in frame.scores.items()}
+
+
+def _note(frame: Frame) -> dict[str, Any]:
+    near = [[n.picture, n.label, _number(n.similarity)] for n in frame.neighbours]
+    return {"scale": frame.scale, "note": frame.note, "neighbours": near}
 
 
 def _decoding(workbench: Workbench, request: Request) -> dict[str, Any] | None:

@@ -31,6 +31,7 @@ from explorer.types import (
     Card,
     Condition,
     EmbeddingSpace,
+    Neighbour,
     Parcellation,
     Request,
     UserError,
@@ -77,7 +78,8 @@ class Decoding:
 class Frame:
     """One picture uint8 (H, W, 3) of a sweep on its way; ``scores`` once ``done``, empty before.
 
-    ``index`` points into the request's scales, ``step`` is 1-based.
+    ``index`` points into the request's scales, ``step`` is 1-based. ``note`` and ``neighbours`` as
+    in `Step`.
     """
 
     index: int
@@ -87,6 +89,8 @@ class Frame:
     image: np.ndarray
     done: bool
     scores: Mapping[str, float]
+    note: str = ""
+    neighbours: tuple[Neighbour, ...] = ()
 
 
 @dataclass(frozen=True, eq=False)
@@ -310,7 +314,8 @@ class Workbench(Catalogue):
                 index, scores = missing[step.index], {}
                 if step.done:
                     scores = self.scores(request.dataset, request.stimulus, step.image)
-                    self._pictures.put(keys[index], (step.image, scores))
+                    kept = step.image, scores, step.note, step.neighbours
+                    self._pictures.put(keys[index], kept)
                 yield Frame(
                     index,
                     request.scales[index],
@@ -319,6 +324,8 @@ class Workbench(Catalogue):
                     step.image,
                     step.done,
                     scores,
+                    step.note,
+                    step.neighbours,
                 )
 
     def finished(self, request: Request) -> list[Frame]:
@@ -326,7 +333,7 @@ class Workbench(Catalogue):
         keys, steps = self._picture_keys(request), request.steps
         found = [(i, self._pictures.peek(key)) for i, key in enumerate(keys)]
         return [
-            Frame(i, request.scales[i], steps, steps, kept[0], True, kept[1])
+            Frame(i, request.scales[i], steps, steps, kept[0], True, *kept[1:])
             for i, kept in found
             if kept
         ]
@@ -398,6 +405,7 @@ class Workbench(Catalogue):
             embeddings={s: torch.from_numpy(z) for s, z in decoded.items()},
             stimulus=request.stimulus if "stimulus" in needs else None,
             betas=self.betas(request) if "betas" in needs else None,
+            dataset=self.dataset(request.dataset) if "dataset" in needs else None,
             subject=self.trials(request.dataset, request.subject).subject if needs else None,
         )
 

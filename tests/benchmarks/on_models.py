@@ -82,7 +82,7 @@ def against_plain_calls(bench: Any, request: Any, finished: dict[float, np.ndarr
     from diffusers import DPMSolverMultistepScheduler
 
     generator = bench.models.generator(request.generator)
-    condition = bench._condition(request)
+    condition = bench.condition(request)
     networks, steps = generator.networks, request.steps
 
     @torch.inference_mode()
@@ -97,7 +97,8 @@ def against_plain_calls(bench: Any, request: Any, finished: dict[float, np.ndarr
             without, within = networks.velocity(rows, tokens, timestep.expand(2)).chunk(2)
             velocity = without + scale * (within - without)
             latents = scheduler.step(velocity, timestep, latents, return_dict=False)[0]
-        return generator._pictures(latents)[0]
+        pixels = networks.decode(latents).clamp(-1, 1)[0]
+        return ((pixels + 1) * 127.5).round().byte().permute(1, 2, 0).cpu().numpy()
 
     def one_sweep() -> list[np.ndarray]:
         frames = generator.sweep(condition, SWEEP, steps, request.seed)

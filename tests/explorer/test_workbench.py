@@ -11,7 +11,7 @@ import pytest
 
 from explorer import importance, metrics, records
 from explorer.models import content_hash
-from explorer.types import METHODS, TARGETS, Request, UserError, View
+from explorer.types import METHODS, TARGETS, Neighbour, Request, UserError, View
 from explorer.workbench import Frame
 
 REQUEST = Request(
@@ -264,15 +264,32 @@ def test_a_generator_is_given_what_it_needs_and_no_more(make_workbench, fakes):
             yield from super().sweep(condition, *args, **options)
 
     class Needy(Peeking):
-        needs = ("betas", "stimulus")
+        needs = ("betas", "stimulus", "dataset")
 
     for generator in (Peeking, Needy):
         list(make_workbench(generators={"painter": generator}).reconstruct(REQUEST))
     modest, needy = seen
-    assert (modest.stimulus, modest.betas, modest.subject) == (None, None, None)
+    assert (modest.stimulus, modest.betas, modest.subject, modest.dataset) == (None,) * 4
     assert modest.embeddings[fakes.space].shape == (8,)
     assert needy.stimulus == "test-04" and needy.betas.shape == (200,)
-    assert needy.subject.name == "sub-01"
+    assert needy.subject.name == "sub-01" and needy.dataset.image("test-04").shape == (32, 32, 3)
+
+
+def test_what_must_stand_beside_a_picture_is_kept_and_recorded(make_workbench, fakes):
+    near = (Neighbour("train-01", "warm", 0.5), Neighbour("train-02", "", float("nan")))
+
+    class Noting(fakes.Generator):
+        def sweep(self, condition, *args, **options):
+            for step in super().sweep(condition, *args, **options):
+                yield dataclasses.replace(step, note="retrieved", neighbours=near)
+
+    bench = make_workbench(generators={"painter": Noting})
+    for frames in (done(bench.reconstruct(REQUEST)), bench.finished(REQUEST)):
+        assert {(frame.note, frame.neighbours) for frame in frames} == {("retrieved", near)}
+    notes = bench.record(REQUEST, View())["notes"]
+    assert [note["scale"] for note in notes] == list(REQUEST.scales)
+    assert notes[0]["neighbours"] == [["train-01", "warm", 0.5], ["train-02", "", None]]
+    assert make_workbench().record(REQUEST, View())["notes"] == []
 
 
 def test_other_weights_make_other_pictures(make_workbench, fake_checkpoints, tmp_path, painted):
