@@ -428,6 +428,9 @@ class Catalogue:
                 self.report(misfit)
             else:
                 found.append((folder, card))
+        # in the order of the dict literal, so that what comes first there is shown first
+        kinds = list(self.mappers)
+        found.sort(key=lambda one: kinds.index(one[1].cls))
         names = [card.name for _, card in found]
         offers = {
             card.name if names.count(card.name) == 1 else folder.name: Offer(

@@ -370,3 +370,16 @@ def test_choices_are_kept_and_steps_follow_the_generator(workbench):
 def test_a_trial_can_be_looked_at_where_no_mapper_fits(make_workbench):
     request = make_workbench(embedders={}).default_request("fake", "sub-02", seed=0)
     assert (request.mapper, request.generator) == ("", "")
+
+
+def test_mappers_are_offered_in_the_order_of_their_kinds(
+    make_workbench, fakes, fake_checkpoints, tmp_path
+):
+    for name, kind in (("a", "linear"), ("b", "ridge")):
+        copied(fake_checkpoints, tmp_path / name, name=name, cls=kind)
+        (tmp_path / "mappers" / "fake").mkdir(parents=True, exist_ok=True)
+        folder = tmp_path / name / "mappers" / "fake" / "linear-sub-01"
+        folder.rename(tmp_path / "mappers" / "fake" / name)
+    kinds = {"ridge": fakes.Linear, "linear": fakes.Linear}
+    bench = make_workbench(checkpoints=tmp_path, mappers=kinds)
+    assert bench.mapper_names("fake", "sub-01") == ["b", "a"]
