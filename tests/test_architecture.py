@@ -93,6 +93,7 @@ KINDS = {
     "backends.generators": (
         *("backends.generators.networks", "backends.generators.adapters"),
         *("backends.generators.gallery", "backends.generators.guidance"),
+        "backends.generators.weights",
     ),
 }
 HEAVY = (

@@ -1,0 +1,315 @@
+"""Weights of published diffusion models: found, checked, and loaded part by part.
+
+They lie as diffusers lays them out, a folder for each network. Parts are loaded one by one into
+classes that are named here: a pipeline class in a folder would run that folder's code. Only
+safetensors are read, since the older ``.bin`` and ``.ckpt`` are pickles.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from backends.embedders import hash_of_files
+from explorer.types import UserError, resolve
+
+HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
+DTYPES = ("F32", "F16", "BF16", "F64", "I64", "I32", "BOOL")  # whole numbers: positions of tokens
+NETWORK = ("config.json", "diffusion_pytorch_model.safetensors")
+TRANSFORMER = ("config.json", "model.safetensors")
+GB = 1e9
+
+
+@dataclass(frozen=True)
+class Part:
+    """One folder of a published model.
+
+    ``cls``: the class that reads it, as in the dict literals. ``files``: what must be there.
+    ``expects``: entries of its configuration that make it the architecture that is meant.
+    ``hub``: the repository it comes from, "" for the model's own.
+    """
+
+    folder: str
+    cls: str
+    files: tuple[str, ...] = NETWORK
+    expects: Mapping[str, Any] = field(default_factory=dict)
+    hub: str = ""
+
+    def in_half(self) -> Part:
+        """Return the same part with weights in half precision, where that is what to download."""
+        files = (name.replace(".safetensors", ".fp16.safetensors") for name in self.files)
+        return replace(self, files=tuple(files))
+
+
+class Weights:
+    """The folders of one model.
+
+    Parameters
+    ----------
+    name
+        Of the generator, as on the command line.
+    hub, size
+        Where the model was published, and the size of all that is needed.
+    parts
+        What it consists of.
+    usual
+        The folder that is looked into unless ``source`` is given.
+    source
+        Another folder, or a hub id, from which the files are then downloaded (and kept by the
+        hub's own cache).
+    """
+
+    def __init__(
+        self,
+        name: str,
+        hub: str,
+        size: str,
+        parts: Sequence[Part],
+        usual: Path,
+        source: str | Path | None = None,
+    ) -> None:
+        self.name, self.hub, self.size, self.parts, self.usual = name, hub, size, parts, usual
+        self.source = str(source or "")
+        self._roots = self._find(source)
+        self.folder = self._roots[hub]
+        for part in parts:
+            self._check(part)
+
+    @property
+    def command(self) -> str:
+        """What a person types to get all files."""
+        return " && ".join(
+            f"hf download {hub} {' '.join(files)} --local-dir {self.usual}"
+            for hub, files in self._wanted().items()
+        )
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """Names the exact files; reading them takes seconds, so it is made when asked for."""
+        return hash_of_files(
+            *(self.file(part, name) for part in self.parts for name in part.files)
+        )
+
+    def path(self, part: Part) -> Path:
+        """Return the folder of a part."""
+        return self._roots[part.hub or self.hub] / part.folder
+
+    def file(self, part: Part, name: str) -> Path:
+        """Return a file of a part; weights in full and half precision stand for each other."""
+        usual = self.path(part) / name
+        stem, _, end = usual.name.partition(".")
+        other = {"safetensors": "fp16.safetensors", "fp16.safetensors": "safetensors"}.get(end)
+        also = usual.with_name(f"{stem}.{other}")
+        return also if other and also.is_file() and not usual.is_file() else usual
+
+    def config(self, part: Part) -> dict[str, Any]:
+        """Return the configuration of a part; one that is no JSON raises `UserError`."""
+        path = self.path(part) / part.files[0]
+        try:
+            return json.loads(path.read_text(encoding="utf-8"))
+        except ValueError as error:
+            raise UserError(
+                f"{path} cannot be read as JSON ({error}); get it again with: {self.command}."
+            ) from error
+
+    def load(self, part: Part, dtype: torch.dtype = torch.float32) -> Any:
+        """Return a part's network in eval mode and without gradients, on the CPU.
+
+        A weight that is missing would be a random number, so it raises `UserError`, as does
+        whatever the library says of files that do not fit.
+        """
+        library = part.cls.partition(":")[0].partition(".")[0]
+        path = self.file(part, part.files[-1])
+        variant = {"variant": "fp16"} if ".fp16." in path.name else {}
+        try:
+            network, found = resolve(part.cls).from_pretrained(
+                self.path(part),
+                local_files_only=True,
+                use_safetensors=True,
+                output_loading_info=True,
+                **{"dtype" if library == "transformers" else "torch_dtype": dtype},
+                **variant,
+            )
+            if found["missing_keys"]:
+                raise ValueError(f"{sorted(found['missing_keys'])[0]} is missing")
+        except Exception as error:  # each library has its own for files that do not fit
+            raise UserError(
+                f"The weights in {self.path(part)} cannot be loaded for {self.name} "
+                f"({type(error).__name__}: {_first_line(error)}); it was made "
+                f"for {part.hub or self.hub}, get its files again with: {self.command}."
+            ) from error
+        return network.eval().requires_grad_(False)
+
+    # ------------------------------------------------------------------------------- finding files
+
+    def _wanted(self) -> dict[str, list[str]]:
+        """Return repository -> its files, the model's own first."""
+        wanted: dict[str, list[str]] = {self.hub: []}
+        for part in self.parts:
+            files = [str(Path(part.folder) / name) for name in part.files]
+            wanted.setdefault(part.hub or self.hub, []).extend(files)
+        return wanted
+
+    def _find(self, source: str | Path | None) -> dict[str, Path]:
+        """Return the folder of each repository; downloads only for a hub id."""
+        folder = Path(source).expanduser() if source else self.usual
+        if not source or folder.is_dir():
+            return dict.fromkeys(self._wanted(), folder)
+        if not HUB_ID.fullmatch(str(source)):
+            raise UserError(
+                f"--generator {self.name}={source} is neither a folder nor a hub id such as "
+                f"{self.hub}."
+            )
+        return {
+            hub: self._download(str(source) if hub == self.hub else hub, files)
+            for hub, files in self._wanted().items()
+        }
+
+    def _download(self, repository: str, files: Sequence[str]) -> Path:
+        from huggingface_hub import snapshot_download
+        from huggingface_hub.errors import GatedRepoError, HfHubHTTPError, RepositoryNotFoundError
+
+        try:
+            return Path(snapshot_download(repository, allow_patterns=list(files)))
+        except (HfHubHTTPError, OSError, ValueError) as error:
+            cause, status = error, getattr(getattr(error, "response", None), "status_code", 0)
+        if isinstance(cause, GatedRepoError) or status == 403:
+            said = "is gated; accept its licence on its page, log in with: hf auth login"
+        elif isinstance(cause, RepositoryNotFoundError) or status in (401, 404):
+            said = (
+                f"was not found; check the spelling (the usual one is {self.hub}), or log in "
+                "with: hf auth login if it is private"
+            )
+        else:
+            said = f"could not be downloaded ({_first_line(cause)}); check the connection"
+        raise UserError(
+            f"{repository} ({self.size} in all) {said}, or bring its files here by another way "
+            f"({self.command}) and name their folder with --generator {self.name}=PATH."
+        ) from cause
+
+    def _check(self, part: Part) -> None:
+        """Refuse files that are absent, cut short, pickled, or of another architecture."""
+        from safetensors import SafetensorError, safe_open
+
+        for name in part.files:
+            path = self.file(part, name)
+            if path.is_file():
+                continue
+            pickled = [p.name for end in (".bin", ".ckpt") for p in path.parent.glob(f"*{end}")]
+            if pickled and path.suffix == ".safetensors":
+                raise UserError(
+                    f"{path.parent} has only {pickled[0]}, a pickle, which can run code when it "
+                    f"is read and is refused; get safetensors with: {self.command}."
+                )
+            raise UserError(
+                f"{self.name} needs {part.folder}/{name} of {part.hub or self.hub} ({self.size} "
+                f"in all), and {self._roots[part.hub or self.hub]} has none; get it with: "
+                f"{self.command}; or name a folder or hub id with --generator "
+                f"{self.name}=PATH_OR_ID."
+            )
+        path = self.file(part, part.files[-1])
+        if path.suffix == ".safetensors":
+            try:
+                with safe_open(path, framework="pt") as stored:
+                    types = {stored.get_slice(key).get_dtype(): key for key in stored.keys()}
+            except SafetensorError as error:
+                raise UserError(
+                    f"{path} is damaged or was downloaded in part ({error}); get it again with: "
+                    f"{self.command}."
+                ) from error
+            odd = sorted(set(types) - set(DTYPES))
+            if odd:
+                raise UserError(
+                    f"{path} holds numbers of the type {odd[0]} (first in {types[odd[0]]}), "
+                    f"expected float32, float16 or bfloat16; get such weights with: "
+                    f"{self.command}."
+                )
+        config = self.config(part) if part.expects else {}
+        for key, expected in part.expects.items():
+            found = config.get(key)
+            if found != expected:
+                raise UserError(
+                    f"{path.parent} is of another architecture than {self.name} needs: its {key} "
+                    f"is {found}, expected {expected} as in {part.hub or self.hub}; name other "
+                    f"weights with --generator {self.name}=PATH_OR_ID."
+                )
+
+
+def taesd(folder: Path) -> Any:
+    """Return a tiny autoencoder of Stable Diffusion's latents from a folder, as `AutoencoderTiny`.
+
+    Reads diffusers' layout, and that of its author (``taesd_encoder.safetensors`` and
+    ``taesd_decoder.safetensors``; madebyollin/taesd): its decoder counts the clamp in front.
+    """
+    from diffusers import AutoencoderTiny
+    from safetensors.torch import load_file
+
+    try:
+        if (folder / "config.json").is_file():
+            network = AutoencoderTiny.from_pretrained(
+                folder, local_files_only=True, use_safetensors=True, torch_dtype=torch.float32
+            )
+        else:
+            network, state = AutoencoderTiny(), {}
+            for half, shift in (("encoder", 0), ("decoder", 1)):
+                for key, value in load_file(folder / f"taesd_{half}.safetensors").items():
+                    index, _, rest = key.partition(".")
+                    state[f"{half}.layers.{int(index) - shift}.{rest}"] = value.float()
+            network.load_state_dict(state)
+    except Exception as error:  # each library has its own for files that do not fit
+        raise UserError(
+            f"The tiny autoencoder in {folder} cannot be loaded ({type(error).__name__}: "
+            f"{_first_line(error)}); get it again with: hf download madebyollin/taesd config.json "
+            f"diffusion_pytorch_model.safetensors --local-dir {folder} (10 MB), or remove that "
+            "folder for coarser previews."
+        ) from error
+    return network.eval().requires_grad_(False)
+
+
+def free_memory(device: str) -> int | None:
+    """Return the free bytes of a GPU; None where memory is not watched."""
+    if not device.startswith("cuda"):
+        return None
+    return torch.cuda.mem_get_info(device)[0]
+
+
+def place(network: torch.nn.Module, device: str, working: float) -> str:
+    """Put a network on a device as its free memory allows, and say how.
+
+    "whole" where twice the memory of one row's work is left beside the weights, "sliced" where
+    attention must be computed in slices, "offloaded" where the weights come over layer by layer.
+
+    Parameters
+    ----------
+    working
+        Bytes that one row's activations take.
+    """
+    free = free_memory(device)
+    weights = sum(p.numel() * p.element_size() for p in network.parameters())
+    if free is not None and free < weights + working:
+        from accelerate import cpu_offload
+
+        cpu_offload(network, execution_device=torch.device(device))
+        return "offloaded"
+    network.to(device)
+    # slices replace all attention processors, and with them an adapter's
+    if free is not None and free < weights + 2 * working and network.encoder_hid_proj is None:
+        network.set_attention_slice("auto")
+        return "sliced"
+    return "whole"
+
+
+def is_out_of_memory(error: RuntimeError) -> bool:
+    """Return whether an error says that a GPU or the CPU has no memory left."""
+    return isinstance(error, torch.OutOfMemoryError) or "not enough memory" in str(error)
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).strip().split("\n")[0].rstrip(".")
