@@ -65,7 +65,7 @@ def build_demo(
     ] = Path(".cache/build-demo"),
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1 ...")] = "auto",
 ) -> None:
-    """Make the embedded study and its models again from seeds (up to 110 minutes on 2 cores)."""
+    """Make the embedded study and its models again from seeds (about two hours on 2 cores)."""
     from backends.demo import FULL, QUICK, Build, run
     from backends.training import best_device
 
@@ -461,6 +461,36 @@ def _evaluate_images(
     print(markdown(report))
     for path in write(report, out) if out else ():
         print(path)
+
+
+@app.command()
+def guidance(
+    subject: Annotated[str, typer.Option(help="Whose trials of the simulated study.")] = "subj01",
+    mapper: Annotated[str, typer.Option(help="Which mapper, by its name.")] = "ridge",
+    parcel: Annotated[
+        list[str] | None,
+        typer.Option(help="A parcel whose betas guide, e.g. fusiform (repeated); default: all."),
+    ] = None,
+    limit: Annotated[int, typer.Option(help="How many test stimuli.")] = 100,
+    steps: Annotated[int, typer.Option(help="Denoising steps.")] = 20,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1 ...")] = "auto",
+    checkpoints: Checkpoints = ROOT / "checkpoints",
+) -> None:
+    """Measure what scale, feature, brain guidance and best of n do to pocket-diffusion."""
+    from backends.evaluate import render
+    from backends.guidance_report import measure
+
+    _, bench = _open("simulated", checkpoints, best(device))
+    found = measure(
+        *(bench, checkpoints, subject),
+        mapper=mapper,
+        parcels=parcel or (),
+        limit=limit,
+        steps=steps,
+        progress=say,
+    )
+    where = f"betas of {', '.join(parcel)}" if parcel else "betas of all voxels"
+    print(render({f"{subject}, {mapper}, {steps} steps, {where}": found}))
 
 
 @app.command()
