@@ -135,7 +135,8 @@ class Endpoints:
         -------
         dict
             ``link`` (the query string of the page that shows the same), ``caption``, ``truth``
-            (PNG as a data address), ``images``: a list of scale, image (as truth) and scores;
+            (PNG as a data address), ``images``: a list of scale, image (as truth), scores, and a
+            note where one must stand beside it;
             ``samples``, such a list; ``retrieval``: rank, n, chance, similarity, margin, space,
             neighbours, or nothing where published pictures are shown without a mapper;
             ``checkpoints``.
@@ -359,6 +360,7 @@ def _picture(frame: Frame) -> dict[str, Any]:
         "scale": frame.scale,
         "image": data_uri(frame.image, form="png"),
         "scores": {name: _number(value) for name, value in frame.scores.items()},
+        **({"note": frame.note} if frame.note else {}),
     }
 
 

@@ -125,12 +125,22 @@ def with_frame(cell: Mapping[str, Any], frame: Frame) -> dict[str, Any]:
     """Return a cell with the newest picture of its scale."""
     return {
         **cell,
+        "hint": _beside(frame) or cell["hint"],
         "src": data_uri(frame.image, quick=not frame.done),
         "state": "done" if frame.done else "running",
         "note": "" if frame.done else f"{frame.step} / {frame.steps}",
         "fraction": 1.0 if frame.done else frame.step / frame.steps,
         "scores": [[name, format_score(value)] for name, value in frame.scores.items()],
     }
+
+
+def _beside(frame: Frame) -> str:
+    """Return a picture's note with the neighbour that it rests on first, "" where it has none."""
+    if not frame.neighbours:
+        return frame.note
+    near = frame.neighbours[0]
+    named = [near.picture, near.label, f"similarity {format_score(near.similarity)}"]
+    return f"{frame.note} ({', '.join(part for part in named if part)})"
 
 
 def stopped(cell: Mapping[str, Any]) -> dict[str, Any]:

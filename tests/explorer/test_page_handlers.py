@@ -20,11 +20,13 @@ from explorer.parcels import Atlas
 from explorer.types import (
     FSAVERAGE5_VERTICES,
     Label,
+    Neighbour,
     Parcellation,
     Request,
     UserError,
     View,
 )
+from explorer.workbench import Frame
 
 PARTS = (
     *("session", "masthead", "notices", "dataset", "subject", "number", "category", "gallery"),
@@ -431,3 +433,16 @@ def test_exports_are_named_after_the_trial_and_refuse_other_formats(workbench: A
     assert "signal-to-noise ratio (ncsnr)" in figure and "share of importance" not in figure
     with pytest.raises(UserError, match="An export is one of png, svg, pdf, csv, json"):
         export.make(workbench, request, View(), "exe")
+
+
+def test_a_note_stands_beside_its_picture_with_the_nearest_neighbour() -> None:
+    cell, image = trial._cell("retrieval", "an existing image"), np.zeros((4, 4, 3), np.uint8)
+    near = (Neighbour("train-01", "tabby cat", -0.5), Neighbour("train-02", "", 0.25))
+    for note, neighbours, beside in (
+        ("", (), "an existing image"),
+        ("best of 3", (), "best of 3"),
+        ("retrieved", near, "retrieved (train-01, tabby cat, similarity −0.50)"),
+        ("retrieved", near[1:], "retrieved (train-02, similarity 0.25)"),
+    ):
+        frame = Frame(0, 1.0, 1, 1, image, True, {}, note, neighbours)
+        assert trial.with_frame(cell, frame)["hint"] == beside
