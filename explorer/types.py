@@ -386,7 +386,8 @@ class Condition:
     """What a generator may draw on: a trial's decoded embeddings, and on request the trial.
 
     ``voxels`` bool (V,): which of the betas a person chose (None: all). ``dataset``: whose
-    training stimuli may be retrieved.
+    training stimuli may be retrieved. ``nulls``: what a mapper that learned it gives for no brain
+    at all, which then takes the place of the generator's own null.
     """
 
     embeddings: Mapping[EmbeddingSpace, torch.Tensor]
@@ -395,6 +396,7 @@ class Condition:
     subject: Subject | None = None
     voxels: np.ndarray | None = None
     dataset: Dataset | None = None
+    nulls: Mapping[EmbeddingSpace, torch.Tensor] = field(default_factory=dict)
 
 
 class Neighbour(NamedTuple):

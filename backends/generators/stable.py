@@ -169,6 +169,11 @@ class LatentDiffusion:
             )
         self._tiny = self._find_tiny(Path(checkpoints))
 
+    @property
+    def fingerprint(self) -> str:
+        """Names the exact files of its weights; reading them all takes seconds, once."""
+        return self.weights.fingerprint
+
     # ----------------------------------------------------------------------- what a family decides
 
     _decoder = "vae"
@@ -420,12 +425,14 @@ class LatentDiffusion:
                 f"{self.name} draws from {known}, the mapper gave {found}; choose a mapper with "
                 "such a target."
             )
-        return self._tensor(condition, space)
+        return self._tensor(condition.embeddings, space)
 
-    def _tensor(self, condition: Condition, space: EmbeddingSpace) -> torch.Tensor:
+    def _tensor(
+        self, values_of: Mapping[EmbeddingSpace, torch.Tensor], space: EmbeddingSpace
+    ) -> torch.Tensor:
         import torch
 
-        values = torch.as_tensor(condition.embeddings[space])
+        values = torch.as_tensor(values_of[space])
         return values.float().reshape(space.shape).to(self.device)
 
     def _pictures(self, latents: torch.Tensor) -> np.ndarray:
@@ -446,7 +453,8 @@ class LatentDiffusion:
         import torch
 
         if self._tiny is not None:
-            return _pixels(self._tiny.decode(latents).sample)
+            rows = [_pixels(self._tiny.decode(row).sample) for row in latents.split(1)]
+            return np.concatenate(rows)
         if not self.colours:
             return np.empty((0, 1, 1, 3), np.uint8)
         factors = torch.tensor(self.colours, device=latents.device)
@@ -495,9 +503,9 @@ def _pixels(decoded: torch.Tensor) -> np.ndarray:
 class StableContext(LatentDiffusion):
     """Stable Diffusion 1.4 or 1.5 with a decoded text context (77, 768) in place of a prompt's.
 
-    Without the brain it gets the context of the empty prompt, as the model was trained. Where the
-    mapper also decodes latents z, drawing starts from them with noise up to the share ``strength``
-    of the steps, as published image-to-image does.
+    Without the brain it gets the null that the mapper has learned, or else the context of the
+    empty prompt, as the model was trained. Where the mapper also decodes latents z, drawing starts
+    from them with noise up to the share ``strength`` of the steps, as published image-to-image.
     """
 
     name, size = "sd15-context", "4.3 GB"
@@ -521,7 +529,7 @@ class StableContext(LatentDiffusion):
         return (*_pipeline(cross_attention_dim=768), *_text())
 
     def _prepare(self, parts: Mapping[str, Part]) -> None:
-        self._null = self._empty_prompt(parts).last_hidden_state.to(self.device)
+        self._null = self._empty_prompt(parts).last_hidden_state[0].to(self.device)
 
     def _inputs(
         self,
@@ -530,7 +538,13 @@ class StableContext(LatentDiffusion):
         noise: Sequence[torch.Generator],
         options: Mapping[str, float],
     ) -> tuple[Inputs, Inputs]:
-        return {"context": embeddings}, {"context": self._null.expand_as(embeddings)}
+        import torch
+
+        nulls = [
+            self._tensor(condition.nulls, CONTEXT) if CONTEXT in condition.nulls else self._null
+            for condition in conditions
+        ]
+        return {"context": embeddings}, {"context": torch.stack(nulls)}
 
     def _begin(
         self,
@@ -557,7 +571,7 @@ class StableContext(LatentDiffusion):
             )
         steps = len(scheduler.timesteps)
         kept = max(1, min(int(steps * options["strength"]), steps))
-        z = torch.stack([self._tensor(condition, LATENTS) for condition in conditions])
+        z = torch.stack([self._tensor(condition.embeddings, LATENTS) for condition in conditions])
         first = steps - kept
         return scheduler.add_noise(z, noise, scheduler.timesteps[first : first + 1]), first
 

@@ -481,9 +481,19 @@ def test_an_interval_of_no_steps_is_plain_conditional_sampling(made):
     assert not torch.allclose(early, plain, atol=1e-3)
 
 
+def test_a_null_that_the_mapper_learned_is_what_scale_0_shows(made):
+    generator, one = made["sd15-context"], given("sd15-context")
+    learned = given("sd15-context", 4).embeddings
+    with_null = Condition(one.embeddings, nulls=learned)
+    expected = generator.latents([Condition(learned)], 1.0, [3], 3)
+    found = generator.latents([one, with_null], 0.0, [3, 3], 3)
+    torch.testing.assert_close(found[1:], expected, atol=1e-5, rtol=1e-5)
+    assert not torch.allclose(found[0], found[1], atol=1e-4)
+
+
 def test_rescaled_predictions_have_the_unguided_contrast(made):
     generator = made["sd15-context"]
-    cond, null = generator._inputs(torch.randn(3, 77, 768), [], [], {})
+    cond, null = generator._inputs(torch.randn(3, 77, 768), [given("sd15-context")] * 3, [], {})
     latents, scale = noise(0).expand(3, -1, -1, -1), torch.tensor([0.0, 1.0, 12.0])
     with torch.no_grad():
         call = (latents, torch.tensor(500), cond, null, scale)
@@ -595,21 +605,37 @@ def test_missing_weights_are_one_sentence_with_command_and_size(name, tmp_path):
 
 def test_weights_in_the_usual_folder_and_in_half_precision_need_no_naming(saved, tmp_path):
     shutil.copytree(saved / "sd15-context", tmp_path / "generators" / "sd15-context")
-    for network in ("unet", "vae"):
-        place = tmp_path / "generators" / "sd15-context" / network
-        state = load_file(place / "diffusion_pytorch_model.safetensors")
-        half = {key: value.half() for key, value in state.items()}
-        save_file(half, place / "diffusion_pytorch_model.fp16.safetensors", {"format": "pt"})
-        (place / "diffusion_pytorch_model.safetensors").unlink()
+    for path in (tmp_path / "generators" / "sd15-context").glob("*/*.safetensors"):
+        half = {key: value.half() for key, value in load_file(path).items()}
+        save_file(half, path.with_suffix(".fp16.safetensors"), {"format": "pt"})
+        path.unlink()
     generator = stable.StableContext(tmp_path)
     assert generator.unet.dtype == torch.float32  # on a CPU
-    assert len(generator.weights.fingerprint) == 16
+    before = generator.fingerprint
+    (tmp_path / "generators" / "sd15-context" / "tokenizer" / "merges.txt").write_text("#version")
+    assert len(before) == 16
+    assert stable.StableContext(tmp_path).fingerprint != before
 
 
 def test_a_safety_checker_is_not_used_and_that_is_said(copied):
     folder, opened = copied
     (folder / "safety_checker").mkdir()
     assert "does not use the safety checker" in opened().remarks[0]
+
+
+def test_a_hub_id_brings_only_what_is_needed(saved, tmp_path, monkeypatch):
+    asked = {}
+
+    def download(repository, allow_patterns):
+        asked[repository] = allow_patterns
+        return str(saved / "kandinsky")
+
+    monkeypatch.setattr("huggingface_hub.snapshot_download", download)
+    generator = stable.Kandinsky(tmp_path, source="some/decoder")
+    files = [*generator.weights.path(stable._part("", "")).glob("*/*.safetensors")]
+    assert list(asked) == ["some/decoder", "kandinsky-community/kandinsky-2-2-prior"]
+    wanted = [name for names in asked.values() for name in names]
+    assert {"/".join(f.parts[-2:]) for f in files} <= set(wanted) and len(wanted) == 7
 
 
 def test_neither_folder_nor_hub_id(tmp_path):
