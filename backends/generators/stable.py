@@ -6,6 +6,11 @@ every scale, one scale a call, and a pipeline class in a folder would run that f
 
 Sampling is DDIM without added noise (eta 0; Song et al. 2021, arXiv 2010.02502), so that a picture
 rests on its first noise alone. Published safety checkers are never loaded: they blacken pictures.
+
+MindEye2's SDXL unCLIP is not among the families. Its UNet could be written as a
+`UNet2DConditionModel` (``cross_attention_dim`` 1664 for the 256 tokens; "text_time" with four time
+ids, no pooled text and 1024 inputs; MedARC-AI/MindEyeV2, configs/unclip6.yaml), but it was
+published only as a pickled checkpoint under the names of another library, which is not read here.
 """
 
 from __future__ import annotations
