@@ -50,6 +50,7 @@ from explorer.types import Card, EmbeddingSpace, Trials, UserError
 SUBJECT_SIZE = 8  # of a subject's learned vector
 LOG_SCALE = 5.0  # bound of a coupling's log-scale, as in system 1
 FAR = 8.0  # standard deviations; a sample further out is no example to learn from
+TAILS = (3, 4, 6, 8, 12, 16, 24, 32, 48, 64, 96, 128, 192, 256, 512)  # tried for the base
 LEAST = 1e-4  # of the largest variance; directions of the betas code below it hold only rounding
 
 
@@ -116,13 +117,14 @@ class Coupling(nn.Module):
 
 
 class ConditionalFlow(nn.Module):
-    """``x -> z`` invertible for every condition c, z standard normal.
+    """``x -> z`` invertible for every condition c, z standard normal while it learns.
 
     First a linear prediction of x from c is taken away (which changes no volume), then come
     ``steps`` times ActNorm, a fixed permutation, and a coupling. Permutations come in pairs, a
     random one and a swap of the halves, so that each pair transforms every dimension. Last, z is
-    divided by ``base``, one number that held-out trials decide: nets are surer of the trials that
-    they learned from than of new ones.
+    divided by ``base`` and follows a multivariate t distribution of ``tails`` degrees of freedom
+    (0: a normal one). Held-out trials decide both numbers: nets are surer of the trials that they
+    learned from than of new ones, and too sure of some more than of others.
     """
 
     def __init__(self, size: int, given: int, steps: int, hidden: int) -> None:
@@ -134,6 +136,7 @@ class ConditionalFlow(nn.Module):
         self.norms = nn.ModuleList(ActNorm(size) for _ in range(steps))
         self.couplings = nn.ModuleList(Coupling(size, given, hidden) for _ in range(steps))
         self.register_buffer("base", torch.ones(()))
+        self.register_buffer("tails", torch.zeros(()))
         for i in range(steps):
             order = (torch.arange(size) + size // 2) % size if i % 2 else torch.randperm(size)
             self.register_buffer(f"order_{i}", order)
@@ -158,7 +161,16 @@ class ConditionalFlow(nn.Module):
     def log_prob(self, x: torch.Tensor, c: torch.Tensor) -> torch.Tensor:
         """Return log p(x | c) in nats (n,)."""
         z, volume = self(x, c)
-        return volume - 0.5 * (z.square().sum(dim=1) + self.size * math.log(2 * math.pi))
+        return volume + base_log_prob(z, self.tails)
+
+    def draw(self, seed: Sequence[int], n: int = 1) -> torch.Tensor:
+        """Return n draws of the base, float32 (n, D), that the seed alone decides."""
+        rng = np.random.default_rng(list(seed))
+        z = rng.standard_normal((n, self.size), dtype=np.float32)
+        if self.tails:
+            tails = float(self.tails)
+            z /= np.sqrt(rng.chisquare(tails, (n, 1)) / tails).astype(np.float32)
+        return torch.from_numpy(z)
 
     @torch.no_grad()
     def initialise(self, x: torch.Tensor, c: torch.Tensor) -> None:
@@ -172,15 +184,36 @@ class ConditionalFlow(nn.Module):
 
     @torch.no_grad()
     def set_base(self, x: torch.Tensor, c: torch.Tensor) -> None:
-        """Give ``|z|^2`` the median over these held-out rows that it has in a standard normal.
+        """Fit the base to held-out rows: the likeliest ``tails``, and its width by the median.
 
-        The median rather than the mean, which would be the likelihood's maximum: a few rows far
-        out would widen the density for all. That of a chi-square variable with K degrees of
-        freedom is K (1 - 2 / 9K)^3 (Wilson & Hilferty 1931), to 1.5 % from K = 2.
+        ``|z|^2 / D`` of a multivariate t distribution follows F(D, tails), whose median the width
+        matches. The mean, which would be the likelihood's, a few rows far out would decide.
         """
+        from scipy.stats import chi2, f
+
         z, _ = self(x, c)
-        middle = self.size * (1 - 2 / (9 * self.size)) ** 3
-        self.base.mul_((z.square().sum(dim=1).median() / middle).sqrt())
+        z = z * self.base
+        middle = float(z.square().sum(dim=1).median())
+        best = -math.inf
+        for tails in (0, *TAILS):
+            expected = self.size * f.median(self.size, tails) if tails else chi2.median(self.size)
+            width = math.sqrt(middle / expected)
+            found = base_log_prob(z / width, torch.tensor(float(tails))).mean().item()
+            found -= self.size * math.log(width)
+            if found > best:
+                best = found
+                self.base.fill_(width)
+                self.tails.fill_(tails)
+
+
+def base_log_prob(z: torch.Tensor, tails: torch.Tensor) -> torch.Tensor:
+    """Return log p(z) (n,) of a normal (``tails`` 0) or t distribution of unit scale, z (n, D)."""
+    size, squares = z.shape[1], z.square().sum(dim=1)
+    if not tails:
+        return -0.5 * (squares + size * math.log(2 * math.pi))
+    half = (tails + size) / 2
+    constant = torch.lgamma(half) - torch.lgamma(tails / 2) - size / 2 * (tails * math.pi).log()
+    return constant - half * (squares / tails).log1p()
 
 
 class Directions(nn.Module):
@@ -337,7 +370,7 @@ class Flow(Mapper):
         i = self._position(space)
         flow = self.directions[i].to_embedding
         given = self._given_betas(betas, subject, i)
-        draws = torch.stack([_normal([seed, s], flow.size) for s in range(n)]).to(given)
+        draws = torch.cat([flow.draw([seed, s]) for s in range(n)]).to(given)
         codes = flow.inverse(draws.repeat(len(given), 1), given.repeat_interleave(n, dim=0))
         return self._embedding(codes, i).unflatten(0, (len(given), n))
 
@@ -380,7 +413,7 @@ class Flow(Mapper):
         truth = flow.log_prob(self._code(embedding, i) + self.noise * blur.to(given), given)
         ranks = np.empty(len(given))
         for b in range(len(given)):
-            z = _normal([seed, 1, b], n * flow.size).view(n, flow.size).to(given)
+            z = flow.draw([seed, 1, b], n).to(given)
             rows = given[b].expand(n, -1)
             others = flow.log_prob(flow.inverse(z, rows), rows)
             ranks[b] = int((others < truth[b]).sum())
