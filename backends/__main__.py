@@ -661,6 +661,12 @@ def main() -> None:
     except UserError as error:
         print(error, file=sys.stderr)
         raise SystemExit(2) from error
+    finally:  # under `accelerate launch`: a process that ends inside its group may be aborted
+        if "torch" in sys.modules:
+            from torch import distributed
+
+            if distributed.is_available() and distributed.is_initialized():
+                distributed.destroy_process_group()
 
 
 if __name__ == "__main__":

@@ -45,7 +45,7 @@ def test_every_embedder_keeps_the_contract(name, pictures):
         assert rows.shape == (4, *space.shape) and rows.dtype == np.float32
         assert np.isfinite(rows).all()
         alone = embedder.embed(pictures[1:2], space)
-        np.testing.assert_allclose(alone[0], rows[1], atol=2e-6 * max(1, np.abs(rows).max()))
+        np.testing.assert_allclose(alone[0], rows[1], atol=2e-5 * max(1, np.abs(rows).max()))
         if space.unit_norm:
             np.testing.assert_allclose(np.linalg.norm(rows, axis=-1), 1, atol=1e-5)
     for space in getattr(embedder, "text_spaces", ()):
@@ -53,7 +53,7 @@ def test_every_embedder_keeps_the_contract(name, pictures):
         rows = embedder.embed_text(["a red cat", "", "by the sea"], space)
         assert rows.shape == (3, *space.shape) and rows.dtype == np.float32
         alone = embedder.embed_text(["by the sea"], space)
-        np.testing.assert_allclose(alone[0], rows[2], atol=2e-6 * max(1, np.abs(rows).max()))
+        np.testing.assert_allclose(alone[0], rows[2], atol=2e-5 * max(1, np.abs(rows).max()))
 
 
 def test_pixels_are_area_means_row_by_row():

@@ -604,4 +604,8 @@ if __name__ == "__main__":  # a process of its own, started by `run_child`
     found = {"losses": losses, "validation": list(history.validation)}
     found |= {"processes": torch.distributed.get_world_size(), "state": model.state_dict()}
     torch.save(found, folder / f"{os.environ['RANK']}.pt")
+    torch.distributed.barrier()
     torch.distributed.destroy_process_group()
+    os._exit(
+        0
+    )  # gloo's threads may outlive the group, and abort an interpreter that ends by itself
