@@ -9,7 +9,8 @@ libraries are imported by the first question that needs them.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Mapping, Sequence
+import hashlib
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -118,7 +119,7 @@ class Workbench(Catalogue):
     Parameters
     ----------
     datasets, embedders, mappers, generators, encoders
-        As in `Catalogue`, and so are checkpoints, paths, options, atlases and published.
+        As in `Catalogue`, and so are checkpoints, paths, options, atlases, published and sources.
     device
         A torch device, or "auto" for a GPU when there is one.
     """
@@ -136,6 +137,7 @@ class Workbench(Catalogue):
         atlases: Sequence[Atlas] = (),
         published: Mapping[str, tuple[Path, Mapping[str, str]]] | None = None,
         encoders: Mapping[str, Any] | None = None,
+        sources: Mapping[str, str] | None = None,
         device: str = "cpu",
     ) -> None:
         super().__init__(
@@ -149,6 +151,7 @@ class Workbench(Catalogue):
             options=options,
             atlases=atlases,
             published=published,
+            sources=sources,
         )
         self.models = Models(self, device)
         self._shown = Cache(1024)  # embeddings of shown pictures, one each
@@ -250,7 +253,7 @@ class Workbench(Catalogue):
             similarity=float(similarity[index]),
             rank=int(np.ceil(metrics.retrieval_rank(similarity, index))),
             n=len(stimuli),
-            margin=self._margin(request, embedding, gallery, index),
+            margin=float(self.margins(request, embedding[None])[0]),
             neighbours=tuple((stimuli[i], float(similarity[i])) for i in best),
             average_of=len(trials.rows("test", request.stimulus, request.repeats)),
         )
@@ -262,6 +265,39 @@ class Workbench(Catalogue):
         names = [request.space] if request.space else self.space_names(*place, request.generator)
         return next((space for space in targets if space.name in names[:1]), targets[0])
 
+    def space(self, request: Request) -> EmbeddingSpace:
+        """Return the space that a request's rank and importance are about."""
+        return self._space(request)
+
+    def decode_betas(
+        self, request: Request, betas: np.ndarray
+    ) -> dict[EmbeddingSpace, np.ndarray]:
+        """Return what the request's mapper makes of betas (n, V): raw (n, ...) by space."""
+        if reason := self.unexplained(request):
+            raise UserError(reason)
+        mapper = self.models.mapper(request.dataset, request.subject, request.mapper)
+        return mapper.decode(betas, request.subject)
+
+    def margins(self, request: Request, embeddings: np.ndarray) -> np.ndarray:
+        """Return the retrieval margin float64 (n,) of the request's stimulus for (n, ...).
+
+        ``embeddings`` are raw and of `space`; NaN with a gallery of one image.
+        """
+        stimuli = list(self.gallery(request.dataset, request.subject).index)
+        if len(stimuli) < 2:
+            return np.full(len(embeddings), np.nan)
+        import torch
+
+        space, index = self._space(request), stimuli.index(request.stimulus)
+        gallery = self.models.embed(request.dataset, stimuli, space)
+        target = _margin_target(gallery, [index], space, self._temperature(request))
+        return target(torch.from_numpy(np.asarray(embeddings, np.float32))).double().numpy()
+
+    def kept(self, what: Hashable, make: Callable[[], Any], request: Request | None = None) -> Any:
+        """Return ``make()``, made once for a question, a request and the weights behind it."""
+        weights = () if request is None else tuple(sorted(self.checkpoint_hashes(request).items()))
+        return self._maps.get(("kept", what, request, weights), make)
+
     def _decoded(self, request: Request) -> dict[EmbeddingSpace, np.ndarray]:
         mapper = self.models.mapper(request.dataset, request.subject, request.mapper)
         if self.offer(request.dataset, request.subject, request.mapper).published is not None:
@@ -271,16 +307,6 @@ class Workbench(Catalogue):
 
     def _temperature(self, request: Request) -> float:
         return float(self.card(request).settings.get("temperature", importance.TEMPERATURE))
-
-    def _margin(
-        self, request: Request, embedding: np.ndarray, gallery: np.ndarray, index: int
-    ) -> float:
-        if len(gallery) < 2:
-            return float("nan")
-        import torch
-
-        target = _margin_target(gallery, [index], self._space(request), self._temperature(request))
-        return float(target(torch.from_numpy(embedding[None]))[0])
 
     # ------------------------------------------------------------------------------------ pictures
 
@@ -327,6 +353,25 @@ class Workbench(Catalogue):
                     step.note,
                     step.neighbours,
                 )
+
+    def picture(self, request: Request, condition: Condition) -> Frame:
+        """Return the finished picture of a condition at the request's first scale, kept.
+
+        Generator, steps, seed, options and the stimulus to score against are the request's.
+        """
+        (key,) = self._picture_keys(replace(request, scales=request.scales[:1]))
+        key = (*key, _condition_hash(condition))
+        scale, steps = request.scales[0], request.steps
+        kept = self._pictures.peek(key)
+        if kept is None:
+            sweep = self.models.generator(request.generator).sweep(
+                condition, [scale], steps, request.seed, **dict(request.options)
+            )
+            step = next(step for step in sweep if step.done)
+            scores = self.scores(request.dataset, request.stimulus, step.image)
+            kept = step.image, scores, step.note, step.neighbours
+            self._pictures.put(key, kept)
+        return Frame(0, scale, steps, steps, kept[0], True, *kept[1:])
 
     def finished(self, request: Request) -> list[Frame]:
         """Return the pictures of a request that are there already; nothing is computed."""
@@ -392,22 +437,41 @@ class Workbench(Catalogue):
         plain = replace(request, options=tuple(sorted(request.options)), samples=1)
         return [(replace(plain, scales=(scale if guided else 1.0,)), weights) for scale in scales]
 
-    def condition(self, request: Request) -> Condition:
-        """Return what a request's generator draws from."""
+    def condition(self, request: Request, betas: np.ndarray | None = None) -> Condition:
+        """Return what a request's generator draws from; ``betas`` (V,) replace the trial's."""
         import torch
 
         cls = self.generator_class(request.generator)
-        needs, decoded = cls.needs, self._decoded(request) if cls.accepts else {}
+        needs, decoded = cls.needs, {}
+        if cls.accepts and betas is None:
+            decoded = self._decoded(request)
+        elif cls.accepts:
+            decoded = {s: z[0] for s, z in self.decode_betas(request, betas[None]).items()}
         if request.space:  # and no other that the generator might prefer
             others = {space for space in cls.accepts if space.name != request.space}
             decoded = {space: z for space, z in decoded.items() if space not in others}
+        if "betas" not in needs:
+            betas = None
+        elif betas is None:
+            betas = self.betas(request)
         return Condition(
             embeddings={s: torch.from_numpy(z) for s, z in decoded.items()},
+            nulls=self._nulls(request) if cls.accepts else {},
             stimulus=request.stimulus if "stimulus" in needs else None,
-            betas=self.betas(request) if "betas" in needs else None,
+            betas=betas,
             dataset=self.dataset(request.dataset) if "dataset" in needs else None,
             subject=self.trials(request.dataset, request.subject).subject if needs else None,
         )
+
+    def _nulls(self, request: Request) -> dict[EmbeddingSpace, Any]:
+        """Return what a request's mapper learned to give for no brain, {} where it learned none."""
+        if not self.mapper_can(request.dataset, request.subject, request.mapper, "unconditional"):
+            return {}
+        mapper = self.models.mapper(request.dataset, request.subject, request.mapper)
+        try:
+            return {space: z.cpu() for space, z in mapper.unconditional().items()}
+        except UserError:  # it could have learned one: then the generator's own null serves
+            return {}
 
     def scores(self, dataset: str, stimulus: str, image: np.ndarray) -> dict[str, float]:
         """Return PixCorr, SSIM and pocket-clip similarity of a picture to the shown one.
@@ -693,6 +757,19 @@ def sampled_scale(request: Request) -> float:
 def _deciding(request: Request) -> Request:
     """Return a request without what decides pictures alone, not what their embedding rests on."""
     return replace(request, scales=(1.0,), steps=1, seed=0, options=(), samples=1)
+
+
+def _condition_hash(condition: Condition) -> str:
+    """Return a short hash of what a picture is drawn from, beside the request."""
+    digest = hashlib.sha256(repr(condition.stimulus).encode())
+    tensors = [("embedding", condition.embeddings), ("null", condition.nulls)]
+    arrays = {f"{kind} {s.name}": z.numpy() for kind, of in tensors for s, z in of.items()}
+    arrays |= {"betas": condition.betas, "voxels": condition.voxels}
+    for name in sorted(arrays):
+        digest.update(name.encode())
+        if arrays[name] is not None:
+            digest.update(np.ascontiguousarray(arrays[name]).tobytes())
+    return digest.hexdigest()
 
 
 def _trials(n: int) -> str:
