@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 
 from backends import DATASETS, EMBEDDERS, ENCODERS, GENERATORS, MAPPERS
 from explorer.atlases import open_atlas
-from explorer.catalogue import named_path
+from explorer.catalogue import named_path, named_sources
 from explorer.types import UserError
 from explorer.workbench import Workbench
 
@@ -59,6 +59,15 @@ def arguments() -> argparse.ArgumentParser:
         help="show results of others (repeats): pictures (.pt or .npy, or a folder) or predicted "
         "embeddings; options: dataset, subject, order, sessions, scale, strength, samples, space, "
         "shape",
+    )
+    add(
+        "--generator",
+        metavar="NAME=PATH_OR_ID",
+        action="append",
+        default=[],
+        help="draw with these weights too (repeats): a folder in diffusers' layout or a hub id, "
+        "for sd15-context, unclip, kandinsky, ip-adapter or ip-adapter-xl; for retrieval a folder "
+        "of pictures",
     )
     add("--checkpoints", type=Path, help="folder of trained weights [checkpoints]")
     add("--device", default="auto", help="auto, cpu, cuda, cuda:1, mps ... [auto]")
@@ -104,6 +113,7 @@ def open_workbench(args: argparse.Namespace) -> Workbench:
         atlases=atlases,
         published=published,
         encoders=ENCODERS,
+        sources=named_sources(args.generator, GENERATORS),
         device=args.device,
     )
     for name in workbench.dataset_names():

@@ -29,6 +29,13 @@ Weights = Annotated[
         "(may be repeated)."
     ),
 ]
+Drawing = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--generator",
+        help="NAME=PATH_OR_ID: where the weights of a generator are (may be repeated).",
+    ),
+]
 Captions = Annotated[
     Path | None, typer.Option(help="A table of captions, as the command caption writes it.")
 ]
@@ -113,6 +120,7 @@ def train(
         Path | None,
         typer.Option(help="A folder of further pictures: their betas are predicted, and learned."),
     ] = None,
+    generator: Drawing = None,
     cache: CacheFolder = CACHE,
     no_cache: NoCache = False,
     checkpoints: Checkpoints = ROOT / "checkpoints",
@@ -132,7 +140,7 @@ def train(
         train_mapper,
     )
     from backends.training import best_device, launched
-    from explorer.catalogue import PUBLISHED
+    from explorer.catalogue import PUBLISHED, named_sources
     from explorer.types import resolve
 
     trained = [kind for kind in MAPPERS if kind != PUBLISHED]  # those are read, not trained
@@ -143,6 +151,7 @@ def train(
     cls = resolve(MAPPERS[mapper])
     chosen_settings = read_settings(mapper, cls, settings or [])
     check_asked(mapper, cls, title, wandb, augment is not None)
+    places = named_sources(generator or (), GENERATORS)
     first = launched()[0] == 0
     tell = say if first else None
     name, bench = _open(dataset, checkpoints)
@@ -164,7 +173,7 @@ def train(
     if first and "pictures" in inspect.signature(cls.fit).parameters:
         drawing = {kind: entry for kind, entry in GENERATORS.items() if kind != PUBLISHED}
         asked = (study, embeddings, drawing, checkpoints, best_device(device), tell)
-        pictures = pictures_of(*asked)
+        pictures = pictures_of(*asked, sources=places)
     for group in [people] if getattr(cls, "joint", False) else [[person] for person in people]:
         folder = checkpoints / "mappers" / name / "-".join([title or mapper, *group])
         card = train_mapper(
@@ -501,7 +510,9 @@ def reconstruct(
         list[str] | None, typer.Option(help="A participant (may be repeated); default: all.")
     ] = None,
     mapper: Annotated[str, typer.Option(help="Which mapper, by its name.")] = "ridge",
-    generator: Annotated[str, typer.Option(help="Which generator.")] = "pocket-diffusion",
+    generator: Annotated[
+        str, typer.Option(help="Which generator, or NAME=PATH_OR_ID with its weights.")
+    ] = "pocket-diffusion",
     scale: Annotated[float, typer.Option(help="The guidance scale.")] = 3.0,
     samples: Annotated[int, typer.Option(help="Pictures of each stimulus.")] = 1,
     steps: Annotated[
@@ -520,7 +531,9 @@ def reconstruct(
     from backends.reconstruct import Job
     from backends.reconstruct import reconstruct as draw
 
-    name, bench = _open(dataset, checkpoints, best(device))
+    sources = [generator] if "=" in generator else []
+    generator = generator.partition("=")[0]
+    name, bench = _open(dataset, checkpoints, best(device), sources=sources)
     people = tuple(dict.fromkeys(subject or bench.subjects(name)))
     steps = steps or bench.generator_class(generator).default_steps
     job = Job(name, people, mapper, generator, scale, steps, samples, seed, limit)
@@ -535,11 +548,18 @@ def best(device: str) -> str:
 
 
 def _open(
-    dataset: str, checkpoints: Path, device: str = "cpu", published: Sequence[str] = ()
+    dataset: str,
+    checkpoints: Path,
+    device: str = "cpu",
+    published: Sequence[str] = (),
+    sources: Sequence[str] = (),
 ) -> tuple[str, Any]:
-    """Return a data set's name and the workbench that knows it, with published results."""
+    """Return a data set's name and the workbench that knows it, with published results.
+
+    ``sources``: where weights of generators are, ``NAME=PATH_OR_ID`` each.
+    """
     from backends import DATASETS, EMBEDDERS, ENCODERS, GENERATORS, MAPPERS
-    from explorer.catalogue import named_path
+    from explorer.catalogue import named_path, named_sources
     from explorer.workbench import Workbench
 
     name, path, options = named_path(dataset) if "=" in dataset else (dataset, None, {})
@@ -551,6 +571,7 @@ def _open(
         options={name: options},
         published={result: (place, said) for result, place, said in results},
         encoders=ENCODERS,
+        sources=named_sources(sources, GENERATORS),
         device=device,
     )
     return name, bench

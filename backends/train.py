@@ -247,21 +247,26 @@ def pictures_of(
     checkpoints: Path,
     device: str = "cpu",
     progress: Progress | None = None,
+    sources: Mapping[str, str] | None = None,
 ) -> Callable[[Any, Batch], np.ndarray] | None:
     """Return what draws validation trials for `train_network`: shown left, reconstructed right.
 
     The first of the ``generators`` (name -> class) that draws from one of ``spaces`` and needs
-    nothing else is used, every trial always with the same seed; None where there is none, or its
-    weights lack.
+    nothing else but betas is used, every trial always with the same seed; None where there is
+    none, or its weights lack. ``sources``: generator -> folder or hub id of its weights.
     """
-    for entry in generators.values():
-        cls = resolve(entry)
-        if set(cls.accepts) & set(spaces) and not cls.needs:
-            break
-    else:
+    fitting = (
+        name
+        for name, cls in ((name, resolve(entry)) for name, entry in generators.items())
+        if set(cls.accepts) & set(spaces) and not set(cls.needs) - {"betas"}
+    )
+    name = next(fitting, None)
+    if name is None:
         return None
+    cls = resolve(generators[name])
+    own = {"source": sources[name]} if sources and name in sources else {}
     try:
-        generator = cls(checkpoints, device)
+        generator = cls(checkpoints, device, **own)
     except UserError as error:
         if progress:
             progress(f"The tracker shows no pictures: {error}")
@@ -273,12 +278,14 @@ def pictures_of(
         from explorer.metrics import match_size
 
         conditions: dict[int, Condition] = {}
-        for subject, betas in batch.betas.items():
-            decoded = mapper.decode(betas.cpu().numpy(), subject)
+        for subject, rows in batch.betas.items():
+            betas = rows.cpu().numpy()
+            decoded = mapper.decode(betas, subject)
             for row, place in enumerate(batch.places[subject]):
                 given = [space for space in cls.accepts if space in decoded]
                 parts = {space: torch.from_numpy(decoded[space][row]) for space in given}
-                conditions[int(place)] = Condition(parts)
+                given_betas = betas[row] if "betas" in cls.needs else None
+                conditions[int(place)] = Condition(parts, betas=given_betas)
         ordered = [conditions[place] for place in range(len(batch))]
         seeds, steps = range(len(ordered)), generator.default_steps
         made = generator.generate(ordered, PICTURE_SCALE, seeds, steps)

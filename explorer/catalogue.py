@@ -38,6 +38,7 @@ FIT_NOW = "ridge"  # quick enough to be fitted while a person waits
 FITTED = "ridge (fitted now)"
 FIT_LIMIT = 50_000_000  # training trials x voxels, 200 MB as float32: our choice
 IMAGE_BYTES = 64 * 2**20
+HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")  # it goes into links and folder names
 
 
@@ -54,6 +55,32 @@ def named_path(pair: str, flag: str = "--dataset") -> tuple[str, Path, dict[str,
             f"underscores; found {pair!r}."
         )
     return name, *path_and_options(given, f"{flag} {name}")
+
+
+def named_sources(pairs: Sequence[str], generators: Mapping[str, Any]) -> dict[str, str]:
+    """Return generator -> where its weights or pictures are, from ``NAME=PATH_OR_ID`` texts.
+
+    ``generators``: the dict literal; those that can be told take a ``source``. What is neither
+    there nor written like a hub id raises `UserError`; what it holds is the generator's to check.
+    """
+    found: dict[str, str] = {}
+    for pair in pairs:
+        name, equals, source = pair.partition("=")
+        told = [n for n, entry in generators.items() if _takes_source(resolve(entry))]
+        if not (equals and source) or name not in told:
+            raise UserError(
+                f"--generator takes NAME=PATH_OR_ID with one of {', '.join(told) or 'none'}, "
+                f"found {pair!r}."
+            )
+        if name in found:
+            raise UserError(f"--generator names {name} twice; give each its weights once.")
+        if not Path(source).expanduser().exists() and not HUB_ID.fullmatch(source):
+            raise UserError(
+                f"--generator {name}: there is nothing at {source}, and it is no hub id such as "
+                "owner/name; check the path."
+            )
+        found[name] = source
+    return found
 
 
 def path_and_options(given: str, who: str) -> tuple[Path, dict[str, str]]:
@@ -130,6 +157,10 @@ class Catalogue:
         Results of others to show beside ours: name -> path and options as text, of which
         ``dataset`` and ``subject`` say whose they are. Read by the ``"published"`` of generators
         or mappers, whichever recognises the path.
+    sources
+        Generator -> the folder or hub id of its weights, see `named_sources`. A class with a
+        ``hub`` draws with weights that were published elsewhere: it is on offer only when it has
+        a source, or ``generators/<name>`` among the checkpoints.
     """
 
     def __init__(
@@ -145,13 +176,14 @@ class Catalogue:
         atlases: Sequence[Atlas] = (),
         published: Mapping[str, tuple[Path, Mapping[str, str]]] | None = None,
         encoders: Mapping[str, Any] | None = None,
+        sources: Mapping[str, str] | None = None,
     ) -> None:
         self.checkpoints = Path(checkpoints)
         self.paths = {name: Path(path) for name, path in (paths or {}).items()}
         self.options = {name: dict(chosen) for name, chosen in (options or {}).items()}
         self.atlases = tuple(atlases)
         self.embedders, self.mappers = dict(embedders), dict(mappers)
-        self.encoders = dict(encoders or {})
+        self.encoders, self.sources = dict(encoders or {}), dict(sources or {})
         self._datasets, self._generators = dict(datasets), dict(generators)
         self._known = Cache()  # data sets, trials, galleries, offers: small, kept for good
         self._images = Cache(IMAGE_BYTES, lambda image: image.nbytes)
@@ -163,7 +195,7 @@ class Catalogue:
             self._open_published(result, Path(path), chosen, [r for r in readers if r])
 
     def problems(self) -> list[str]:
-        """Return what was found and cannot be offered, one sentence each, so nothing hides."""
+        """Return what cannot be offered or must be known of models, one sentence each."""
         return list(self._problems)
 
     def report(self, problem: str) -> None:
@@ -374,7 +406,7 @@ class Catalogue:
         targets = set(self.offer(dataset, subject, mapper).targets) if mapper else set()
         fitting = [
             name
-            for name in self._generators
+            for name in self._usable()
             if mapper and targets.intersection(self.generator_class(name).accepts)
         ]
         return fitting + [name for name, p in self.pictures.items() if _is_of(p, dataset, subject)]
@@ -392,6 +424,26 @@ class Catalogue:
                 f"{', '.join([*self._generators, *self.pictures])}."
             )
         return resolve(self._generators[name])
+
+    def lacking(self, generator: str) -> str:
+        """Return why a generator has no weights, in its own sentence; "" where it has some."""
+        cls = self.generator_class(generator)
+        if generator in self.pictures or self._has_weights(generator):
+            return ""
+        try:
+            cls(self.checkpoints)
+        except UserError as error:
+            return str(error)
+        return ""
+
+    def _has_weights(self, generator: str) -> bool:
+        """Return whether a generator of the dict literal ships, or its weights were brought."""
+        ships = not hasattr(self.generator_class(generator), "hub")
+        usual = self.checkpoints / "generators" / generator
+        return ships or generator in self.sources or usual.is_dir()
+
+    def _usable(self) -> list[str]:
+        return [name for name in self._generators if self._has_weights(name)]
 
     def scales(self, generator: str) -> tuple[float, ...]:
         """Return the only guidance scales a generator has; () where any will do."""
@@ -458,7 +510,7 @@ class Catalogue:
         """Offer a mapper fitted on the spot to the smallest space that a generator accepts."""
         who = f"{trials.subject.dataset}/{trials.subject.name}"
         rows, count = len(trials.rows("train")), trials.subject.voxels.n_voxels
-        accepted = [self.generator_class(name).accepts for name in self._generators]
+        accepted = [self.generator_class(name).accepts for name in self._usable()]
         known = [space for spaces in accepted for space in spaces if self.embedder_name(space)]
         if not rows or FIT_NOW not in self.mappers or not known:
             self.report(
@@ -595,6 +647,8 @@ class Catalogue:
             )
         options = {o.name: o for o in self.generator_class(request.generator).options}
         if request.generator not in fitting:
+            if reason := self.lacking(request.generator):
+                raise UserError(reason)
             raise UserError(
                 f"The generator {request.generator} does not accept what the mapper "
                 f"{request.mapper} gives; choose {' or '.join(fitting) or 'another mapper'}."
@@ -642,6 +696,10 @@ def _refuse_options(options: Mapping[str, str], taken: Sequence[str], who: str) 
             raise UserError(
                 f"{who} has no option {option!r}; it takes {', '.join(taken) or 'none'}."
             )
+
+
+def _takes_source(cls: Any) -> bool:
+    return "source" in inspect.signature(cls).parameters
 
 
 def _has_default_path(entry: Any) -> bool:

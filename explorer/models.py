@@ -82,8 +82,15 @@ class Models:
         """Return a generator with its weights, or the published pictures of that name."""
         if name in self._catalogue.pictures:
             return self._catalogue.pictures[name]
-        cls, folder = self._catalogue.generator_class(name), self._catalogue.checkpoints
-        return self._models.get(("generator", name), lambda: cls(folder, self.device))
+        return self._models.get(("generator", name), lambda: self._load_generator(name))
+
+    def _load_generator(self, name: str) -> Generator:
+        cls, sources = self._catalogue.generator_class(name), self._catalogue.sources
+        own = {"source": sources[name]} if name in sources else {}
+        generator = cls(self._catalogue.checkpoints, self.device, **own)
+        for remark in getattr(generator, "remarks", ()):
+            self._catalogue.report(remark)
+        return generator
 
     def embedder(self, name: str) -> Any:
         """Return an embedder with its weights; an unknown name raises `UserError`."""
@@ -148,6 +155,8 @@ class Models:
     def _generator_hash(self, request: Request) -> str:
         if request.generator in self._catalogue.pictures:
             return self._catalogue.pictures[request.generator].fingerprint
+        if hasattr(self._catalogue.generator_class(request.generator), "fingerprint"):
+            return self.generator(request.generator).fingerprint
         folder = self._catalogue.checkpoints / request.generator
         return self._hashes.get(folder, lambda: content_hash(folder))
 

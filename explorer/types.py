@@ -441,7 +441,12 @@ class Generator(Protocol):
     """Embeddings in, pictures out; one depends on condition, scale, seed and options alone.
 
     ``accepts``: what it draws from, the best first; a condition holds one of them or more, and ()
-    needs none.
+    needs none. Made with ``(checkpoints, device)``, and further members are optional:
+
+    - ``source``, an argument: another folder, or hub id, of its weights or pictures.
+    - ``hub``: where its weights were published; they do not ship.
+    - ``fingerprint``: names the exact weights, where they lie elsewhere than in checkpoints.
+    - ``remarks``: one sentence each about what somebody must know of the weights it loaded.
     """
 
     accepts: tuple[EmbeddingSpace, ...]

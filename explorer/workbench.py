@@ -278,19 +278,22 @@ class Workbench(Catalogue):
         mapper = self.models.mapper(request.dataset, request.subject, request.mapper)
         return mapper.decode(betas, request.subject)
 
-    def margins(self, request: Request, embeddings: np.ndarray) -> np.ndarray:
-        """Return the retrieval margin float64 (n,) of the request's stimulus for (n, ...).
+    def margins(
+        self, request: Request, embeddings: np.ndarray, shown: Sequence[str] = ()
+    ) -> np.ndarray:
+        """Return the retrieval margin float64 (n,) of raw embeddings (n, ...) of `space`.
 
-        ``embeddings`` are raw and of `space`; NaN with a gallery of one image.
+        Of the request's stimulus, or of ``shown``, one a row. NaN with a gallery of one image.
         """
         stimuli = list(self.gallery(request.dataset, request.subject).index)
         if len(stimuli) < 2:
             return np.full(len(embeddings), np.nan)
         import torch
 
-        space, index = self._space(request), stimuli.index(request.stimulus)
+        space = self._space(request)
+        rows = [stimuli.index(stimulus) for stimulus in shown or [request.stimulus]]
         gallery = self.models.embed(request.dataset, stimuli, space)
-        target = _margin_target(gallery, [index], space, self._temperature(request))
+        target = _margin_target(gallery, rows, space, self._temperature(request))
         return target(torch.from_numpy(np.asarray(embeddings, np.float32))).double().numpy()
 
     def kept(self, what: Hashable, make: Callable[[], Any], request: Request | None = None) -> Any:
@@ -464,7 +467,7 @@ class Workbench(Catalogue):
         )
 
     def _nulls(self, request: Request) -> dict[EmbeddingSpace, Any]:
-        """Return what a request's mapper learned to give for no brain, {} where it learned none."""
+        """Return what a request's mapper learned to give for no brain, {} for nothing."""
         if not self.mapper_can(request.dataset, request.subject, request.mapper, "unconditional"):
             return {}
         mapper = self.models.mapper(request.dataset, request.subject, request.mapper)

@@ -157,6 +157,7 @@ def test_arguments_have_the_documented_defaults():
         dataset=[],
         atlas=[],
         published=[],
+        generator=[],
         checkpoints=None,
         device="auto",
         host="127.0.0.1",

@@ -105,6 +105,10 @@ def test_doctor_finds_nothing_then_says_what_is_missing(study, monkeypatch, caps
             ("train", "ridge", "--dataset", "simulated", "--space", "clip/xl"),
             "no space 'clip/xl'; choose one of pocket-clip/image, ",
         ),
+        (
+            ("reconstruct", "--dataset", "simulated", "--out", "x", "--generator", "pixels=a/b"),
+            "--generator takes NAME=PATH_OR_ID with one of retrieval, sd15-context, ",
+        ),
         (("build-demo", "--quick"), "--quick makes untrained models; give --out FOLDER"),
     ],
 )

@@ -228,15 +228,16 @@ class Painter:
     """Paints the first value of an embedding; 16 x 16 pixels."""
 
     accepts = (EmbeddingSpace("toy", "unasked", (3,)), IMAGE)  # one of them is enough
-    needs, default_steps = (), 3
+    needs, default_steps = ("betas",), 3
 
-    def __init__(self, checkpoints, device):
-        if not checkpoints.exists():
+    def __init__(self, checkpoints, device, source=None):
+        if not Path(source or checkpoints).exists():
             raise UserError(f"{checkpoints} is missing.")
 
     def generate(self, conditions, scale, seeds, steps):
         assert list(seeds) == list(range(len(conditions))) and steps == 3
         values = [int(c.embeddings[IMAGE][0]) for c in conditions]
+        assert values == [int(c.betas[0]) for c in conditions]  # the toy mapper gives them as is
         return np.stack([np.full((16, 16, 3), value, np.uint8) for value in values])
 
 
@@ -266,6 +267,8 @@ def test_pictures_stand_beside_what_was_shown(tmp_path):
     lacking = tmp_path / "none"
     assert pictures_of(shown, (IMAGE,), generators, lacking, "cpu", said.append) is None
     assert said == [f"The tracker shows no pictures: {lacking} is missing."]
+    there = {"painter": str(tmp_path)}
+    assert pictures_of(shown, (IMAGE,), generators, lacking, sources=there) is not None
 
 
 # ----------------------------------------------------------------------------------- embeddings

@@ -4,11 +4,12 @@ import dataclasses
 import json
 import re
 import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
 
-from explorer.catalogue import named_path, recognise
+from explorer.catalogue import named_path, named_sources, recognise
 from explorer.parcels import Atlas
 from explorer.types import FSAVERAGE5_VERTICES, Label, Parcellation, Request, UserError
 
@@ -383,3 +384,64 @@ def test_mappers_are_offered_in_the_order_of_their_kinds(
     kinds = {"ridge": fakes.Linear, "linear": fakes.Linear}
     bench = make_workbench(checkpoints=tmp_path, mappers=kinds)
     assert bench.mapper_names("fake", "sub-01") == ["b", "a"]
+
+
+# ---------------------------------------------------------------------- weights from elsewhere
+
+
+@pytest.fixture
+def brought(fakes):
+    """Return a generator whose weights do not ship: a file "weights" in a folder."""
+
+    class Brought(fakes.Generator):
+        hub = "somebody/painter"
+
+        def __init__(self, checkpoints=None, device="cpu", source=None):
+            folder = Path(source or checkpoints / "generators" / "brought").expanduser()
+            if not (folder / "weights").is_file():
+                raise UserError(f"brought needs a file weights in {folder}; get it.")
+            self.folder, self.remarks = folder, ["brought is slow on this device."]
+
+        @property
+        def fingerprint(self):
+            return (self.folder / "weights").read_text()
+
+    return Brought
+
+
+def test_a_generator_whose_weights_do_not_ship_is_offered_once_they_are_here(
+    make_workbench, fakes, brought, fake_checkpoints, tmp_path
+):
+    generators = {"brought": brought, "painter": fakes.Generator}
+    request = Request("fake", "sub-01", "test-04", "linear", "brought", scales=(1.0,), steps=2)
+    bench = make_workbench(generators=generators)
+    assert bench.generator_names("fake", "sub-01", "linear") == ["painter"]
+    with pytest.raises(UserError, match="^brought needs a file weights in .*; get it.$"):
+        bench.check(request)
+    assert bench.lacking("painter") == ""
+    (tmp_path / "weights").write_text("digest")
+    bench = make_workbench(generators=generators, sources={"brought": str(tmp_path)})
+    assert bench.generator_names("fake", "sub-01", "linear") == ["brought", "painter"]
+    assert bench.checkpoint_hashes(request)["generator"] == "digest"
+    assert [frame.done for frame in bench.reconstruct(request)] == [False, True]
+    assert bench.problems() == ["brought is slow on this device."]
+    kept = tmp_path / "checkpoints"
+    shutil.copytree(fake_checkpoints, kept)
+    shutil.copytree(tmp_path, kept / "generators" / "brought", ignore=lambda *_: ["checkpoints"])
+    bench = make_workbench(generators=generators, checkpoints=kept)
+    assert bench.generator_names("fake", "sub-01", "linear") == ["brought", "painter"]
+
+
+def test_where_a_generators_weights_are_is_told_by_name(fakes, brought, tmp_path):
+    generators = {"brought": brought, "painter": fakes.Generator}
+    pairs = [f"brought={tmp_path}"]
+    assert named_sources(pairs, generators) == {"brought": str(tmp_path)}
+    assert named_sources(["brought=a/b"], generators) == {"brought": "a/b"}
+    for wrong, sentence in (
+        (["painter=a/b"], "one of brought, found 'painter=a/b'"),
+        (["brought"], "--generator takes NAME=PATH_OR_ID"),
+        (["brought=/no/such"], "brought: there is nothing at /no/such, and it is no hub id"),
+        (["brought=a/b", "brought=a/b"], "names brought twice"),
+    ):
+        with pytest.raises(UserError, match=sentence):
+            named_sources(wrong, generators)

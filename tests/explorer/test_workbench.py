@@ -275,6 +275,32 @@ def test_a_generator_is_given_what_it_needs_and_no_more(make_workbench, fakes):
     assert needy.subject.name == "sub-01" and needy.dataset.image("test-04").shape == (32, 32, 3)
 
 
+def test_a_generator_is_given_the_null_that_a_mapper_learned(make_workbench, fakes):
+    import torch
+
+    seen = []
+
+    class Peeking(fakes.Generator):
+        def sweep(self, condition, *args, **options):
+            seen.append(condition.nulls)
+            yield from super().sweep(condition, *args, **options)
+
+    class Knowing(fakes.Linear):
+        def unconditional(self):
+            return {fakes.space: torch.ones(8)}
+
+    class Forgetful(fakes.Linear):
+        def unconditional(self):
+            raise UserError("trained without a null")
+
+    for mapper in (fakes.Linear, Forgetful, Knowing):
+        bench = make_workbench(
+            generators={"painter": Peeking}, mappers={"linear": mapper, "ridge": mapper}
+        )
+        list(bench.reconstruct(REQUEST))
+    assert seen[:2] == [{}, {}] and seen[2][fakes.space].tolist() == [1] * 8
+
+
 def test_what_must_stand_beside_a_picture_is_kept_and_recorded(make_workbench, fakes):
     near = (Neighbour("train-01", "warm", 0.5), Neighbour("train-02", "", float("nan")))
 
