@@ -673,7 +673,7 @@ class Workbench(Catalogue):
     def _map(self, request: Request, view: View) -> ParcelMap:
         parcellation = self.parcellation(request.dataset, request.subject, view.atlas)
         betas = self.betas(request)[None]
-        voxels = self._attribution(request, view, betas, [request.stimulus])[0]
+        voxels = self.attribution(request, view, betas, [request.stimulus])[0]
         return ParcelMap(
             table=importance.per_parcel(voxels, parcellation),
             atlas=parcellation.name,
@@ -685,10 +685,18 @@ class Workbench(Catalogue):
             voxels=voxels,
         )
 
-    def _attribution(
-        self, request: Request, view: View, betas: np.ndarray, shown: Sequence[str]
+    def attribution(
+        self,
+        request: Request,
+        view: View,
+        betas: np.ndarray,
+        shown: Sequence[str],
+        mapper: Any = None,
     ) -> np.ndarray:
-        """Return float32 (n, V) for betas (n, V) of the stimuli that were shown."""
+        """Return float32 (n, V) for betas (n, V) of the stimuli that were shown.
+
+        ``mapper`` takes the place of the request's own, e.g. one with random weights.
+        """
         space = self._space(request)
         stimuli = list(self.gallery(request.dataset, request.subject).index)
         gallery = self.models.embed(request.dataset, stimuli, space)
@@ -699,9 +707,9 @@ class Workbench(Catalogue):
             target = importance.LogLikelihood(gallery[rows])
         else:  # along the shown picture's own embedding
             target = importance.fixed_direction(gallery[rows])
-        mapper = self.models.mapper(request.dataset, request.subject, request.mapper)
+        own = self.models.mapper(request.dataset, request.subject, request.mapper)
         return importance.attribute(
-            mapper, betas, request.subject, target, view.method, space=space
+            mapper or own, betas, request.subject, target, view.method, space=space
         )
 
     def _colour_limits(
@@ -719,7 +727,7 @@ class Workbench(Catalogue):
     ) -> dict[str, tuple[float, float]]:
         averages = self._averages(request, self._even(request))
         betas = np.stack(list(averages.values()))
-        voxels = self._attribution(request, view, betas, list(averages))
+        voxels = self.attribution(request, view, betas, list(averages))
         values = importance.parcel_statistics(voxels, parcellation)
         sizes = parcellation.masks().sum(axis=1)
         drawn = sizes >= importance.SMALL  # small parcels are greyed, their values are wild
