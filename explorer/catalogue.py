@@ -19,6 +19,7 @@ import numpy as np
 from explorer.cache import Cache
 from explorer.parcels import Atlas, lay, paint
 from explorer.types import (
+    SEED,
     Card,
     Dataset,
     EmbeddingSpace,
@@ -445,6 +446,36 @@ class Catalogue:
     def _usable(self) -> list[str]:
         return [name for name in self._generators if self._has_weights(name)]
 
+    def axes(self, generator: str) -> list[str]:
+        """Return what a sweep can vary besides the scale: the seed, and a generator's options."""
+        if not generator:
+            return []
+        cls = self.generator_class(generator)
+        noise = [SEED] if cls.provenance == "generated" else []
+        return [*noise, *(option.name for option in cls.options)]
+
+    def uses_betas(self, request: Request) -> bool:
+        """Return whether options of a request let betas decide, so that their parcels matter."""
+        if not request.generator:
+            return False
+        asked = [o for o in self.generator_class(request.generator).options if o.betas]
+        return any(
+            dict(row.options).get(option.name, option.default) > 0
+            for row in (request.rows() if asked else ())
+            for option in asked
+        )
+
+    def roi_names(self, dataset: str, subject: str, atlas: str = "") -> list[str]:
+        """Return the parcels of an atlas ("" the first) that hold voxels of a subject."""
+        atlases = self.trials(dataset, subject).subject.voxels.parcellations
+        parcellation = atlases.get(atlas or next(iter(atlases), ""))
+        if parcellation is None:
+            return []
+        counts = parcellation.masks().sum(axis=1)[:-1]
+        return [
+            label.key for label, count in zip(parcellation.labels, counts, strict=True) if count
+        ]
+
     def scales(self, generator: str) -> tuple[float, ...]:
         """Return the only guidance scales a generator has; () where any will do."""
         return tuple(getattr(self.generator_class(generator), "scales", ()))
@@ -664,9 +695,23 @@ class Catalogue:
                     f"The generator {request.generator} has no option {name!r}, it has "
                     f"{', '.join(options) or 'none'}; leave it out."
                 )
-            low, high = options[name].low, options[name].high
-            if not low <= value <= high:
-                raise UserError(f"{name} lies between {low:g} and {high:g}, found {value:g}.")
+            options[name].check(value)
+        if request.axis and request.axis not in (axes := self.axes(request.generator)):
+            raise UserError(
+                f"The generator {request.generator} cannot vary {request.axis!r} from row to row, "
+                f"only {', '.join(axes) or 'the scale'}; choose another or none."
+            )
+        for value in request.values if request.axis != SEED else ():
+            options[request.axis].check(value)
+        if request.rois:
+            known = self.roi_names(request.dataset, request.subject, request.roi_atlas)
+            unknown = [name for name in request.rois if name not in known]
+            if unknown:
+                raise UserError(
+                    f"{who} has no parcel {unknown[0]!r} with voxels in the atlas "
+                    f"{request.roi_atlas or 'that comes first'}; choose among "
+                    f"{', '.join(known) or 'none'}."
+                )
 
 
 def _misfit(what: str, card: Card, subject: Subject, known: Mapping[str, Any]) -> str:

@@ -42,19 +42,26 @@ def record(workbench: Workbench, request: Request, view: View) -> dict[str, Any]
         },
         "decoding": _decoding(workbench, request),
         "attention": _attention(workbench, request, view),
-        "scores": [_scores(frame) for frame in workbench.finished(request)],
-        "notes": [_note(frame) for frame in workbench.finished(request) if frame.note],
+        "provenance": workbench.generator_class(request.generator).provenance,
+        "scores": [_scores(frame, request) for frame in workbench.finished(request)],
+        "notes": [_note(frame, request) for frame in workbench.finished(request) if frame.note],
         "samples": [_scores(frame) for frame in workbench.finished_samples(request)],
     }
 
 
-def _scores(frame: Frame) -> dict[str, float | None]:
-    return {"scale": frame.scale} | {name: _number(v) for name, v in frame.scores.items()}
+def _scores(frame: Frame, request: Request | None = None) -> dict[str, float | None]:
+    return _place(frame, request) | {name: _number(v) for name, v in frame.scores.items()}
 
 
-def _note(frame: Frame) -> dict[str, Any]:
+def _note(frame: Frame, request: Request) -> dict[str, Any]:
     near = [[n.picture, n.label, _number(n.similarity)] for n in frame.neighbours]
-    return {"scale": frame.scale, "note": frame.note, "neighbours": near}
+    return _place(frame, request) | {"note": frame.note, "neighbours": near}
+
+
+def _place(frame: Frame, request: Request | None) -> dict[str, Any]:
+    """Return where a picture lies in its sweep: its scale, and what the row varies."""
+    row = {request.axis: request.values[frame.row]} if request and request.axis else {}
+    return {"scale": frame.scale} | row
 
 
 def _decoding(workbench: Workbench, request: Request) -> dict[str, Any] | None:

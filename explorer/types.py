@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import importlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields, replace
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
@@ -427,13 +427,28 @@ class Step:
 
 @dataclass(frozen=True)
 class Option:
-    """One knob of a generator: an inclusive range, a default and one sentence for the page."""
+    """One knob of a generator: an inclusive range, a default and one sentence for the page.
+
+    ``whole``: takes whole numbers only. ``betas``: above 0 the measured betas themselves decide,
+    and a person may choose the parcels whose.
+    """
 
     name: str
     low: float
     high: float
     default: float
     sentence: str
+    whole: bool = False
+    betas: bool = False
+
+    def check(self, value: float) -> None:
+        """Refuse a value out of range, or a broken number where a whole one is asked for."""
+        if not self.low <= value <= self.high:  # nor NaN
+            raise UserError(
+                f"{self.name} lies between {self.low:g} and {self.high:g}, found {value:g}."
+            )
+        if self.whole and value != int(value):
+            raise UserError(f"{self.name} is a whole number, found {value:g}.")
 
 
 @runtime_checkable
@@ -486,6 +501,8 @@ MAX_SCALES = 16
 MAX_SCALE = 30.0
 MAX_STEPS = 100
 MAX_SAMPLES = 16
+MAX_ROWS = 8
+SEED = "seed"  # the second axis that every generator has which draws from noise
 
 
 @dataclass(frozen=True)
@@ -495,7 +512,9 @@ class Request:
     ``repeats`` () averages all repeats of the stimulus, (0,) is the first alone. ``samples``
     above 1: beside the sweep, that many samples from the mapper's density are drawn as pictures.
     ``space`` names the target that is decoded, for mappers with several; "" is the first that the
-    generator draws from.
+    generator draws from. ``axis``: what a sweep varies besides the scale, `SEED` or an option of
+    the generator, and ``values`` its value in each row; "" for a single row. ``rois``: keys of the
+    parcels of ``roi_atlas`` ("" the subject's first) whose betas guide, () all voxels.
     """
 
     dataset: str
@@ -510,12 +529,18 @@ class Request:
     options: tuple[tuple[str, float], ...] = ()
     samples: int = 1
     space: str = ""
+    axis: str = ""
+    values: tuple[float, ...] = ()
+    rois: tuple[str, ...] = ()
+    roi_atlas: str = ""
 
     def __post_init__(self) -> None:
-        """Refuse scales, steps, seeds and samples outside what a sweep can do."""
+        """Refuse scales, steps, seeds, samples and rows outside what a sweep can do."""
         object.__setattr__(self, "scales", tuple(float(s) for s in self.scales))
         object.__setattr__(self, "repeats", tuple(int(r) for r in self.repeats))
         object.__setattr__(self, "options", tuple((str(k), float(v)) for k, v in self.options))
+        object.__setattr__(self, "values", tuple(float(v) for v in self.values))
+        object.__setattr__(self, "rois", tuple(dict.fromkeys(map(str, self.rois))))
         if not 1 <= len(self.scales) <= MAX_SCALES:
             raise UserError(f"Give 1 to {MAX_SCALES} guidance scales, found {len(self.scales)}.")
         for scale in self.scales:
@@ -535,6 +560,37 @@ class Request:
             raise UserError(
                 f"The number of samples lies between 1 and {MAX_SAMPLES}, found {self.samples}."
             )
+        if self.axis:
+            self._check_rows()
+        elif self.values:
+            raise UserError(
+                f"{len(self.values)} values are given and nothing that they are of; choose what "
+                "varies from row to row."
+            )
+
+    def _check_rows(self) -> None:
+        if not 1 <= len(self.values) <= MAX_ROWS:
+            raise UserError(
+                f"Give 1 to {MAX_ROWS} values of {self.axis}, a row each; found "
+                f"{len(self.values)}."
+            )
+        if len(set(self.values)) != len(self.values):
+            raise UserError(f"Each value of {self.axis} may be given once; remove the repeated.")
+        for value in self.values if self.axis == SEED else ():
+            if not (0 <= value < 2**31 and value == int(value)):
+                raise UserError(
+                    f"A seed is a whole number between 0 and {2**31 - 1}, found {value:g}."
+                )
+
+    def rows(self) -> tuple[Request, ...]:
+        """Return a request without a second axis for each of its values; itself without one."""
+        if not self.axis:
+            return (self,)
+        plain = replace(self, axis="", values=())
+        if self.axis == SEED:
+            return tuple(replace(plain, seed=int(value)) for value in self.values)
+        others = tuple(option for option in self.options if option[0] != self.axis)
+        return tuple(replace(plain, options=(*others, (self.axis, v))) for v in self.values)
 
 
 IMPORTANCE, PARCELS = "importance", "parcels"  # what a view shows beside a subject's own maps

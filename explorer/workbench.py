@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import time
 from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -50,6 +51,7 @@ LIMIT_TRIALS = 100  # trials that fix the colour limits, evenly spaced over the 
 LIMIT_PERCENTILE = 99  # so that one odd parcel in one trial does not wash out all maps
 PICTURE_BYTES = 256 * 2**20
 KEPT_MAPS = 128
+SETTING_UP = 1.0  # seconds: a step that took longer is not timed a second time
 TYPICAL_SCALE = 2.0  # samples are drawn, and comparisons begin, at the scale nearest to this
 CEILING, NCSNR = "noise ceiling", "ncsnr"  # the maps that a subject's ncsnr gives
 
@@ -79,8 +81,8 @@ class Decoding:
 class Frame:
     """One picture uint8 (H, W, 3) of a sweep on its way; ``scores`` once ``done``, empty before.
 
-    ``index`` points into the request's scales, ``step`` is 1-based. ``note`` and ``neighbours`` as
-    in `Step`.
+    ``index`` points into the request's scales, ``row`` into its values, ``step`` is 1-based.
+    ``note`` and ``neighbours`` as in `Step`.
     """
 
     index: int
@@ -92,6 +94,7 @@ class Frame:
     scores: Mapping[str, float]
     note: str = ""
     neighbours: tuple[Neighbour, ...] = ()
+    row: int = 0
 
 
 @dataclass(frozen=True, eq=False)
@@ -156,6 +159,7 @@ class Workbench(Catalogue):
         self.models = Models(self, device)
         self._shown = Cache(1024)  # embeddings of shown pictures, one each
         self._limits, self._maps = Cache(KEPT_MAPS), Cache(KEPT_MAPS)
+        self._paces: dict[tuple, float] = {}  # seconds a step of a picture, by what draws it
         self._pictures = Cache(PICTURE_BYTES, lambda picture: picture[0].nbytes)
 
     def card(self, request: Request) -> Card:
@@ -165,10 +169,11 @@ class Workbench(Catalogue):
     def checkpoint_hashes(self, request: Request, view: View | None = None) -> dict[str, str]:
         """Return a short hash of the mapper's and the generator's weights, "none" without any.
 
-        With a ``view`` that rests on an encoding model also that model's.
+        Where the pictures or a ``view`` rest on an encoding model also that model's.
         """
         hashes = self.models.hashes(request)
-        if view is not None and view.shows in PREDICTIONS:
+        shown = view is not None and view.shows in PREDICTIONS
+        if shown or self.uses_betas(request):
             encoder = self.models.encoder_hash(request.dataset, request.subject)
             hashes["encoding model"] = encoder
         return hashes
@@ -314,7 +319,7 @@ class Workbench(Catalogue):
     # ------------------------------------------------------------------------------------ pictures
 
     def reconstruct(self, request: Request) -> Iterator[Frame]:
-        """Return an iterator of previews and one finished `Frame` per scale.
+        """Return an iterator of previews and one finished `Frame` per scale of every row.
 
         A generator without guidance gives one picture, for the first scale. Finished pictures are
         kept and come at once when asked for again, whatever the other scales are; closing the
@@ -325,14 +330,22 @@ class Workbench(Catalogue):
         return self._frames(request)
 
     def _frames(self, request: Request) -> Iterator[Frame]:
-        there = self.finished(request)
-        yield from there
+        yield from self.finished(request)
+        for number, row in enumerate(request.rows()):
+            with _memory_told(request.generator):
+                for frame in self._sweep(row):
+                    yield replace(frame, row=number)
+
+    def _sweep(self, request: Request) -> Iterator[Frame]:
+        """Yield the frames of one row's pictures that are not there yet."""
         keys = self._picture_keys(request)
-        missing = sorted(set(range(len(keys))) - {frame.index for frame in there})
+        missing = [i for i, key in enumerate(keys) if self._pictures.peek(key) is None]
         if not missing:
             return
-        sweep = self.models.generator(request.generator).sweep(
-            self.condition(request),
+        generator, condition = self.models.generator(request.generator), self.condition(request)
+        began = time.monotonic()
+        sweep = generator.sweep(
+            condition,
             [request.scales[index] for index in missing],
             request.steps,
             request.seed,
@@ -356,12 +369,63 @@ class Workbench(Catalogue):
                     step.note,
                     step.neighbours,
                 )
+        work = len(missing) * request.steps
+        self._paces[self._drawing(request)] = (time.monotonic() - began) / work
+
+    def seconds(self, request: Request) -> float:
+        """Return about how long the pictures of a request take that are not there yet.
+
+        From the last sweep with the same generator and options. Before the first one step of one
+        picture is timed, which counts its decoding as well and is therefore rather too long.
+        """
+        self.check(request)
+        if self.generator_class(request.generator).provenance != "generated":
+            return 0.0  # looked up, not drawn
+        work = []
+        for row in request.rows():
+            keys = self._picture_keys(row)
+            work.append((row, sum(self._pictures.peek(key) is None for key in keys)))
+        plain = replace(request, axis="", values=())
+        lacking = len(self._sample_keys(plain)) - len(self.finished_samples(plain))
+        total = 0.0
+        for row, pictures in [*work, (plain, lacking)]:
+            if pictures:
+                total += pictures * row.steps * self._pace(row)
+        return total
+
+    def _pace(self, request: Request) -> float:
+        """Return the seconds that one step of one picture takes with a request's options."""
+        drawing = self._drawing(request)
+        if drawing in self._paces:
+            return self._paces[drawing]
+        generator, condition = self.models.generator(request.generator), self.condition(request)
+        pace = 0.0
+        for _ in range(2):  # the first call also sets up what later ones find
+            began = time.monotonic()
+            with _memory_told(request.generator):
+                for _ in generator.sweep(
+                    condition, request.scales[-1:], 1, request.seed, **dict(request.options)
+                ):
+                    pass
+            pace = time.monotonic() - began
+            if pace > SETTING_UP:
+                break
+        return self._paces.setdefault(drawing, pace)
+
+    def _drawing(self, request: Request) -> tuple:
+        return request.generator, self._telling_options(request)
+
+    def _telling_options(self, request: Request) -> tuple[tuple[str, float], ...]:
+        """Return a request's options without those at their default, in a fixed order."""
+        usual = {o.name: o.default for o in self.generator_class(request.generator).options}
+        return tuple(sorted((k, v) for k, v in request.options if v != usual.get(k)))
 
     def picture(self, request: Request, condition: Condition) -> Frame:
         """Return the finished picture of a condition at the request's first scale, kept.
 
         Generator, steps, seed, options and the stimulus to score against are the request's.
         """
+        request = request.rows()[0]
         (key,) = self._picture_keys(replace(request, scales=request.scales[:1]))
         key = (*key, _condition_hash(condition))
         scale, steps = request.scales[0], request.steps
@@ -378,13 +442,13 @@ class Workbench(Catalogue):
 
     def finished(self, request: Request) -> list[Frame]:
         """Return the pictures of a request that are there already; nothing is computed."""
-        keys, steps = self._picture_keys(request), request.steps
-        found = [(i, self._pictures.peek(key)) for i, key in enumerate(keys)]
-        return [
-            Frame(i, request.scales[i], steps, steps, kept[0], True, *kept[1:])
-            for i, kept in found
-            if kept
-        ]
+        steps, found = request.steps, []
+        for number, row in enumerate(request.rows()):
+            for i, key in enumerate(self._picture_keys(row)):
+                if kept := self._pictures.peek(key):
+                    frame = Frame(i, row.scales[i], steps, steps, kept[0], True, *kept[1:])
+                    found.append(replace(frame, row=number))
+        return found
 
     def samples(self, request: Request) -> list[Frame]:
         """Return one finished picture for each sample from the mapper's density; [] for one.
@@ -404,13 +468,14 @@ class Workbench(Catalogue):
                 rows, request.subject, request.samples, seed=request.seed, space=space
             )
             condition = self.condition(request)
-            images = self.models.generator(request.generator).generate(
-                [replace(condition, embeddings={space: z}) for z in drawn[0, -missing:].cpu()],
-                sampled_scale(request),
-                [request.seed] * missing,
-                request.steps,
-                **dict(request.options),
-            )
+            with _memory_told(request.generator):
+                images = self.models.generator(request.generator).generate(
+                    [replace(condition, embeddings={space: z}) for z in drawn[0, -missing:].cpu()],
+                    sampled_scale(request),
+                    [request.seed] * missing,
+                    request.steps,
+                    **dict(request.options),
+                )
             for key, image in zip(self._sample_keys(request)[-missing:], images, strict=True):
                 scores = self.scores(request.dataset, request.stimulus, image)
                 self._pictures.put(key, (image, scores))
@@ -429,7 +494,8 @@ class Workbench(Catalogue):
     def _sample_keys(self, request: Request) -> list[tuple]:
         if request.samples == 1 or not self.can_sample(request):
             return []
-        (key,) = self._picture_keys(replace(request, scales=(sampled_scale(request),)))
+        one = replace(request, scales=(sampled_scale(request),), axis="", values=())
+        (key,) = self._picture_keys(one)
         return [(*key, "sample", i) for i in range(request.samples)]
 
     def _picture_keys(self, request: Request) -> list[tuple]:
@@ -437,7 +503,9 @@ class Workbench(Catalogue):
         guided = self.generator_class(request.generator).guided
         scales = request.scales if guided else request.scales[:1]
         weights = tuple(sorted(self.checkpoint_hashes(request).items()))
-        plain = replace(request, options=tuple(sorted(request.options)), samples=1)
+        plain = replace(request, options=self._telling_options(request), samples=1)
+        if not self.uses_betas(request):
+            plain = replace(plain, rois=(), roi_atlas="")
         return [(replace(plain, scales=(scale if guided else 1.0,)), weights) for scale in scales]
 
     def condition(self, request: Request, betas: np.ndarray | None = None) -> Condition:
@@ -462,9 +530,18 @@ class Workbench(Catalogue):
             nulls=self._nulls(request) if cls.accepts else {},
             stimulus=request.stimulus if "stimulus" in needs else None,
             betas=betas,
+            voxels=self._rois(request) if "betas" in needs else None,
             dataset=self.dataset(request.dataset) if "dataset" in needs else None,
             subject=self.trials(request.dataset, request.subject).subject if needs else None,
         )
+
+    def _rois(self, request: Request) -> np.ndarray | None:
+        """Return bool (V,): the voxels of the parcels that a request chose; None for all."""
+        if not request.rois:
+            return None
+        atlas = self.parcellation(request.dataset, request.subject, request.roi_atlas)
+        chosen = [label.key in request.rois for label in atlas.labels]
+        return atlas.masks()[:-1][chosen].any(axis=0)
 
     def _nulls(self, request: Request) -> dict[EmbeddingSpace, Any]:
         """Return what a request's mapper learned to give for no brain, {} for nothing."""
@@ -767,7 +844,23 @@ def sampled_scale(request: Request) -> float:
 
 def _deciding(request: Request) -> Request:
     """Return a request without what decides pictures alone, not what their embedding rests on."""
-    return replace(request, scales=(1.0,), steps=1, seed=0, options=(), samples=1)
+    plain = replace(request, axis="", values=(), rois=(), roi_atlas="")
+    return replace(plain, scales=(1.0,), steps=1, seed=0, options=(), samples=1)
+
+
+@contextlib.contextmanager
+def _memory_told(generator: str) -> Iterator[None]:
+    """Turn running out of memory into a sentence; a generator that can retries by itself."""
+    try:
+        yield
+    except (RuntimeError, MemoryError) as error:
+        full = isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError"
+        if not full and "not enough memory" not in str(error):
+            raise
+        raise UserError(
+            f"{generator} ran out of memory; give fewer guidance scales, close other programs, or "
+            "choose another generator or device."
+        ) from error
 
 
 def _condition_hash(condition: Condition) -> str:

@@ -51,6 +51,7 @@ OPTIONS = (
         *("brain_kappa", 0, 1, 0),
         "How strongly the picture is pulled towards one that should evoke the measured betas, by "
         "the subject's encoding model; 0 is off, and it acts at guidance scale 0 too.",
+        betas=True,
     ),
     Option(
         *("brain_alpha", 0, 1, 0.5),
@@ -59,10 +60,13 @@ OPTIONS = (
     Option(
         *("candidates", 1, CANDIDATES, 1),
         "How many pictures are drawn, from this seed on, of which only the best is shown.",
+        whole=True,
     ),
     Option(
         *("best_by", 0, 1, 0),
         "What says which candidate is best: 0 the decoded embedding, 1 the predicted betas.",
+        whole=True,
+        betas=True,
     ),
 )
 

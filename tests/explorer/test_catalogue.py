@@ -136,6 +136,14 @@ def test_an_option_that_a_format_does_not_take(make_workbench, families, tmp_pat
         ({"generator": "sdxl"}, "no generator 'sdxl'; choose one of painter, unguided"),
         ({"options": (("hue", 1.0),)}, "painter has no option 'hue', it has contrast; leave"),
         ({"options": (("contrast", 3.0),)}, "contrast lies between 0 and 2, found 3"),
+        (
+            {"axis": "hue", "values": (1,)},
+            "painter cannot vary 'hue' from row to row, only seed, contrast; choose another",
+        ),
+        ({"axis": "contrast", "values": (1, 3)}, "contrast lies between 0 and 2, found 3"),
+        ({"rois": ("V1",)}, "fake/sub-01 has no parcel 'V1' with voxels in the atlas that comes"),
+        ({"rois": ("cuneus L",)}, "no parcel 'cuneus L' with voxels.*choose among .*fusiform L"),
+        ({"rois": ("fusiform L",), "roi_atlas": "Glasser"}, "in the atlas Glasser; choose among"),
     ],
 )
 def test_each_choice_that_is_not_on_offer_is_named_in_one_sentence(workbench, changed, message):

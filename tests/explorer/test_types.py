@@ -243,6 +243,49 @@ def test_every_default_and_offer_of_a_view_is_valid():
             assert getattr(View(**{name: value}), name) == value
 
 
+@pytest.mark.parametrize(
+    ("value", "sentence"),
+    [
+        (2.5, "n lies between 1 and 2, found 2.5"),
+        (float("nan"), "n lies between 1 and 2, found nan"),
+        (1.5, "n is a whole number, found 1.5"),
+    ],
+)
+def test_an_option_refuses_what_it_does_not_take(value, sentence):
+    option = types.Option("n", 1, 2, 1, "A number.", whole=True)
+    option.check(2.0)
+    with pytest.raises(UserError, match=f"^{sentence}.$"):
+        option.check(value)
+
+
+def test_rows_are_plain_requests_that_differ_by_their_value():
+    plain = request(options=(("a", 1), ("b", 2)), seed=7)
+    assert plain.rows() == (plain,)
+    seeds = replace(plain, axis="seed", values=(3, 0)).rows()
+    assert seeds == (replace(plain, seed=3), replace(plain, seed=0))
+    options = replace(plain, axis="a", values=(0.5,)).rows()
+    assert options == (replace(plain, options=(("b", 2), ("a", 0.5))),)
+
+
+@pytest.mark.parametrize(
+    ("changes", "sentence"),
+    [
+        ({"values": (1,)}, "1 values are given and nothing that they are of"),
+        ({"axis": "a"}, "Give 1 to 8 values of a, a row each; found 0"),
+        ({"axis": "a", "values": range(9)}, "Give 1 to 8 values of a, a row each; found 9"),
+        ({"axis": "a", "values": (1, 1.0)}, "Each value of a may be given once"),
+        ({"axis": "seed", "values": (0.5,)}, "A seed is a whole number .*, found 0.5"),
+        (
+            {"axis": "seed", "values": (2**31,)},
+            "A seed is a whole number between 0 and 2147483647",
+        ),
+    ],
+)
+def test_rows_that_cannot_be(changes, sentence):
+    with pytest.raises(UserError, match=sentence):
+        request(**changes)
+
+
 # ------------------------------------------------------------------------------------- checkpoints
 
 

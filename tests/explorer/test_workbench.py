@@ -5,13 +5,14 @@ import json
 import re
 import shutil
 import threading
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
 from explorer import importance, metrics, records
 from explorer.models import content_hash
-from explorer.types import METHODS, TARGETS, Neighbour, Request, UserError, View
+from explorer.types import METHODS, TARGETS, Neighbour, Option, Request, UserError, View
 from explorer.workbench import Frame
 
 REQUEST = Request(
@@ -328,6 +329,120 @@ def test_other_weights_make_other_pictures(make_workbench, fake_checkpoints, tmp
     after = make_workbench(checkpoints=root).checkpoint_hashes(REQUEST)
     assert before["mapper"] == after["mapper"] and before["generator"] != after["generator"]
     assert content_hash(root / "nowhere") == "none"
+
+
+# ------------------------------------------------------------------------------------ second axis
+
+
+def test_a_grid_is_a_sweep_for_each_value_and_shares_its_pictures(workbench, painted):
+    grid = dataclasses.replace(REQUEST, axis="contrast", values=(0.5, 1.0))
+    frames = done(workbench.reconstruct(grid))
+    assert [(f.row, f.index, f.scale) for f in frames] == [
+        *((0, 0, 0), (0, 1, 1), (0, 2, 4), (1, 0, 0), (1, 1, 1), (1, 2, 4))
+    ]
+    assert painted() == 6
+    plain = done(workbench.reconstruct(REQUEST))  # contrast 1 is the default
+    assert painted() == 6
+    for one, other in zip(frames[3:], plain, strict=True):
+        assert np.array_equal(one.image, other.image) and one.scores == other.scores
+    assert (frames[0].image != frames[3].image).any()
+    seeds = dataclasses.replace(REQUEST, axis="seed", values=(5, 0))
+    rows = done(workbench.reconstruct(seeds))
+    assert painted() == 9  # seed 0 was there, and came first
+    assert [f.row for f in rows] == [1, 1, 1, 0, 0, 0]
+    record = json.loads(json.dumps(workbench.record(grid, View())))
+    assert [score["contrast"] for score in record["scores"]] == [0.5] * 3 + [1.0] * 3
+    assert record["provenance"] == "generated" and records.from_record(record)[0] == grid
+
+
+def test_a_stopped_grid_keeps_the_rows_that_are_finished(workbench, painted):
+    grid = dataclasses.replace(REQUEST, axis="seed", values=(1, 2, 3))
+    frames = workbench.reconstruct(grid)
+    for frame in frames:
+        if frame.done and frame.row == 1:
+            frames.close()
+    assert [(f.row, f.index) for f in workbench.finished(grid)] == [(0, 0), (0, 1), (0, 2), (1, 0)]
+    assert painted() == 4
+
+
+def test_how_long_a_sweep_takes_is_told_from_one_step_or_an_earlier_sweep(
+    make_workbench, fakes, monkeypatch
+):
+    clock, drawn = {"now": 0.0, "step": 2.0}, []
+
+    class Timed(fakes.Generator):
+        def sweep(self, condition, scales, steps, *args, **options):
+            drawn.append((len(scales), steps))
+            for step in super().sweep(condition, scales, steps, *args, **options):
+                clock["now"] += clock["step"]
+                yield step
+
+    class Found(Timed):
+        provenance = "retrieved"
+
+    now = SimpleNamespace(monotonic=lambda: clock["now"])
+    monkeypatch.setattr("explorer.workbench.time", now)
+    bench = make_workbench(generators={"painter": Timed, "unguided": Found})
+    grid = dataclasses.replace(REQUEST, axis="seed", values=(1, 2))
+    assert bench.seconds(grid) == 6 * 4 * 2 and drawn == [(1, 1)]  # 6 pictures of 4 steps
+    clock["step"] = 0.5
+    list(bench.reconstruct(REQUEST))
+    assert bench.seconds(REQUEST) == 0  # all are there
+    assert bench.seconds(grid) == 6 * 4 * 0.5 and len(drawn) == 2
+    other = dataclasses.replace(REQUEST, options=(("contrast", 0.5),))
+    assert bench.seconds(other) == 3 * 4 * 0.5 and drawn[2:] == [(1, 1)] * 2  # quick: timed twice
+    assert bench.seconds(dataclasses.replace(REQUEST, generator="unguided")) == 0
+    assert len(drawn) == 4
+
+
+def test_the_chosen_parcels_reach_a_generator_whose_option_asks_for_betas(make_workbench, fakes):
+    seen = []
+
+    class Guided(fakes.Generator):
+        needs = ("betas",)
+        options = (Option("pull", 0, 1, 0, "Towards the betas.", betas=True),)
+
+        def sweep(self, condition, scales, steps, seed, pull=0.0):
+            seen.append(condition.voxels)
+            yield from super().sweep(condition, scales, steps, seed, 1 + pull)
+
+    bench = make_workbench(generators={"painter": Guided})
+    rois = ("fusiform L", "precentral R")
+    free, chosen = REQUEST, dataclasses.replace(REQUEST, rois=rois)
+    assert not bench.uses_betas(chosen)
+    list(bench.reconstruct(free))
+    assert len(bench.finished(chosen)) == 3  # as long as nothing pulls, parcels change nothing
+    pulled = dataclasses.replace(chosen, options=(("pull", 0.5),))
+    assert bench.uses_betas(pulled) and bench.finished(pulled) == []
+    assert bench.checkpoint_hashes(pulled)["encoding model"] == "none"
+    list(bench.reconstruct(pulled))
+    atlas = bench.parcellation("fake", "sub-01")
+    keys = [label.key for label in atlas.labels]
+    assert seen[0] is None
+    member = [keys[i] in rois for i in atlas.membership]
+    assert seen[1].tolist() == member and sum(member) == 50
+    grid = dataclasses.replace(chosen, axis="pull", values=(0.0, 0.5))
+    assert bench.uses_betas(grid) and len(bench.finished(grid)) == 6
+    assert bench.decode(pulled).rank == bench.decode(free).rank
+
+
+def test_running_out_of_memory_is_one_sentence(make_workbench, fakes):
+    class Hungry(fakes.Generator):
+        def sweep(self, *args, **options):
+            yield from super().sweep(*args, **options)
+            raise RuntimeError("DefaultCPUAllocator: not enough memory: you tried to allocate")
+
+        generate = sweep
+
+    class Broken(fakes.Generator):
+        def sweep(self, *args, **options):
+            raise RuntimeError("a bug")
+
+    bench = make_workbench(generators={"painter": Hungry, "unguided": Broken})
+    with pytest.raises(UserError, match="painter ran out of memory; give fewer guidance scales"):
+        list(bench.reconstruct(REQUEST))
+    with pytest.raises(RuntimeError, match="a bug"):
+        list(bench.reconstruct(dataclasses.replace(REQUEST, generator="unguided")))
 
 
 # ------------------------------------------------------------------------------------------ scores
@@ -650,7 +765,10 @@ def test_a_record_of_other_weights_or_voxels_says_what_changed(workbench):
         (lambda record: [record], 'no record of Afterimage: it lacks "afterimage": 1'),
         (lambda record: record | {"afterimage": 2}, "no record of Afterimage"),
         (lambda record: record | {"view": None}, "record's 'view' holds fields among atlas, att"),
-        (lambda record: record | {"request": {"mood": 1}}, "'request' holds fields among dataset"),
+        (
+            lambda record: record | {"request": {"mood": 1}},
+            "'request' holds fields among axis, dataset",
+        ),
         (lambda record: record | {"request": {"dataset": "fake"}}, "'request' is damaged .*missi"),
         (
             lambda record: record | {"request": record["request"] | {"scales": [-1]}},
