@@ -20,7 +20,7 @@ CORE = ("explorer.types", "explorer.mapper", "explorer.parcels", "explorer.metri
 DRAWING = ("explorer.figures", "explorer.surfaces")
 PAGE = (
     *("explorer.workbench", "explorer.records", "explorer.types", "explorer.predicted"),
-    *("explorer.attention", *DRAWING),
+    *("explorer.attention", "explorer.statistics", *DRAWING),
 )
 TOOLS = (
     *("backends.embedders", "backends.encoding", "backends.fewer", "backends.linear"),
@@ -48,6 +48,7 @@ MAY_IMPORT = {
         *("explorer.types", "explorer.cache", "explorer.catalogue", "explorer.mapper"),
     ),
     "explorer.records": ("explorer.types", "explorer.workbench"),
+    "explorer.statistics": (*CORE, "explorer.importance", "explorer.workbench"),
     "explorer.workbench": (
         *("explorer.importance", "explorer.metrics", "explorer.parcels", "explorer.mapper"),
         *("explorer.types", "explorer.cache", "explorer.catalogue", "explorer.models"),
