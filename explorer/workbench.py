@@ -200,7 +200,7 @@ class Workbench(Catalogue):
         offer = self.offer(request.dataset, request.subject, request.mapper)
         tested = dict(offer.card.metrics).get("test", {}) if offer.card else {}
         of_subject = tested.get(request.subject, tested)  # of several subjects, each has its own
-        found = of_subject.get(self._space(request).name, {})
+        found = of_subject.get(self.space(request).name, {})
         figures = ("two-way identification", "chance", "N")
         return None if any(found.get(name) is None for name in figures) else found
 
@@ -211,7 +211,7 @@ class Workbench(Catalogue):
                 f"There is no mapper for {request.dataset}/{request.subject}: nothing is decoded "
                 "here, the published pictures are shown as they are."
             )
-        space = self._space(request)
+        space = self.space(request)
         if self.embedder_name(space):
             return ""
         if not self.captions_embedder_name(space):
@@ -244,7 +244,7 @@ class Workbench(Catalogue):
         self.check(request, pictures=False)
         if reason := self.undecoded(request):
             raise UserError(reason)
-        space = self._space(request)
+        space = self.space(request)
         stimuli = list(self.gallery(request.dataset, request.subject).index)
         index = stimuli.index(request.stimulus)
         gallery = self.models.embed(request.dataset, stimuli, space)
@@ -263,16 +263,12 @@ class Workbench(Catalogue):
             average_of=len(trials.rows("test", request.stimulus, request.repeats)),
         )
 
-    def _space(self, request: Request) -> EmbeddingSpace:
+    def space(self, request: Request) -> EmbeddingSpace:
         """Return the space that rank and importance are about: what the generator draws from."""
         targets = self.offer(request.dataset, request.subject, request.mapper).targets
         place = request.dataset, request.subject, request.mapper
         names = [request.space] if request.space else self.space_names(*place, request.generator)
         return next((space for space in targets if space.name in names[:1]), targets[0])
-
-    def space(self, request: Request) -> EmbeddingSpace:
-        """Return the space that a request's rank and importance are about."""
-        return self._space(request)
 
     def decode_betas(
         self, request: Request, betas: np.ndarray
@@ -295,7 +291,7 @@ class Workbench(Catalogue):
             return np.full(len(embeddings), np.nan)
         import torch
 
-        space = self._space(request)
+        space = self.space(request)
         rows = [stimuli.index(stimulus) for stimulus in shown or [request.stimulus]]
         gallery = self.models.embed(request.dataset, stimuli, space)
         target = _margin_target(gallery, rows, space, self._temperature(request))
@@ -434,7 +430,8 @@ class Workbench(Catalogue):
             sweep = self.models.generator(request.generator).sweep(
                 condition, [scale], steps, request.seed, **dict(request.options)
             )
-            step = next(step for step in sweep if step.done)
+            with contextlib.closing(sweep), _memory_told(request.generator):
+                step = next(step for step in sweep if step.done)
             scores = self.scores(request.dataset, request.stimulus, step.image)
             kept = step.image, scores, step.note, step.neighbours
             self._pictures.put(key, kept)
@@ -461,7 +458,7 @@ class Workbench(Catalogue):
         if request.samples > 1 and missing:
             import torch
 
-            space = self._space(request)
+            space = self.space(request)
             mapper = self.models.mapper(request.dataset, request.subject, request.mapper)
             rows = torch.from_numpy(self.betas(request)[None]).to(self.models.device)
             drawn = mapper.sample(
@@ -589,7 +586,7 @@ class Workbench(Catalogue):
                 f"The mapper {request.mapper} gives an embedding and no density, so it has no "
                 f"{view.target}; choose {' or '.join(offered)}."
             )
-        plain = _deciding(request)
+        plain = deciding(request)
         key = (plain, view.method, view.target, view.atlas)
         return self._maps.get(key, lambda: self._map(plain, view))
 
@@ -601,7 +598,7 @@ class Workbench(Catalogue):
         self.check(request, pictures=False)
         if reason := self.undecoded(request):
             raise UserError(reason)
-        space, plain = self._space(request), _deciding(request)
+        space, plain = self.space(request), deciding(request)
         if not self.embedder_name(space):
             raise UserError(
                 f"Attention hides parts of the image, and {space.name} is made of captions; "
@@ -774,7 +771,7 @@ class Workbench(Catalogue):
 
         ``mapper`` takes the place of the request's own, e.g. one with random weights.
         """
-        space = self._space(request)
+        space = self.space(request)
         stimuli = list(self.gallery(request.dataset, request.subject).index)
         gallery = self.models.embed(request.dataset, stimuli, space)
         rows = [stimuli.index(stimulus) for stimulus in shown]
@@ -792,7 +789,7 @@ class Workbench(Catalogue):
     def _colour_limits(
         self, request: Request, view: View, parcellation: Parcellation
     ) -> dict[str, tuple[float, float]]:
-        space = self._space(request)
+        space = self.space(request)
         key = (request.dataset, request.subject, request.mapper, space)
         return self._limits.get(
             (*key, view.method, view.target, parcellation.name),
@@ -842,7 +839,7 @@ def sampled_scale(request: Request) -> float:
     return min(request.scales, key=lambda scale: abs(scale - TYPICAL_SCALE))
 
 
-def _deciding(request: Request) -> Request:
+def deciding(request: Request) -> Request:
     """Return a request without what decides pictures alone, not what their embedding rests on."""
     plain = replace(request, axis="", values=(), rois=(), roi_atlas="")
     return replace(plain, scales=(1.0,), steps=1, seed=0, options=(), samples=1)

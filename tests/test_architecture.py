@@ -21,7 +21,10 @@ DRAWING = ("explorer.figures", "explorer.surfaces")
 PAGE = (
     *("explorer.workbench", "explorer.records", "explorer.types", "explorer.predicted"),
     *("explorer.attention", "explorer.statistics", *DRAWING),
+    *("explorer.standing", "explorer.controls", "explorer.lesions"),
 )
+# what asks a workbench: the page shows it, the command line measures it
+ASKS = ("explorer.types", "explorer.metrics", "explorer.parcels", "explorer.workbench")
 TOOLS = (
     *("backends.embedders", "backends.encoding", "backends.fewer", "backends.linear"),
     "backends.training",
@@ -54,6 +57,9 @@ MAY_IMPORT = {
         *("explorer.types", "explorer.cache", "explorer.catalogue", "explorer.models"),
         *("explorer.records", "explorer.predicted", "explorer.attention"),
     ),
+    "explorer.standing": ASKS,
+    "explorer.controls": (*ASKS, "explorer.standing"),
+    "explorer.lesions": (*ASKS, "explorer.standing", "explorer.controls", "explorer.importance"),
     "explorer.page": (*PAGE, "explorer.page"),
     "backends": (*CORE, "backends.training"),
     "backends.__init__": (),
