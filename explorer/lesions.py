@@ -16,7 +16,7 @@ import numpy as np
 from explorer import importance, metrics
 from explorer.controls import at_scale, donor, own_picture, statistics
 from explorer.importance import SMALL, UNASSIGNED
-from explorer.standing import Place, betas_of_test, places
+from explorer.standing import Place, betas_of_test, evenly, places
 from explorer.types import Parcellation, Request, UserError, View
 from explorer.workbench import Frame, Workbench, deciding, similarities
 
@@ -434,9 +434,3 @@ def _faithful(
         *(table.assign(**columns), view.method, view.target, view.measure),
         *(found, signed, known, n, of, sentence),
     )
-
-
-def evenly(n: int, limit: int | None) -> np.ndarray:
-    """Return positions of at most ``limit`` of n things (None: all), evenly spaced."""
-    count = n if limit is None else min(limit, n)
-    return np.unique(np.linspace(0, n - 1, count).round().astype(int))

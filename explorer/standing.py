@@ -15,7 +15,8 @@ from explorer import metrics
 from explorer.types import Condition, EmbeddingSpace, Neighbour, Request, UserError
 from explorer.workbench import SIMILARITY, Workbench, deciding, similarities
 
-RANKED_BY = ("similarity", "margin", "identification")
+IDENTIFICATION = "identification"
+RANKED_BY = ("similarity", "margin", IDENTIFICATION)
 COLLAPSED = 0.5  # of the true effective rank: below it we say so (our choice)
 ROWS_AT_ONCE = 64
 
@@ -129,6 +130,12 @@ def betas_of_test(bench: Workbench, request: Request) -> tuple[list[str], np.nda
             "finite betas; choose the average."
         )
     return kept, np.stack(rows)
+
+
+def evenly(n: int, limit: int | None) -> np.ndarray:
+    """Return positions of at most ``limit`` of n things (None: all), evenly spaced."""
+    count = n if limit is None else min(limit, n)
+    return np.unique(np.linspace(0, n - 1, count).round().astype(int))
 
 
 def _decode_test(bench: Workbench, request: Request) -> tuple[list[str], np.ndarray]:

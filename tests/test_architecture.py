@@ -22,6 +22,7 @@ PAGE = (
     *("explorer.workbench", "explorer.records", "explorer.types", "explorer.predicted"),
     *("explorer.attention", "explorer.statistics", *DRAWING),
     *("explorer.standing", "explorer.controls", "explorer.lesions"),
+    *("explorer.comparison", "explorer.curves"),
 )
 # what asks a workbench: the page shows it, the command line measures it
 ASKS = ("explorer.types", "explorer.metrics", "explorer.parcels", "explorer.workbench")
@@ -60,6 +61,8 @@ MAY_IMPORT = {
     "explorer.standing": ASKS,
     "explorer.controls": (*ASKS, "explorer.standing"),
     "explorer.lesions": (*ASKS, "explorer.standing", "explorer.controls", "explorer.importance"),
+    "explorer.comparison": (*ASKS, "explorer.standing", "explorer.controls", "explorer.lesions"),
+    "explorer.curves": (*ASKS, "explorer.standing"),
     "explorer.page": (*PAGE, "explorer.page"),
     "backends": (*CORE, "backends.training"),
     "backends.__init__": (),
@@ -92,6 +95,8 @@ MAY_IMPORT = {
     "backends.mappers": (*CORE, *TOOLS, "backends.published"),
     "backends.generators": (*CORE, *TOOLS, "backends.published"),
     "backends.generators.gallery": (*CORE, "backends.embeddings"),
+    # a class name is sought among pictures in the space that was decoded
+    "backends.generators.stable": (*CORE, *TOOLS, "backends.targets"),
 }
 # Members of a kind never import another member; what they share is named here.
 KINDS = {
