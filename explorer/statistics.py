@@ -290,23 +290,21 @@ def _measure(
         if number == 0:
             mean = importance.mean_map(attribution)
         found[what] = importance.parcel_statistics(attribution, parcellation)
-    tell(len(jobs), "evidence of each parcel")
     space = workbench.space(request)
     truth = workbench.models.embed(request.dataset, gallery, space)
     shown = truth[[gallery.index(stimulus) for stimulus in stimuli]]
-    decoded = workbench.decode_betas(request, betas)[space]
-    orders = np.random.default_rng(seed).permuted(
-        np.tile(np.arange(len(stimuli)), (permutations, 1)), axis=1
-    )
-    average = workbench.models.mapper(*place, request.mapper).statistics(request.subject)[0]
+    mapper = workbench.models.mapper(*place, request.mapper)
     masks = parcellation.masks()
-    z, p = np.full((2, len(masks)), np.nan)
-    for i, mask in enumerate(masks):
-        if mask.sum() >= SMALL:
-            tell(len(jobs) + i / len(masks), "evidence of each parcel")
-            without = np.where(mask, average.cpu().numpy(), betas)
-            change = decoded - workbench.decode_betas(request, without)[space]
-            z[i], p[i] = evidence_test(change, shown, orders)
+    z, p = parcel_evidence(
+        lambda rows: workbench.decode_betas(request, rows)[space],
+        betas,
+        mapper.statistics(request.subject)[0].cpu().numpy(),
+        masks,
+        shown,
+        permutations,
+        seed,
+        lambda done, what: tell(len(jobs) + done, what),
+    )
     tell(steps - 1, "importance at other places")
     voxels = trials.subject.voxels
     sources = workbench.kept(
@@ -344,7 +342,7 @@ def _measure(
         null=null,
         ceiling=_ceilings(trials, request, masks),
         identified=metrics.identification(
-            _similarities(decoded, truth, space.unit_norm),
+            _similarities(workbench.decode_betas(request, betas)[space], truth, space.unit_norm),
             np.array([gallery.index(stimulus) for stimulus in stimuli]),
         ),
         notes=tuple(notes),
@@ -673,6 +671,47 @@ def _group_sentence(n: int) -> str:
 
 
 # --------------------------------------------------------------------------------------- the tests
+
+
+def parcel_evidence(
+    decode: Callable[[np.ndarray], np.ndarray],
+    betas: np.ndarray,
+    average: np.ndarray,
+    masks: np.ndarray,
+    shown: np.ndarray,
+    permutations: int = PERMUTATIONS,
+    seed: int = 0,
+    progress: Progress | None = None,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return the evidence of each parcel (L,), in SDs of its null, and its p; see `evidence_test`.
+
+    Parameters
+    ----------
+    decode
+        Betas (n, V) -> raw embeddings (n, ...).
+    betas
+        (n, V), one row a stimulus.
+    average
+        (V,) training mean, which takes the place of a parcel's betas.
+    masks
+        bool (L, V); a parcel with fewer than 10 voxels is not tested and has NaN.
+    shown
+        (n, ...) the true embedding of each row's stimulus.
+    permutations, seed, progress
+        As in `subject_map`.
+    """
+    n = len(betas)
+    orders = np.random.default_rng(seed).permuted(np.tile(np.arange(n), (permutations, 1)), axis=1)
+    decoded = decode(betas)
+    z, p = np.full((2, len(masks)), np.nan)
+    for i, mask in enumerate(masks):
+        if mask.sum() < SMALL:
+            continue
+        if progress:
+            progress(i / len(masks), "evidence of each parcel")
+        change = decoded - decode(np.where(mask, average, betas))
+        z[i], p[i] = evidence_test(change, shown, orders)
+    return z, p
 
 
 def evidence_test(

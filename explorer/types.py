@@ -594,7 +594,7 @@ class Request:
 
 
 IMPORTANCE, PARCELS = "importance", "parcels"  # what a view shows beside a subject's own maps
-METHODS = ("gradient", "gradient x input")
+METHODS = ("gradient", "gradient x input", "integrated gradients")
 LIKELIHOOD = "log-likelihood"
 TARGETS = ("retrieval margin", "fixed direction", LIKELIHOOD)  # the last: of mappers that have one
 MEASURES = ("enrichment", "share", "mean", "signed")

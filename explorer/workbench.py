@@ -28,6 +28,7 @@ from explorer.types import (
     IMPORTANCE,
     LIKELIHOOD,
     MEASURES,
+    METHODS,
     PARCELS,
     TARGETS,
     Card,
@@ -103,7 +104,8 @@ class ParcelMap:
 
     ``table``: the columns of `importance.per_parcel`; ``voxels`` float32 (V,): the attribution.
     ``limits`` per measure are the same for all trials of one subject, mapper, target and method.
-    ``flat``: the gradient is zero everywhere, so no parcel can be preferred.
+    ``flat``: the gradient is zero everywhere, so no parcel can be preferred. ``completeness``: of
+    integrated gradients, see `importance.completeness_error`; None for other methods.
     """
 
     table: pd.DataFrame
@@ -114,6 +116,7 @@ class ParcelMap:
     flat: bool
     limits: dict[str, tuple[float, float]]
     voxels: np.ndarray
+    completeness: float | None = None
 
 
 class Workbench(Catalogue):
@@ -757,7 +760,21 @@ class Workbench(Catalogue):
             flat=bool(importance.is_flat(voxels)),
             limits=self._colour_limits(request, view, parcellation),
             voxels=voxels,
+            completeness=self._completeness(request, view, betas, voxels[None]),
         )
+
+    def _completeness(
+        self, request: Request, view: View, betas: np.ndarray, attribution: np.ndarray
+    ) -> float | None:
+        """Return how far one trial's integrated gradients are from complete."""
+        if view.method != METHODS[2]:
+            return None
+        mapper = self.models.mapper(request.dataset, request.subject, request.mapper)
+        target, space = self._target(request, view, [request.stimulus]), self.space(request)
+        errors = importance.completeness_error(
+            mapper, betas, request.subject, target, attribution, space=space
+        )
+        return float(errors[0])
 
     def attribution(
         self,
@@ -771,20 +788,25 @@ class Workbench(Catalogue):
 
         ``mapper`` takes the place of the request's own, e.g. one with random weights.
         """
+        own = self.models.mapper(request.dataset, request.subject, request.mapper)
+        target, space = self._target(request, view, shown), self.space(request)
+        return importance.attribute(
+            mapper or own, betas, request.subject, target, view.method, space=space
+        )
+
+    def _target(
+        self, request: Request, view: View, shown: Sequence[str]
+    ) -> importance.Target | importance.LogLikelihood:
+        """Return what importance is of, in trials in which these stimuli were shown."""
         space = self.space(request)
         stimuli = list(self.gallery(request.dataset, request.subject).index)
         gallery = self.models.embed(request.dataset, stimuli, space)
         rows = [stimuli.index(stimulus) for stimulus in shown]
         if view.target == TARGETS[0]:
-            target = _margin_target(gallery, rows, space, self._temperature(request))
-        elif view.target == LIKELIHOOD:
-            target = importance.LogLikelihood(gallery[rows])
-        else:  # along the shown picture's own embedding
-            target = importance.fixed_direction(gallery[rows])
-        own = self.models.mapper(request.dataset, request.subject, request.mapper)
-        return importance.attribute(
-            mapper or own, betas, request.subject, target, view.method, space=space
-        )
+            return _margin_target(gallery, rows, space, self._temperature(request))
+        if view.target == LIKELIHOOD:
+            return importance.LogLikelihood(gallery[rows])
+        return importance.fixed_direction(gallery[rows])  # the shown picture's own embedding
 
     def _colour_limits(
         self, request: Request, view: View, parcellation: Parcellation
@@ -799,7 +821,8 @@ class Workbench(Catalogue):
     def _find_limits(
         self, request: Request, view: View, parcellation: Parcellation
     ) -> dict[str, tuple[float, float]]:
-        averages = self._averages(request, self._even(request))
+        every = importance.NODES if view.method == METHODS[2] else 1  # so many passes a trial
+        averages = self._averages(request, self._even(request)[::every])
         betas = np.stack(list(averages.values()))
         voxels = self.attribution(request, view, betas, list(averages))
         values = importance.parcel_statistics(voxels, parcellation)

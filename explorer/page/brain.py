@@ -27,6 +27,10 @@ METHOD_SENTENCES = {
         "The gradient times the response in this trial: what each voxel's activity contributed "
         "to this decision."
     ),
+    "integrated gradients": (
+        "The response times the mean gradient on the way from the average response to this one: "
+        "what each voxel contributed, so that all contributions sum to the change of the decision."
+    ),
 }
 TARGET_SENTENCES = {
     "retrieval margin": "",  # the help tells

@@ -5,8 +5,10 @@ import pytest
 import torch
 
 from explorer.importance import (
+    NODES,
     LogLikelihood,
     attribute,
+    completeness_error,
     fixed_direction,
     is_flat,
     mean_map,
@@ -78,7 +80,7 @@ def partition(sizes, voxel_hash="h"):
 @pytest.mark.parametrize("method", METHODS)
 @pytest.mark.parametrize("kind", [Linear, Curved])
 def test_equals_captum(kind, method, weights, betas, gallery):
-    from captum.attr import InputXGradient, Saliency
+    from captum.attr import InputXGradient, IntegratedGradients, Saliency
 
     mapper = kind(weights).eval()
     index = np.arange(len(betas))
@@ -91,6 +93,13 @@ def test_equals_captum(kind, method, weights, betas, gallery):
     z = (torch.from_numpy(betas) - mean) / sd
     if method == "gradient":
         expected = Saliency(explained).attribute(z.requires_grad_(), abs=False)
+    elif method == "integrated gradients":  # a trial at a time: its target knows one row
+        rows = []
+        for row in range(len(z)):
+            one = retrieval_margin(gallery, row)
+            path = IntegratedGradients(lambda z, one=one: one(mapper(z * sd + mean, "s")[SPACE]))
+            rows.append(path.attribute(z[row : row + 1].requires_grad_(), n_steps=NODES))
+        expected = torch.cat(rows)
     else:
         expected = InputXGradient(explained).attribute(z.requires_grad_())
     found = attribute(mapper, betas, "s", target, method)
@@ -134,6 +143,28 @@ def test_linear_mapper_on_a_fixed_direction_has_its_closed_form(weights, betas):
     decoded = mapper.decode(betas, "s")[SPACE]
     whole = (decoded - mapper.bias.detach().numpy()) @ unit
     np.testing.assert_allclose(contribution.sum(axis=1), whole, rtol=1e-4, atol=1e-4)
+
+
+def test_integrated_gradients_of_a_linear_mapper_are_gradient_times_input(weights, betas):
+    """Exactly so on a fixed direction (parcels, 5), and then nothing is missing of the sum."""
+    mapper, target = Linear(weights).eval(), fixed_direction(np.arange(6) - 2.5)
+    path = attribute(mapper, betas, "s", target, "integrated gradients")
+    contribution = attribute(mapper, betas, "s", target, "gradient x input")
+    np.testing.assert_allclose(path, contribution, rtol=1e-4, atol=1e-5)
+    assert (completeness_error(mapper, betas, "s", target, path) < 1e-4).all()
+
+
+def test_integrated_gradients_are_complete_where_gradient_times_input_is_not(
+    weights, betas, gallery
+):
+    mapper, target = Curved(weights).train(), retrieval_margin(gallery, np.arange(8))
+    path = attribute(mapper, betas, "s", target, "integrated gradients")
+    assert (completeness_error(mapper, betas, "s", target, path) < 1e-3).all()
+    contribution = attribute(mapper, betas, "s", target, "gradient x input")
+    assert np.median(completeness_error(mapper, betas, "s", target, contribution)) > 0.1
+    half = completeness_error(mapper, betas, "s", target, path / 2)
+    np.testing.assert_allclose(half, 0.5, atol=1e-3)
+    assert mapper.training
 
 
 def test_one_direction_a_trial(weights, betas, gallery):
@@ -219,7 +250,9 @@ def test_a_second_space_can_be_explained(betas):
 
 def test_bad_arguments_are_named(weights, betas, gallery):
     mapper, target = Linear(weights).eval(), retrieval_margin(gallery, 0)
-    with pytest.raises(UserError, match="method is one of gradient, gradient x input, found 'x'"):
+    with pytest.raises(
+        UserError, match="method is one of gradient, .*, integrated gradients, found 'x'"
+    ):
         attribute(mapper, betas, "s", target, "x")
     broken = betas.copy()
     broken[1, 3] = np.nan
@@ -278,7 +311,8 @@ def test_a_log_likelihood_is_the_mappers_own(method, weights, betas):
     mean, sd = (x.numpy() for x in mapper.statistics("s"))
     z = (betas - mean) / sd
     gradient = (shown - z @ weights.numpy() - mapper.bias.detach().numpy()) @ weights.numpy().T
-    expected = gradient if method == "gradient" else gradient * z
+    half = (shown - z @ weights.numpy() / 2 - mapper.bias.detach().numpy()) @ weights.numpy().T
+    expected = {"gradient": gradient, "gradient x input": gradient * z}.get(method, half * z)
     np.testing.assert_allclose(found, expected, rtol=1e-3, atol=1e-4)
     alone = attribute(mapper, betas[2:3], "s", LogLikelihood(shown[2:3]), method)
     np.testing.assert_allclose(alone[0], found[2], rtol=1e-4, atol=1e-6)
@@ -381,7 +415,7 @@ def test_a_planted_parcel_is_found_and_a_permuted_label_map_is_not(method, betas
     table = per_parcel(found, atlas)
     assert table["enrichment"].idxmax() == 1 and table["enrichment"][1] > 3
     planted = np.arange(VOXELS) // 10 == 1
-    assert auc(np.abs(found).mean(axis=0), planted) == 1
+    assert auc(np.abs(found).mean(axis=0), planted) > 0.99
     shuffled = []
     for _ in range(200):
         membership = rng.permutation(atlas.membership)
