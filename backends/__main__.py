@@ -398,7 +398,9 @@ def evaluate(
     ] = None,
     out: Annotated[
         Path | None,
-        typer.Option(help="Write CSV, Markdown and a figure into this folder (--aims: one file)."),
+        typer.Option(
+            help="Write CSV, Markdown and a figure into this folder (--aims, --evidence: a file)."
+        ),
     ] = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1 ...")] = "auto",
     aims: Annotated[
@@ -406,6 +408,10 @@ def evaluate(
         typer.Option(
             "--aims", help="Instead: laws and aims of what ships, with pictures and parcels."
         ),
+    ] = False,
+    evidence: Annotated[
+        bool,
+        typer.Option("--evidence", help="Instead: what controls and lesions of what ships show."),
     ] = False,
     images: Annotated[
         Path | None,
@@ -420,10 +426,12 @@ def evaluate(
     if images:
         _evaluate_images(images, dataset, checkpoints, networks, best(device), out)
         return
-    if aims:
-        from backends.evaluate import evaluate as measure
+    if aims or evidence:
+        from backends.evaluate import evaluate as measure_aims
         from backends.evaluate import render
+        from backends.evidence_report import evidence as measure_evidence
 
+        measure = measure_evidence if evidence else measure_aims
         text = render(measure(checkpoints=checkpoints, limit=limit, device=device, progress=say))
         print(text)
         if out:

@@ -374,13 +374,13 @@ def _mean_faithfulness(
         part = chosen[begin : begin + TRIALS_AT_ONCE]
         names = tuple(stimuli[i] for i in part)
         found = bench.kept(
-            ("faithfulness", view.method, view.target, view.measure, view.atlas, names),
+            ("faithfulness", view.method, view.target, view.atlas, names),
             lambda names=names, part=part: _both(
                 bench, request, view, parcellation, names, betas[part]
             ),
             request,
         )
-        weights.append(found[0])
+        weights.append(found[0][view.measure])
         effects.append(found[1])
         yield _faithful(table, np.concatenate(weights), np.concatenate(effects), view, len(chosen))
 
@@ -392,10 +392,10 @@ def _both(
     parcellation: Parcellation,
     stimuli: Sequence[str],
     betas: np.ndarray,
-) -> tuple[np.ndarray, np.ndarray]:
-    """Return importance and lesion effect of every parcel, float64 (n, L + 1) each."""
+) -> tuple[dict[str, np.ndarray], np.ndarray]:
+    """Return importance by measure and lesion effect, float64 (n, L + 1) each, by parcel."""
     voxels = bench.attribution(request, view, betas, stimuli)
-    weights = importance.parcel_statistics(voxels, parcellation)[view.measure]
+    weights = importance.parcel_statistics(voxels, parcellation)
     masks, fill = parcellation.masks(), statistics(bench, request)[0]
     rows = np.concatenate([_lesioned_rows(one, fill, masks) for one in betas])
     shown = [stimulus for stimulus in stimuli for _ in range(1 + len(masks))]

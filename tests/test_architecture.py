@@ -72,6 +72,10 @@ MAY_IMPORT = {
     "backends.search": (*CORE, "backends.train", "backends.training"),
     "backends.importing": (*CORE, "backends.mappers"),
     "backends.evidence": (*CORE, "explorer.workbench", "explorer.importance", "backends"),
+    "backends.evidence_report": (
+        *(*CORE, "explorer.workbench", "explorer.importance", "backends.evidence"),
+        *("explorer.controls", "explorer.lesions", "explorer.standing"),
+    ),
     "backends.guidance_report": (*CORE, "explorer.workbench", "backends.judge"),
     "backends.reconstruct": (*CORE, "explorer.workbench", "backends.training"),
     "backends.pictures": (
