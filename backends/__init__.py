@@ -45,6 +45,7 @@ GENERATORS: dict[str, str] = {
     "pixels": "backends.generators.pixels:Pixels",
     "retrieval": "backends.generators.retrieval:Retrieval",
     "sd15-context": "backends.generators.stable:StableContext",
+    "sd15-label": "backends.generators.stable:StableLabel",
     "unclip": "backends.generators.stable:StableUnCLIP",
     "kandinsky": "backends.generators.stable:Kandinsky",
     "ip-adapter": "backends.generators.stable:IPAdapter",

@@ -75,7 +75,8 @@ def named_sources(pairs: Sequence[str], generators: Mapping[str, Any]) -> dict[s
             )
         if name in found:
             raise UserError(f"--generator names {name} twice; give each its weights once.")
-        if not Path(source).expanduser().exists() and not HUB_ID.fullmatch(source):
+        bare = source.partition("?")[0]  # what follows names a gallery, for generators with one
+        if not any(Path(s).expanduser().exists() or HUB_ID.fullmatch(s) for s in (source, bare)):
             raise UserError(
                 f"--generator {name}: there is nothing at {source}, and it is no hub id such as "
                 "owner/name; check the path."

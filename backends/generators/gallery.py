@@ -6,6 +6,7 @@ own training stimuli; test stimuli never belong to it. The search is exact, by f
 
 from __future__ import annotations
 
+import os
 import re
 from collections import Counter
 from collections.abc import Callable, Mapping
@@ -16,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from backends.embeddings import Store, embed_kept
-from explorer.types import Dataset, Embedder, EmbeddingSpace, Neighbour, UserError
+from explorer.types import Condition, Dataset, Embedder, EmbeddingSpace, Neighbour, UserError
 
 PICTURES = (".png", ".jpg", ".jpeg", ".webp", ".bmp")
 BLOCK = 128  # pictures read and embedded at a time
@@ -141,6 +142,43 @@ class Gallery:
             if store:
                 store.flush()
         return index
+
+
+class Galleries:
+    """The gallery of a condition: a folder's pictures, or its data set's own training stimuli.
+
+    Parameters
+    ----------
+    who
+        The generator, as its messages begin.
+    folder
+        A folder of pictures; None takes the training stimuli of each condition's data set.
+    cache
+        Where embeddings are kept; None is $AFTERIMAGE_CACHE or ~/.cache/afterimage.
+    """
+
+    def __init__(
+        self, who: str, folder: str | Path | None = None, cache: Path | None = None
+    ) -> None:
+        kept = os.environ.get("AFTERIMAGE_CACHE") or Path.home() / ".cache" / "afterimage"
+        self._who, self._cache = who, Path(cache or kept) / "embeddings"
+        self._folder = Gallery.of_folder(Path(folder), self._cache) if folder else None
+        self._training: dict[tuple[str, str], Gallery] = {}
+
+    def of(self, condition: Condition) -> Gallery:
+        """Return where a condition's neighbours are sought; `UserError` where it names none."""
+        if self._folder is not None:
+            return self._folder
+        dataset, subject = condition.dataset, condition.subject
+        if dataset is None or subject is None:
+            raise UserError(
+                f"{self._who} looks among a data set's training stimuli, and this condition names "
+                "no data set; choose a trial of one, or give a folder of pictures."
+            )
+        key = dataset.name, subject.name
+        if key not in self._training:
+            self._training[key] = Gallery.of_training(dataset, subject.name, self._cache)
+        return self._training[key]
 
 
 def clean_label(name: str) -> str:

@@ -6,7 +6,6 @@ baseline of any generator, and shows how near a study's training stimuli lie to 
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -14,7 +13,7 @@ import numpy as np
 from PIL import Image, ImageOps
 
 from backends.embedders import PocketClip
-from backends.generators.gallery import Gallery
+from backends.generators.gallery import Galleries, Gallery
 from explorer.types import Condition, Neighbour, Option, Step, UserError
 
 NEIGHBOURS = 5
@@ -51,17 +50,14 @@ class Retrieval:
         cache: Path | None = None,
     ) -> None:
         self._embedder = PocketClip(checkpoints, device)
-        kept = os.environ.get("AFTERIMAGE_CACHE") or Path.home() / ".cache" / "afterimage"
-        self._cache = Path(cache or kept) / "embeddings"
-        self._folder = Gallery.of_folder(Path(source), self._cache) if source else None
-        self._galleries: dict[tuple[str, str], Gallery] = {}
+        self._galleries = Galleries("retrieval", source, cache)
 
     def sweep(
         self, condition: Condition, scales: Sequence[float], steps: int, seed: int
     ) -> Iterator[Step]:
         """Yield the same finished picture for every scale: there is no guidance to turn."""
         found = self.neighbours(condition)
-        gallery = self._gallery(condition)
+        gallery = self._galleries.of(condition)
         image, note = self._picture(gallery, found[0]), NOTE.format(len(gallery), gallery.title)
         for index, scale in enumerate(scales):
             yield Step(index, float(scale), steps, steps, image, True, note, found)
@@ -70,7 +66,7 @@ class Retrieval:
         self, conditions: Sequence[Condition], scale: float, seeds: Sequence[int], steps: int
     ) -> np.ndarray:
         """Return uint8 (n, H, W, 3), of the size of the gallery's first picture."""
-        found = [(self.neighbours(one)[0], self._gallery(one)) for one in conditions]
+        found = [(self.neighbours(one)[0], self._galleries.of(one)) for one in conditions]
         return np.stack([self._picture(gallery, nearest) for nearest, gallery in found])
 
     def neighbours(self, condition: Condition) -> tuple[Neighbour, ...]:
@@ -84,21 +80,7 @@ class Retrieval:
                 "a target."
             )
         sought = np.asarray(condition.embeddings[space].cpu())
-        return self._gallery(condition).nearest(sought, space, self._embedder, NEIGHBOURS)
-
-    def _gallery(self, condition: Condition) -> Gallery:
-        if self._folder is not None:
-            return self._folder
-        dataset, subject = condition.dataset, condition.subject
-        if dataset is None or subject is None:
-            raise UserError(
-                "retrieval looks among a data set's training stimuli, and this condition names no "
-                "data set; choose a trial of one, or give a folder of pictures."
-            )
-        key = dataset.name, subject.name
-        if key not in self._galleries:
-            self._galleries[key] = Gallery.of_training(dataset, subject.name, self._cache)
-        return self._galleries[key]
+        return self._galleries.of(condition).nearest(sought, space, self._embedder, NEIGHBOURS)
 
     def _picture(self, gallery: Gallery, found: Neighbour) -> np.ndarray:
         """Return a picture, cut and resized where it is not as large as the gallery's first."""

@@ -16,12 +16,16 @@ published only as a pickled checkpoint under the names of another library, which
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from explorer.types import Condition, EmbeddingSpace, Option, Step, UserError
+from backends.embedders import PocketClip
+from backends.generators.gallery import Galleries
+from backends.targets import ResNet50, ViTB16, ViTB32, ViTBigG14, ViTH14, ViTL14
+from explorer.types import Condition, Embedder, EmbeddingSpace, Neighbour, Option, Step, UserError
 
 if TYPE_CHECKING:
     import torch
@@ -38,6 +42,7 @@ VIT_BIGG = EmbeddingSpace("ViT-bigG-14", "image", (1280,))
 PREVIEWS = 3  # looks at the unfinished pictures of a sweep
 ROWS_AT_ONCE = 32  # of the UNet, halved when memory runs out
 PICTURES_AT_ONCE = 16
+SHOWN = 5  # neighbours beside a picture that was drawn from their name
 WORKING = 1.5e9  # bytes one row of 64 x 64 latents may take besides the weights: our choice
 ADDED = ("image_embeds", "text_embeds", "time_ids")  # what a UNet takes as added_cond_kwargs
 
@@ -473,18 +478,28 @@ class LatentDiffusion:
         found = next((place for place in places if self.tiny and place.is_dir()), None)
         return None if found is None else taesd(found).to(self.device)
 
-    def _empty_prompt(self, parts: Mapping[str, Part], number: str = "") -> Any:
-        """Return what a text encoder says of an empty prompt; it is not kept."""
-        import torch
+    def _words(self, parts: Mapping[str, Part], number: str = "") -> tuple[Any, Any]:
+        """Return a tokenizer and its text encoder, on the CPU."""
         from transformers import CLIPTokenizer
 
         words = CLIPTokenizer.from_pretrained(
             self.weights.path(parts[f"tokenizer{number}"]), local_files_only=True
         )
-        encoder = self.weights.load(parts[f"text_encoder{number}"])
-        ids = words("", padding="max_length", max_length=77, return_tensors="pt").input_ids
-        with torch.inference_mode():
-            return encoder(ids, output_hidden_states=True)
+        return words, self.weights.load(parts[f"text_encoder{number}"])
+
+    def _empty_prompt(self, parts: Mapping[str, Part], number: str = "") -> Any:
+        """Return what a text encoder says of an empty prompt; it is not kept."""
+        return said(*self._words(parts, number), "")
+
+
+def said(words: Any, encoder: Any, prompt: str) -> Any:
+    """Return what a text encoder says of a prompt, padded and cut to 77 tokens."""
+    import torch
+
+    shape = {"padding": "max_length", "max_length": 77, "truncation": True}
+    ids = words(prompt, **shape, return_tensors="pt").input_ids
+    with torch.inference_mode():
+        return encoder(ids.to(encoder.device), output_hidden_states=True)
 
 
 def best_dtype(device: str) -> torch.dtype:
@@ -579,6 +594,104 @@ class StableContext(LatentDiffusion):
         z = torch.stack([self._tensor(condition.embeddings, LATENTS) for condition in conditions])
         first = steps - kept
         return scheduler.add_noise(z, noise, scheduler.timesteps[first : first + 1]), first
+
+
+class StableLabel(LatentDiffusion):
+    """Stable Diffusion 1.4 or 1.5 with a class name as its prompt: that of the nearest pictures.
+
+    The decoded embedding is compared with a gallery, by default the data set's own training
+    stimuli; ``source`` ``PATH_OR_ID?gallery=FOLDER`` names a folder with one sub-folder a class.
+    Only the name reaches the picture: where and how large things are was not decoded. Without the
+    brain the prompt is empty. As ridge with nearest neighbours on GOD was published, but with
+    names as a person writes them.
+    """
+
+    name, size = "sd15-label", "4.3 GB"
+    hub = "stable-diffusion-v1-5/stable-diffusion-v1-5"
+    embedders = (ViTL14, ViTH14, ViTBigG14, ViTB32, ResNet50, ViTB16, PocketClip)
+    accepts = tuple(cls.spaces[0] for cls in embedders)
+    needs = ("dataset",)
+    options = (
+        *GUIDANCE,
+        Option(
+            "votes",
+            1,
+            25,
+            1,
+            "How many of the nearest pictures decide the class name, by majority; 1 takes the "
+            "nearest one's.",
+            whole=True,
+        ),
+    )
+
+    def __init__(
+        self,
+        checkpoints: Path,
+        device: str = "cpu",
+        source: str | Path | None = None,
+        cache: Path | None = None,
+    ) -> None:
+        weights, _, folder = str(source or "").partition("?gallery=")
+        self._galleries = Galleries(self.name, folder or None, cache)
+        self._checkpoints, self._embedders = Path(checkpoints), {}
+        super().__init__(checkpoints, device, weights or None)
+
+    @classmethod
+    def parts(cls) -> tuple[Part, ...]:
+        """Return its parts, as in Stable Diffusion 1.x."""
+        return (*_pipeline(cross_attention_dim=768), *_text())
+
+    def _prepare(self, parts: Mapping[str, Part]) -> None:
+        words, encoder = self._words(parts)
+        self._text = words, encoder.to(self.device)
+        self._null = said(*self._text, "").last_hidden_state
+
+    def sweep(
+        self,
+        condition: Condition,
+        scales: Sequence[float],
+        steps: int,
+        seed: int,
+        **options: float,
+    ) -> Iterator[Step]:
+        """Yield steps that say the class name and its neighbours; see `LatentDiffusion.sweep`."""
+        prompt, found = self.prompt(condition, **options)
+        gallery, votes = self._galleries.of(condition), int(self._checked(options)["votes"])
+        whose = f"most of the {votes} nearest" if votes > 1 else "the nearest"
+        note = (
+            f'drawn from the words "{prompt}" alone, the class of {whose} of {len(gallery)} '
+            f"{gallery.title}; nothing else of the image was decoded"
+        )
+        for step in super().sweep(condition, scales, steps, seed, **options):
+            yield replace(step, note=note, neighbours=found)
+
+    def prompt(self, condition: Condition, **options: float) -> tuple[str, tuple[Neighbour, ...]]:
+        """Return a condition's class name, and its nearest pictures (5, or as many as vote)."""
+        votes, z = int(self._checked(options)["votes"]), self._embedding(condition)
+        space = next(space for space in self.accepts if space in condition.embeddings)
+        given = z.cpu().numpy(), space, self._embedder(space)
+        gallery = self._galleries.of(condition)
+        words, found = gallery.prompt(*given, votes, majority=votes > 1)
+        return words, found if votes > SHOWN else gallery.nearest(*given, SHOWN)
+
+    def _embedder(self, space: EmbeddingSpace) -> Embedder:
+        if space not in self._embedders:
+            cls = next(cls for cls in self.embedders if space in cls.spaces)
+            self._embedders[space] = cls(self._checkpoints, self.device)
+        return self._embedders[space]
+
+    def _inputs(
+        self,
+        embeddings: torch.Tensor,
+        conditions: Sequence[Condition],
+        noise: Sequence[torch.Generator],
+        options: Mapping[str, float],
+    ) -> tuple[Inputs, Inputs]:
+        import torch
+
+        prompts = [self.prompt(condition, **options)[0] for condition in conditions]
+        context = torch.cat([said(*self._text, one).last_hidden_state for one in prompts])
+        return {"context": context}, {"context": self._null.expand_as(context)}
 
 
 class StableUnCLIP(LatentDiffusion):

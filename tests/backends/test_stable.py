@@ -29,6 +29,7 @@ from diffusers import (
 from diffusers.pipelines.stable_diffusion.stable_unclip_image_normalizer import (
     StableUnCLIPImageNormalizer,
 )
+from PIL import Image
 from safetensors.torch import load_file, save_file
 from transformers import (
     CLIPTextConfig,
@@ -40,16 +41,19 @@ from transformers import (
 )
 
 from backends import EMBEDDERS, GENERATORS
+from backends.embedders import PocketClip
 from backends.generators import stable, weights
 from explorer.types import Condition, EmbeddingSpace, Generator, UserError, resolve
 
 FAMILIES = {
     cls.name: cls
     for cls in (
-        *(stable.StableContext, stable.StableUnCLIP, stable.Kandinsky),
+        *(stable.StableContext, stable.StableLabel, stable.StableUnCLIP, stable.Kandinsky),
         *(stable.IPAdapter, stable.IPAdapterXL),
     )
 }
+CHECKPOINTS = Path(__file__).resolve().parents[2] / "checkpoints"
+POCKET = PocketClip.spaces[0]  # its weights ship, so a gallery can be embedded
 TAESD = Path(__file__).resolve().parents[2].parent / "shared" / "data" / "taesd"
 SIDE = 8  # latents of the tiny models
 STEPS = 3
@@ -120,6 +124,15 @@ def save_adapter(path, unet, cross):
 def save_context(folder):
     save_parts(folder, cross_attention_dim=768)
     save_text(folder)
+
+
+def save_label(folder):
+    save_context(folder)
+    colours = np.random.default_rng(0).integers(0, 256, (6, 4, 4, 3), dtype=np.uint8)
+    for i, colour in enumerate(colours):
+        (folder / "gallery" / "_".join("a" * (i + 1))).mkdir(parents=True)
+        picture = Image.fromarray(colour).resize((64, 64), Image.BILINEAR)
+        picture.save(folder / "gallery" / "_".join("a" * (i + 1)) / "one.png")
 
 
 def save_unclip(folder):
@@ -195,6 +208,7 @@ def save_xl(folder):
 
 SAVE = {
     "sd15-context": save_context,
+    "sd15-label": save_label,
     "unclip": save_unclip,
     "kandinsky": save_kandinsky,
     "ip-adapter": save_ip,
@@ -218,7 +232,13 @@ def saved(tmp_path_factory):
 def made(saved, tmp_path_factory):
     """Return each family's generator on its tiny weights."""
     none = tmp_path_factory.mktemp("none")
-    return {name: cls(none, source=saved / name) for name, cls in FAMILIES.items()}
+    found = {name: cls(none, source=saved / name) for name, cls in FAMILIES.items()}
+    return found | {"sd15-label": labelled(saved, none)}
+
+
+def labelled(saved, cache, gallery="gallery"):
+    source = f"{saved / 'sd15-label'}?gallery={saved / 'sd15-label' / gallery}"
+    return stable.StableLabel(CHECKPOINTS, source=source, cache=cache)
 
 
 def condition(space, seed=0):
@@ -227,7 +247,7 @@ def condition(space, seed=0):
 
 
 def given(name, seed=0):
-    return condition(FAMILIES[name].accepts[0], seed)
+    return condition(POCKET if name == "sd15-label" else FAMILIES[name].accepts[0], seed)
 
 
 def noise(seed, side=SIDE):
@@ -237,13 +257,16 @@ def noise(seed, side=SIDE):
 # ---------------------------------------------------------------- against diffusers' own pipelines
 
 
-def published(name, folder):
-    """Return diffusers' pipeline of a family with the same weights, and what it is called with."""
+def published(name, folder, prompt=""):
+    """Return diffusers' pipeline of a family with the same weights, and what it is called with.
+
+    ``prompt``: what is said beside the embedding, or in its place.
+    """
     unet = UNet2DConditionModel.from_pretrained(folder / "unet").eval()
     config = json.loads((folder / "scheduler" / "scheduler_config.json").read_text())
     config.pop("variance_type", None)  # the pipeline would hand DDIM the variances too
     scheduler = DDIMScheduler.from_config(config)
-    embedding = given(name).embeddings[FAMILIES[name].accepts[0]][None]
+    (embedding,) = (z[None] for z in given(name).embeddings.values())
     if name == "kandinsky":
         movq = VQModel.from_pretrained(folder / "movq").eval()
         encoder = CLIPVisionModelWithProjection.from_pretrained(folder / "image_encoder").eval()
@@ -289,7 +312,9 @@ def published(name, folder):
             feature_extractor=None,
             requires_safety_checker=False,
         )
-        called = {"prompt": ""}
+        called = {"prompt": prompt}
+    if name == "sd15-label":
+        return pipeline, called
     if name == "sd15-context":
         return pipeline, {
             "prompt_embeds": embedding,
@@ -314,7 +339,8 @@ OPTIONS = {
 @torch.inference_mode()
 @pytest.mark.parametrize("name", FAMILIES)
 def test_our_loop_gives_the_latents_of_the_published_pipeline(name, saved, made):
-    pipeline, called = published(name, saved / name)
+    prompt = made[name].prompt(given(name))[0] if name == "sd15-label" else ""
+    pipeline, called = published(name, saved / name, prompt)
     pipeline.set_progress_bar_config(disable=True)
     generator = torch.Generator().manual_seed(7)
     expected = pipeline(
@@ -521,10 +547,69 @@ def test_options_out_of_range_are_refused(options, said, made):
 
 def test_spaces_are_those_that_embedders_give():
     known = set()
-    for name in ("ViT-H-14", "ViT-bigG-14", "stable-diffusion"):
-        cls = resolve(EMBEDDERS[name])
-        known |= {*cls.spaces, *cls.text_spaces}
+    for cls in map(resolve, EMBEDDERS.values()):
+        known |= {*cls.spaces, *getattr(cls, "text_spaces", ())}
     assert {space for cls in FAMILIES.values() for space in cls.accepts} <= known
+
+
+# ----------------------------------------------------------------------------------- class names
+
+
+def test_a_picture_is_drawn_from_the_class_name_of_the_nearest_picture(saved, made):
+    generator, clip = made["sd15-label"], PocketClip(CHECKPOINTS)
+    picture = np.asarray(Image.open(saved / "sd15-label" / "gallery" / "a_a_a" / "one.png"))
+    one = Condition({POCKET: torch.from_numpy(clip.embed([picture], POCKET)[0])})
+    for step in generator.sweep(one, (0.0, 3.0), 2, seed=4):
+        assert step.note == (
+            'drawn from the words "a a a" alone, the class of the nearest of 6 pictures in '
+            "gallery; nothing else of the image was decoded"
+        )
+        assert len(step.neighbours) == 5
+        assert step.neighbours[0][:2] == ("a_a_a/one.png", "a a a")
+        assert step.neighbours[0].similarity == pytest.approx(1, abs=1e-4)
+    assert step.done
+    # what was decoded matters by that name alone
+    near = Condition({POCKET: one.embeddings[POCKET] * 3})
+    assert torch.equal(*(generator.latents([c], 3.0, [4], 2) for c in (one, near)))
+
+
+def test_neighbours_vote(saved, made, tmp_path):
+    shutil.copytree(saved / "sd15-label" / "gallery" / "a_a_a", tmp_path / "a" / "1")
+    shutil.copytree(saved / "sd15-label" / "gallery" / "a_a", tmp_path / "a_a" / "1")
+    shutil.copytree(saved / "sd15-label" / "gallery" / "a", tmp_path / "a_a" / "2")
+    generator, clip = labelled(saved, tmp_path, tmp_path), PocketClip(CHECKPOINTS)
+    picture = np.asarray(Image.open(tmp_path / "a" / "1" / "one.png"))
+    one = Condition({POCKET: torch.from_numpy(clip.embed([picture], POCKET)[0])})
+    assert generator.prompt(one)[0] == "a"
+    words, found = generator.prompt(one, votes=3)
+    assert words == "a a" and [n.label for n in found] == ["a", "a a", "a a"]
+    assert "the class of most of the 3 nearest of 3 pictures" in (
+        next(generator.sweep(one, (1.0,), 1, 0, votes=3)).note
+    )
+    with pytest.raises(UserError, match="votes lies between 1 and 25, found 26"):
+        generator.prompt(one, votes=26)
+    Image.fromarray(picture).save(tmp_path / "loose.png")
+    with pytest.raises(UserError, match=r"1 of 4 pictures in .* have no class name \(first loose"):
+        labelled(saved, tmp_path, tmp_path).prompt(one)
+
+
+def test_training_stimuli_name_what_is_seen(saved, fakes, tmp_path):
+    study, clip = fakes.Study(), PocketClip(CHECKPOINTS)
+    source = saved / "sd15-label"
+    generator = stable.StableLabel(CHECKPOINTS, source=source, cache=tmp_path)
+    z = {POCKET: torch.from_numpy(clip.embed([study.image("train-31")], POCKET)[0])}
+    trial = Condition(z, dataset=study, subject=study.load("sub-01").subject)
+    words, found = generator.prompt(trial)
+    assert (words, found[0].picture) == ("cold", "train-31")
+    with pytest.raises(
+        UserError, match="sd15-label looks among a data set's training stimuli, an"
+    ):
+        generator.prompt(Condition(z))
+    with pytest.raises(UserError, match="nowhere holds no pictures .*one sub-folder a class"):
+        stable.StableLabel(CHECKPOINTS, source=f"{source}?gallery={tmp_path / 'nowhere'}")
+    absent = Condition({stable.StableLabel.accepts[0]: torch.zeros(768)}, *([None] * 4), study)
+    with pytest.raises(UserError, match="ViT-L-14 needs the weights of timm/vit_large_patch14"):
+        generator.prompt(absent)
 
 
 # ------------------------------------------------------------------------------------------ memory

@@ -445,6 +445,8 @@ def test_where_a_generators_weights_are_is_told_by_name(fakes, brought, tmp_path
     pairs = [f"brought={tmp_path}"]
     assert named_sources(pairs, generators) == {"brought": str(tmp_path)}
     assert named_sources(["brought=a/b"], generators) == {"brought": "a/b"}
+    for own in (f"{tmp_path}?gallery=cats", "a/b?gallery=cats", "?gallery=cats"):
+        assert named_sources([f"brought={own}"], generators) == {"brought": own}
     for wrong, sentence in (
         (["painter=a/b"], "one of brought, found 'painter=a/b'"),
         (["brought"], "--generator takes NAME=PATH_OR_ID"),
