@@ -191,7 +191,7 @@ def _mean(bench: Workbench, request: Request) -> Control:
 
 def statistics(bench: Workbench, request: Request) -> tuple[np.ndarray, np.ndarray]:
     """Return mean and standard deviation float32 (V,) of the training betas, as the mapper has."""
-    if reason := bench.unexplained(request):
+    if reason := bench.uncomputed(request):
         raise UserError(reason)
     mapper = bench.models.mapper(request.dataset, request.subject, request.mapper)
     mean, sd = mapper.statistics(request.subject)

@@ -152,9 +152,7 @@ class Faithfulness:
 
 def unlesioned(bench: Workbench, request: Request) -> str:
     """Return why a request's betas cannot be lesioned, in one sentence; "" where they can."""
-    if not request.mapper:
-        return "There is no mapper here, so nothing is decoded that a lesion could change."
-    return bench.unexplained(request).replace("no gradient and no importance of", "no lesion of")
+    return bench.uncomputed(request) or bench.undecoded(request)
 
 
 def lesioned_betas(

@@ -228,6 +228,17 @@ class Workbench(Catalogue):
             "mapper."
         )
 
+    def uncomputed(self, request: Request) -> str:
+        """Return why no betas but the trial's own can be decoded, "" where any can."""
+        if not request.mapper:
+            return "There is no mapper here, so no betas can be decoded."
+        if self.offer(request.dataset, request.subject, request.mapper).published is None:
+            return ""
+        return (
+            f"{request.mapper} was published: its embeddings are looked up, not computed from "
+            "betas, so no other betas can be put in."
+        )
+
     def unexplained(self, request: Request) -> str:
         """Return why a request has no importance, in one sentence; "" where it has."""
         if reason := self.undecoded(request):
@@ -277,7 +288,7 @@ class Workbench(Catalogue):
         self, request: Request, betas: np.ndarray
     ) -> dict[EmbeddingSpace, np.ndarray]:
         """Return what the request's mapper makes of betas (n, V): raw (n, ...) by space."""
-        if reason := self.unexplained(request):
+        if reason := self.uncomputed(request):
             raise UserError(reason)
         mapper = self.models.mapper(request.dataset, request.subject, request.mapper)
         return mapper.decode(betas, request.subject)
