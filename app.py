@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 from backends import DATASETS, EMBEDDERS, ENCODERS, GENERATORS, MAPPERS
 from explorer.atlases import open_atlas
 from explorer.catalogue import named_path, named_sources
+from explorer.evaluation import read_evaluation
 from explorer.types import UserError
 from explorer.workbench import Workbench
 
@@ -69,6 +70,14 @@ def arguments() -> argparse.ArgumentParser:
         "for sd15-context, unclip, kandinsky, ip-adapter or ip-adapter-xl; for retrieval a folder "
         "of pictures",
     )
+    add(
+        "--evaluation",
+        metavar="FOLDER",
+        type=Path,
+        action="append",
+        default=[],
+        help="show the tables that python -m backends evaluate --out FOLDER wrote (repeats)",
+    )
     add("--checkpoints", type=Path, help="folder of trained weights [checkpoints]")
     add("--device", default="auto", help="auto, cpu, cuda, cuda:1, mps ... [auto]")
     add("--host", default="127.0.0.1", help="address to serve on [127.0.0.1: this machine only]")
@@ -100,6 +109,8 @@ def open_workbench(args: argparse.Namespace) -> Workbench:
         if name in published:
             raise UserError(f"--published names {name} twice; give each result its own name.")
         published[name] = path, chosen
+    for folder in args.evaluation:
+        read_evaluation(folder)  # what cannot be read is said now, not on the page
     if args.checkpoints is not None and not args.checkpoints.is_dir():
         raise UserError(f"--checkpoints: {args.checkpoints} is no folder; check the path.")
     workbench = Workbench(
@@ -114,6 +125,7 @@ def open_workbench(args: argparse.Namespace) -> Workbench:
         published=published,
         encoders=ENCODERS,
         sources=named_sources(args.generator, GENERATORS),
+        evaluations=args.evaluation,
         device=args.device,
     )
     for name in workbench.dataset_names():

@@ -7,6 +7,7 @@ A mapper's own test rows are used, so they must not have chosen anything about i
 from __future__ import annotations
 
 import contextlib
+import json
 import math
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -17,7 +18,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from backends.evaluate import render
-from explorer import metrics
+from explorer import evaluation, metrics
+from explorer.evaluation import COLUMNS
 from explorer.types import EmbeddingSpace, Trials, UserError, resolve
 
 if TYPE_CHECKING:
@@ -33,10 +35,6 @@ BETAS = (AVERAGED, SINGLE, SHUFFLED, CEILING)  # the order of the rows
 FIRST = "ridge"  # the row that others are compared with
 SHUFFLES = 20
 DRAWN = 300  # candidates of a retrieval in the NSD papers
-COLUMNS = (
-    *("dataset", "target", "mapper", "betas", "subject", "score", "value", "low", "high"),
-    *("chance", "N", "gallery"),
-)
 FILE, MEAN_OF = "mappers", "mean of "
 Say = Callable[[str], None]
 
@@ -187,10 +185,13 @@ class Comparison:
     """The table, one number a row (`COLUMNS`), and what could not be compared, a sentence each.
 
     ``low`` and ``high``: 95 % bootstrap interval over stimuli. ``subject`` is a name or "mean of
-    n"; ``score`` a key of `SCORES`; ``N`` counts stimuli.
+    n"; ``score`` a key of `SCORES`; ``N`` counts stimuli. ``trials`` and ``weights`` as in
+    `explorer.evaluation.Evaluation`.
     """
 
     table: pd.DataFrame
+    trials: pd.DataFrame
+    weights: Mapping[str, Mapping[str, str]]
     notes: tuple[str, ...]
 
 
@@ -271,8 +272,30 @@ def compare(
         if len(by_subject) > 1:
             mean = {"subject": f"{MEAN_OF}{len(by_subject)}"}
             rows += [key | mean | row for row in _rows(list(by_subject.values()))]
+    weights: dict[str, dict[str, str]] = {}
+    for (_, name, _), by_subject in found.items():
+        of = weights.setdefault(name, {})
+        of |= {s: evaluation.weights_of(bench, dataset, s, name) for s in by_subject}
     every = (*bench.problems(), *notes, *truth.notes)
-    return Comparison(pd.DataFrame(rows, columns=list(COLUMNS)), every)
+    table = pd.DataFrame(rows, columns=list(COLUMNS))
+    return Comparison(table, _trials(found), weights, every)
+
+
+def _trials(found: Mapping[tuple[str, str, str], Mapping[str, _Scored]]) -> pd.DataFrame:
+    """Return one row a target, mapper, subject and stimulus: the scores of averaged repeats."""
+    import pandas as pd
+
+    by_trial = [name for name, score in SCORES.items() if score.value is None]
+    tables = [
+        pd.DataFrame(
+            {"target": target, "mapper": name, "subject": subject, "stimulus": scored.stimuli}
+            | {score: scored.columns[score][:, 0] for score in by_trial}
+        )
+        for (target, name, betas), by_subject in found.items()
+        for subject, scored in by_subject.items()
+        if betas == AVERAGED
+    ]
+    return pd.concat(tables, ignore_index=True)
 
 
 def _refuse_unknown(what: str, asked: Sequence[str], known: Sequence[str], dataset: str) -> None:
@@ -490,25 +513,58 @@ def _interval(score: Score, table: np.ndarray) -> tuple[float, float]:
 
 
 def write(comparison: Comparison, folder: Path) -> list[Path]:
-    """Write ``mappers.csv``, ``.md``, ``.png`` and ``.svg`` into a folder, each whole or not."""
+    """Write ``mappers.csv``, ``.md``, ``.png``, ``.svg`` and what `explorer.evaluation` reads.
+
+    Each file whole or not at all. Scores of single trials are rounded to four digits.
+    """
     from matplotlib import rc_context
 
     folder.mkdir(parents=True, exist_ok=True)
     drawn = figure(comparison)
+    trials = comparison.trials.round(4)
+    numbers = dict.fromkeys(trials.select_dtypes("number"), np.float32)
     makers: dict[str, Callable[[Path], Any]] = {
-        "csv": lambda path: comparison.table.to_csv(path, index=False, float_format="%.6g"),
-        "md": lambda path: path.write_text(markdown(comparison), encoding="utf-8"),
-        "png": lambda path: drawn.savefig(path, format="png", dpi=200),
-        "svg": lambda path: drawn.savefig(path, format="svg", metadata={"Date": None}),
+        evaluation.TABLE: lambda path: comparison.table.to_csv(
+            path, index=False, float_format="%.6g"
+        ),
+        evaluation.TRIALS: lambda path: trials.astype(numbers).to_parquet(
+            path, index=False, compression="zstd"
+        ),
+        evaluation.MEANING: lambda path: path.write_text(meaning(comparison), encoding="utf-8"),
+        f"{FILE}.md": lambda path: path.write_text(markdown(comparison), encoding="utf-8"),
+        f"{FILE}.png": lambda path: drawn.savefig(path, format="png", dpi=200),
+        f"{FILE}.svg": lambda path: drawn.savefig(path, format="svg", metadata={"Date": None}),
     }
     written = []
-    for kind, make in makers.items():
-        part, path = folder / f".{FILE}.{kind}.part", folder / f"{FILE}.{kind}"
+    for name, make in makers.items():
+        part, path = folder / f".{name}.part", folder / name
         with rc_context({"svg.hashsalt": FILE}):  # the same figure is the same file
             make(part)
         os.replace(part, path)
         written.append(path)
     return written
+
+
+def meaning(comparison: Comparison) -> str:
+    """Return what `explorer.evaluation` must know to show the tables, as JSON."""
+    scores = {
+        name: {
+            "title": score.title,
+            "sentence": score.sentence,
+            "better": score.better,
+            "by_trial": score.value is None,
+        }
+        for name, score in SCORES.items()
+    }
+    values = {
+        "afterimage": evaluation.FORMAT,
+        "dataset": str(comparison.table["dataset"].iloc[0]),
+        "scores": scores,
+        "betas": dict(zip(evaluation.ROLES, (AVERAGED, SINGLE, SHUFFLED, CEILING), strict=True)),
+        "weights": comparison.weights,
+        "notes": list(comparison.notes),
+    }
+    return json.dumps(values, indent=1, ensure_ascii=False) + "\n"
 
 
 def markdown(comparison: Comparison) -> str:

@@ -126,6 +126,8 @@ class Workbench(Catalogue):
     ----------
     datasets, embedders, mappers, generators, encoders
         As in `Catalogue`, and so are checkpoints, paths, options, atlases, published and sources.
+    evaluations
+        Folders that ``python -m backends evaluate --out FOLDER`` wrote, see `evaluation`.
     device
         A torch device, or "auto" for a GPU when there is one.
     """
@@ -144,6 +146,7 @@ class Workbench(Catalogue):
         published: Mapping[str, tuple[Path, Mapping[str, str]]] | None = None,
         encoders: Mapping[str, Any] | None = None,
         sources: Mapping[str, str] | None = None,
+        evaluations: Sequence[Path] = (),
         device: str = "cpu",
     ) -> None:
         super().__init__(
@@ -159,6 +162,7 @@ class Workbench(Catalogue):
             published=published,
             sources=sources,
         )
+        self.evaluations = tuple(Path(folder) for folder in evaluations)
         self.models = Models(self, device)
         self._shown = Cache(1024)  # embeddings of shown pictures, one each
         self._limits, self._maps = Cache(KEPT_MAPS), Cache(KEPT_MAPS)

@@ -158,6 +158,7 @@ def test_arguments_have_the_documented_defaults():
         atlas=[],
         published=[],
         generator=[],
+        evaluation=[],
         checkpoints=None,
         device="auto",
         host="127.0.0.1",

@@ -22,7 +22,7 @@ PAGE = (
     *("explorer.workbench", "explorer.records", "explorer.types", "explorer.predicted"),
     *("explorer.attention", "explorer.statistics", *DRAWING),
     *("explorer.standing", "explorer.controls", "explorer.lesions"),
-    *("explorer.comparison", "explorer.curves"),
+    *("explorer.comparison", "explorer.curves", "explorer.evaluation"),
 )
 # what asks a workbench: the page shows it, the command line measures it
 ASKS = ("explorer.types", "explorer.metrics", "explorer.parcels", "explorer.workbench")
@@ -53,6 +53,7 @@ MAY_IMPORT = {
     ),
     "explorer.records": ("explorer.types", "explorer.workbench"),
     "explorer.statistics": (*CORE, "explorer.importance", "explorer.workbench"),
+    "explorer.evaluation": ("explorer.types", "explorer.workbench"),
     "explorer.workbench": (
         *("explorer.importance", "explorer.metrics", "explorer.parcels", "explorer.mapper"),
         *("explorer.types", "explorer.cache", "explorer.catalogue", "explorer.models"),
@@ -68,7 +69,14 @@ MAY_IMPORT = {
     "backends.__init__": (),
     "backends.__main__": (*CORE, "explorer.workbench", "explorer.catalogue", "backends"),
     "backends.evaluate": (*CORE, "backends.evidence"),
-    "backends.compare": (*CORE, "explorer.workbench", "backends.evaluate", "backends.train"),
+    "backends.compare": (
+        *(*CORE, "explorer.workbench", "explorer.evaluation"),
+        *("backends.evaluate", "backends.train"),
+    ),
+    "backends.statistics_report": (
+        *(*CORE, "explorer.workbench", "explorer.importance", "explorer.statistics"),
+        *("backends.linear", "backends.train"),
+    ),
     "backends.search": (*CORE, "backends.train", "backends.training"),
     "backends.importing": (*CORE, "backends.mappers"),
     "backends.evidence": (*CORE, "explorer.workbench", "explorer.importance", "backends"),

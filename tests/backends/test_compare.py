@@ -358,9 +358,11 @@ def test_files_are_written_whole_and_the_same_again(found, tmp_path):
     written = write(found, out)
     assert sorted(path.name for path in out.iterdir()) == [
         "mappers.csv",
+        "mappers.json",
         "mappers.md",
         "mappers.png",
         "mappers.svg",
+        "trials.parquet",
     ]
     table = pd.read_csv(out / "mappers.csv")
     assert tuple(table.columns) == COLUMNS and len(table) == len(found.table)

@@ -1,0 +1,233 @@
+"""The tables of ``python -m backends evaluate --out FOLDER``, read back to be looked at.
+
+A folder holds three files: ``mappers.csv`` (one number a row), ``trials.parquet`` (one row a
+mapper, subject, target and test stimulus, decoded from averaged repeats, one column a score) and
+``mappers.json`` (what the scores mean, which rows are the ceiling, whose weights were measured).
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from explorer.types import Request, UserError
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from explorer.workbench import Workbench
+
+FORMAT = 1
+TABLE, TRIALS, MEANING = "mappers.csv", "trials.parquet", "mappers.json"
+COLUMNS = (
+    *("dataset", "target", "mapper", "betas", "subject", "score", "value", "low", "high"),
+    *("chance", "N", "gallery"),
+)
+KEYS = ("target", "mapper", "subject", "stimulus")  # of a row of trials, before its scores
+ROLES = ("averaged", "single", "shuffled", "ceiling")
+FOLDER = "evaluation"  # among the checkpoints, with one folder a data set
+
+
+@dataclass(frozen=True)
+class Definition:
+    """What a score is: its title, the sentence that defines it, which end is ``better``.
+
+    ``by_trial`` says that it is a mean over test stimuli, so that each stimulus has a value.
+    """
+
+    title: str
+    sentence: str
+    better: str
+    by_trial: bool
+
+
+@dataclass(frozen=True, eq=False)
+class Evaluation:
+    """All mappers of one data set, measured on its test images.
+
+    ``table``: one number a row. ``dataset``, ``target`` (a space, or several joined by " + "),
+    ``mapper``, ``betas`` (one of the values of ``betas``), ``subject`` (a name, or "mean of n"),
+    ``score`` (a key of ``scores``), ``value``, ``low`` and ``high`` (95 % bootstrap over stimuli,
+    NaN where there is none), ``chance`` (NaN where only the shuffled rows can tell), ``N`` stimuli
+    and the size of the ``gallery``.
+
+    ``trials``: ``target``, ``mapper``, ``subject``, ``stimulus`` and one column for each score
+    with ``by_trial``; of averaged repeats. ``scores``: in the order of the table. ``betas``: role
+    ("averaged", "single", "shuffled", "ceiling") -> how the table calls it. ``weights``: mapper ->
+    subject -> hash of the weights that were measured. ``notes``: what could not be measured.
+    """
+
+    folder: Path
+    dataset: str
+    table: pd.DataFrame
+    trials: pd.DataFrame
+    scores: Mapping[str, Definition]
+    betas: Mapping[str, str]
+    weights: Mapping[str, Mapping[str, str]]
+    notes: tuple[str, ...]
+
+    @property
+    def targets(self) -> list[str]:
+        """The targets, as they come in the table."""
+        return list(dict.fromkeys(self.table["target"]))
+
+    def mappers(self, target: str) -> list[str]:
+        """Return the mappers of a target, as they come in the table."""
+        return list(dict.fromkeys(self.table["mapper"][self.table["target"] == target]))
+
+    def subjects(self, target: str) -> list[str]:
+        """Return the subjects of a target, without their mean."""
+        return list(dict.fromkeys(self.trials["subject"][self.trials["target"] == target]))
+
+    def rows(self, target: str, score: str, betas: str = "averaged") -> pd.DataFrame:
+        """Return the rows of a target and score for one role of betas, in the table's order."""
+        self._known(target, score)
+        wanted = {"target": target, "score": score, "betas": self.betas[betas]}
+        keep = (self.table[list(wanted)] == list(wanted.values())).all(axis=1)
+        return self.table[keep].reset_index(drop=True)
+
+    def distribution(self, target: str, score: str, mapper: str, subject: str) -> pd.Series:
+        """Return stimulus -> score of one mapper and subject, as they come in the data set."""
+        self._known(target, score)
+        if not self.scores[score].by_trial:
+            raise UserError(
+                f"{self.scores[score].title} is of all test images together and has no value for "
+                "one of them; choose another score."
+            )
+        wanted = {"target": target, "mapper": mapper, "subject": subject}
+        keep = (self.trials[list(wanted)] == list(wanted.values())).all(axis=1)
+        if not keep.any():
+            raise UserError(
+                f"{self.folder} has no trials of {mapper} for {subject} and {target}; choose "
+                "what is in its table."
+            )
+        return self.trials[keep].set_index("stimulus")[score]
+
+    def outdated(self, workbench: Workbench) -> list[str]:
+        """Return a sentence for every mapper whose weights are others than those measured."""
+        sentences = []
+        for mapper, by_subject in self.weights.items():
+            other = [
+                subject
+                for subject, measured in by_subject.items()
+                if weights_of(workbench, self.dataset, subject, mapper) != measured
+            ]
+            if other:
+                sentences.append(
+                    f"The table was made with other weights of {mapper} than are here for "
+                    f"{', '.join(other)}; run python -m backends evaluate --dataset "
+                    f"{self.dataset} --out {self.folder} again."
+                )
+        return sentences
+
+    def _known(self, target: str, score: str) -> None:
+        for what, asked, known in (
+            ("target", target, self.targets),
+            ("score", score, list(self.scores)),
+        ):
+            if asked not in known:
+                raise UserError(
+                    f"The evaluation in {self.folder} has no {what} {asked!r}; choose one of "
+                    f"{', '.join(known)}."
+                )
+
+
+def weights_of(workbench: Workbench, dataset: str, subject: str, mapper: str) -> str:
+    """Return the hash of a mapper's weights, "none" where it is not on offer."""
+    try:
+        if mapper not in workbench.mapper_names(dataset, subject):
+            return "none"
+        request = Request(dataset, subject, "", mapper, "none")  # no generator has that name
+        return workbench.checkpoint_hashes(request)["mapper"]
+    except UserError:
+        return "none"
+
+
+def find_evaluation(workbench: Workbench, dataset: str) -> Evaluation | None:
+    """Return the evaluation of a data set: from a folder that was given, else one that ships.
+
+    None where there is none; a folder that cannot be read raises `UserError`.
+    """
+    shipped = workbench.checkpoints / FOLDER / dataset
+    for folder in (*workbench.evaluations, shipped):
+        if folder == shipped and not (folder / TABLE).exists():
+            continue
+        found = read_evaluation(folder)
+        if found.dataset == dataset:
+            return found
+    return None
+
+
+def read_evaluation(folder: str | Path) -> Evaluation:
+    """Read a folder of ``python -m backends evaluate --out``; `UserError` if it cannot be."""
+    import pandas as pd
+
+    folder = Path(folder)
+    lacking = [name for name in (TABLE, TRIALS, MEANING) if not (folder / name).is_file()]
+    if lacking:
+        raise UserError(
+            f"{folder} has no {lacking[0]}, so it is no folder of python -m backends evaluate "
+            "--out FOLDER; give such a folder, or make it again."
+        )
+    meaning = _meaning(folder / MEANING)
+    try:
+        table = pd.read_csv(folder / TABLE, dtype={name: str for name in COLUMNS[:6]})
+        trials = pd.read_parquet(folder / TRIALS)
+    except (OSError, ValueError) as error:  # those of pandas and pyarrow are ValueErrors
+        what = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise UserError(f"{folder} cannot be read ({what}); make it again.") from error
+    by_trial = [name for name, score in meaning["scores"].items() if score.by_trial]
+    _require(folder / TABLE, table, COLUMNS)
+    _require(folder / TRIALS, trials, (*KEYS, *by_trial))
+    for column, known in (
+        ("score", list(meaning["scores"])),
+        ("betas", list(meaning["betas"].values())),
+        ("dataset", [meaning["dataset"]]),
+    ):
+        other = sorted(set(table[column]) - set(known))
+        if other:
+            raise UserError(
+                f"{folder / TABLE} has the {column} {other[0]!r}, {MEANING} knows "
+                f"{', '.join(known)}; both must come from one run, make them again."
+            )
+    return Evaluation(folder=folder, table=table, trials=trials, **meaning)
+
+
+def _require(path: Path, table: pd.DataFrame, columns: Sequence[str]) -> None:
+    missing = [name for name in columns if name not in table]
+    if missing or not len(table):
+        raise UserError(
+            f"{path} {f'lacks the column {missing[0]!r}' if missing else 'has no row'}; make it "
+            "again with python -m backends evaluate --out FOLDER."
+        )
+    odd = [c for c in table if c not in (*COLUMNS[:6], *KEYS) and table[c].dtype.kind not in "fiu"]
+    if odd:
+        raise UserError(f"{path} has no numbers in its column {odd[0]!r}; make it again.")
+
+
+def _meaning(path: Path) -> dict[str, Any]:
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise UserError(f"{path} cannot be read as JSON ({error}); make it again.") from error
+    if not isinstance(values, dict) or values.get("afterimage") != FORMAT:
+        found = values.get("afterimage") if isinstance(values, dict) else type(values).__name__
+        raise UserError(
+            f"{path} is of format {found!r}, this version reads {FORMAT}; make it again with "
+            "python -m backends evaluate --out FOLDER."
+        )
+    try:
+        scores = {name: Definition(**score) for name, score in values["scores"].items()}
+        betas = {role: str(values["betas"][role]) for role in ROLES}
+        return {
+            "dataset": str(values["dataset"]),
+            "scores": scores,
+            "betas": betas,
+            "weights": {name: dict(of) for name, of in values["weights"].items()},
+            "notes": tuple(map(str, values["notes"])),
+        }
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise UserError(f"{path} lacks or misnames a part ({error}); make it again.") from error
