@@ -421,10 +421,16 @@ def evaluate(
         Path | None,
         typer.Option(help="Where the weights of feature networks lie; default: torch.hub's."),
     ] = None,
+    atlas: Annotated[
+        str,
+        typer.Option(
+            help="With --images: whose parcels brain correlation is told of; default: the first."
+        ),
+    ] = "",
 ) -> None:
     """Compare all mappers of a data set on its test trials, in one table with chance and N."""
     if images:
-        _evaluate_images(images, dataset, checkpoints, networks, best(device), out)
+        _evaluate_images(images, dataset, checkpoints, networks, best(device), out, atlas)
         return
     if aims or evidence:
         from backends.evaluate import evaluate as measure_aims
@@ -467,6 +473,7 @@ def _evaluate_images(
     networks: Path | None,
     device: str,
     out: Path | None,
+    atlas: str,
 ) -> None:
     """Score a folder of pictures and print, or write, the table."""
     from backends.pictures import markdown, score_folder, shipped_functions, write
@@ -474,7 +481,8 @@ def _evaluate_images(
 
     name, bench = _open(dataset, checkpoints, device)
     own = shipped_functions(bench, checkpoints, device) if name == "simulated" else {}
-    report = score_folder(bench, folder, Features(networks, own, device), progress=say)
+    features = Features(networks, own, device, checkpoints / "embedders")
+    report = score_folder(bench, folder, features, atlas=atlas, progress=say)
     print(markdown(report))
     for path in write(report, out) if out else ():
         print(path)

@@ -13,7 +13,7 @@ import numpy as np
 
 from backends.evaluate import render
 from backends.reconstruct import load, pictures_of
-from backends.scores import SCORES, STAND_INS, Features, Score, measure
+from backends.scores import EACH, SCORES, SCOTTI, STAND_INS, Features, Score, measure
 from explorer.metrics import bootstrap_interval
 from explorer.types import UserError
 
@@ -21,10 +21,13 @@ if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.figure import Figure
 
+    from explorer.types import EmbeddingSpace
     from explorer.workbench import Workbench
 
 FILE, MEAN_OF = "pictures", "mean of "
 NSD_FAMILIES = ("nsd", "mindeye1", "mindeye2")
+BRAIN_TITLE = "Brain correlation, all voxels"
+BRAIN, FEWEST = "brain-correlation", 10  # voxels whose pattern is correlated: our choice
 Say = Callable[[str], None]
 
 # Scotti et al. 2024, arXiv 2403.11207, Table 1: 40 sessions, mean of subjects 1, 2, 5 and 7, 1,000
@@ -52,7 +55,8 @@ class Report:
     ``per_picture``: columns subject, stimulus, sample, score, value. ``table``: one row a subject
     and score, and their mean, with the columns of `backends.scores.measure`. ``missing``: score id
     -> why it is not there. ``settings``: how the pictures were made. ``published``: whether the
-    published rows of NSD belong beside them.
+    published rows of NSD belong beside them. ``parcels``: as ``table``, the brain correlation in
+    each parcel, with the columns parcel, voxels and shown image; None without an encoding model.
     """
 
     per_picture: pd.DataFrame
@@ -60,6 +64,7 @@ class Report:
     missing: dict[str, str]
     settings: dict[str, Any]
     published: bool
+    parcels: pd.DataFrame | None = None
 
 
 def shipped_functions(
@@ -93,23 +98,37 @@ def score_folder(
     features: Features,
     *,
     scores: Sequence[Score] | None = None,
+    atlas: str = "",
     progress: Say | None = None,
 ) -> Report:
     """Measure the pictures that ``reconstruct`` made in a folder.
 
     On the simulated study the scores of its own small networks come along, under their own names.
+    Where the subjects have an encoding model, so does the brain correlation, over all voxels and
+    by parcel of ``atlas`` ("" the subject's first).
     """
     import pandas as pd
 
     settings, table = load(folder)
     if scores is None:
         scores = (*SCORES, *STAND_INS) if settings["dataset"] == "simulated" else SCORES
-    per_picture, tables, missing = [], [], {}
+    per_picture, tables, regions, missing = [], [], [], {}
     for subject in dict.fromkeys(table["subject"]):
         stimuli, shown, made = pictures_of(bench, folder, subject)
         tell = None if progress is None else lambda text, who=subject: progress(f"{who}: {text}")
         rows, lines, lacking = measure(shown, made, features, scores=scores, progress=tell)
         missing |= lacking
+        try:
+            asked = (bench, settings["dataset"], subject, atlas)
+            each, parcels = brain_correlation(*asked, stimuli, shown, made)
+        except UserError as error:
+            missing[BRAIN] = str(error)
+        else:
+            rows = pd.concat([rows, each], ignore_index=True) if len(rows) else each
+            whole = parcels.iloc[:1][lines.columns]
+            lines = pd.concat([lines, whole], ignore_index=True) if len(lines) else whole
+            parcels.insert(0, "subject", subject)
+            regions.append(parcels)
         rows.insert(0, "subject", subject)
         rows.insert(1, "stimulus", [stimuli[i] for i in rows.pop("item")])
         lines.insert(0, "subject", subject)
@@ -117,10 +136,107 @@ def score_folder(
         tables.append(lines)
     every = pd.concat(per_picture, ignore_index=True)
     lines = pd.concat(tables, ignore_index=True)
+    parcels = pd.concat(regions, ignore_index=True) if regions else None
     if len(tables) > 1:
         lines = pd.concat([_mean(lines, every), lines], ignore_index=True)
+    if len(regions) > 1:
+        parcels = pd.concat([_mean(parcels, every), parcels], ignore_index=True)
     published = bench.family(settings["dataset"]) in NSD_FAMILIES
-    return Report(every, lines, missing, settings, published)
+    return Report(every, lines, missing, settings, published, parcels)
+
+
+def brain_correlation(
+    bench: Workbench,
+    dataset: str,
+    subject: str,
+    atlas: str,
+    stimuli: Sequence[str],
+    shown: Sequence[np.ndarray],
+    made: Sequence[Sequence[np.ndarray]],
+) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Return how well pictures predict what was measured, per picture and as a table.
+
+    The encoding model's betas for a picture against the stimulus' measured ones, averaged over its
+    test repeats: Pearson correlation over the voxels of a parcel, both as differences from the
+    training mean in units of the training SD (after Scotti et al. 2024, whose betas are z-scored).
+    The chance level is the mean correlation with another stimulus' measured betas; "shown image"
+    is what the shown picture itself reaches, as encoding models are far from perfect.
+
+    Parameters
+    ----------
+    atlas
+        Whose parcels; "" is the subject's first. Those of fewer than 10 voxels are left out.
+    stimuli, shown, made
+        As `pictures_of` gives them.
+
+    Returns
+    -------
+    per_picture
+        Columns score ("brain-correlation", and "brain-correlation PARCEL"), item, sample, value.
+    table
+        The first row is that of all voxels; see `Report`.
+    """
+    import pandas as pd
+
+    from explorer.metrics import unit
+
+    encoder = bench.models.encoder(dataset, subject)
+    mean, sd = encoder.statistics()
+    trials = bench.trials(dataset, subject)
+    parcellation = bench.parcellation(dataset, subject, atlas)
+    measured = np.stack([trials.average(stimulus) for stimulus in stimuli])
+    measured = (measured - mean) / sd
+    embedded = [_embed(bench, images, encoder.spaces) for images in (shown, *made)]
+    expected = [(encoder.predict(z) - mean) / sd for z in embedded]
+    everything = np.ones((1, measured.shape[1]), bool)
+    masks = np.concatenate([everything, parcellation.masks()[:-1]])
+    names = ["all voxels", *(label.key for label in parcellation.labels)]
+    rows, lines = [], []
+    for name, mask in zip(names, masks, strict=True):
+        if mask.sum() < FEWEST:
+            continue
+        score = BRAIN if not lines else f"{BRAIN} {name}"
+        true, *found = (
+            unit(x - x.mean(axis=1, keepdims=True))
+            for x in (betas[:, mask].astype(np.float64) for betas in (measured, *expected))
+        )
+        tables = [predicted @ true.T for predicted in found]  # (n, n): pictures, stimuli
+        ceiling, *values = (np.diag(table) for table in tables)
+        n, others = len(stimuli), np.mean([table.sum() - np.trace(table) for table in tables[1:]])
+        over = np.mean(values, axis=0)
+        low, high = bootstrap_interval(over, seed=0)
+        best = float(np.max(values, axis=0).mean()) if len(made) > 1 else np.nan
+        rows += [
+            {"score": score, "item": i, "sample": k, "value": float(value)}
+            for k, one in enumerate(values)
+            for i, value in enumerate(one)
+        ]
+        figures = {"value": float(over.mean()), "low": low, "high": high, "best of samples": best}
+        about = {"chance": others / (n * (n - 1)), "better": "higher", "N": n}
+        lines.append(
+            {"id": score, "title": f"Brain correlation, {name}", **figures, **about}
+            | {"samples": len(made), "source": f"{SCOTTI}; here a {encoder.description}"}
+            | {"parcel": name, "voxels": int(mask.sum()), "shown image": float(ceiling.mean())}
+            | {"atlas": parcellation.name}
+        )
+    return pd.DataFrame(rows, columns=EACH), pd.DataFrame(lines)
+
+
+def _embed(
+    bench: Workbench, images: Sequence[np.ndarray], spaces: Sequence[EmbeddingSpace]
+) -> dict[EmbeddingSpace, np.ndarray]:
+    """Return the images in the spaces that an encoding model reads."""
+    found = {}
+    for space in spaces:
+        name = bench.embedder_name(space)
+        if not name:
+            raise UserError(
+                f"The encoding model reads {space.name}, into which no embedder here puts "
+                "pictures; train one on a space of images: python -m backends train-encoding "
+                "--space."
+            )
+        found[space] = bench.models.embedder(name).embed(images, space)
+    return found
 
 
 def _mean(lines: pd.DataFrame, every: pd.DataFrame) -> pd.DataFrame:
@@ -131,7 +247,8 @@ def _mean(lines: pd.DataFrame, every: pd.DataFrame) -> pd.DataFrame:
     subjects = lines["subject"].nunique()
     for score, of in lines.groupby("id", sort=False):
         line = of.iloc[0].to_dict() | {"subject": f"{MEAN_OF}{subjects}"}
-        line |= {key: float(of[key].mean()) for key in ("value", "best of samples")}
+        averaged = ("value", "best of samples", "chance", "shown image", "voxels")
+        line |= {key: float(of[key].mean()) for key in averaged if key in of}
         line |= {"low": np.nan, "high": np.nan}
         values = every[every["score"] == score].groupby(["stimulus", "subject"])["value"].mean()
         wide = values.unstack("subject").dropna()
@@ -164,11 +281,19 @@ def markdown(report: Report) -> str:
         }
         for row in report.table.to_dict("records")
     ]
+    titles = {score.id: score.title for score in (*SCORES, *STAND_INS)} | {BRAIN: BRAIN_TITLE}
+    blank = dict.fromkeys(lines[0], "") if lines else {}
+    lines += [
+        blank | {"score": titles[i], "value": "missing, see below", "definition": i}
+        for i in report.missing
+    ]
     title = (
         f"Pictures of {made['dataset']}: {made['mapper']} and {made['generator']}, "
         f"scale {made['scale']:g}, {made['steps']} steps"
     )
     tables = {title: pd.DataFrame(lines)}
+    if report.parcels is not None:
+        tables |= _by_parcel(report.parcels)
     if report.published:
         names = [next(s.title for s in SCORES if s.id == i) for i in PUBLISHED_IDS]
         rows = [{"system": n} | dict(zip(names, v, strict=True)) for n, v in PUBLISHED.items()]
@@ -178,6 +303,21 @@ def markdown(report: Report) -> str:
     for score, why in report.missing.items():
         text += f"- {score}: {why}\n"
     return text
+
+
+def _by_parcel(parcels: pd.DataFrame) -> dict[str, pd.DataFrame]:
+    """Return the brain correlation as a person reads it, by title."""
+    shown = parcels[["subject", "parcel", "voxels", "value"]].copy()
+    pairs = zip(parcels["low"], parcels["high"], strict=True)
+    shown["95 % interval"] = ["" if np.isnan(a) else (float(a), float(b)) for a, b in pairs]
+    shown["voxels"] = [round(count) for count in parcels["voxels"]]  # a mean of subjects too
+    for column in ("chance", "shown image", "better", "N"):
+        shown[column] = parcels[column]
+    title = (
+        f"Brain correlation by parcel of {parcels['atlas'].iloc[0]} (betas predicted from a "
+        "picture against measured ones; chance: another image's)"
+    )
+    return {title: shown}
 
 
 def figure(report: Report) -> Figure:
@@ -224,9 +364,14 @@ def write(report: Report, folder: Path) -> list[Path]:
         f"{FILE}.md": lambda path: path.write_text(markdown(report), encoding="utf-8"),
         f"{FILE}.png": lambda path: drawn.savefig(path, format="png", dpi=200),
         f"{FILE}.svg": lambda path: drawn.savefig(path, format="svg", metadata={"Date": None}),
+        f"{FILE}-parcels.csv": lambda path: report.parcels.to_csv(
+            path, index=False, float_format="%.6g"
+        ),
         f"{FILE}-each.csv": lambda path: report.per_picture.to_csv(path, index=False),
         f"{FILE}-each.parquet": lambda path: report.per_picture.to_parquet(path, index=False),
     }
+    if report.parcels is None:
+        del makers[f"{FILE}-parcels.csv"]
     written = []
     for name, make in makers.items():
         part, path = folder / f".{name}.part", folder / name

@@ -7,6 +7,7 @@ weights are not there says so in a sentence, and the others are still measured.
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -28,6 +29,7 @@ ROWS_AT_ONCE = 32
 RESAMPLES = 100  # of a Frechet distance, which costs a decomposition each
 DISTRACTORS = 50  # of the pair-wise rates, where every pair has to be computed
 IMAGENET = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+CLIP_COLOURS = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)
 SCOTTI = "Scotti et al. 2024, arXiv 2403.11207"
 CHEN = "Chen et al. 2023, arXiv 2211.06956"
 
@@ -40,6 +42,7 @@ class Network:
 
     ``side`` and ``normalise``: resized to a square (bilinear, antialiased), then (x - mean) / sd
     per channel. ``layers`` are the names of the modules whose flattened outputs are features.
+    ``with_it``: files that must lie beside ``file``; then ``url`` is a repository of the hub.
     """
 
     file: str
@@ -50,6 +53,16 @@ class Network:
     side: int
     normalise: tuple[tuple[float, ...], tuple[float, ...]] = IMAGENET
     bicubic: bool = False
+    with_it: tuple[str, ...] = ()
+
+    def command(self, file: Path) -> str:
+        """Return what a person types to get ``file``."""
+        if self.with_it:
+            return (
+                f"hf download {self.url} {' '.join((*self.with_it, file.name))} --local-dir "
+                + str(file.parent)
+            )
+        return f"curl -L -o {file} {self.url}"
 
 
 def _torchvision(name: str, **settings: Any) -> Callable[[Path], torch.nn.Module]:
@@ -82,6 +95,16 @@ def _fid_inception(file: Path) -> torch.nn.Module:
     return FeatureExtractorInceptionV3("inception", ["2048"], str(file))
 
 
+def _clip(file: Path) -> torch.nn.Module:
+    """Open the image tower of a CLIP in open_clip's layout."""
+    from torch import nn
+
+    from backends.targets import ViTL14
+
+    towers = ViTL14(file.parent, source=file.parent).model
+    return nn.Sequential(OrderedDict(visual=towers.visual))
+
+
 def _state(file: Path) -> dict[str, Any]:
     import torch
 
@@ -105,6 +128,16 @@ NETWORKS = {
         _torchvision("inception_v3", init_weights=False),
         ("avgpool",),
         342,
+    ),
+    "clip-l-14": Network(
+        "ViT-L-14/open_clip_model.safetensors",
+        "timm/vit_large_patch14_clip_224.openai",
+        1711,
+        _clip,
+        ("visual",),
+        224,
+        CLIP_COLOURS,
+        with_it=("open_clip_config.json",),
     ),
     "efficientnet-b1": Network(
         "efficientnet_b1-c27df63c.pth",
@@ -151,6 +184,8 @@ class Features:
     ----------
     folder
         Where the files of `NETWORKS` lie; by default where torch.hub keeps its downloads.
+    embedders
+        A second such folder, of the embedders' weights: ViT-L/14 may be there already.
     functions
         Further features by name, e.g. ``"pocket-clip"``: images uint8 (H, W, 3) to (n, D).
     device
@@ -162,8 +197,9 @@ class Features:
         folder: Path | None = None,
         functions: Mapping[str, Callable[[Sequence[np.ndarray]], np.ndarray]] | None = None,
         device: str = "cpu",
+        embedders: Path | None = None,
     ) -> None:
-        self._folder, self.device = folder, device
+        self._folder, self._embedders, self.device = folder, embedders, device
         self.functions = dict(functions or {})
         self._opened: dict[str, tuple[torch.nn.Module, dict[str, torch.Tensor]]] = {}
 
@@ -209,10 +245,12 @@ class Features:
             return self._opened[name]
         recipe = NETWORKS[name]
         file = self.folder / recipe.file
+        if not file.is_file() and self._embedders and (self._embedders / recipe.file).is_file():
+            file = self._embedders / recipe.file
         if not file.is_file():
             raise UserError(
                 f"{recipe.file} ({recipe.megabytes} MB) is not in {self.folder}; get it with "
-                f"curl -L -o {file} {recipe.url}"
+                f"{recipe.command(file)}"
             )
         try:
             network = recipe.open(file).to(self.device).eval().requires_grad_(False)
@@ -499,7 +537,7 @@ SCORES = (
     Score("alexnet-2-two-way", "AlexNet(2)", True, 0.5, SCOTTI, two_way("alexnet", "features.4")),
     Score("alexnet-5-two-way", "AlexNet(5)", True, 0.5, SCOTTI, two_way("alexnet", "features.11")),
     Score("inception-two-way", "Inception", True, 0.5, SCOTTI, two_way("inception", "avgpool")),
-    Score("clip-l-14-two-way", "CLIP", True, 0.5, SCOTTI, two_way("clip-l-14")),
+    Score("clip-l-14-two-way", "CLIP", True, 0.5, SCOTTI, two_way("clip-l-14", "visual")),
     Score(
         "effnet-b1-distance",
         "EffNet-B",

@@ -86,6 +86,7 @@ MAY_IMPORT = {
     ),
     "backends.guidance_report": (*CORE, "explorer.workbench", "backends.judge"),
     "backends.reconstruct": (*CORE, "explorer.workbench", "backends.training"),
+    "backends.scores": (*CORE, "backends.targets"),
     "backends.pictures": (
         *(*CORE, "explorer.workbench", "backends.evaluate", "backends.reconstruct"),
         *("backends.scores", "backends.judge", "backends.simulation"),

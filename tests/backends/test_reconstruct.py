@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from dataclasses import replace
 
 import numpy as np
@@ -171,6 +172,109 @@ def test_all_files_are_written(workbench, drawn, tmp_path):
     assert list(each.columns) == ["subject", "stimulus", "score", "sample", "value"]
     assert len(each) == 10
     assert json.loads((drawn / "settings.json").read_text())["dataset"] == "fake"
+    assert "brain-correlation: There is no encoding model for fake/sub-01; train one" in (
+        (tmp_path / "report" / "pictures.md").read_text()
+    )
     empty = score_folder(workbench, drawn, Features(tmp_path), scores=FEW[1:])
     with pytest.raises(UserError, match="No score could be computed"):
         write(empty, tmp_path / "none")
+
+
+# ------------------------------------------------------------------------------ brain correlation
+
+
+@pytest.fixture(scope="module")
+def encoded(fakes, fake_checkpoints, tmp_path_factory):
+    """Return checkpoints with an encoding model for sub-01 too."""
+    from backends.encoding import train_encoding
+
+    root = tmp_path_factory.mktemp("encoded") / "checkpoints"
+    shutil.copytree(fake_checkpoints, root)
+    study = fakes.Study()
+    rows = fakes.Embedder().embed([fakes.picture(name) for name in study.stimuli.index])
+    known = {fakes.space: dict(zip(study.stimuli.index, rows, strict=True))}
+    about = {"command": "made by a test", "licence": "CC0"}
+    train_encoding(study.load("sub-01"), known, root / "encoding" / "fake" / "sub-01", **about)
+    return root
+
+
+@pytest.fixture
+def seeing(make_workbench, encoded):
+    """Return a workbench whose subject sub-01 has an encoding model."""
+    return make_workbench(checkpoints=encoded, encoders={"encoding": "backends.encoding:Encoding"})
+
+
+def show(folder, pictures):
+    """Put pictures (stimulus -> uint8 image) in the place of those that were drawn."""
+    _, table = load(folder)
+    for stimulus, file in zip(table["stimulus"], table["file"], strict=True):
+        Image.fromarray(pictures[stimulus]).save(folder / file)
+
+
+def test_the_shown_pictures_predict_the_brain_where_it_answers_to_them(
+    seeing, fakes, drawn, tmp_path
+):
+    stimuli = list(dict.fromkeys(load(drawn)[1]["stimulus"]))
+    show(drawn, {s: fakes.picture(s) for s in stimuli})
+    report = score_folder(seeing, drawn, Features(tmp_path), scores=FEW[:1])
+    assert list(report.table["id"]) == ["pixcorr-425", "brain-correlation"]
+    assert not report.missing
+    found = report.parcels.set_index("parcel")
+    np.testing.assert_allclose(found["value"], found["shown image"], atol=1e-9)
+    assert list(found.index[:1]) == ["all voxels"] and len(found) == 9
+    assert (found["voxels"].iloc[0], set(found["voxels"].iloc[1:])) == (200, {25})
+    assert (found["N"] == 5).all() and (found["low"] <= found["value"]).all()
+    for parcel, line in found.iloc[1:].iterrows():
+        informative = parcel.split()[0] in fakes.informative
+        assert (line["value"] > line["chance"] + 0.5) == informative, parcel
+        assert abs(line["chance"]) < 0.6
+    # one picture in one parcel, by hand
+    trials = seeing.trials("fake", "sub-01")
+    encoder = seeing.models.encoder("fake", "sub-01")
+    parcellation = seeing.parcellation("fake", "sub-01")
+    mean, sd = encoder.statistics()
+    z = fakes.Embedder().embed([fakes.picture(stimuli[3])])
+    row = [label.key for label in parcellation.labels].index("fusiform L")
+    mask = parcellation.masks()[row]
+    pair = [
+        (betas - mean) / sd
+        for betas in (encoder.predict({fakes.space: z})[0], trials.average(stimuli[3]))
+    ]
+    expected = np.corrcoef(pair[0][mask], pair[1][mask])[0, 1]
+    each = report.per_picture
+    chosen = (each["score"] == "brain-correlation fusiform L") & (each["stimulus"] == stimuli[3])
+    np.testing.assert_allclose(each[chosen]["value"], [expected] * 2, atol=1e-6)
+
+
+def test_pictures_of_other_stimuli_reach_the_level_of_chance(seeing, fakes, drawn, tmp_path):
+    stimuli = list(dict.fromkeys(load(drawn)[1]["stimulus"]))
+    show(
+        drawn,
+        {s: fakes.picture(t) for s, t in zip(stimuli, stimuli[1:] + stimuli[:1], strict=True)},
+    )
+    report = score_folder(seeing, drawn, Features(tmp_path), scores=FEW[:1])
+    found = report.parcels.set_index("parcel").loc["all voxels"]
+    assert found["value"] < 0.3 < found["shown image"]
+    assert found["high"] < found["shown image"]
+    text = markdown(report)
+    assert "## Brain correlation by parcel of Desikan-Killiany" in text
+    assert "| sub-01 | fusiform L | 25 |" in text and "ridge encoding model" in text
+    names = [p.name for p in write(report, tmp_path / "report")]
+    assert "pictures-parcels.csv" in names
+    kept = pd.read_csv(tmp_path / "report" / "pictures-parcels.csv")
+    np.testing.assert_allclose(kept["value"], report.parcels["value"], rtol=1e-5)
+    unknown = score_folder(seeing, drawn, Features(tmp_path), scores=FEW[:1], atlas="HCP")
+    assert "fake/sub-01 has no atlas 'HCP'; choose one of" in unknown.missing["brain-correlation"]
+
+
+def test_parcels_are_averaged_over_subjects_too(seeing, drawn, tmp_path, monkeypatch):
+    table = pd.read_parquet(drawn / "metrics.parquet")
+    pd.concat([table, table.assign(subject="sub-02")]).to_parquet(drawn / "metrics.parquet")
+    plain = seeing.models.encoder
+    monkeypatch.setattr(seeing.models, "encoder", lambda d, s: plain(d, "sub-01"))
+    report = score_folder(seeing, drawn, Features(tmp_path), scores=FEW[:1])
+    rows = report.parcels[report.parcels["parcel"] == "fusiform R"].set_index("subject")
+    one, two, mean = (rows.loc[who] for who in ("sub-01", "sub-02", "mean of 2"))
+    for column in ("value", "chance", "shown image"):
+        assert mean[column] == pytest.approx((one[column] + two[column]) / 2)
+    assert mean["low"] <= mean["value"] <= mean["high"]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import numpy as np
 import pytest
 import torch
@@ -37,7 +39,6 @@ def functions() -> dict:
         return np.stack([resized([i], 8)[0].ravel().numpy() for i in images])
 
     return {
-        "clip-l-14": flat,
         "pocket-clip": flat,
         "judge-category": lambda images: np.array([[int(i.mean()) // 32] for i in images]),
     }
@@ -134,9 +135,9 @@ def test_many_pictures_are_compared_with_fifty_others():
 def test_two_way_of_features():
     images = pictures(5)
     shown = Pictures(images, Features(functions=functions()))
-    assert BY_ID["clip-l-14-two-way"].per_item(shown, shown).tolist() == [1] * 5
+    assert BY_ID["pocket-clip-two-way"].per_item(shown, shown).tolist() == [1] * 5
     other = Pictures([images[1]] * 5, Features(functions=functions()))
-    found = BY_ID["clip-l-14-two-way"].per_item(shown, other)
+    found = BY_ID["pocket-clip-two-way"].per_item(shown, other)
     assert found[1] == 1
     assert found.mean() == pytest.approx(0.5)  # one answer for all is chance
 
@@ -155,6 +156,36 @@ def test_alexnet_layers_are_the_second_and_the_fifth_convolution(weights):
     assert found["features.4"].shape == (2, 192, 31, 31)
     np.testing.assert_allclose(found["features.4"], second.numpy(), atol=1e-5)
     np.testing.assert_allclose(found["features.11"], fifth.numpy(), atol=1e-5)
+
+
+@pytest.fixture
+def clip(tmp_path):
+    """Write a ViT of the real input size with little else, in open_clip's layout."""
+    from open_clip.model import CLIP
+    from safetensors.torch import save_file
+
+    vision = {"image_size": 224, "layers": 1, "width": 8, "head_width": 4, "patch_size": 32}
+    text = {"context_length": 77, "vocab_size": 49408, "width": 4, "heads": 2, "layers": 1}
+    sizes = {"embed_dim": 768, "vision_cfg": vision, "text_cfg": text}
+    model = CLIP(**sizes).eval()
+    folder = tmp_path / "ViT-L-14"
+    folder.mkdir()
+    about = {"model_cfg": sizes, "preprocess_cfg": {"interpolation": "bicubic"}}
+    (folder / "open_clip_config.json").write_text(json.dumps(about))
+    save_file(model.state_dict(), folder / "open_clip_model.safetensors")
+    return model
+
+
+def test_clip_reads_the_image_vector_at_224_pixels_with_its_own_colours(clip, tmp_path):
+    (found,) = Features(tmp_path).of("clip-l-14", pictures(2)).values()
+    mean, sd = (torch.tensor(v)[:, None, None] for v in NETWORKS["clip-l-14"].normalise)
+    with torch.inference_mode():
+        expected = clip.encode_image((resized(pictures(2), 256, 224) - mean) / sd)
+    np.testing.assert_allclose(found, expected, atol=1e-5)
+    # the weights of the embedder of that name serve too
+    also = Features(tmp_path / "none", embedders=tmp_path)
+    shown = Pictures(pictures(3), also)
+    assert BY_ID["clip-l-14-two-way"].per_item(shown, shown).tolist() == [1, 1, 1]
 
 
 def test_lpips_is_that_of_torchmetrics(weights):
@@ -268,7 +299,13 @@ def test_missing_weights_are_named_with_the_command(tmp_path):
     assert set(table["id"]) == {
         *("pixcorr-425", "ssim-grey-425", "mse-two-way", "pcc-two-way", "ssim-two-way")
     }
-    assert "clip-l-14 is not at hand" in missing["clip-l-14-two-way"]
+    assert missing["clip-l-14-two-way"] == (
+        f"ViT-L-14/open_clip_model.safetensors (1711 MB) is not in {tmp_path}; get it with hf "
+        "download timm/vit_large_patch14_clip_224.openai open_clip_config.json "
+        f"open_clip_model.safetensors --local-dir {tmp_path / 'ViT-L-14'}"
+    )
+    with pytest.raises(UserError, match="pocket-clip is not at hand; this score is left out"):
+        Features(tmp_path).of("pocket-clip", pictures(2))
 
 
 def test_damaged_and_foreign_weights_are_refused(tmp_path):
