@@ -444,6 +444,10 @@ class Catalogue:
         usual = self.checkpoints / "generators" / generator
         return ships or generator in self.sources or usual.is_dir()
 
+    def unusable(self) -> list[str]:
+        """Return the generators that are not on offer because their weights are not here."""
+        return [name for name in self._generators if not self._has_weights(name)]
+
     def _usable(self) -> list[str]:
         return [name for name in self._generators if self._has_weights(name)]
 

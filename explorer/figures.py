@@ -63,6 +63,8 @@ BRAINS = 3.0  # inches for four views of two hemispheres, and their colour bar
 FORMATS = {"png": "Description", "svg": "Description", "pdf": "Subject"}  # and where words go
 SPREAD = 2  # vertices, about 8 mm: how far a map of voxels reaches beyond them; our choice
 OPAQUE = 0.85  # of the strongest part of a heat map over an image
+TRUTH = "ground truth"
+Panel = tuple[str, list[np.ndarray], list[str]]  # its name, what lies over each other, lines below
 _DRAWING = threading.Lock()
 
 
@@ -275,6 +277,8 @@ def provenance_line(
     if averaged == 1:
         repeats = f"repeat {request.repeats[0] + 1}" if request.repeats else "its only trial"
     options = "".join(f", {name} {value:g}" for name, value in request.options)
+    if request.rois:
+        options += f", betas of {' and '.join(request.rois)}"
     hashes = ", ".join(f"{name} {digest[:8]}" for name, digest in checkpoints.items())
     libraries = installed_versions() if versions is None else versions
     return (
@@ -306,6 +310,8 @@ def trial_figure(
     *,
     caption: str = "",
     guided: bool = True,
+    made: str = "generated",
+    rows: Sequence[str] = (),
     samples: Sequence[Any] = (),
     decoding: Any = None,
     attention: Any = None,
@@ -329,6 +335,10 @@ def trial_figure(
         Of the picture, shown as it is: never read as mathematics.
     guided
         False for a generator that knows no guidance scale.
+    made
+        How the pictures came about: generated, retrieved or published; printed under each.
+    rows
+        Names of the frames' rows, where there is more than one.
     samples
         What ``Workbench.samples`` gave, drawn after the sweep.
     decoding
@@ -343,18 +353,20 @@ def trial_figure(
     """
     from matplotlib.figure import Figure
 
-    done = sorted((f for f in frames if f.done), key=lambda f: f.index)
-    panels = _panels(truth, done, guided, samples, attention)
-    columns = max(4, min(len(panels), 6))
+    done = sorted((f for f in frames if f.done), key=lambda f: (f.row, f.index))
+    panels = _panels(truth, done, guided, samples, attention, made)
+    widest = max([f.index + 1 for f in done], default=1) if rows else len(panels)
+    columns = max(4, min(widest, 6))
     cell = (WIDTH - 2 * MARGIN - (columns - 1) * 0.08) / columns
-    rows = -(-len(panels) // columns)
-    scores = max(len(lines) for _, _, lines in panels)
+    lines = _in_lines(panels, done, rows, len(samples), columns)
+    scores = max(len(below) for _, _, below in panels)
     row_height = 0.17 + cell + 0.11 * scores + 0.1
     drawn = "none" if parcel_map is None else _evidence(parcel_map, parcellation, voxel_space)
     below = {"none": 0.0, "bars": 2.0, "surface": BRAINS}[drawn]
     foot = textwrap.wrap(provenance, 170)
     head = 0.3 if caption or decoding is not None else 0.05
-    height = 2 * MARGIN + head + rows * row_height + below + 0.1 * len(foot) + 0.1
+    pictures_height = sum(row_height + 0.2 * bool(title) for title, _ in lines)
+    height = 2 * MARGIN + head + pictures_height + below + 0.1 * len(foot) + 0.1
     figure = Figure(figsize=(WIDTH, height), dpi=150, facecolor="white", label=provenance)
 
     def place(left: float, top: float, width: float, tall: float, **kind: Any) -> Axes:
@@ -375,16 +387,19 @@ def trial_figure(
         )
         write(WIDTH - MARGIN, top, rank, ha="right")
     top += head
-    for i, (name, pictures, lines) in enumerate(panels):
-        left = MARGIN + (i % columns) * (cell + 0.08)
-        upper = top + (i // columns) * row_height
-        write(left, upper, name, 7, weight="normal" if i else "bold")
-        axes = place(left, upper + 0.17, cell, cell)
-        for picture in pictures:
-            axes.imshow(picture)
-        axes.set_axis_off()
-        write(left, upper + 0.17 + cell + 0.05, "\n".join(lines), 6, linespacing=1.25)
-    top += rows * row_height
+    for title, line in lines:
+        if title:
+            write(MARGIN, top, title, 7, weight="bold")
+            top += 0.2
+        for i, (name, pictures, told) in enumerate(line):
+            left = MARGIN + i * (cell + 0.08)
+            write(left, top, name, 7, weight="bold" if name == TRUTH else "normal")
+            axes = place(left, top + 0.17, cell, cell)
+            for picture in pictures:
+                axes.imshow(picture)
+            axes.set_axis_off()
+            write(left, top + 0.17 + cell + 0.05, "\n".join(told), 6, linespacing=1.25)
+        top += row_height
     if drawn == "bars":
         _draw_bars(place(2.0, top + 0.2, 3.4, below - 0.6), parcel_map, measure)
     elif drawn == "surface":
@@ -393,11 +408,35 @@ def trial_figure(
     return figure
 
 
+def _in_lines(
+    panels: Sequence[Panel], done: Sequence[Any], rows: Sequence[str], samples: int, columns: int
+) -> list[tuple[str, list[Panel]]]:
+    """Return the panels line by line, with a title ("" for none): the rows of a sweep apart."""
+    groups = [("", list(panels))]
+    if rows:
+        first = len(panels) - len(done) - samples
+        groups = [("", list(panels[:first]))]
+        for number, title in enumerate(rows):
+            own = [first + i for i, frame in enumerate(done) if frame.row == number]
+            groups.append((title, [panels[i] for i in own]))
+        groups.append(("", list(panels[len(panels) - samples :]) if samples else []))
+    return [
+        ("" if begin else title, group[begin : begin + columns])
+        for title, group in groups
+        for begin in range(0, len(group), columns)
+    ]
+
+
 def _panels(
-    truth: np.ndarray, done: Sequence[Any], guided: bool, samples: Sequence[Any], attention: Any
-) -> list[tuple[str, list[np.ndarray], list[str]]]:
+    truth: np.ndarray,
+    done: Sequence[Any],
+    guided: bool,
+    samples: Sequence[Any],
+    attention: Any,
+    made: str,
+) -> list[Panel]:
     """Return the pictures of a figure: name, what lies over each other, and lines below."""
-    panels = [("ground truth", [truth], [])]
+    panels: list[Panel] = [(TRUTH, [truth], [])]
     if attention is not None:
         heat = heat_overlay(attention.cells, *truth.shape[:2])
         lines = ["similarity lost when hidden", f"red {attention.limit:.2g}, blue gained"]
@@ -405,7 +444,8 @@ def _panels(
     for i, frame in enumerate([*done, *samples]):
         name = f"scale {frame.scale:g}" if guided else "reconstruction"
         name = name if i < len(done) else f"sample {frame.index + 1}, {name}"
-        panels.append((name, [frame.image], [f"{k} {v:.2f}" for k, v in frame.scores.items()]))
+        scores = [f"{k} {v:.2f}" for k, v in frame.scores.items()]
+        panels.append((name, [frame.image], [made, *scores]))
     return panels
 
 

@@ -6,6 +6,7 @@ const SCORES = {
 };
 const scoreTitle = (name) =>
   SCORES[name] || `Cosine similarity of the ${name} embeddings of both images; higher is better`;
+const scoreLine = ([name, text]) => h("div", { title: scoreTitle(name) }, h("dt", {}, name), h("dd", {}, text));
 const RUNNING = new Set(["waiting", "loading", "running"]);
 
 const MOST_TILES = 7; // in a row of a wide screen
@@ -69,10 +70,26 @@ const renderSamples = (value) => {
   strip.replaceChildren(
     ...value.cells.map((cell) => {
       const img = cell.src ? h("img", { src: cell.src, alt: `Reconstruction, ${cell.label}`, draggable: "false" }) : null;
-      const scores = cell.scores.map(([name, text]) => h("div", { title: scoreTitle(name) }, h("dt", {}, name), h("dd", {}, text)));
-      return h("li", { class: "ai-tile" }, h("figure", {}, h("div", { class: "ai-picture" }, img), h("figcaption", {}, h("dl", { class: "ai-scores" }, ...scores))));
+      const scores = cell.scores.map(scoreLine);
+      const made = cell.src ? h("span", { class: "ai-made" }, cell.made) : null;
+      return h("li", { class: "ai-tile" }, h("figure", {}, h("div", { class: "ai-picture" }, img, made), h("figcaption", {}, h("dl", { class: "ai-scores" }, ...scores))));
     }),
   );
+};
+
+// ------------------------------------------------- what must stand beside the compared picture
+const besideText = h("p", { class: "ai-small" });
+const near = h("ol", { class: "ai-neighbours" });
+const beside = h("section", { class: "ai-beside", hidden: true }, besideText, near);
+
+// In a grid each picture has its last score only; the compared one has all of them.
+const scored = h("span", { class: "ai-hint" });
+const comparedScores = h("dl", { class: "ai-scores" });
+const renderScores = (cell, grid) => {
+  comparedScores.hidden = !grid || !cell;
+  if (comparedScores.hidden) return;
+  setText(scored, cell.scores.length ? cell.scores.at(-1)[0] : "");
+  comparedScores.replaceChildren(...cell.scores.map(scoreLine));
 };
 
 // ------------------------------------------------------------------------------- compare slider
@@ -94,6 +111,7 @@ const compareSection = h(
   h("h3", {}, "Compare"),
   frame,
   h("p", { class: "ai-ends" }, leftLabel, rightLabel),
+  comparedScores,
 );
 
 // ---------------------------------------------------------------------------- rank, neighbours
@@ -127,6 +145,7 @@ root.append(
   h("header", { class: "ai-trial-head" }, h("div", {}, kicker, caption), h("div", { class: "ai-run" }, status, stop, again)),
   h("div", { class: "ai-bar", "aria-hidden": "true" }, bar),
   sweep,
+  beside,
   samplesSection,
   h("div", { class: "ai-evidence" }, compareSection, rankSection, neighbourSection),
 );
@@ -141,38 +160,45 @@ const build = (value) => {
   cells = value.cells.map((cell, index) => {
     const img = h("img", { alt: "", draggable: "false" });
     const step = h("span", { class: "ai-step" });
+    const made = h("span", { class: "ai-made" }, cell.made);
     const scores = h("dl", { class: "ai-scores" });
     const button = h(
       "button",
       { type: "button", class: "ai-picture", title: "Compare with the shown image", onclick: () => { compared = index; render(current); } },
       img,
       step,
+      made,
     );
     const node = h(
       "li",
       { class: "ai-tile ai-reconstruction", "data-index": index },
       h("figure", {}, button, h("figcaption", {}, h("p", {}, h("b", {}, cell.label), cell.hint ? h("span", { class: "ai-hint" }, cell.hint) : null), scores)),
     );
-    return { node, img, step, scores, button, shown: "" };
+    return { node, img, step, scores, button, made, shown: "" };
   });
-  sweep.replaceChildren(shown, ...cells.map((c) => c.node));
-  const tiles = value.cells.length + 1;
-  sweep.style.setProperty("--tiles", Math.ceil(tiles / Math.ceil(tiles / MOST_TILES)));
+  const columns = value.cells.length / Math.max(1, value.rows.length);
+  const lines = value.rows.map((label, row) => {
+    const own = cells.slice(row * columns, (row + 1) * columns).map((c) => c.node);
+    own[0].classList.add("ai-first");
+    return [h("li", { class: "ai-row" }, label, row ? null : scored), ...own];
+  });
+  sweep.classList.toggle("ai-grid", value.rows.length > 0);
+  sweep.replaceChildren(shown, ...(lines.length ? lines.flat() : cells.map((c) => c.node)));
+  const tiles = columns + 1;
+  sweep.style.setProperty("--tiles", lines.length ? tiles : Math.ceil(tiles / Math.ceil(tiles / MOST_TILES)));
   compared = Math.min(value.compare, value.cells.length - 1);
 };
 
 const renderCell = (handle, cell, label) => {
   handle.node.dataset.state = cell.state;
   setSource(handle.img, cell.src);
-  handle.img.hidden = !cell.src;
+  handle.img.hidden = handle.made.hidden = !cell.src;
   handle.img.alt = cell.src ? `Reconstruction, ${label}` : "";
   setText(handle.step, cell.note);
   const scores = JSON.stringify(cell.scores);
   if (scores !== handle.shown) {
     handle.shown = scores;
-    handle.scores.replaceChildren(
-      ...cell.scores.map(([name, text]) => h("div", { title: scoreTitle(name) }, h("dt", {}, name), h("dd", {}, text))),
-    );
+    handle.scores.replaceChildren(...cell.scores.map(scoreLine));
   }
 };
 
@@ -205,13 +231,30 @@ const renderDecoding = (d) => {
   );
 };
 
+const renderBeside = (cell, several) => {
+  beside.hidden = !cell || cell.state !== "done" || !(cell.beside || cell.near.length);
+  if (beside.hidden) return;
+  setText(besideText, several ? `${cell.name}: ${cell.beside}` : cell.beside);
+  near.replaceChildren(
+    ...cell.near.map((n) =>
+      h(
+        "li",
+        {},
+        n.src ? h("img", { src: n.src, alt: n.label || n.picture, draggable: "false" }) : null,
+        h("span", { class: "ai-number" }, n.similarity),
+        h("span", { class: "ai-tag", title: n.picture }, n.label || n.picture),
+      ),
+    ),
+  );
+};
+
 const render = (value) => {
   // A picture of the trial before may still be on its way when the next one is shown.
   if (current && value.ticket < current.ticket) return;
   if (value.ticket !== current?.ticket) window.dispatchEvent(new CustomEvent("afterimage-trial", { detail: value.trial.stimulus }));
   if (value.map_waits && value.ticket !== current?.ticket) window.dispatchEvent(new Event("afterimage-map-waits"));
   current = value;
-  const plan = JSON.stringify([value.trial.stimulus, value.trial.kicker, value.cells.map((c) => c.label)]);
+  const plan = JSON.stringify([value.trial.stimulus, value.trial.kicker, value.cells.map((c) => [c.name, c.made])]);
   if (plan !== skeleton) {
     skeleton = plan;
     build(value);
@@ -221,7 +264,7 @@ const render = (value) => {
   setSource(truth, value.trial.src);
   truth.alt = `Shown image: ${value.trial.caption}`;
   value.cells.forEach((cell, index) => {
-    renderCell(cells[index], cell, cell.label);
+    renderCell(cells[index], cell, cell.name);
     cells[index].node.classList.toggle("ai-chosen", index === compared);
     cells[index].button.setAttribute("aria-pressed", index === compared);
   });
@@ -230,7 +273,9 @@ const render = (value) => {
   over.hidden = !(chosen && chosen.src);
   if (chosen) setSource(over, chosen.src);
   compareSection.classList.toggle("ai-empty", over.hidden);
-  setText(rightLabel, chosen ? chosen.label : "");
+  setText(rightLabel, chosen ? `${chosen.name}, ${chosen.made}` : "");
+  renderBeside(chosen, value.cells.length > 1);
+  renderScores(chosen, value.rows.length > 0);
   const { state, text, fraction } = value.progress;
   root.dataset.state = state;
   setText(status, text);

@@ -107,6 +107,11 @@ class Endpoints:
         repeat: int = 0,
         samples: int = 1,
         space: str = "",
+        options: str = "",
+        axis: str = "",
+        values: str = "",
+        rois: str = "",
+        roi_atlas: str = "",
     ) -> dict[str, Any]:
         """Decode one test trial and draw it at several guidance scales.
 
@@ -130,19 +135,34 @@ class Endpoints:
         space
             Which of the mapper's targets is decoded; empty takes the first that the generator
             draws from.
+        options
+            The generator's own options, such as ``feature_kappa=0.3, candidates=4``.
+        axis, values
+            What varies from row to row, ``seed`` or an option, and its values as numbers parted by
+            commas; empty draws one row.
+        rois, roi_atlas
+            Parcels whose betas guide, where an option asks for betas, parted by semicolons, and
+            their atlas; empty takes all voxels, and the first atlas.
 
         Returns
         -------
         dict
             ``link`` (the query string of the page that shows the same), ``caption``, ``truth``
-            (PNG as a data address), ``images``: a list of scale, image (as truth), scores, and a
-            note where one must stand beside it;
+            (PNG as a data address), ``images``: a list of scale, image (as truth), provenance
+            (generated, retrieved or published), scores, the value of the axis, and a note and
+            neighbours (picture, label, similarity) where they must stand beside it;
             ``samples``, such a list; ``retrieval``: rank, n, chance, similarity, margin, space,
             neighbours, or nothing where published pictures are shown without a mapper;
             ``checkpoints``.
         """
         wanted = {"scales": links.parse_scales(scales), "seed": int(seed)}
         wanted |= {"samples": int(samples), "space": space}
+        if options:
+            wanted["options"] = _options(options)
+        if axis or values:
+            numbers = links.parse_numbers(values, f"Values of {axis or 'an axis'}", "0, 1, 2")
+            wanted |= {"axis": axis, "values": numbers}
+        wanted |= {"rois": links.parse_names(rois), "roi_atlas": roi_atlas}
         if steps:
             wanted["steps"] = int(steps)
         request = self._request(trial, dataset, subject, mapper, generator, repeat, **wanted)
@@ -150,15 +170,16 @@ class Endpoints:
         decoding = None if undecoded else self.workbench.decode(request)
         finished = sorted(
             (frame for frame in self.workbench.reconstruct(request) if frame.done),
-            key=lambda f: f.index,
+            key=lambda f: (f.row, f.index),
         )
+        made = self.workbench.generator_class(request.generator).provenance
         gallery = self.workbench.gallery(request.dataset, request.subject)
         return {
             "link": links.query(request, View()),
             "caption": str(gallery.loc[request.stimulus, "caption"]),
             "truth": data_uri(self.workbench.image(request.dataset, request.stimulus), form="png"),
-            "images": list(map(_picture, finished)),
-            "samples": list(map(_picture, self.workbench.samples(request))),
+            "images": [_picture(frame, made, request) for frame in finished],
+            "samples": [_picture(frame, made) for frame in self.workbench.samples(request)],
             "retrieval": None
             if decoding is None
             else {
@@ -355,12 +376,25 @@ class Endpoints:
         return request
 
 
-def _picture(frame: Frame) -> dict[str, Any]:
+def _options(text: str) -> tuple[tuple[str, float], ...]:
+    """Read a generator's options; `Catalogue.check` says which there are."""
+    found = []
+    for key, value in links.parse_options(text).items():
+        name = key.removeprefix(links.OPTION)
+        found.append((name, links.parse_numbers(value, f"Values of {name}", "0.5")[0]))
+    return tuple(found)
+
+
+def _picture(frame: Frame, made: str, request: Request | None = None) -> dict[str, Any]:
+    near = [[n.picture, n.label, _number(n.similarity)] for n in frame.neighbours]
     return {
         "scale": frame.scale,
+        **({request.axis: request.values[frame.row]} if request and request.axis else {}),
+        "provenance": made,
         "image": data_uri(frame.image, form="png"),
         "scores": {name: _number(value) for name, value in frame.scores.items()},
         **({"note": frame.note} if frame.note else {}),
+        **({"neighbours": near} if near else {}),
     }
 
 

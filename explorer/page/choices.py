@@ -20,6 +20,7 @@ from explorer.types import (
     IMPORTANCE,
     MEASURES,
     METHODS,
+    SEED,
     SURFACES,
     Request,
     UserError,
@@ -27,7 +28,7 @@ from explorer.types import (
 )
 
 if TYPE_CHECKING:
-    from explorer.types import Parcellation
+    from explorer.types import Option, Parcellation
     from explorer.workbench import Workbench
 
 # Keys of a link that belong to Gradio or to whoever counts visits, and are left alone.
@@ -125,6 +126,10 @@ def _names(
             steps=workbench.generator_class(generator).default_steps,
             scales=workbench.scales(generator) or Request.scales,
         )
+    if wanted.get("generator") in workbench.unusable():
+        told = [(key, text) for key, text in told if key != "generator"]
+        reason = workbench.lacking(wanted["generator"]).removesuffix(".")
+        told.append(("generator", reason))
     for key, sentence in told:
         instead = getattr(usual, {"data": "dataset", "trial": "stimulus"}.get(key, key))
         notices.append(f"{sentence}; {f'showing {instead}' if instead else 'none fits'}.")
@@ -147,6 +152,13 @@ def _numbers(
             request = replace(request, scales=before.scales)
         if before.generator == request.generator:
             request = replace(request, steps=before.steps, options=before.options)
+        if before.generator == request.generator or (
+            before.axis == SEED in workbench.axes(request.generator)
+        ):
+            request = replace(request, axis=before.axis, values=before.values)
+        place = request.dataset, request.subject, before.roi_atlas
+        if before.rois and set(before.rois) <= set(workbench.roi_names(*place)):
+            request = replace(request, rois=before.rois, roi_atlas=before.roi_atlas)
         if set(before.repeats) <= set(offered):
             request = replace(request, repeats=before.repeats)
         if workbench.can_sample(request):
@@ -171,7 +183,65 @@ def _numbers(
     for key, text in wanted.items():
         if key.startswith(links.OPTION):
             _set_option(options, key.removeprefix(links.OPTION), text, workbench, request, notices)
-    return replace(request, options=tuple(options.items()))
+    request = replace(request, options=tuple(options.items()))
+    request = _rows(wanted, workbench, request, notices)
+    return _rois(wanted, workbench, request, notices)
+
+
+def _rows(
+    wanted: Mapping[str, str], workbench: Workbench, request: Request, notices: list[str]
+) -> Request:
+    """Settle the second axis and its values."""
+    axis = wanted.get("axis", request.axis)
+    if axis in ("", links.NONE):
+        return replace(request, axis="", values=())
+    if axis not in (axes := workbench.axes(request.generator)):
+        offered = ", ".join(axes) or "the scale alone"
+        notices.append(
+            f"Rows cannot vary {short(axis)} with the generator {request.generator}, but "
+            f"{offered}; showing one row."
+        )
+        return replace(request, axis="", values=())
+    usual = request.values if axis == request.axis else _usual_values(axis, workbench, request)
+    if "values" not in wanted:
+        return replace(request, axis=axis, values=usual)
+    try:
+        values = links.parse_numbers(wanted["values"], f"Values of {axis}", "0, 1, 2")
+        rows = replace(request, axis=axis, values=values)
+        for value in values if axis != SEED else ():
+            _option(axis, workbench, request).check(value)
+    except UserError as error:
+        notices.append(f"{error} Showing {axis} {links.format_scales(usual)}.")
+        return replace(request, axis=axis, values=usual)
+    return rows
+
+
+def _usual_values(axis: str, workbench: Workbench, request: Request) -> tuple[float, ...]:
+    """Return three values: seeds from the present one on, or an option's range and its middle."""
+    if axis == SEED:
+        return tuple(float((request.seed + i) % 2**31) for i in range(3))
+    option = _option(axis, workbench, request)
+    middle = (option.low + option.high) / 2
+    middle = float(int(middle)) if option.whole else middle
+    return tuple(dict.fromkeys((float(option.low), middle, float(option.high))))
+
+
+def _rois(
+    wanted: Mapping[str, str], workbench: Workbench, request: Request, notices: list[str]
+) -> Request:
+    """Settle whose betas guide: parcels of one atlas that hold voxels."""
+    if "rois" not in wanted:
+        return request
+    names, atlas = links.parse_names(wanted["rois"]), wanted.get("roi_atlas", "")
+    offered = workbench.roi_names(request.dataset, request.subject, atlas)
+    unknown = [name for name in names if name not in offered]
+    if unknown:
+        notices.append(
+            f"There is no parcel {short(unknown[0])} with voxels in "
+            f"{short(atlas) if atlas else 'this atlas'}; left out."
+        )
+    kept = tuple(name for name in names if name in offered)
+    return replace(request, rois=kept, roi_atlas=atlas if kept else "")
 
 
 def _samples(text: str, workbench: Workbench, request: Request) -> int:
@@ -213,22 +283,28 @@ def _set_option(
     notices: list[str],
 ) -> None:
     """Set one option of the generator, if it has it and the value lies in its range."""
-    known = workbench.generator_class(request.generator).options if request.generator else ()
-    option = next((option for option in known if option.name == name), None)
+    option = _option(name, workbench, request)
     if option is None:
         notices.append(f"The generator {request.generator} has no option {short(name)}; left out.")
         return
+    using = f"using {options.get(name, option.default):g}."
     try:
         value = float(text)
+        option.check(value)
     except ValueError:
-        value = float("nan")
-    if option.low <= value <= option.high:
+        notices.append(f"{name} is a number, found {short(text)}; {using}")
+        return
+    except UserError as error:
+        notices.append(f"{str(error).removesuffix('.')}; {using}")
+        return
+    options.pop(name, None)
+    if value != option.default:
         options[name] = value
-    else:
-        notices.append(
-            f"{name} lies between {option.low:g} and {option.high:g}, found {short(text)}; using "
-            f"{options.get(name, option.default):g}."
-        )
+
+
+def _option(name: str, workbench: Workbench, request: Request) -> Option | None:
+    known = workbench.generator_class(request.generator).options if request.generator else ()
+    return next((option for option in known if option.name == name), None)
 
 
 def _view(

@@ -5,11 +5,12 @@ from __future__ import annotations
 import json
 import re
 import tempfile
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from explorer import figures
+from explorer.page import trial
 from explorer.types import IMPORTANCE, Request, UserError, View
 
 if TYPE_CHECKING:
@@ -55,12 +56,14 @@ def _figure(workbench: Workbench, request: Request, view: View, form: str) -> by
     trials = workbench.trials(request.dataset, request.subject)
     study = workbench.dataset(request.dataset)
     space = trials.subject.voxels
+    rows = [trial.row_label(request.axis, value) for value in request.values]
+    told = request if workbench.uses_betas(request) else replace(request, rois=(), roi_atlas="")
     row = workbench.gallery(request.dataset, request.subject).loc[request.stimulus]
     figure = figures.trial_figure(
         workbench.image(request.dataset, request.stimulus),
         list(workbench.finished(request)),
         figures.provenance_line(
-            request,
+            told,
             dataset=study.title,
             simulated=study.simulated,
             averaged=len(trials.rows("test", request.stimulus, request.repeats)),
@@ -68,6 +71,8 @@ def _figure(workbench: Workbench, request: Request, view: View, form: str) -> by
         ),
         caption=str(row["caption"]),
         guided=workbench.generator_class(request.generator).guided,
+        made=workbench.generator_class(request.generator).provenance,
+        rows=rows,
         samples=workbench.finished_samples(request),
         decoding=decoding,
         attention=workbench.attention(request) if decoding and view.attention != "off" else None,

@@ -22,7 +22,7 @@ from explorer.records import changes, from_record
 from explorer.types import IMPORTANCE, Request, UserError, View
 
 if TYPE_CHECKING:
-    from explorer.workbench import Workbench
+    from explorer.workbench import Frame, Workbench
 
 Updates = dict[Any, Any]
 PREVIEW_SECONDS = 0.2  # between previews: fast enough to watch, slow enough for a phone
@@ -200,6 +200,29 @@ class Handlers:
         """Draw so many samples of the mapper beside the sweep, or none."""
         return self._change(session, samples=samples)
 
+    @told
+    def take_axis(self, session: Session, axis: str) -> Updates:
+        """Vary the seed or an option from row to row, or draw one row."""
+        return self._change(session, axis=axis)
+
+    @told
+    def take_values(self, session: Session, text: str) -> Updates:
+        """Draw a row for each of these values."""
+        return self._change(session, values=text or " ")
+
+    @told
+    def take_option(self, session: Session, event: gr.EventData) -> Updates:
+        """Set one option of the generator."""
+        name, value = (str(event._data.get(key, "")) for key in ("name", "value"))
+        return self._change(session, **{links.OPTION + name: value or " "})
+
+    @told
+    def take_rois(self, session: Session, names: list[str] | None) -> Updates:
+        """Let the betas of these parcels guide, of all voxels where none is chosen."""
+        request, rois = self._request(session), tuple(names or ())
+        atlas = request.roi_atlas if request.rois else session.view.atlas
+        return self._replace(session, rois=rois, roi_atlas=atlas if rois else "")
+
     # ----------------------------------------------------------------------------------- the brain
 
     @told
@@ -214,6 +237,9 @@ class Handlers:
         if {"shows", "method", "target", "atlas"} & set(change):
             session.wanted = True
         updates: Updates = {self.ui.masthead: self._masthead(session)}
+        if "atlas" in change:
+            request = self._request(session)
+            updates[self.ui.rois] = pickers.rois(self.workbench, request, session.view)
         if "attention" in change:
             session.wanted = True
             waits = trial.attention(None, self._request(session), session.view)
@@ -341,24 +367,35 @@ class Handlers:
         if session.drawn == request or session.ticket != ticket:
             return
         drawn = trial.drawn_request(request, self.workbench)
-        begun = last = time.monotonic()
         cells, fresh = list(session.shown["cells"]), {}
+        self.workbench.check(drawn)
+        there, expected = len(self.workbench.finished(drawn)) / len(cells), 0.0
+        if there < 1:  # to tell the time may take some: the generator is loaded, a step is timed
+            session.show(ticket, progress=trial.announced(expected, there))
+            yield {self.ui.trial: session.shown}
+            expected = self.workbench.seconds(drawn)
+        if expected > trial.LONG:
+            session.show(ticket, progress=trial.announced(expected, there))
+            yield {self.ui.trial: session.shown}
+        begun = last = time.monotonic()
         with contextlib.closing(self.workbench.reconstruct(drawn)) as frames:
             for frame in frames:
                 if session.ticket != ticket:
                     return
-                fresh[frame.index] = frame
-                open_ = sum(cell["state"] != "done" for cell in cells)
+                fresh[trial.place(drawn, frame)] = frame
+                row = cells[trial.place(drawn, replace(frame, index=0)) :][: len(drawn.scales)]
+                open_ = sum(cell["state"] != "done" for cell in row)
                 # Previews of a batch come together: wait for the last of them, but not for long.
                 wait = PREVIEW_SECONDS * (1 if len(fresh) == open_ else 4)
                 if not frame.done and time.monotonic() - last < wait:
                     continue
                 for index, newest in fresh.items():
-                    cells[index] = trial.with_frame(cells[index], newest)
+                    cells[index] = self._filled(drawn, cells[index], newest)
                 fresh.clear()
-                if not session.show(ticket, cells=list(cells), progress=trial.running(cells)):
-                    return
                 last = time.monotonic()
+                told = trial.running(cells, last - begun, there, expected)
+                if not session.show(ticket, cells=list(cells), progress=told):
+                    return
                 yield {self.ui.trial: session.shown}
         if drawn.samples > 1:
             told = trial.progress("running", f"Drawing {drawn.samples} samples", 1.0)
@@ -372,6 +409,10 @@ class Handlers:
         if session.show(ticket, progress=trial.progress("done", text, 1.0)):
             session.drawn = request
             yield {self.ui.trial: session.shown}
+
+    def _filled(self, drawn: Request, cell: dict[str, Any], frame: Frame) -> dict[str, Any]:
+        near = trial.neighbours(frame, drawn, self.workbench) if frame.neighbours else ()
+        return trial.with_frame(cell, frame, near)
 
     # ------------------------------------------------------------------------------------- showing
 
@@ -424,7 +465,7 @@ class Handlers:
             updates[ui.gallery] = self._gallery(session)
         if not everything and before is not None:
             return updates
-        updates |= pickers.offers(ui, self.workbench, request, session.category)
+        updates |= pickers.offers(ui, self.workbench, request, choices.view, session.category)
         if looks_other:
             session.mapped = ()
             updates[ui.brain] = brain.frame(request, choices.view, self.workbench, self.plotly)

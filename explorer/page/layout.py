@@ -88,10 +88,18 @@ def _pickers(ui: SimpleNamespace) -> None:
             ui.scales = gr.Textbox(label="Scales", max_lines=1, elem_id="scales", **choice)
             ui.repeats = gr.Dropdown(label="Repeats", elem_id="repeats", **choice)
             ui.samples = gr.Dropdown(label="Samples", elem_id="samples", visible=False, **choice)
+            ui.axis = gr.Dropdown(label="Rows", elem_id="axis", visible=False, **choice)
+            ui.values = gr.Textbox(
+                label="Values", max_lines=1, elem_id="values", visible=False, **choice
+            )
             with gr.Row(elem_id="exact"):
                 # No bounds here: what is out of range gets our sentence, not Gradio's.
                 ui.steps = gr.Number(label="Steps", elem_id="steps", **choice)
                 ui.seed = gr.Number(label="Seed", elem_id="seed", **choice)
+            ui.options = _component("options", None)
+            ui.rois = gr.Dropdown(
+                label="Parcels", multiselect=True, elem_id="rois", visible=False, **choice
+            )
 
 
 def _wire(page: gr.Blocks, ui: SimpleNamespace, do: Handlers) -> None:
@@ -99,7 +107,7 @@ def _wire(page: gr.Blocks, ui: SimpleNamespace, do: Handlers) -> None:
     front = [
         *(ui.masthead, ui.notices, ui.dataset, ui.subject, ui.number, ui.category, ui.gallery),
         *(ui.mapper, ui.space, ui.generator, ui.scales, ui.steps, ui.seed, ui.repeats),
-        ui.samples,
+        *(ui.samples, ui.axis, ui.values, ui.options, ui.rois),
         *(ui.trial, ui.brain, ui.footer),
     ]
     quick = {**HIDDEN, "queue": False, "outputs": front}
@@ -119,6 +127,7 @@ def _wire(page: gr.Blocks, ui: SimpleNamespace, do: Handlers) -> None:
         (ui.gallery.select, do.go_to),
         (ui.trial.select, do.go_to),
         (ui.trial.again, do.go_again),
+        (ui.options.option, do.take_option),
         (ui.brain.view, do.look),
         (ui.trial.view, do.look),
     ):
@@ -131,11 +140,14 @@ def _wire(page: gr.Blocks, ui: SimpleNamespace, do: Handlers) -> None:
         (ui.generator, do.take_generator),
         (ui.repeats, do.take_repeats),
         (ui.samples, do.take_samples),
+        (ui.axis, do.take_axis),
+        (ui.rois, do.take_rois),
     ):
         then_work(component.input(handler, [ui.session, component], **quick))
     for component, handler in (
         (ui.number, do.take_number),
         (ui.scales, do.take_scales),
+        (ui.values, do.take_values),
         (ui.steps, do.take_steps),
         (ui.seed, do.take_seed),
     ):

@@ -15,6 +15,7 @@ AVERAGE = "average"
 REQUEST_KEYS = (
     *("data", "subject", "trial", "mapper", "generator"),
     *("scales", "steps", "seed", "repeats", "samples", "space"),
+    *("axis", "values", "rois", "roi_atlas"),
 )
 # Keys of a link that decide how evidence is shown, and the fields of View they stand for.
 VIEW_KEYS = {
@@ -31,6 +32,7 @@ VIEW_KEYS = {
 }
 ALWAYS = ("map", "measure")  # in every link, for those who read it
 OPTION = "option."
+NONE = "none"  # what a picker sends to take something back
 LONGEST_RECORD = 200_000  # characters; a record has about 2,000
 
 
@@ -56,18 +58,50 @@ def parse_scales(text: str) -> tuple[float, ...]:
 
     Range, count and doubles are checked by `Request`; what is no number raises `UserError`.
     """
+    return parse_numbers(text, "Guidance scales", "0, 1, 2, 4, 8")
+
+
+def parse_numbers(text: str, name: str, example: str) -> tuple[float, ...]:
+    """Read numbers parted by commas or spaces; anything else raises `UserError`.
+
+    ``name`` and ``example``: what the sentence calls them, and how they look.
+    """
     words = [word for word in re.split(r"[,;\s]+", str(text).strip()) if word]
     if not words:
-        raise UserError("Guidance scales are numbers such as 0, 1, 2, 4, 8; the field is empty.")
-    scales = []
+        raise UserError(f"{name} are numbers such as {example}; the field is empty.")
+    numbers = []
     for word in words:
         try:
-            scales.append(float(word))
+            numbers.append(float(word))
         except ValueError:
             raise UserError(
-                f"Guidance scales are numbers such as 0, 1, 2, 4, 8; found {short(word)}."
+                f"{name} are numbers such as {example}; found {short(word)}."
             ) from None
-    return tuple(scales)
+    return tuple(numbers)
+
+
+def parse_options(text: str) -> dict[str, str]:
+    """Read options such as ``feature_kappa=0.3, candidates=4`` as the keys of a link."""
+    found = {}
+    for word in (w.strip() for w in str(text).split(",")):
+        name, equals, value = word.partition("=")
+        if word and not equals:
+            raise UserError(
+                f"Options are written name=value, parted by commas; found {short(word)}."
+            )
+        if word:
+            found[OPTION + name.strip()] = value.strip()
+    return found
+
+
+def format_names(names: Sequence[str]) -> str:
+    """Return the keys of parcels as `parse_names` reads them; some have commas."""
+    return ";".join(names)
+
+
+def parse_names(text: str) -> tuple[str, ...]:
+    """Read names parted by semicolons."""
+    return tuple(name.strip() for name in str(text).split(";") if name.strip())
 
 
 def parse_whole(text: object, name: str) -> int:
@@ -117,13 +151,24 @@ def query(request: Request, view: View) -> str:
         "repeats": format_repeats(request.repeats),
         "samples": request.samples if request.samples > 1 else "",
         "space": request.space,
+        "axis": request.axis,
+        "values": format_scales(request.values, ","),
+        "rois": format_names(request.rois),
+        "roi_atlas": request.roi_atlas,
     }
     values |= {OPTION + name: format_number(value) for name, value in request.options}
     default = {field.name: field.default for field in fields(View)}
     for key, field in VIEW_KEYS.items():
         if key in ALWAYS or getattr(view, field) != default[field]:
-            values[key] = getattr(view, field)
-    return urlencode({key: value for key, value in values.items() if value != ""}, safe=",:()")
+            values[key] = _text(getattr(view, field))
+    return urlencode({key: value for key, value in values.items() if value != ""}, safe=",:;()")
+
+
+def _text(value: object) -> object:
+    """Return a field of a view as it stands in a link."""
+    if isinstance(value, tuple):
+        return ";".join(value)
+    return format_number(value) if isinstance(value, float) else value
 
 
 def parse_record(text: str) -> dict[str, Any]:

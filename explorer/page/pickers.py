@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
@@ -9,7 +10,7 @@ import gradio as gr
 
 from explorer.page import links, trial
 from explorer.page.choices import repeats_of
-from explorer.types import Request, View
+from explorer.types import SEED, Request, View
 
 if TYPE_CHECKING:
     from explorer.workbench import Workbench
@@ -23,7 +24,7 @@ REPEAT_SPLIT = (
 
 
 def offers(
-    ui: SimpleNamespace, workbench: Workbench, request: Request, category: str
+    ui: SimpleNamespace, workbench: Workbench, request: Request, view: View, category: str
 ) -> dict[Any, Any]:
     """Return what each picker offers and shows, by component."""
     place = request.dataset, request.subject
@@ -43,9 +44,15 @@ def offers(
         ui.generator: gr.update(choices=fitting, value=request.generator or None),
         ui.scales: gr.update(value=links.format_scales(request.scales), interactive=guided),
         ui.steps: request.steps,
-        ui.seed: request.seed,
+        ui.seed: gr.update(value=request.seed, interactive=request.axis != SEED),
         ui.space: spaces(workbench, request),
         ui.samples: samples(workbench, request),
+        ui.axis: axis(workbench, request),
+        ui.values: gr.update(
+            value=links.format_scales(request.values), visible=bool(request.axis)
+        ),
+        ui.options: options(workbench, request),
+        ui.rois: rois(workbench, request, view),
         ui.footer: footer(workbench, request),
     }
 
@@ -65,6 +72,48 @@ def samples(workbench: Workbench, request: Request) -> dict[str, Any]:
         choices=[("none" if n == 1 else str(n), str(n)) for n in offered],
         value=str(request.samples),
         visible=workbench.can_sample(request),
+    )
+
+
+def axis(workbench: Workbench, request: Request) -> dict[str, Any]:
+    """Return what the rows of a sweep can vary; hidden where a generator has nothing to vary."""
+    found = workbench.axes(request.generator)
+    offered = [("one row", links.NONE), *((trial.option_label(name), name) for name in found)]
+    return gr.update(choices=offered, value=request.axis or links.NONE, visible=bool(found))
+
+
+def options(workbench: Workbench, request: Request) -> dict[str, Any]:
+    """Return a generator's options with their sentences and present values.
+
+    The one that the rows vary is left out. The time makes a refused value vanish from its field.
+    """
+    known, chosen = (), dict(request.options)
+    if request.generator:
+        known = workbench.generator_class(request.generator).options
+    return {
+        "options": [
+            {
+                "name": option.name,
+                "label": trial.option_label(option.name),
+                "value": links.format_number(chosen.get(option.name, option.default)),
+                "changed": chosen.get(option.name, option.default) != option.default,
+                "range": f"{option.low:g} to {option.high:g}",
+                "sentence": option.sentence,
+            }
+            for option in known
+            if option.name != request.axis
+        ],
+        "at": time.time(),
+    }
+
+
+def rois(workbench: Workbench, request: Request, view: View) -> dict[str, Any]:
+    """Return whose betas can guide, of the map's atlas; hidden where betas decide nothing."""
+    atlas = request.roi_atlas if request.rois else view.atlas
+    return gr.update(
+        choices=workbench.roi_names(request.dataset, request.subject, atlas),
+        value=list(request.rois),
+        visible=workbench.uses_betas(request),
     )
 
 

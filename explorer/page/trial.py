@@ -19,9 +19,12 @@ if TYPE_CHECKING:
 
 GALLERY_PAGE = 15
 MADE = {
-    "retrieved": "Retrieved, not generated: an existing image",
+    "generated": "",
+    "retrieved": "Retrieved photograph, not a reconstruction",
     "published": "Published by the authors, not made here",
 }
+LONG = 60.0  # seconds: what takes longer is announced before it begins
+WORTH_TELLING = 5.0  # seconds: no time is told of what is over sooner
 
 
 def drawn_request(request: Request, workbench: Workbench) -> Request:
@@ -47,8 +50,9 @@ def opening(request: Request, workbench: Workbench) -> dict[str, Any]:
     ]
     labels = [f"scale {format_number(s)}" for s in drawn.scales] if guided else [request.generator]
     hints = ["without the brain" if guided and s == 0 else "" for s in drawn.scales]
-    if made := _made(request, workbench):
-        hints = [made] * len(hints)
+    rows = [row_label(request.axis, value) for value in request.values] or [""]
+    made = _made(request, workbench)
+    nearest = min(range(len(drawn.scales)), key=lambda i: abs(drawn.scales[i] - TYPICAL_SCALE))
     return {
         "trial": {
             "stimulus": request.stimulus,
@@ -56,10 +60,13 @@ def opening(request: Request, workbench: Workbench) -> dict[str, Any]:
             "caption": row["caption"] or f"No caption: {request.stimulus}",
             "src": data_uri(workbench.image(request.dataset, request.stimulus)),
         },
-        "cells": [_cell(*pair) for pair in zip(labels, hints, strict=True)],
-        "compare": min(
-            range(len(drawn.scales)), key=lambda i: abs(drawn.scales[i] - TYPICAL_SCALE)
-        ),
+        "cells": [
+            _cell(label, hint, made, row)
+            for row in rows
+            for label, hint in zip(labels, hints, strict=True)
+        ],
+        "rows": rows if request.axis else [],
+        "compare": nearest,
         "decoding": None,
         "samples": samples(drawn, workbench),
         "progress": progress("waiting", "Decoding…"),
@@ -72,7 +79,8 @@ def samples(
     """Return the strip of the mapper's samples, empty frames before they are drawn, or None."""
     if drawn.samples == 1:
         return None
-    cells = [_cell(f"sample {i + 1}", "") for i in range(drawn.samples)]
+    made = _made(drawn, workbench)
+    cells = [_cell(f"sample {i + 1}", "", made) for i in range(drawn.samples)]
     for frame in frames:
         cells[frame.index] = with_frame(cells[frame.index], frame)
     guided = workbench.generator_class(drawn.generator).guided
@@ -87,17 +95,36 @@ def samples(
     }
 
 
+def row_label(axis: str, value: float) -> str:
+    """Return what stands above a row of pictures, e.g. ``seed 3``."""
+    return f"{option_label(axis)} {format_number(value)}"
+
+
+def option_label(name: str) -> str:
+    """Return an option's name as people write it."""
+    return name.replace("_", " ")
+
+
+def place(request: Request, frame: Frame) -> int:
+    """Return which of the cells shows a frame of a drawn request."""
+    return frame.row * len(request.scales) + frame.index
+
+
 def _made(request: Request, workbench: Workbench) -> str:
-    """Return where pictures come from, when that is not from the model; "" for generated ones."""
+    """Return how a request's pictures come about, one of `MADE`."""
     if not request.generator:
-        return ""
-    return MADE.get(workbench.generator_class(request.generator).provenance, "")
+        return "generated"
+    return workbench.generator_class(request.generator).provenance
 
 
-def _cell(label: str, hint: str) -> dict[str, Any]:
+def _cell(label: str, hint: str, made: str, row: str = "") -> dict[str, Any]:
     return {
         "label": label,
+        "name": f"{label}, {row}" if row else label,
         "hint": hint,
+        "made": made,
+        "beside": MADE[made],
+        "near": [],
         "src": "",
         "state": "empty",
         "note": "",
@@ -114,18 +141,51 @@ def progress(state: str, text: str, fraction: float = 0.0) -> dict[str, Any]:
     return {"state": state, "text": text, "fraction": float(fraction)}
 
 
-def running(cells: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """Return how far a sweep is, by the steps of all its pictures."""
+def announced(seconds: float, share: float) -> dict[str, Any]:
+    """Return what is said before pictures are drawn, with how long it takes where that is long.
+
+    ``share``: of the pictures that are there already.
+    """
+    text = "Preparing the pictures…"
+    if seconds > LONG:
+        text = f"This takes {duration(seconds)}. Stop keeps what is finished."
+    return progress("running", text, share)
+
+
+def running(
+    cells: Sequence[Mapping[str, Any]], passed: float = 0.0, begun: float = 0.0, told: float = 0.0
+) -> dict[str, Any]:
+    """Return how far a sweep is, by the steps of all its pictures, and how long it still takes.
+
+    ``passed``: seconds since the share ``begun`` of the work was done; ``told``: what was expected
+    in all, which counts until enough is done to tell better.
+    """
     done = sum(cell["state"] == "done" for cell in cells)
     share = sum(cell["fraction"] for cell in cells) / len(cells)
-    return progress("running", f"Reconstructing: {done} of {len(cells)} finished", share)
+    part = (share - begun) / (1 - begun) if begun < 1 else 1.0
+    left = max(0.0, told - passed) if part < 0.1 else passed * (1 - part) / part
+    after = f", {duration(left)} left" if max(told, passed + left) > WORTH_TELLING else ""
+    return progress("running", f"Reconstructing: {done} of {len(cells)} finished{after}", share)
 
 
-def with_frame(cell: Mapping[str, Any], frame: Frame) -> dict[str, Any]:
-    """Return a cell with the newest picture of its scale."""
+def duration(seconds: float) -> str:
+    """Return about how long something takes, as a person would say it."""
+    if seconds < 55:
+        whole = max(1, round(seconds)) if seconds < 10 else 5 * round(seconds / 5)
+        return f"about {whole} s"
+    if seconds < 55 * 60:
+        return f"about {max(1, round(seconds / 60))} min"
+    return f"about {seconds / 3600:.1f} h"
+
+
+def with_frame(
+    cell: Mapping[str, Any], frame: Frame, near: Sequence[Mapping[str, Any]] = ()
+) -> dict[str, Any]:
+    """Return a cell with the newest picture of its scale; ``near``: see `neighbours`."""
     return {
         **cell,
-        "hint": _beside(frame) or cell["hint"],
+        "beside": frame.note or cell["beside"],
+        "near": list(near),
         "src": data_uri(frame.image, quick=not frame.done),
         "state": "done" if frame.done else "running",
         "note": "" if frame.done else f"{frame.step} / {frame.steps}",
@@ -134,13 +194,24 @@ def with_frame(cell: Mapping[str, Any], frame: Frame) -> dict[str, Any]:
     }
 
 
-def _beside(frame: Frame) -> str:
-    """Return a picture's note with the neighbour that it rests on first, "" where it has none."""
-    if not frame.neighbours:
-        return frame.note
-    near = frame.neighbours[0]
-    named = [near.picture, near.label, f"similarity {format_score(near.similarity)}"]
-    return f"{frame.note} ({', '.join(part for part in named if part)})"
+def neighbours(frame: Frame, request: Request, workbench: Workbench) -> list[dict[str, Any]]:
+    """Return the pictures of a gallery that a frame rests on, best first.
+
+    With the pictures themselves where they are stimuli of the study.
+    """
+    stimuli = workbench.dataset(request.dataset).stimuli.index
+    own = request.generator not in workbench.sources  # else the gallery is somebody's folder
+    return [
+        {
+            "picture": one.picture,
+            "label": one.label,
+            "similarity": format_score(one.similarity),
+            "src": data_uri(workbench.image(request.dataset, one.picture), THUMBNAIL)
+            if own and one.picture in stimuli
+            else "",
+        }
+        for one in frame.neighbours
+    ]
 
 
 def stopped(cell: Mapping[str, Any]) -> dict[str, Any]:

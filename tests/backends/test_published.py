@@ -494,7 +494,8 @@ def test_the_page_shows_them_and_says_what_is_lacking(open_results, pictures):
     wanted = SimpleNamespace(query_params={"trial": ASCENDING[3], "data": "fake"})
     sent = handlers.open_link(session, wanted)
     (cell,) = sent["trial"]["cells"]
-    assert cell["label"] == "theirs" and cell["hint"] == "Published by the authors, not made here"
+    assert (cell["label"], cell["made"]) == ("theirs", "published")
+    assert cell["beside"] == "Published by the authors, not made here"
     updates = list(handlers.work(session))
     assert updates[-1]["notices"] or updates[0]["notices"]
     told = [s for update in updates for s in update.get("notices", {}).get("notices", [])]

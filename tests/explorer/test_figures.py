@@ -219,10 +219,11 @@ def test_labels_of_one_colour_are_told_apart(study):
 REQUEST = Request("simulated", "sub-01", "test-0012", "ridge", "pocket-diffusion", seed=7)
 
 
-def frame(index, scale, done=True):
+def frame(index, scale, done=True, row=0):
     image = np.full((16, 16, 3), 10 * index, dtype=np.uint8)
     scores = {"PixCorr": 0.125, "SSIM": -0.5, "pocket-clip": 0.75} if done else {}
-    return SimpleNamespace(index=index, scale=scale, image=image, done=done, scores=scores)
+    place = {"index": index, "row": row, "scale": scale}
+    return SimpleNamespace(**place, image=image, done=done, scores=scores)
 
 
 def draw(study=None, scales=(0, 1, 2.5), **changes):
@@ -256,6 +257,9 @@ def test_provenance_says_what_makes_it_again():
     one = Request("d", "s", "t", "m", "g", repeats=(1,), options=(("eta", 0.5),))
     line = provenance_line(one, dataset="D", simulated=False, averaged=1, checkpoints={})
     assert line.startswith("Data: D, s, stimulus t, repeat 2. ") and "seed 0, eta 0.5." in line
+    guided = replace(one, rois=("V1 L", "FFA"))
+    line = provenance_line(guided, dataset="D", simulated=False, averaged=1, checkpoints={})
+    assert "eta 0.5, betas of V1 L and FFA." in line
     assert f"torch {installed_versions()['torch']}" in line and "Checkpoints" not in line
 
 
@@ -263,7 +267,7 @@ def test_a_figure_holds_truth_sweep_brain_and_foot(study):
     figure = draw(study)
     said = words(figure)
     assert {"ground truth", "scale 0", "scale 1", "scale 2.5", ALARM} <= set(said)
-    assert "PixCorr 0.12\nSSIM -0.50\npocket-clip 0.75" in said
+    assert "generated\nPixCorr 0.12\nSSIM -0.50\npocket-clip 0.75" in said
     assert "retrieval rank 3 of 300 (chance 150.5)" in said
     assert "Simulated data: foot" in said
     pictures = [axes for axes in figure.axes if axes.images]
@@ -298,6 +302,21 @@ def test_unfinished_frames_are_left_out_and_order_is_that_of_the_scales():
     frames = [frame(2, 8), frame(0, 1), frame(1, 4, done=False)]
     said = [w for w in words(trial_figure(truth, frames, "foot")) if w.startswith("scale")]
     assert said == ["scale 1", "scale 8"]
+
+
+def test_rows_of_a_sweep_stand_below_each_other():
+    truth = np.zeros((16, 16, 3), np.uint8)
+    frames = [frame(i, s, row=row) for row in range(3) for i, s in enumerate((1, 2))]
+    rows = ["seed 0", "seed 1", "seed 2"]
+    figure = trial_figure(truth, frames[:-1], "foot", rows=rows)
+    heights = {t.get_text(): t.get_position()[1] for t in figure.texts}
+    assert heights["seed 0"] > heights["seed 1"] > heights["seed 2"]
+    boxes = [axes.get_position() for axes in figure.axes]
+    assert len(boxes) == 6  # the truth, two rows of two, and a row that was stopped
+    levels = [round(box.y0, 4) for box in boxes]
+    assert levels[1] == levels[2] > levels[3] == levels[4] > levels[5]
+    assert boxes[1].x0 == boxes[3].x0 == boxes[5].x0 < boxes[2].x0
+    assert any(t.startswith("generated\nPixCorr") for t in words(figure))
 
 
 def test_an_unguided_generator_has_no_scale():

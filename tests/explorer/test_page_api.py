@@ -79,6 +79,18 @@ def test_the_endpoints_answer_what_the_workbench_says(client: Any, workbench: An
     assert "trial=test-04" in drawn["link"]
     assert "scales=0,3" in drawn["link"]
 
+    assert all(image["provenance"] == "generated" for image in drawn["images"])
+    grid = client.predict(
+        *("test-04", "", "", "", "", "0, 3"),
+        **{"options": "contrast=0.5", "axis": "seed", "values": "9, 1"},
+        api_name="/reconstruct",
+    )
+    assert [(image["seed"], image["scale"]) for image in grid["images"]] == [
+        *((9, 0), (9, 3), (1, 0), (1, 3))
+    ]
+    assert len({image["image"] for image in grid["images"] + drawn["images"]}) == 6
+    assert "&axis=seed&values=9,1&option.contrast=0.5&" in grid["link"]
+
     weighed = client.predict("test-04", method="gradient x input", api_name="/importance")
     assert weighed["atlas"] == "Desikan-Killiany"
     assert weighed["n_voxels"] == 200
@@ -108,6 +120,16 @@ def test_the_endpoints_answer_what_the_workbench_says(client: Any, workbench: An
         ({"trial": "test-04", "repeat": 5}, "/reconstruct", "no repeat 5"),
         ({"trial": "test-04", "generator": "dream"}, "/reconstruct", "no generator 'dream'"),
         ({"trial": "test-04", "method": "magic"}, "/importance", "method is one of"),
+        ({"trial": "test-04", "options": "contrast"}, "/reconstruct", "found “contrast”"),
+        ({"trial": "test-04", "options": "contrast=x"}, "/reconstruct", "found “x”"),
+        (
+            {"trial": "test-04", "options": "contrast=9"},
+            "/reconstruct",
+            "between 0 and 2, found 9",
+        ),
+        ({"trial": "test-04", "values": "1"}, "/reconstruct", "nothing that they are of"),
+        ({"trial": "test-04", "axis": "hue", "values": "1"}, "/reconstruct", "cannot vary 'hue'"),
+        ({"trial": "test-04", "rois": "V1"}, "/reconstruct", "no parcel 'V1' with voxels"),
         ({"trial": "test-04", "samples": 4}, "/reconstruct", "no samples of the mapper linear"),
         ({"trial": "test-99"}, "/attention", "no test stimulus 'test-99'"),
         ({"dataset": "nsd"}, "/trials", "no data set 'nsd'"),
@@ -126,6 +148,7 @@ def test_only_the_endpoints_are_public_and_documented(client: Any) -> None:
     assert kinds == {
         "trial": "str",
         **dict.fromkeys(("dataset", "subject", "mapper", "generator", "scales", "space"), "str"),
+        **dict.fromkeys(("options", "axis", "values", "rois", "roi_atlas"), "str"),
         **dict.fromkeys(("steps", "seed", "repeat", "samples"), "int"),
     }
     assert "guidance scales" in reconstruct["description"]

@@ -8,6 +8,7 @@ import io
 from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
+from urllib.parse import parse_qsl
 
 import numpy as np
 import pytest
@@ -21,16 +22,17 @@ from explorer.types import (
     FSAVERAGE5_VERTICES,
     Label,
     Neighbour,
+    Option,
     Parcellation,
     Request,
     UserError,
     View,
 )
-from explorer.workbench import Frame
 
 PARTS = (
     *("session", "masthead", "notices", "dataset", "subject", "number", "category", "gallery"),
     *("mapper", "generator", "scales", "steps", "seed", "repeats", "samples", "space"),
+    *("axis", "values", "options", "rois"),
     *("trial", "brain", "footer"),
 )
 
@@ -236,7 +238,7 @@ def test_quick_clicks_leave_one_sweep(handlers: Any, fakes: SimpleNamespace) -> 
     before = fakes.Generator.painted
     sent = [work(handlers, session) for _ in range(6)]  # each click asked for work
     assert [bool(parts) for parts in sent] == [True, False, False, False, False, False]
-    assert fakes.Generator.painted == before + 5
+    assert fakes.Generator.painted == before + 2 + 5  # two single steps are timed first
     assert sent[0][-1]["trial"]["trial"]["stimulus"] == "test-06"
 
 
@@ -435,14 +437,133 @@ def test_exports_are_named_after_the_trial_and_refuse_other_formats(workbench: A
         export.make(workbench, request, View(), "exe")
 
 
-def test_a_note_stands_beside_its_picture_with_the_nearest_neighbour() -> None:
-    cell, image = trial._cell("retrieval", "an existing image"), np.zeros((4, 4, 3), np.uint8)
-    near = (Neighbour("train-01", "tabby cat", -0.5), Neighbour("train-02", "", 0.25))
-    for note, neighbours, beside in (
-        ("", (), "an existing image"),
-        ("best of 3", (), "best of 3"),
-        ("retrieved", near, "retrieved (train-01, tabby cat, similarity −0.50)"),
-        ("retrieved", near[1:], "retrieved (train-02, similarity 0.25)"),
+def test_a_note_stands_beside_its_picture_with_its_neighbours(
+    make_workbench: Any, fakes: SimpleNamespace
+) -> None:
+    near = (Neighbour("train-01", "tabby cat", -0.5), Neighbour("cats/1.png", "", 0.25))
+
+    class Found(fakes.Unguided):
+        provenance = "retrieved"
+
+        def sweep(self, condition: Any, *args: Any, **options: Any) -> Any:
+            for step in super().sweep(condition, *args, **options):
+                yield replace(step, note="the nearest of 2", neighbours=near)
+
+    from explorer.page.handlers import Handlers
+
+    workbench = make_workbench(generators={"painter": Found})
+    handlers = Handlers(workbench, SimpleNamespace(**{p: p for p in PARTS}), "plotly.js")
+    session, sent = visit(handlers, trial="test-05")
+    (cell,) = sent["trial"]["cells"]
+    assert cell["made"] == "retrieved" and cell["near"] == []
+    assert cell["beside"] == "Retrieved photograph, not a reconstruction"
+    (cell,) = work(handlers, session)[-1]["trial"]["cells"]
+    assert cell["beside"] == "the nearest of 2"
+    one, other = cell["near"]
+    assert (one["label"], one["similarity"]) == ("tabby cat", "−0.50")
+    assert one["src"].startswith("data:image") and other["src"] == ""  # of no stimulus here
+
+
+# ------------------------------------------------------------------------ options, a second axis
+
+
+def test_options_are_shown_with_their_sentence_and_set(handlers: Any) -> None:
+    session, sent = visit(handlers, trial="test-05")
+    (option,) = sent["options"]["options"]
+    assert option["sentence"] == "How far colours lie from grey."
+    assert (option["label"], option["value"], option["range"]) == ("contrast", "1", "0 to 2")
+    sent = handlers.take_option(session, click(name="contrast", value="0.5"))
+    assert session.request.options == (("contrast", 0.5),)
+    assert "option.contrast=0.5" in sent["masthead"]["link"]
+    assert sent["options"]["options"][0]["changed"]
+    for wrong, sentence in (
+        ("3", "contrast lies between 0 and 2, found 3; using 0.5."),
+        ("much", "contrast is a number, found “much”; using 0.5."),
+        ("", "contrast is a number, found “”; using 0.5."),
     ):
-        frame = Frame(0, 1.0, 1, 1, image, True, {}, note, neighbours)
-        assert trial.with_frame(cell, frame)["hint"] == beside
+        sent = handlers.take_option(session, click(name="contrast", value=wrong))
+        assert sent["notices"]["notices"] == [sentence]
+        assert sent["options"]["options"][0]["value"] == "0.5"
+    handlers.take_option(session, click(name="contrast", value="1"))
+    assert session.request.options == ()
+
+
+def test_a_second_axis_makes_rows(handlers: Any) -> None:
+    session, sent = visit(handlers, trial="test-05", scales="1,4", seed="7")
+    assert sent["axis"]["choices"] == [
+        *(("one row", "none"), ("seed", "seed"), ("contrast", "contrast"))
+    ]
+    assert sent["trial"]["rows"] == [] and not sent["values"]["visible"]
+    sent = handlers.take_axis(session, "seed")
+    assert sent["values"] == {**sent["values"], "value": "7, 8, 9", "visible": True}
+    assert sent["trial"]["rows"] == ["seed 7", "seed 8", "seed 9"]
+    assert [cell["name"] for cell in sent["trial"]["cells"]][1:3] == [
+        *("scale 4, seed 7", "scale 1, seed 8")
+    ]
+    last = work(handlers, session)[-1]["trial"]
+    assert last["progress"]["text"].startswith("6 finished in")
+    pictures = [cell["src"] for cell in last["cells"]]
+    assert len(set(pictures)) == 6
+    sent = handlers.take_values(session, "8")
+    assert work(handlers, session)[-1]["trial"]["cells"][1]["src"] == pictures[3]
+    sent = handlers.take_values(session, "8, 0.5")
+    assert sent["notices"]["notices"] == [
+        "A seed is a whole number between 0 and 2147483647, found 0.5. Showing seed 8."
+    ]
+    sent = handlers.take_axis(session, "contrast")
+    assert session.request.values == (0, 1, 2) and sent["options"]["options"] == []
+    handlers.take_generator(session, "unguided")  # its options are its own
+    assert session.request.axis == ""
+    handlers.take_axis(session, "seed")
+    handlers.take_generator(session, "painter")
+    assert session.request.axis == "seed"
+    handlers.take_axis(session, "none")
+    assert (session.request.axis, session.request.values) == ("", ())
+
+
+def test_parcels_are_offered_where_betas_guide(
+    make_workbench: Any, fakes: SimpleNamespace
+) -> None:
+    class Guided(fakes.Generator):
+        needs = ("betas",)
+        options = (Option("contrast", 0, 1, 0, "Towards the betas.", betas=True),)
+
+    from explorer.page.handlers import Handlers
+
+    workbench = make_workbench(generators={"painter": Guided})
+    handlers = Handlers(workbench, SimpleNamespace(**{p: p for p in PARTS}), "plotly.js")
+    session, sent = visit(handlers, trial="test-05")
+    assert not sent["rois"]["visible"]
+    sent = handlers.take_option(session, click(name="contrast", value="0.5"))
+    assert sent["rois"]["visible"] and len(sent["rois"]["choices"]) == 8
+    sent = handlers.take_rois(session, ["fusiform L", "fusiform R"])
+    assert "rois=fusiform+L;fusiform+R" in sent["masthead"]["link"]
+    again, _ = visit(handlers, **dict(parse_qsl(sent["masthead"]["link"])))
+    assert again.request == session.request
+    wrong, sent = visit(handlers, rois="V1;fusiform L")
+    assert sent["notices"]["notices"] == [
+        "There is no parcel “V1” with voxels in this atlas; left out."
+    ]
+    assert wrong.request.rois == ("fusiform L",)
+    handlers.take_rois(session, [])
+    assert session.request.rois == ()
+
+
+def test_a_long_sweep_is_announced_and_the_time_that_is_left_told(
+    handlers: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(handlers.workbench, "seconds", lambda request: 150.0)
+    session, _ = visit(handlers, trial="test-05", scales="1,4")
+    texts = [part["trial"]["progress"] for part in work(handlers, session) if "trial" in part]
+    told = [progress["text"] for progress in texts]
+    assert "This takes about 2 min. Stop keeps what is finished." in told
+    before = texts[told.index("This takes about 2 min. Stop keeps what is finished.")]
+    assert (before["state"], before["fraction"]) == ("running", 0)
+    cells = [{"state": "done", "fraction": 1.0}, {"state": "running", "fraction": 0.0}]
+    text = trial.running(cells, 20.0, 0.0, 90.0)["text"]
+    assert text == "Reconstructing: 1 of 2 finished, about 20 s left"
+    assert trial.running(cells, 1.0, 0.5, 90.0)["text"].endswith(", about 1 min left")
+    assert trial.running(cells, 1.0, 0.0, 2.0)["text"] == "Reconstructing: 1 of 2 finished"
+    assert [trial.duration(s) for s in (0.2, 7, 33, 70, 3400, 9000)] == [
+        *("about 1 s", "about 7 s", "about 35 s", "about 1 min", "about 0.9 h", "about 2.5 h")
+    ]

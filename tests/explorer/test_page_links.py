@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
 from urllib.parse import parse_qsl
@@ -46,6 +47,10 @@ def test_a_query_is_readable() -> None:
                 seed=2**31 - 1,
                 repeats=(1,),
                 options=(("contrast", 1.25),),
+                axis="seed",
+                values=(3, 1),
+                rois=("fusiform L", "precentral R"),
+                roi_atlas="Desikan-Killiany",
             ),
             View(
                 method="gradient x input",
@@ -110,9 +115,12 @@ def test_nothing_wanted_is_a_random_trial_with_the_first_of_everything(workbench
         ("camera=below", "There is no camera “below”; using posterior."),
         ("atlas=Glasser", "There is no atlas “Glasser”; using Desikan-Killiany."),
         ("parcel=V1", "There is no parcel “V1” in this atlas."),
-        ("option.contrast=3", "contrast lies between 0 and 2, found “3”; using 1."),
-        ("option.contrast=x", "contrast lies between 0 and 2, found “x”; using 1."),
+        ("option.contrast=3", "contrast lies between 0 and 2, found 3; using 1."),
+        ("option.contrast=x", "contrast is a number, found “x”; using 1."),
         ("option.speed=1", "The generator painter has no option “speed”; left out."),
+        ("axis=hue", "Rows cannot vary “hue” with the generator painter, but seed, contrast; "
+                     "showing one row."),
+        ("rois=V1", "There is no parcel “V1” with voxels in this atlas; left out."),
         ("colour=red", "The link's “colour” means nothing here and was left out."),
         ("subject=<b>${x}</b>", "fake has no subject “<b>${x}</b>”; showing sub-01."),
     ],
@@ -124,6 +132,24 @@ def test_a_wrong_value_is_told_and_the_rest_kept(
     assert settled.notices == (sentence,)
     assert settled.request == SHOWN
     assert settled.view == View()
+
+
+@pytest.mark.parametrize(
+    ("query", "sentence"),
+    [
+        ("axis=seed&values=x", "Values of seed are numbers such as 0, 1, 2; found “x”."),
+        ("axis=contrast&values=1,9", "contrast lies between 0 and 2, found 9."),
+        (f"axis=seed&values={','.join('012345678')}", "Give 1 to 8 values of seed, a row each; "),
+    ],
+)
+def test_rows_with_a_wrong_value_are_the_usual_ones(
+    workbench: Any, query: str, sentence: str
+) -> None:
+    settled = settle({"trial": "test-04"} | wanted(query), workbench)
+    axis = query[5 : query.index("&")]
+    (notice,) = settled.notices
+    assert notice.startswith(sentence) and notice.endswith(f" Showing {axis} 0, 1, 2.")
+    assert settled.request == replace(SHOWN, axis=axis, values=(0, 1, 2))
 
 
 def test_an_unknown_trial_is_replaced_by_one_that_exists(workbench: Any) -> None:
