@@ -602,6 +602,10 @@ ATTENTIONS = ("off", "occlusion")  # over the shown image; the second is the met
 SURFACES = ("inflated", "pial", "flat")
 HEMISPHERES = ("both", "left", "right")
 CAMERAS = ("lateral", "medial", "ventral", "dorsal", "anterior", "posterior")
+PANELS = ("", "controls", "lesion", "compare", "curve", "statistics", "evaluation")
+PEOPLE = ("subject", "group")  # whose map over all test images the statistics are of
+MOST_GAIN = 2.0
+LECTURE_STEPS = 5
 
 
 @dataclass(frozen=True)
@@ -618,17 +622,31 @@ class View:
     parcel: str = ""  # Label.key of the selected parcel
     shows: str = IMPORTANCE  # or a map of the subject's voxels, or the parcels themselves
     attention: str = "off"  # whether the shown image is overlaid with what the decoding rests on
+    panel: str = ""  # which evidence is open, "" for none
+    parcels: tuple[str, ...] = ()  # Label.key of the parcels that are lesioned, () for the first
+    gain: float = 0.0  # of the lesioned parcels: 0 replaces their betas, 1 changes nothing
+    fill: str = "training mean"  # what replaces them, see `explorer.lesions`
+    donor: str = ""  # the test stimulus whose betas do, "" for one that the seed chooses
+    against: str = ""  # what a trial is compared with: mapper:NAME, generator:NAME or subject:NAME
+    people: str = "subject"
+    lecture: int = 0  # the step of the walkthrough that is open, from 1; 0 for none
 
     def __post_init__(self) -> None:
         """Refuse a choice that is not on offer."""
+        object.__setattr__(self, "parcels", tuple(dict.fromkeys(map(str, self.parcels))))
+        object.__setattr__(self, "gain", float(self.gain))
         offers = {"method": METHODS, "measure": MEASURES, "surface": SURFACES}
         offers |= {"hemisphere": HEMISPHERES, "camera": CAMERAS, "target": TARGETS}
-        offers["attention"] = ATTENTIONS
+        offers |= {"attention": ATTENTIONS, "panel": PANELS, "people": PEOPLE}
+        offers["lecture"] = tuple(range(LECTURE_STEPS + 1))
         for name, offered in offers.items():
             if getattr(self, name) not in offered:
-                raise UserError(
-                    f"{name} is one of {', '.join(offered)}, found {getattr(self, name)!r}."
-                )
+                names = ", ".join(str(one) for one in offered if one != "")
+                raise UserError(f"{name} is one of {names}, found {getattr(self, name)!r}.")
+        if not 0 <= self.gain <= MOST_GAIN:
+            raise UserError(
+                f"The gain of a parcel lies between 0 and {MOST_GAIN:g}, found {self.gain:g}."
+            )
 
 
 # ------------------------------------------------------------------------------------- checkpoints

@@ -20,7 +20,7 @@ CORE = ("explorer.types", "explorer.mapper", "explorer.parcels", "explorer.metri
 DRAWING = ("explorer.figures", "explorer.surfaces")
 PAGE = (
     *("explorer.workbench", "explorer.records", "explorer.types", "explorer.predicted"),
-    *("explorer.attention", "explorer.statistics", *DRAWING),
+    *("explorer.attention", "explorer.statistics", "explorer.parcels", *DRAWING),
     *("explorer.standing", "explorer.controls", "explorer.lesions"),
     *("explorer.comparison", "explorer.curves", "explorer.evaluation"),
 )

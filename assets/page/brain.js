@@ -14,6 +14,7 @@ let brain = null; // decoded surface payload
 let plot = null; // the div that plotly draws into
 let hovered = null;
 let sort = { column: null, descending: true };
+let effects = null; // of the lesion of each parcel alone, while that evidence is open
 const payloads = new Map();
 const meshes = new Map();
 
@@ -81,7 +82,7 @@ root.append(
 // ---------------------------------------------------------------------------------------- numbers
 const COLUMNS = [
   ["name", "Parcel"], ["hemisphere", ""], ["voxels", "Voxels"], ["share", "Share, %"],
-  ["known", "Known"], ["mean", "Mean"], ["r_ceiling", "r, at best"], ["r_trial", "r, trial"], ["enrichment", "Enrichment"], ["signed", "Signed"],
+  ["known", "Known"], ["mean", "Mean"], ["r_ceiling", "r, at best"], ["r_trial", "r, trial"], ["enrichment", "Enrichment"], ["signed", "Signed"], ["effect", "Lesion effect"],
 ];
 const columns = () => COLUMNS.filter(([column]) => value.rows.some((row) => column in row && (column !== "known" || row.known < row.voxels)));
 // Importance has four measures to choose from, any other map only its mean.
@@ -95,6 +96,7 @@ const show = {
   r_ceiling: (v) => v.toFixed(2),
   r_trial: (v) => (Math.abs(v) < 0.005 ? 0 : v).toFixed(2).replace("-", "−"),
   enrichment: (v) => v.toFixed(2),
+  effect: (v) => show.signed(v),
   signed: (v) => `${v > 0 ? "+" : v < 0 ? "−" : ""}${plain(Math.abs(v))}`,
 };
 const plain = (v) => (v === 0 ? "0" : Math.abs(v) >= 0.001 && Math.abs(v) < 10000 ? Number(v.toPrecision(3)).toString() : v.toExponential(1)).replace(/-/g, "−");
@@ -110,6 +112,15 @@ const colour = (stops, limits, v) => {
   const [a, b] = [rgb(stops[i]), rgb(stops[i + 1])];
   return a.map((x, k) => x + (b[k] - x) * (at - i));
 };
+
+const takeEffects = () => value.rows.forEach((row) => { if (effects) row.effect = effects[row.parcel] ?? null; });
+window.addEventListener("afterimage-trial", () => { effects = null; });
+window.addEventListener("afterimage-effects", ({ detail }) => {
+  effects = detail;
+  if (!value) return;
+  takeEffects();
+  renderTable();
+});
 
 // ------------------------------------------------------------------------------------------ table
 const sorted = () => {
@@ -172,6 +183,7 @@ const renderPicked = () => {
     : ` · share ${withUnit("share", row.share)} · enrichment ${withUnit("enrichment", row.enrichment)} `;
   picked.replaceChildren(
     h("b", {}, row.label), ` · ${format("voxels", row.voxels)} voxels${numbers}`,
+    h("button", { type: "button", class: "ai-link", id: "lesion-this", onclick: () => window.dispatchEvent(new CustomEvent("afterimage-lesion", { detail: row.parcel })) }, "lesion this"),
     h("button", { type: "button", class: "ai-link", onclick: () => choose("") }, "clear"),
   );
 };
@@ -436,6 +448,7 @@ const render = () => {
 follow((next, last) => {
   if (next.vertices !== last?.vertices) vertices = next.vertices && Object.fromEntries(SIDES.map((side) => [side, decode(next.vertices[side])]));
   value = next;
+  takeEffects();
   // The server's view counts when it changed there (a link, a record); else what was chosen here.
   if (!last || JSON.stringify(last.view) !== JSON.stringify(next.view)) view = { ...next.view };
   render();

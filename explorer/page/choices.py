@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
-from explorer.page import links
+from explorer.page import lab_choices, links
 from explorer.page.links import short
 from explorer.types import (
     ATTENTIONS,
@@ -349,7 +349,8 @@ def _view(
         view = replace(view, parcel=wanted["parcel"])
     elif "parcel" in wanted:
         notices.append(f"There is no parcel {short(wanted['parcel'])} in this atlas.")
-    return view if view.parcel in keys else replace(view, parcel="")
+    view = view if view.parcel in keys else replace(view, parcel="")
+    return lab_choices.settle(wanted, workbench, request, view, notices)
 
 
 def _parcels(atlas: Parcellation | None) -> set[str]:

@@ -17,6 +17,7 @@ import numpy as np
 
 from explorer.page import brain, export, links, pickers, trial
 from explorer.page.choices import Choices, settle
+from explorer.page.lab import Lab
 from explorer.page.session import Session
 from explorer.records import changes, from_record
 from explorer.types import IMPORTANCE, Request, UserError, View
@@ -61,6 +62,7 @@ class Handlers:
 
     def __init__(self, workbench: Workbench, ui: SimpleNamespace, plotly: str) -> None:
         self.workbench, self.ui, self.plotly = workbench, ui, plotly
+        self.lab = Lab(workbench, ui)
 
     # ------------------------------------------------------------------------------ opening, links
 
@@ -245,7 +247,7 @@ class Handlers:
             waits = trial.attention(None, self._request(session), session.view)
             session.show(session.ticket, attention=waits)
             updates[self.ui.trial] = session.shown
-        return updates
+        return updates | self.lab.renew(session)
 
     @told
     def pick_parcel(self, session: Session, event: gr.EventData) -> Updates:
@@ -460,6 +462,7 @@ class Handlers:
             ui.trial: session.shown,
             ui.number: int(gallery.loc[request.stimulus, "number"]),
             ui.repeats: pickers.repeats(self.workbench, request),
+            **self.lab.renew(session),
         }
         if session.gallery != self._gallery_page(session):
             updates[ui.gallery] = self._gallery(session)

@@ -19,6 +19,7 @@ from explorer.types import UserError
 if TYPE_CHECKING:
     from explorer.workbench import Workbench
 
+LAB_SCRIPTS = ("lab_trial.js",)  # a view each has its functions there
 HIDDEN = {"api_visibility": "private", "show_progress": "hidden"}
 # Everything that touches a model shares one slot, so two visitors never race for it.
 MODEL = {"concurrency_id": "model", "concurrency_limit": 1}
@@ -36,6 +37,7 @@ def build_page(workbench: Workbench) -> gr.Blocks:
                 ui.notices = _component("notices", {})
                 ui.trial = _component("trial", None)
                 ui.brain = _component("brain", None, server_functions=[surface_server(workbench)])
+                ui.lab = _component("lab", None, parts=LAB_SCRIPTS)
         ui.footer = _component("footer", None)
         _wire(page, ui, Handlers(workbench, ui, plotly_address()))
         api.register(workbench, MODEL)
@@ -52,9 +54,12 @@ def plotly_address() -> str:
     return f"gradio_api/file={script.as_posix()}"
 
 
-def _component(name: str, value: object, **settings: object) -> gr.HTML:
+def _component(
+    name: str, value: object, parts: tuple[str, ...] = (), **settings: object
+) -> gr.HTML:
     """Return a component whose markup is fixed and whose data the script writes as text."""
-    scripts = [(ASSETS / file).read_text("utf-8") for file in ("common.js", f"{name}.js")]
+    files = ("common.js", *parts, f"{name}.js")
+    scripts = [(ASSETS / file).read_text("utf-8") for file in files]
     return gr.HTML(
         value,
         html_template=f'<div class="ai-{name}"></div>',
@@ -108,7 +113,7 @@ def _wire(page: gr.Blocks, ui: SimpleNamespace, do: Handlers) -> None:
         *(ui.masthead, ui.notices, ui.dataset, ui.subject, ui.number, ui.category, ui.gallery),
         *(ui.mapper, ui.space, ui.generator, ui.scales, ui.steps, ui.seed, ui.repeats),
         *(ui.samples, ui.axis, ui.values, ui.options, ui.rois),
-        *(ui.trial, ui.brain, ui.footer),
+        *(ui.trial, ui.brain, ui.lab, ui.footer),
     ]
     quick = {**HIDDEN, "queue": False, "outputs": front}
     slow = {**HIDDEN, **MODEL, "inputs": [ui.session], "outputs": [ui.trial, ui.brain, ui.notices]}
@@ -159,6 +164,15 @@ def _wire(page: gr.Blocks, ui: SimpleNamespace, do: Handlers) -> None:
     ui.gallery.turn(do.turn_page, [ui.session], **quick)
     ui.brain.select(do.pick_parcel, [ui.session], **quick)
     ui.trial.stop(do.stop, [ui.session], **quick)
+    lab, small = do.lab, {**quick, "outputs": [ui.lab, ui.masthead, ui.notices]}
+    for event, handler in (
+        (ui.lab.choose, lab.choose),
+        (ui.lab.stop, lab.stop),
+        (ui.lab.again, lab.again),
+    ):
+        event(handler, [ui.session], trigger_mode="multiple", **small)
+    ui.lab.work(lab.work, [ui.session], [ui.lab], trigger_mode="multiple", **HIDDEN, **MODEL)
+    then_work(ui.lab.select(do.go_to, [ui.session], trigger_mode="multiple", **quick))
     # A record is held against the weights that are loaded here, so it waits for its turn at them.
     opened = ui.masthead.record(do.open_record, [ui.session], front, **HIDDEN, **MODEL)
     opened.success(do.work, **slow)

@@ -29,6 +29,14 @@ VIEW_KEYS = {
     "camera": "camera",
     "parcel": "parcel",
     "attention": "attention",
+    "panel": "panel",
+    "lesion": "parcels",
+    "gain": "gain",
+    "fill": "fill",
+    "donor": "donor",
+    "against": "against",
+    "people": "people",
+    "lecture": "lecture",
 }
 ALWAYS = ("map", "measure")  # in every link, for those who read it
 OPTION = "option."

@@ -31,6 +31,7 @@ class Session:
         self.mapped: tuple = ()
         self.gallery: tuple = ()
         self.told: set[str] = set()
+        self.lab = Evidence()
         self._lock = threading.Lock()
 
     def __deepcopy__(self, memo: dict) -> Session:
@@ -56,4 +57,46 @@ class Session:
             if self.ticket != ticket:
                 return False
             self.shown = {**self.shown, **changed, "ticket": ticket}
+            return True
+
+
+class Evidence:
+    """What is open below the trial in one browser, with a ticket of its own as in `Session`.
+
+    ``shown`` is what the browser has, and ``key`` what that is of. Its ``state`` is off, waiting
+    (for the browser to ask for the work), running, done, stopped, or none with a sentence why.
+    """
+
+    def __init__(self) -> None:
+        self.ticket = 0
+        self.key: tuple = ()
+        self.shown: dict[str, Any] = {}
+        self._lock = threading.Lock()
+
+    def begin(self, key: tuple, shown: dict[str, Any]) -> None:
+        """Show another view and end what runs for an earlier one."""
+        with self._lock:
+            self.ticket += 1
+            self.key, self.shown = key, {**shown, "ticket": self.ticket}
+
+    def take(self) -> int | None:
+        """Return the ticket of work that waits, once; None where there is none."""
+        with self._lock:
+            if self.shown.get("state") != "waiting":
+                return None
+            self.shown = {**self.shown, "state": "running"}
+            return self.ticket
+
+    def stop(self) -> None:
+        """End what runs and keep what is shown."""
+        with self._lock:
+            self.ticket += 1
+            self.shown = {**self.shown, "state": "stopped", "ticket": self.ticket}
+
+    def show(self, ticket: int, **changed: Any) -> bool:
+        """Change what is shown; False, and nothing, where ``ticket`` is outdated."""
+        with self._lock:
+            if self.ticket != ticket:
+                return False
+            self.shown = {**self.shown, **changed}
             return True

@@ -1,0 +1,143 @@
+"""The evidence below a trial: one question at a time, computed when it is opened."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any
+
+import gradio as gr
+
+from explorer.page import lab_choices, lab_trial, links, pickers, trial
+from explorer.page.session import Session
+from explorer.types import PANELS, Request, UserError, View
+
+if TYPE_CHECKING:
+    from explorer.workbench import Workbench
+
+Updates = dict[Any, Any]
+View_ = Callable[["Workbench", Request, View], Iterator[tuple[dict[str, Any], str, float]]]
+"""A view sends what it has so far, what comes next, and the share of its work that is done."""
+
+VIEWS: dict[str, View_] = {
+    "controls": lab_trial.controls_view,
+    "lesion": lab_trial.lesion_view,
+}
+QUESTIONS = {
+    "controls": "How much of this picture comes from the brain, and how much from the generator?",
+    "lesion": "What is lost when a parcel falls silent, and does the map above tell which?",
+}
+KEYS = tuple(lab_choices.SAID)  # of a click that are keys of a link too
+
+
+class Lab:
+    """The section's event handlers over one workbench; what a browser has lies in its `Session`.
+
+    Parameters
+    ----------
+    workbench
+        Answers every question.
+    ui
+        The page's components by name.
+    """
+
+    def __init__(self, workbench: Workbench, ui: SimpleNamespace) -> None:
+        self.workbench, self.ui = workbench, ui
+
+    def renew(self, session: Session) -> Updates:
+        """Return the section for what the session shows now: nothing is computed here.
+
+        The browser asks for the work where there is some. Work that runs for an earlier choice
+        ends at its next part, so that the pictures above do not wait for it.
+        """
+        request, view = session.request, session.view
+        key = decided_by(request, view)
+        if key == session.lab.key and session.lab.shown.get("state") not in ("waiting", "running"):
+            return {}
+        session.lab.begin(key, self._frame(request, view))
+        return {self.ui.lab: session.lab.shown}
+
+    def choose(self, session: Session, event: gr.EventData) -> Updates:
+        """Open another view, or change what an open one is of."""
+        if session.request is None:
+            return {}
+        wanted = {k: str(v) for k, v in event._data.items() if k in links.VIEW_KEYS}
+        notices: list[str] = []
+        opened = wanted.get("panel")
+        if opened == lab_choices.NONE:
+            wanted["panel"] = ""
+            session.view = replace(session.view, panel="")
+        asked = {key: value for key, value in wanted.items() if value}
+        session.view = lab_choices.settle(
+            asked, self.workbench, session.request, session.view, notices
+        )
+        masthead = pickers.masthead(self.workbench, session.request, session.view)
+        updates = {self.ui.masthead: masthead, **self.renew(session)}
+        if notices:
+            updates[self.ui.notices] = {"notices": notices, "at": time.time()}
+        return updates
+
+    def stop(self, session: Session) -> Updates:
+        """End what runs and keep what is finished."""
+        session.lab.stop()
+        return {self.ui.lab: session.lab.shown}
+
+    def again(self, session: Session) -> Updates:
+        """Go on with what was stopped; what was made is kept."""
+        session.lab.begin(session.lab.key, {**session.lab.shown, "state": "waiting"})
+        return {self.ui.lab: session.lab.shown}
+
+    def work(self, session: Session) -> Iterator[Updates]:
+        """Compute the open view and send each part when it is there."""
+        ticket = session.lab.take()
+        if ticket is None or session.request is None:
+            return
+        request, view = session.request, session.view
+        try:
+            with contextlib.closing(VIEWS[view.panel](self.workbench, request, view)) as parts:
+                for content, text, fraction in parts:
+                    progress = trial.progress("running", text, fraction)
+                    if not session.lab.show(ticket, content=content, progress=progress):
+                        return
+                    yield {self.ui.lab: session.lab.shown}
+            if session.lab.show(ticket, state="done", progress=trial.progress("done", "", 1.0)):
+                yield {self.ui.lab: session.lab.shown}
+        except UserError as error:
+            if session.lab.show(ticket, state="none", sentence=str(error)):
+                yield {self.ui.lab: session.lab.shown}
+        except Exception:
+            # A bug: the log gets the traceback from Gradio, the page must not look busy for ever.
+            told = "This failed for a reason that the app's log gives."
+            if session.lab.show(ticket, state="none", sentence=told):
+                yield {self.ui.lab: session.lab.shown}
+            raise
+
+    def _frame(self, request: Request, view: View) -> dict[str, Any]:
+        """Return the open view before anything is computed."""
+        frame = {
+            "panel": view.panel,
+            "offered": [name for name in PANELS if name in VIEWS],
+            "state": "waiting" if view.panel in VIEWS else "off",
+            "question": QUESTIONS.get(view.panel, ""),
+            "sentence": "",
+            "settings": {},
+            "content": None,
+            "progress": trial.progress("waiting", "Waiting for the pictures above…"),
+        }
+        if view.panel == "lesion":
+            frame["settings"] = lab_trial.lesion_settings(self.workbench, request, view)
+        return frame
+
+
+def decided_by(request: Request, view: View) -> tuple:
+    """Return what the open view depends on: two equal tuples are the same view."""
+    shown = view.method, view.target, view.atlas, view.measure
+    of = {
+        "": (),
+        "controls": (request,),
+        "lesion": (request, *shown, view.parcels, view.gain, view.fill, view.donor),
+    }
+    return (view.panel, *of[view.panel])

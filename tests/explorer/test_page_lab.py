@@ -1,0 +1,221 @@
+"""The evidence below a trial without a browser: what is sent when, and what stands for nothing."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from types import SimpleNamespace
+from typing import Any
+from urllib.parse import parse_qsl
+
+import pytest
+
+from explorer.page import lab_choices, links
+from explorer.page.choices import Choices, settle
+from explorer.page.lab import Lab, decided_by
+from explorer.page.session import Session
+from explorer.types import Request, UserError, View
+
+REQUEST = Request("fake", "sub-01", "test-04", "linear", "painter", steps=4)
+
+
+@pytest.fixture
+def lab(workbench: Any) -> Lab:
+    """Return the section's handlers; components are their own names."""
+    return Lab(workbench, SimpleNamespace(lab="lab", masthead="masthead", notices="notices"))
+
+
+def opened(lab: Lab, request: Request = REQUEST, view: View | None = None) -> Session:
+    """Return a session whose browser has the section."""
+    session = Session()
+    session.request, session.view = request, view or View()
+    lab.renew(session)
+    return session
+
+
+def click(**data: Any) -> Any:
+    return SimpleNamespace(_data=data)
+
+
+def work(lab: Lab, session: Session) -> list[dict[str, Any]]:
+    return [part["lab"] for part in lab.work(session)]
+
+
+def test_nothing_is_computed_before_a_view_is_opened(lab: Lab, fakes: SimpleNamespace) -> None:
+    session, painted = opened(lab), fakes.Generator.painted
+    assert session.lab.shown["state"] == "off"
+    assert work(lab, session) == []
+    assert fakes.Generator.painted == painted
+
+
+def test_controls_come_one_by_one_and_say_what_is_lacking(lab: Lab) -> None:
+    session = opened(lab)
+    sent = lab.choose(session, click(panel="controls"))
+    assert "panel=controls" in sent["masthead"]["link"]
+    assert sent["lab"]["state"] == "waiting" and sent["lab"]["content"] is None
+    parts = work(lab, session)
+    done = [sum(card["state"] != "empty" for card in part["content"]["cards"]) for part in parts]
+    assert done == [*range(1, 12), 11]
+    assert parts[-1]["state"] == "done"
+    cards = {card["name"]: card for card in parts[-1]["content"]["cards"]}
+    assert [name for name, _ in cards["true embedding"]["scores"]] == [
+        *("PixCorr", "SSIM", "pocket-clip")
+    ]
+    assert cards["true embedding"]["rank"] == "1 of 10"
+    assert cards["repeat 3 alone"]["state"] == "none"
+    assert "has no repeat 3 of test-04" in cards["repeat 3 alone"]["reason"]
+    assert "is measured, so nobody knows" in cards["noiseless response"]["reason"]
+    assert 0 <= cards["no brain"]["identified"] <= 1
+    assert work(lab, session) == []  # nothing more is wanted
+
+
+def test_a_lesion_begins_with_the_parcel_that_matters_most(lab: Lab) -> None:
+    session = opened(lab, view=View(panel="lesion"))
+    parts = work(lab, session)
+    content = parts[-1]["content"]
+    rows = {row["parcel"]: row for row in content["rows"]}
+    best = max((r for r in rows.values() if r["parcel"] != "(unassigned)"),
+               key=lambda row: abs(row["effect"]))  # fmt: skip
+    assert content["unchosen"] and content["chosen"] == [best["parcel"]]
+    assert content["chosen"][0].split()[0] in ("pericalcarine", "fusiform")
+    assert [p["label"] for p in content["pictures"]] == ["Intact", "Lesioned", "Difference"]
+    assert len({p["src"] for p in content["pictures"]}) == 3
+    assert content["scatter"]["mean"]["n"] == content["scatter"]["mean"]["of"] == 10
+    assert len(content["scatter"]["trial"]["points"]) == 8
+
+
+def test_gain_one_leaves_picture_and_numbers_as_they_are(lab: Lab) -> None:
+    view = View(panel="lesion", parcels=("fusiform L", "fusiform R"), gain=1.0)
+    session = opened(lab, view=view)
+    content = work(lab, session)[-1]["content"]
+    intact, lesioned, _ = content["pictures"]
+    assert intact["src"] == lesioned["src"]
+    rows = content["lesion"]["rows"]
+    assert [row[1] for row in rows[:3]] == [row[2] for row in rows[:3]]
+    assert rows[3][2] == "0.000"
+    assert content["labels"] == ["fusiform, left", "fusiform, right"]
+
+
+def test_a_swap_takes_the_betas_of_a_trial_that_is_chosen(lab: Lab) -> None:
+    session = opened(lab, view=View(panel="lesion", parcels=("fusiform L",)))
+    sent = lab.choose(session, click(fill="another trial"))
+    assert sent["lab"]["settings"]["stimuli"][0] == "test-01"
+    lab.choose(session, click(donor="test-09"))
+    content = work(lab, session)[-1]["content"]
+    assert content["lesion"]["donor"]["number"] == 9
+    assert "when test-09 was shown" in content["lesion"]["sentence"]
+    told = lab.choose(session, click(donor="test-04"))  # the trial itself
+    assert "left out" in told["notices"]["notices"][0]
+    assert session.view.donor == "test-09"
+
+
+def test_only_what_a_view_is_of_makes_it_new(lab: Lab) -> None:
+    session = opened(lab, view=View(panel="controls"))
+    work(lab, session)
+    session.view = replace(session.view, camera="ventral")
+    assert lab.renew(session) == {}
+    session.request = replace(session.request, stimulus="test-05")
+    sent = lab.renew(session)["lab"]
+    assert sent["state"] == "waiting" and sent["content"] is None
+    assert decided_by(REQUEST, View(panel="lesion")) != decided_by(
+        REQUEST, View(panel="lesion", gain=1.5)
+    )
+
+
+def test_work_ends_when_another_trial_is_chosen_and_when_it_is_stopped(lab: Lab) -> None:
+    session = opened(lab, view=View(panel="controls"))
+    running = lab.work(session)
+    next(running)
+    session.request = replace(session.request, stimulus="test-05")
+    lab.renew(session)
+    assert list(running) == []
+    running = lab.work(session)
+    next(running)
+    next(running)
+    assert lab.stop(session)["lab"]["state"] == "stopped"
+    assert list(running) == []
+    kept = session.lab.shown["content"]["cards"]
+    assert sum(card["state"] == "done" for card in kept) >= 2
+    assert lab.again(session)["lab"]["state"] == "waiting"
+    assert work(lab, session)[-1]["state"] == "done"
+
+
+def test_where_nothing_is_decoded_a_lesion_says_why(lab: Lab) -> None:
+    session = opened(lab, replace(REQUEST, mapper=""), View(panel="lesion"))
+    sent = work(lab, session)
+    assert [part["state"] for part in sent] == ["none"]
+    assert "There is no mapper" in sent[0]["sentence"]
+
+
+def test_a_study_without_atlas_is_lesioned_as_one_group(
+    make_workbench: Any, fakes: SimpleNamespace
+) -> None:
+    class Bare(fakes.Study):
+        def load(self, subject: str) -> Any:
+            trials = super().load(subject)
+            voxels = replace(trials.subject.voxels, parcellations={}, projection=None)
+            return replace(trials, subject=replace(trials.subject, voxels=voxels))
+
+    ui = SimpleNamespace(lab="lab", masthead="masthead", notices="notices")
+    lab = Lab(make_workbench(datasets={"fake": Bare}), ui)
+    session = opened(lab, view=View(panel="lesion"))
+    content = work(lab, session)[-1]["content"]
+    assert content["labels"] == ["voxels in no parcel"]
+    assert "no atlas divides them" in content["lesion"]["warning"]
+    assert content["scatter"]["trial"]["correlation"] == "–"
+
+
+# --------------------------------------------------------------------------------- in the link
+
+FULL = View(
+    panel="lesion",
+    parcels=("fusiform L", "(unassigned)"),
+    gain=1.25,
+    fill="another trial",
+    donor="test-07",
+    against="generator:unguided",
+    people="group",
+    lecture=3,
+)
+
+
+def test_a_link_brings_the_evidence_back(workbench: Any) -> None:
+    view = replace(FULL, parcels=("fusiform L", "precentral R"))
+    query = links.query(REQUEST, view)
+    assert "panel=lesion&lesion=fusiform+L" in query and "gain=1.25" in query
+    assert settle(dict(parse_qsl(query)), workbench) == Choices(REQUEST, view, ())
+
+
+@pytest.mark.parametrize(
+    ("wanted", "sentence"),
+    [
+        ({"panel": "<b>"}, "The evidence “<b>” is not on offer here"),
+        ({"fill": "zeros"}, "The replacement “zeros” is not on offer"),
+        ({"donor": "test-99"}, "take betas from, “test-99” is not on offer"),
+        ({"against": "mapper:none"}, "compared with, “mapper:none” is not on offer"),
+        ({"lesion": "nowhere L"}, "no parcel “nowhere L” with voxels here to lesion"),
+        ({"gain": "3"}, "gain of a parcel lies between 0 and 2, found 3. Using a gain of 0."),
+        ({"gain": "loud"}, "found “loud”. Using a gain of 0."),
+        ({"lecture": "9"}, "The lecture has the steps 1 to 5, found “9”"),
+    ],
+)
+def test_what_is_not_on_offer_is_told(
+    workbench: Any, wanted: dict[str, str], sentence: str
+) -> None:
+    notices: list[str] = []
+    assert lab_choices.settle(wanted, workbench, REQUEST, View(), notices) == View()
+    assert len(notices) == 1 and sentence in notices[0]
+
+
+def test_another_trial_drops_a_donor_that_it_is_itself(workbench: Any) -> None:
+    view = replace(FULL, parcels=("fusiform L",))
+    shown = Choices(REQUEST, view)
+    settled = settle({"trial": "test-07"}, workbench, shown)
+    assert settled.view.donor == "" and settled.view.parcels == ("fusiform L",)
+
+
+def test_the_other_side_differs_in_one_thing_and_can_be_drawn(workbench: Any) -> None:
+    other = lab_choices.other_side(workbench, REQUEST, "generator:unguided")
+    assert (other.generator, other.steps, other.mapper) == ("unguided", 1, "linear")
+    assert "generator:painter" not in lab_choices.sides(workbench, REQUEST)
+    with pytest.raises(UserError, match=r"sub-02 has no mapper linear; choose another"):
+        lab_choices.other_side(workbench, REQUEST, "subject:sub-02")
