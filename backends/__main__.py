@@ -399,7 +399,7 @@ def evaluate(
     out: Annotated[
         Path | None,
         typer.Option(
-            help="Write CSV, Markdown and a figure into this folder (--aims, --evidence: a file)."
+            help="Write CSV, Markdown and a figure into this folder (--aims and so on: a file)."
         ),
     ] = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1 ...")] = "auto",
@@ -412,6 +412,14 @@ def evaluate(
     evidence: Annotated[
         bool,
         typer.Option("--evidence", help="Instead: what controls and lesions of what ships show."),
+    ] = False,
+    statistics: Annotated[
+        bool,
+        typer.Option(
+            "--statistics",
+            help="Instead: whether the p of parcel maps hold on permuted labels and on the truth "
+            "(--limit: permuted studies a subject).",
+        ),
     ] = False,
     images: Annotated[
         Path | None,
@@ -432,12 +440,13 @@ def evaluate(
     if images:
         _evaluate_images(images, dataset, checkpoints, networks, best(device), out, atlas)
         return
-    if aims or evidence:
+    if aims or evidence or statistics:
         from backends.evaluate import evaluate as measure_aims
         from backends.evaluate import render
         from backends.evidence_report import evidence as measure_evidence
+        from backends.statistics_report import measure as measure_statistics
 
-        measure = measure_evidence if evidence else measure_aims
+        measure = measure_aims if aims else measure_evidence if evidence else measure_statistics
         text = render(measure(checkpoints=checkpoints, limit=limit, device=device, progress=say))
         print(text)
         if out:

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -31,32 +32,38 @@ Say = Callable[[str], None]
 
 
 def measure(
-    bench: Workbench,
     *,
-    studies: int = STUDIES,
-    permutations: int = statistics.PERMUTATIONS,
+    checkpoints: Path,
+    limit: int | None = None,
+    device: str = "auto",
     progress: Say | None = None,
 ) -> dict[str, pd.DataFrame]:
-    """Return all figures as tables by title.
+    """Return all figures as tables by title; about ten minutes on one core.
 
     Parameters
     ----------
-    bench
-        With the simulated study and its mappers.
-    studies
-        How many times the labels of each subject are permuted.
-    permutations
-        Draws of every null distribution.
+    checkpoints
+        The folder of trained weights.
+    limit
+        How many times the labels of each subject are permuted, 50 by default.
+    device
+        A torch device, or "auto".
     progress
         Called with one sentence now and then.
     """
     import pandas as pd
 
+    from backends import DATASETS, EMBEDDERS, GENERATORS, MAPPERS
+    from explorer.workbench import Workbench
+
     say = progress or (lambda sentence: None)
+    bench = Workbench(
+        DATASETS, EMBEDDERS, MAPPERS, GENERATORS, checkpoints=checkpoints, device=device
+    )
     subjects = bench.subjects(DATASET)
     goals = training_goals(bench, subjects[0], say)
     null = pd.concat(
-        [null_tests(bench, subject, goals, studies, permutations, say) for subject in subjects]
+        [null_tests(bench, subject, goals, limit or STUDIES, say) for subject in subjects]
     )
     truth, maps = [], []
     for mapper in bench.mapper_names(DATASET, subjects[0]):
@@ -99,7 +106,6 @@ def null_tests(
     subject: str,
     goals: dict[str, np.ndarray],
     studies: int,
-    permutations: int,
     say: Say,
 ) -> pd.DataFrame:
     """Return one row a permuted study and parcel: p_evidence, q_evidence, p_place, q_place."""
@@ -110,14 +116,14 @@ def null_tests(
         bench.trials(DATASET, subject),
         bench.offer(DATASET, subject, MAPPER).targets[0],
     )
-    mapper = copy.deepcopy(bench.models.mapper(DATASET, subject, MAPPER))
+    mapper = copy.deepcopy(bench.models.mapper(DATASET, subject, MAPPER)).cpu()
     tested = list(bench.gallery(DATASET, subject).index)
     betas = np.stack([trials.average(stimulus) for stimulus in tested])
     shown = bench.models.embed(DATASET, tested, space)
     parcellation = bench.parcellation(DATASET, subject)
     masks, kept = parcellation.masks()[:-1], []
     masks = masks[masks.sum(axis=1) >= importance.SMALL]
-    sources = statistics.turns(trials.subject.voxels, permutations, 0)
+    sources = statistics.turns(trials.subject.voxels, statistics.PERMUTATIONS, 0)
     say(f"{subject}: training trials")
     parts, rows = training_voxels(mapper, trials)
     names = trials.table["stimulus"].iloc[rows].to_numpy()
@@ -144,7 +150,6 @@ def null_tests(
             mapper.statistics(subject)[0].numpy(),
             masks,
             shown[order],
-            permutations,
             seed=study,
         )
         margin = importance.retrieval_margin(shown, order)

@@ -74,8 +74,7 @@ MAY_IMPORT = {
         *("backends.evaluate", "backends.train"),
     ),
     "backends.statistics_report": (
-        *(*CORE, "explorer.workbench", "explorer.importance", "explorer.statistics"),
-        *("backends.linear", "backends.train"),
+        *(*CORE, "explorer.workbench", "explorer.importance", "explorer.statistics", "backends"),
     ),
     "backends.search": (*CORE, "backends.train", "backends.training"),
     "backends.importing": (*CORE, "backends.mappers"),
