@@ -28,6 +28,7 @@ EMBEDDERS: dict[str, str] = {
     "ViT-H-14": "backends.targets:ViTH14",
     "ViT-bigG-14": "backends.targets:ViTBigG14",
     "stable-diffusion": "backends.targets:StableDiffusionText",
+    "gnet": "backends.embedders:GNetPixels",
 }
 
 MAPPERS: dict[str, str] = {
@@ -55,4 +56,5 @@ GENERATORS: dict[str, str] = {
 
 ENCODERS: dict[str, str] = {
     "encoding": "backends.encoding:Encoding",
+    "gnet": "backends.gnet:GNet",
 }

@@ -652,6 +652,26 @@ def import_checkpoint(
 
 
 @app.command()
+def import_gnet(
+    file: Annotated[Path, typer.Argument(help="gnet_multisubject.pt of MindEye2's release.")],
+    dataset: DataOption,
+    subject: Annotated[
+        list[str] | None, typer.Option(help="A participant (may be repeated); default: all.")
+    ] = None,
+    checkpoints: Checkpoints = ROOT / "checkpoints",
+) -> None:
+    """Make MindEye2's GNet the encoding model of NSD's subjects, for predicted brains."""
+    from backends.gnet import import_gnet as bring
+
+    name, bench = _open(dataset, checkpoints)
+    for person in dict.fromkeys(subject or bench.subjects(name)):
+        folder = checkpoints / "encoding" / name / person
+        command = " ".join(["python -m backends", *sys.argv[1:]])
+        card = bring(file, bench.trials(name, person), folder, command=command)
+        print(f"{person}  {card.voxels[person][0]} voxels  ->  {folder}")
+
+
+@app.command()
 def doctor(
     path: Annotated[str, typer.Argument(help="Where data lie: PATH or PATH?option=value.")],
 ) -> None:

@@ -42,6 +42,25 @@ class Pixels:
         return np.stack(rows).reshape(len(rows), 100).astype(np.float32) / 255
 
 
+class GNetPixels:
+    """The picture as the encoding model GNet takes it: RGB in 0 ... 1, 227 x 227 (Lanczos)."""
+
+    spaces = (EmbeddingSpace("gnet", "pixels", (3, 227, 227)),)
+
+    def __init__(self, checkpoints: Path | None = None, device: str = "cpu") -> None:
+        """Take the arguments every embedder takes; there are no weights."""
+
+    def embed(self, images: Sequence[np.ndarray], space: EmbeddingSpace) -> np.ndarray:
+        """Return float32 (n, 3, 227, 227) for images uint8 (H, W, 3)."""
+        from PIL import Image
+
+        rows = [
+            np.asarray(Image.fromarray(image).resize((227, 227), Image.Resampling.LANCZOS))
+            for image in images
+        ]
+        return np.stack(rows).transpose(0, 3, 1, 2).astype(np.float32) / 255
+
+
 def words(caption: str) -> list[str]:
     """Return a caption's lower-case words and numbers."""
     return WORDS.findall(caption.lower())

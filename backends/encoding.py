@@ -197,6 +197,11 @@ class Encoding(torch.nn.Module):
                 f"{folder} holds a checkpoint of kind {card.kind!r} for {len(card.subjects)} "
                 "subjects, expected 'encoding' for one."
             )
+        if card.cls != "encoding":
+            raise UserError(
+                f"{folder} holds an encoding model of the kind {card.cls!r}, and a ridge encoding "
+                "model is needed here; train one with: python -m backends train-encoding."
+            )
         if trials is not None:
             check_fits(card, trials)
         (subject,) = card.subjects

@@ -103,10 +103,12 @@ MAY_IMPORT = {
     "backends.simulation": (*CORE, "backends.simulation"),
     "backends.training": (*CORE, "backends.linear"),
     "backends.encoding": (*CORE, "backends.embedders", "backends.linear", "backends.training"),
+    "backends.gnet": (*CORE, "backends.embedders", "backends.training"),
     # which published row is whose is one thing for pictures and for predictions
     "backends.mappers": (*CORE, *TOOLS, "backends.published"),
     "backends.generators": (*CORE, *TOOLS, "backends.published"),
     "backends.generators.gallery": (*CORE, "backends.embeddings"),
+    "backends.generators.guidance": (*CORE, "backends.encoding", "backends.gnet"),
     # a class name is sought among pictures in the space that was decoded
     "backends.generators.stable": (*CORE, *TOOLS, "backends.targets"),
 }

@@ -16,12 +16,16 @@ import numpy as np
 import torch
 
 from backends.encoding import Encoding
+from backends.gnet import PIXELS, GNet, pixels_for_gnet
+from explorer.mapper import read_card
 from explorer.types import Condition, EmbeddingSpace, Option, UserError
 
 # pixels (n, 3, H, W) in about -1 ... 1 -> one number a picture (n,), differentiable
 Loss = Callable[[torch.Tensor], torch.Tensor]
 # a space -> what computes it, differentiably, from such pixels
 Features = Mapping[EmbeddingSpace, Callable[[torch.Tensor], torch.Tensor]]
+# what encoding models read beside a generator's own features
+ALWAYS: Features = {PIXELS: pixels_for_gnet}
 FEWEST_VOXELS = 10  # whose correlation says anything: our choice
 
 
@@ -122,7 +126,7 @@ def towards_features(
 
 
 def towards_betas(
-    features: Features, conditions: Sequence[Condition], encoders: Sequence[Encoding]
+    features: Features, conditions: Sequence[Condition], encoders: Sequence[Encoding | GNet]
 ) -> Loss:
     """Return the loss of pictures that should evoke the measured betas, one condition a picture.
 
@@ -130,6 +134,7 @@ def towards_betas(
     and predicted betas, both in units of a voxel's standard deviation around its training mean, as
     elsewhere in the app. ``encoders``: the encoding model of each condition's subject.
     """
+    features = {**ALWAYS, **features}
     spaces = {space for encoder in encoders for space in encoder.spaces}
     goals = [_measured(one, encoder) for one, encoder in zip(conditions, encoders, strict=True)]
 
@@ -148,7 +153,7 @@ def towards_betas(
 
 def load_encoder(
     condition: Condition, checkpoints: Path, features: Features, device: str
-) -> Encoding:
+) -> Encoding | GNet:
     """Return the encoding model of a condition's subject; `UserError` where guidance lacks one."""
     subject, betas = condition.subject, condition.betas
     if subject is None or betas is None:
@@ -163,7 +168,7 @@ def load_encoder(
             f"There is no encoding model for {who}; train one with: python -m backends "
             f"train-encoding --dataset {subject.dataset}."
         )
-    encoder = Encoding.load(folder, device=device)
+    encoder = (GNet if read_card(folder).cls == "gnet" else Encoding).load(folder, device=device)
     made_for = encoder.card.voxels.get(subject.name, (0, "none"))
     if made_for != (subject.voxels.n_voxels, subject.voxels.hash):
         raise UserError(
@@ -171,7 +176,7 @@ def load_encoder(
             f"{made_for[1]}), {who} has {subject.voxels.n_voxels} (hash {subject.voxels.hash}); "
             "train it again on these."
         )
-    if blind := [space.name for space in encoder.spaces if space not in features]:
+    if blind := [s.name for s in encoder.spaces if s not in features and s not in ALWAYS]:
         known = " or ".join(space.name for space in features)
         raise UserError(
             f"The encoding model for {who} reads {blind[0]}, which has no gradient here; train it "
@@ -200,9 +205,9 @@ def chosen(
     return {name: option.default for name, option in known.items()} | dict(given)
 
 
-def _measured(condition: Condition, encoder: Encoding) -> tuple[torch.Tensor, torch.Tensor]:
+def _measured(condition: Condition, encoder: Encoding | GNet) -> tuple[torch.Tensor, torch.Tensor]:
     """Return the chosen voxels' betas in training SD, and which voxels those are."""
-    device = encoder.weight.device
+    device = encoder.intercept.device
     betas = torch.as_tensor(np.asarray(condition.betas, np.float32), device=device)
     use = np.ones(len(betas), bool) if condition.voxels is None else condition.voxels
     where = torch.as_tensor(np.flatnonzero(use), device=device)
