@@ -66,6 +66,7 @@ def measure_models(checkpoints: Path, simulated: Path | None) -> list[Line]:
     finished = {frame.scale: frame.image for frame in frames if frame.done}
     lines += against_plain_calls(bench, request, finished)
     lines += against_captum(bench, request)
+    lines += over_test_images(bench, request)
     lines.append(
         (
             "resident memory of this part, now and at most",
@@ -74,6 +75,29 @@ def measure_models(checkpoints: Path, simulated: Path | None) -> list[Line]:
         )
     )
     return lines
+
+
+def over_test_images(bench: Any, request: Any) -> list[Line]:
+    """Time a subject's map over all test images, and one trial's integrated gradients."""
+    from explorer.statistics import PERMUTATIONS, subject_map
+    from explorer.types import View
+
+    request = replace(request, mapper="ridge")
+    found, again = View(), View(measure="share")
+    made, one = seconds(lambda: subject_map(bench, request, found), 1)
+    other, _ = seconds(lambda: subject_map(bench, request, again))
+    path = View(method="integrated gradients")
+    bench.importance(request, path)  # colour limits are made once
+    stimuli = iter(bench.gallery(request.dataset, request.subject).index[:9])
+    integrated, _ = seconds(
+        lambda: bench.importance(replace(request, stimulus=next(stimuli)), path)
+    )
+    what = f"map over {one.stimuli} test images, one subject, {PERMUTATIONS} permutations"
+    return [
+        (what, f"{made:.1f} s", "<= 5 s"),
+        ("the same in another measure", f"{other * 1000:.0f} ms", ""),
+        ("integrated gradients of one trial", f"{integrated * 1000:.0f} ms", ""),
+    ]
 
 
 def against_plain_calls(bench: Any, request: Any, finished: dict[float, np.ndarray]) -> list[Line]:

@@ -15,6 +15,7 @@ from explorer.statistics import (
     evidence_test,
     group_map,
     over_subjects,
+    parcel_evidence,
     place_test,
     shuffled_weights,
     subject_map,
@@ -293,6 +294,35 @@ def test_evidence_is_uniform_under_its_null_though_noise_is_shared_and_unequal()
         p.append(evidence_test(change, shown, orders)[1])
     assert kstest(p, "uniform").pvalue > 0.05
     assert np.mean(np.array(p) <= 0.05) == pytest.approx(0.05, abs=0.03)
+
+
+def test_p_of_evidence_is_uniform_where_labels_were_permuted_before_training(fakes):
+    """70 permuted studies of 8 parcels, each with a mapper of its own: 560 true nulls."""
+    trials, embedder = fakes.Study().load("sub-01"), fakes.Embedder()
+    atlas = next(iter(trials.subject.voxels.parcellations.values()))
+    masks = atlas.masks()[atlas.masks().sum(axis=1) >= importance.SMALL]
+    train, test = trials.stimuli("train"), trials.stimuli("test")
+    known = {s: embedder.embed([fakes.picture(s)])[0] for s in train}
+    shown = embedder.embed([fakes.picture(s) for s in test])
+    betas = np.stack([trials.average(s) for s in test])
+    p, false = [], []
+    for study in range(70):
+        rng = np.random.default_rng(study)
+        permuted = dict(zip(train, [known[s] for s in rng.permutation(train)], strict=True))
+        mapper = fakes.Linear.fit([trials], {fakes.space: permuted}, seed=0)
+        _, own = parcel_evidence(
+            lambda rows, mapper=mapper: mapper.decode(rows, "sub-01")[fakes.space],
+            betas,
+            mapper.statistics("sub-01")[0].numpy(),
+            masks,
+            rng.permutation(shown),
+            permutations=199,
+            seed=study,
+        )
+        p.append(own)
+        false.append((discoveries(own, np.ones(8, bool)) <= 0.05).any())
+    assert np.size(p) == 560 and kstest(np.ravel(p), "uniform").pvalue > 0.05
+    assert np.mean(false) <= 0.05 + 2 * np.sqrt(0.05 * 0.95 / 70)
 
 
 def test_places_by_hand():
