@@ -24,11 +24,12 @@ const menu = h(
     h("div", { class: "ai-menu-row" }, exporter("json", "Record as JSON"), h("button", { type: "button", onclick: () => picker.click() }, "Open a record…")),
   ),
 );
+const lecture = h("button", { type: "button", class: "ai-button", id: "lecture-open", title: "Five steps on a typical trial, in large type", onclick: () => window.dispatchEvent(new Event("afterimage-lecture")) }, "Lecture");
 const theme = h("button", { type: "button", class: "ai-button ai-icon", id: "theme", title: "Light or dark", "aria-label": "Switch between light and dark", onclick: () => toggle() }, "◐");
 root.append(
   h("a", { class: "ai-mark", href: "?", title: "Start again with a random trial" }, h("i", { "aria-hidden": "true" }), "Afterimage"),
   h("p", { class: "ai-about" }, study, badge, note),
-  h("div", { class: "ai-tools" }, busy, copy, menu, picker, theme),
+  h("div", { class: "ai-tools" }, busy, lecture, copy, menu, picker, theme),
 );
 
 const waiting = (text) => {

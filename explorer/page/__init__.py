@@ -32,7 +32,7 @@ def launch_options() -> dict[str, Any]:
     """Return the arguments of ``Blocks.launch`` that belong to the page."""
     return {
         "theme": theme(),
-        "css_paths": [ASSETS / "page.css", ASSETS / "lab.css"],
+        "css_paths": [ASSETS / "page.css", ASSETS / "lab.css", ASSETS / "lecture.css"],
         "footer_links": [],
         "ssr_mode": False,  # no Node process: one server, one language
         "enable_monitoring": False,

@@ -165,7 +165,7 @@ def lesion_view(bench: Workbench, request: Request, view: View) -> Parts:
     yield {}, "Lesioning each parcel alone", 0.0
     effects = lesions.lesion_effects(bench, request, view.atlas, view.fill)
     own = lesions.faithfulness(bench, request, view)
-    chosen = view.parcels or _first(effects.table)
+    chosen = view.parcels or first_parcel(effects.table)
     how = lesions.Lesion(chosen, view.gain, view.fill, view.donor)
     content: dict[str, Any] = {
         "chosen": list(chosen),
@@ -195,7 +195,7 @@ def lesion_view(bench: Workbench, request: Request, view: View) -> Parts:
         yield content, done, 0.5 + 0.5 * mean.n / mean.of
 
 
-def _first(effects: pd.DataFrame) -> tuple[str, ...]:
+def first_parcel(effects: pd.DataFrame) -> tuple[str, ...]:
     """Return the parcel whose lesion moves the margin most, small ones aside where possible."""
     table = effects[effects["effect"].notna()]
     for rows in (table[~table["small"] & (table["parcel"] != UNASSIGNED)], table):

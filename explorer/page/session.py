@@ -31,7 +31,7 @@ class Session:
         self.mapped: tuple = ()
         self.gallery: tuple = ()
         self.told: set[str] = set()
-        self.lab = Evidence()
+        self.lab, self.lecture = Evidence(), Evidence()
         self._lock = threading.Lock()
 
     def __deepcopy__(self, memo: dict) -> Session:

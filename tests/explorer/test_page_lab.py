@@ -12,6 +12,7 @@ import pytest
 from explorer.page import lab_choices, links
 from explorer.page.choices import Choices, settle
 from explorer.page.lab import Lab, decided_by
+from explorer.page.lecture import Lecture, typical
 from explorer.page.session import Session
 from explorer.types import Request, UserError, View
 
@@ -164,7 +165,59 @@ def test_a_study_without_atlas_is_lesioned_as_one_group(
     assert content["scatter"]["trial"]["correlation"] == "–"
 
 
-# --------------------------------------------------------------------------------- in the link
+# ------------------------------------------------------------------------------------- the lecture
+
+
+@pytest.fixture
+def lecture(workbench: Any) -> Lecture:
+    """Return the walkthrough's handlers."""
+    return Lecture(workbench, SimpleNamespace(lecture="lecture", masthead="masthead"))
+
+
+def test_the_lecture_is_about_the_median_trial_whatever_trial_is_shown(lecture: Lecture) -> None:
+    chosen = {
+        typical(lecture.workbench, replace(REQUEST, stimulus=s, repeats=r)).stimulus
+        for s, r in (("test-04", ()), ("test-09", (1,)))
+    }
+    (stimulus,) = chosen
+    similar = [
+        lecture.workbench.decode(replace(REQUEST, stimulus=f"test-{i:02d}")).similarity
+        for i in range(1, 11)
+    ]
+    own = similar[int(stimulus[-2:]) - 1]
+    assert sum(value < own for value in similar) == 4  # the lower of the two in the middle of ten
+
+
+def test_the_lecture_opens_at_its_step_and_comes_step_by_step(lecture: Lecture) -> None:
+    session = Session()
+    session.request, session.view = REQUEST, View()
+    assert lecture.renew(session) == {}  # nothing to show, and nothing is computed
+    sent = lecture.go(session, click(lecture=4))
+    assert "lecture=4" in sent["masthead"]["link"]
+    parts = [part["lecture"] for part in lecture.work(session)]
+    assert [sorted(part["steps"]) for part in parts[:2]] == [["4"], ["4", "5"]]
+    steps = parts[-1]["steps"]
+    assert sorted(steps) == ["1", "2", "3", "4", "5"]
+    assert steps["1"]["brain"]["vertices"]["left"]["shape"] == [10_242]
+    assert [len(strip["values"]) for strip in steps["2"]["strips"]] == [8, 8]
+    assert [p["chosen"] for p in steps["3"]["pictures"]].count(True) <= 1
+    assert [p["label"] for p in steps["4"]["pictures"]][-1] == "From no brain at all"
+    assert "on both sides" in steps["5"]["text"]
+    assert list(lecture.go(session, click(lecture=5))) == ["masthead"]  # all is there already
+    closed = lecture.go(session, click(lecture=0))
+    assert "lecture" not in closed["masthead"]["link"]
+    assert closed["lecture"]["state"] == "off"
+
+
+def test_a_lecture_without_a_mapper_says_why(lecture: Lecture) -> None:
+    session = Session()
+    session.request, session.view = replace(REQUEST, mapper=""), View(lecture=1)
+    lecture.renew(session)
+    (sent,) = lecture.work(session)
+    assert "There is no mapper" in sent["lecture"]["sentence"]
+
+
+# ------------------------------------------------------------------------------------ in the link
 
 FULL = View(
     panel="lesion",
