@@ -17,7 +17,7 @@ from explorer import importance, metrics
 from explorer.controls import at_scale, donor, own_picture, statistics
 from explorer.importance import SMALL, UNASSIGNED
 from explorer.standing import Place, betas_of_test, evenly, places
-from explorer.types import Parcellation, Request, UserError, View
+from explorer.types import MOST_GAIN, Parcellation, Request, UserError, View
 from explorer.workbench import Frame, Workbench, deciding, similarities
 
 if TYPE_CHECKING:
@@ -36,7 +36,6 @@ FILLS = {
     NOISE: "Every voxel gets noise with its own training mean and standard deviation (for "
     "z-scored betas 0 and 1): as loud as before, about nothing.",
 }
-MOST_GAIN = 2.0
 TRIALS_AT_ONCE = 10  # of which all lesions are decoded in one batch
 
 

@@ -178,8 +178,8 @@ class Endpoints:
             "link": links.query(request, View()),
             "caption": str(gallery.loc[request.stimulus, "caption"]),
             "truth": data_uri(self.workbench.image(request.dataset, request.stimulus), form="png"),
-            "images": [_picture(frame, made, request) for frame in finished],
-            "samples": [_picture(frame, made) for frame in self.workbench.samples(request)],
+            "images": [picture_of(frame, made, request) for frame in finished],
+            "samples": [picture_of(frame, made) for frame in self.workbench.samples(request)],
             "retrieval": None
             if decoding is None
             else {
@@ -187,9 +187,9 @@ class Endpoints:
                 "rank": decoding.rank,
                 "n": decoding.n,
                 "chance": (decoding.n + 1) / 2,
-                "similarity": _number(decoding.similarity),
-                "margin": _number(decoding.margin),
-                "neighbours": [[name, _number(value)] for name, value in decoding.neighbours],
+                "similarity": number(decoding.similarity),
+                "margin": number(decoding.margin),
+                "neighbours": [[name, number(value)] for name, value in decoding.neighbours],
             },
             "checkpoints": self.workbench.checkpoint_hashes(request),
         }
@@ -213,7 +213,7 @@ class Endpoints:
         trial, dataset, subject, mapper, repeat
             As for ``/reconstruct``.
         method
-            ``gradient`` or ``gradient x input``.
+            ``gradient``, ``gradient x input`` or ``integrated gradients``.
         target
             What is explained: ``retrieval margin``, ``fixed direction``, or for mappers that give
             a density ``log-likelihood`` of the shown image's embedding.
@@ -241,7 +241,7 @@ class Endpoints:
             "parcels": [
                 {
                     **{name: str(row[name]) for name in ("parcel", "name", "hemisphere")},
-                    **{n: _number(row[n]) for n in ("share", "mean", "enrichment", "signed")},
+                    **{n: number(row[n]) for n in ("share", "mean", "enrichment", "signed")},
                     "voxels": int(row["voxels"]),
                     "small": bool(row["small"]),
                 }
@@ -346,7 +346,7 @@ class Endpoints:
                     **{name: str(row[name]) for name in ("parcel", "name", "hemisphere")},
                     "voxels": int(row["voxels"]),
                     "known": int(row["known"]) if "known" in row else None,
-                    **{n: _number(row[n]) if n in row else None for n in columns},
+                    **{n: number(row[n]) if n in row else None for n in columns},
                 }
                 for row in shown.table.to_dict("records")
             ],
@@ -385,18 +385,20 @@ def _options(text: str) -> tuple[tuple[str, float], ...]:
     return tuple(found)
 
 
-def _picture(frame: Frame, made: str, request: Request | None = None) -> dict[str, Any]:
-    near = [[n.picture, n.label, _number(n.similarity)] for n in frame.neighbours]
+def picture_of(frame: Frame, made: str, request: Request | None = None) -> dict[str, Any]:
+    """Return a finished picture ready for JSON; ``made``: its provenance."""
+    near = [[n.picture, n.label, number(n.similarity)] for n in frame.neighbours]
     return {
         "scale": frame.scale,
         **({request.axis: request.values[frame.row]} if request and request.axis else {}),
         "provenance": made,
         "image": data_uri(frame.image, form="png"),
-        "scores": {name: _number(value) for name, value in frame.scores.items()},
+        "scores": {name: number(value) for name, value in frame.scores.items()},
         **({"note": frame.note} if frame.note else {}),
         **({"neighbours": near} if near else {}),
     }
 
 
-def _number(value: float) -> float | None:
+def number(value: float) -> float | None:
+    """Return a number ready for JSON, None where it is not finite."""
     return float(value) if math.isfinite(value) else None  # JSON has no NaN

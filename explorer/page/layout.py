@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import gradio as gr
 
-from explorer.page import ASSETS, TITLE, api
+from explorer.page import ASSETS, TITLE, api, api_evidence
 from explorer.page.brain import surface_server
 from explorer.page.handlers import Handlers
 from explorer.page.pickers import ALL
@@ -42,6 +42,7 @@ def build_page(workbench: Workbench) -> gr.Blocks:
         ui.lecture = _component("lecture", None, LAB_SCRIPTS, **_surfaces(workbench))
         _wire(page, ui, Handlers(workbench, ui, plotly_address()))
         api.register(workbench, MODEL)
+        api_evidence.register(workbench, MODEL)
     return page
 
 
