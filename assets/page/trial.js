@@ -180,7 +180,7 @@ const build = (value) => {
   const lines = value.rows.map((label, row) => {
     const own = cells.slice(row * columns, (row + 1) * columns).map((c) => c.node);
     own[0].classList.add("ai-first");
-    return [h("li", { class: "ai-row" }, label, row ? null : scored), ...own];
+    return [h("li", { class: "ai-row" }, h("span", { class: "ai-row-name" }, label), row ? null : scored), ...own];
   });
   sweep.classList.toggle("ai-grid", value.rows.length > 0);
   sweep.replaceChildren(shown, ...(lines.length ? lines.flat() : cells.map((c) => c.node)));

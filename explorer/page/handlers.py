@@ -18,7 +18,6 @@ import numpy as np
 from explorer.page import brain, export, links, pickers, trial
 from explorer.page.choices import Choices, settle
 from explorer.page.lab import Lab
-from explorer.page.lecture import Lecture
 from explorer.page.session import Session
 from explorer.records import changes, from_record
 from explorer.types import IMPORTANCE, Request, UserError, View
@@ -36,7 +35,8 @@ def told(handler: Callable[..., Updates]) -> Callable[..., Updates]:
     @functools.wraps(handler)
     def guarded(self: Handlers, *args: Any) -> Updates:
         try:
-            return handler(self, *args)
+            # an empty dict would be taken for the value of the first component
+            return handler(self, *args) or {self.ui.notices: gr.skip()}
         except UserError as error:
             return {self.ui.notices: notices(str(error))}
 
@@ -63,7 +63,7 @@ class Handlers:
 
     def __init__(self, workbench: Workbench, ui: SimpleNamespace, plotly: str) -> None:
         self.workbench, self.ui, self.plotly = workbench, ui, plotly
-        self.lab, self.lecture = Lab(workbench, ui), Lecture(workbench, ui)
+        self.lab = Lab(workbench, ui)
 
     # ------------------------------------------------------------------------------ opening, links
 
@@ -262,7 +262,7 @@ class Handlers:
         """Stop the sweep and keep its finished pictures."""
         session.stop()
         if not session.shown:
-            return {}
+            return {self.ui.trial: gr.skip()}
         cells = [trial.stopped(cell) for cell in session.shown["cells"]]
         done = sum(cell["state"] == "done" for cell in cells)
         progress = trial.progress("stopped", f"Stopped: {done} of {len(cells)} finished")
@@ -464,7 +464,6 @@ class Handlers:
             ui.number: int(gallery.loc[request.stimulus, "number"]),
             ui.repeats: pickers.repeats(self.workbench, request),
             **self.lab.renew(session),
-            **self.lecture.renew(session),
         }
         if session.gallery != self._gallery_page(session):
             updates[ui.gallery] = self._gallery(session)

@@ -311,7 +311,7 @@ def test_a_stopped_sweep_keeps_its_finished_pictures(
     page.wait_for_timeout(2500)  # nothing comes after it
     done = page.locator(".ai-reconstruction[data-state=done]").count()
     assert 2 <= done < 5
-    assert f"{done} of 5 finished" in page.locator(".ai-status").text_content()
+    assert f"{done} of 5 finished" in page.locator(".ai-trial .ai-status").text_content()
     kept = pictures(page)[:done]
     assert all(kept)
     monkeypatch.setattr(study.Generator, "delay", 0.0)
@@ -387,6 +387,64 @@ def test_a_generator_without_guidance_shows_one_picture(open_page: Any) -> None:
     assert len(pictures(page)) == 1
     assert page.locator(".ai-reconstruction figcaption b").text_content() == "unguided"
     assert page.is_disabled("#scales textarea, #scales input")
+
+
+def test_an_option_is_set_with_its_sentence_beside_it(open_page: Any) -> None:
+    page = open_page("trial=test-03&scales=0,2")
+    before = pictures(page)
+    assert page.locator(".ai-reconstruction .ai-made").all_text_contents() == ["generated"] * 2
+    field = page.locator("#option-contrast")
+    assert not field.is_visible()
+    page.click(".ai-options summary")
+    assert "How far colours lie from grey." in page.locator(".ai-option").text_content()
+    field.fill("0.25")
+    field.press("Enter")
+    page.wait_for_selector(".ai-option.ai-set")
+    assert page.locator(".ai-options summary").text_content() == "Options1 changed"
+    wait_for_trial(page, "test-03")
+    assert link(page)["option.contrast"] == "0.25"
+    after = pictures(page)
+    assert set(after).isdisjoint(before)
+    field.fill("7")
+    field.press("Tab")
+    page.wait_for_selector(".ai-notice")
+    assert "contrast lies between 0 and 2, found 7" in page.locator(".ai-notice").text_content()
+    page.wait_for_function("document.querySelector('#option-contrast').value === '0.25'")
+    page.click("#generator input")
+    page.get_by_role("option", name="unguided").click()
+    page.wait_for_function("!new URL(location).searchParams.has('option.contrast')")
+    page.wait_for_function("document.querySelector('#option-contrast').value === '1'")
+
+
+def test_rows_of_a_second_axis_stand_below_each_other(open_page: Any) -> None:
+    page = open_page("trial=test-03&scales=0,2")
+    plain = pictures(page)
+    assert page.locator("#values").is_hidden()
+    page.click("#axis input")
+    page.get_by_role("option", name="seed").click()
+    page.wait_for_selector(".ai-row")
+    wait_for_trial(page, "test-03")
+    assert page.locator(".ai-row-name").all_text_contents() == ["seed 0", "seed 1", "seed 2"]
+    grid = pictures(page)
+    assert grid[:2] == plain and len(set(grid)) == 6
+    boxes = [page.locator(".ai-reconstruction").nth(i).bounding_box() for i in range(len(grid))]
+    assert boxes[0]["x"] == boxes[2]["x"] == boxes[4]["x"] < boxes[1]["x"]
+    assert boxes[0]["y"] == boxes[1]["y"] < boxes[2]["y"] == boxes[3]["y"] < boxes[4]["y"]
+    truth = page.locator(".ai-truth").bounding_box()
+    assert truth["x"] + truth["width"] < boxes[0]["x"]
+    page.locator(".ai-reconstruction button").nth(3).click()
+    label = page.locator(".ai-compare .ai-ends").text_content()
+    assert label == "shownscale 2, seed 1, generated"
+    assert page.locator(".ai-compare .ai-scores dt").count() == 3
+    values = page.locator("#values").locator("input, textarea")
+    values.fill("5")
+    values.press("Enter")
+    page.wait_for_function("document.querySelectorAll('.ai-row').length === 1")
+    wait_for_trial(page, "test-03")
+    assert link(page)["values"] == "5"
+    page.reload()
+    page.wait_for_selector(".ai-row")
+    assert page.locator(".ai-row-name").all_text_contents() == ["seed 5"]
 
 
 def test_without_webgl_a_sentence_stands_for_the_surface(open_page: Any) -> None:
