@@ -18,6 +18,7 @@ import numpy as np
 from explorer.page import brain, export, links, pickers, trial
 from explorer.page.choices import Choices, settle
 from explorer.page.lab import Lab
+from explorer.page.lecture import Lecture
 from explorer.page.session import Session
 from explorer.records import changes, from_record
 from explorer.types import IMPORTANCE, Request, UserError, View
@@ -63,7 +64,7 @@ class Handlers:
 
     def __init__(self, workbench: Workbench, ui: SimpleNamespace, plotly: str) -> None:
         self.workbench, self.ui, self.plotly = workbench, ui, plotly
-        self.lab = Lab(workbench, ui)
+        self.lab, self.lecture = Lab(workbench, ui), Lecture(workbench, ui)
 
     # ------------------------------------------------------------------------------ opening, links
 
@@ -464,6 +465,7 @@ class Handlers:
             ui.number: int(gallery.loc[request.stimulus, "number"]),
             ui.repeats: pickers.repeats(self.workbench, request),
             **self.lab.renew(session),
+            **self.lecture.renew(session),
         }
         if session.gallery != self._gallery_page(session):
             updates[ui.gallery] = self._gallery(session)

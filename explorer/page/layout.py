@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import gradio as gr
 
-from explorer.page import ASSETS, TITLE, api
+from explorer.page import ASSETS, TITLE, api, api_evidence
 from explorer.page.brain import surface_server
 from explorer.page.handlers import Handlers
 from explorer.page.pickers import ALL
@@ -19,7 +19,7 @@ from explorer.types import UserError
 if TYPE_CHECKING:
     from explorer.workbench import Workbench
 
-LAB_SCRIPTS = ("lab_trial.js",)  # a view each has its functions there
+LAB_SCRIPTS = ("lab_trial.js", "lab_brain.js")
 HIDDEN = {"api_visibility": "private", "show_progress": "hidden"}
 # Everything that touches a model shares one slot, so two visitors never race for it.
 MODEL = {"concurrency_id": "model", "concurrency_limit": 1}
@@ -36,11 +36,13 @@ def build_page(workbench: Workbench) -> gr.Blocks:
             with gr.Column(elem_id="main", scale=1, min_width=320):
                 ui.notices = _component("notices", {})
                 ui.trial = _component("trial", None)
-                ui.brain = _component("brain", None, server_functions=[surface_server(workbench)])
-                ui.lab = _component("lab", None, parts=LAB_SCRIPTS)
+                ui.brain = _component("brain", None, **_surfaces(workbench))
+                ui.lab = _component("lab", None, LAB_SCRIPTS, **_surfaces(workbench))
         ui.footer = _component("footer", None)
+        ui.lecture = _component("lecture", None, LAB_SCRIPTS, **_surfaces(workbench))
         _wire(page, ui, Handlers(workbench, ui, plotly_address()))
         api.register(workbench, MODEL)
+        api_evidence.register(workbench, MODEL)
     return page
 
 
@@ -52,6 +54,11 @@ def plotly_address() -> str:
     script = Path(spec.origin).parent / "package_data" / "plotly.min.js"
     gr.set_static_paths([script])
     return f"gradio_api/file={script.as_posix()}"
+
+
+def _surfaces(workbench: Workbench) -> dict[str, list]:
+    """Return the setting by which a component's script may ask for a surface."""
+    return {"server_functions": [surface_server(workbench)]}
 
 
 def _component(
@@ -117,7 +124,7 @@ def _wire(page: gr.Blocks, ui: SimpleNamespace, do: Handlers) -> None:
         *(ui.masthead, ui.notices, ui.dataset, ui.subject, ui.number, ui.category, ui.gallery),
         *(ui.mapper, ui.space, ui.generator, ui.scales, ui.steps, ui.seed, ui.repeats),
         *(ui.samples, ui.axis, ui.values, ui.options, ui.rois),
-        *(ui.trial, ui.brain, ui.lab, ui.footer),
+        *(ui.trial, ui.brain, ui.lab, ui.lecture, ui.footer),
     ]
     quick = {**HIDDEN, "queue": False, "outputs": front}
     slow = {**HIDDEN, **MODEL, "inputs": [ui.session], "outputs": [ui.trial, ui.brain, ui.notices]}
@@ -176,6 +183,9 @@ def _wire(page: gr.Blocks, ui: SimpleNamespace, do: Handlers) -> None:
     ):
         event(handler, [ui.session], trigger_mode="multiple", **small)
     ui.lab.work(lab.work, [ui.session], [ui.lab], trigger_mode="multiple", **HIDDEN, **MODEL)
+    lecture, spoken = do.lecture, {**HIDDEN, **MODEL, "outputs": [ui.lecture]}
+    ui.lecture.go(lecture.go, [ui.session], **{**quick, "outputs": [ui.lecture, ui.masthead]})
+    ui.lecture.work(lecture.work, [ui.session], trigger_mode="multiple", **spoken)
     then_work(ui.lab.select(do.go_to, [ui.session], trigger_mode="multiple", **quick))
     # A record is held against the weights that are loaded here, so it waits for its turn at them.
     opened = ui.masthead.record(do.open_record, [ui.session], front, **HIDDEN, **MODEL)

@@ -33,7 +33,7 @@ PARTS = (
     *("session", "masthead", "notices", "dataset", "subject", "number", "category", "gallery"),
     *("mapper", "generator", "scales", "steps", "seed", "repeats", "samples", "space"),
     *("axis", "values", "options", "rois"),
-    *("trial", "brain", "lab", "footer"),
+    *("trial", "brain", "lab", "lecture", "footer"),
 )
 
 
