@@ -28,6 +28,7 @@ EMBEDDERS: dict[str, str] = {
     "ViT-H-14": "backends.targets:ViTH14",
     "ViT-bigG-14": "backends.targets:ViTBigG14",
     "stable-diffusion": "backends.targets:StableDiffusionText",
+    "sd-vae": "backends.targets:StableDiffusionLatents",
     "gnet": "backends.embedders:GNetPixels",
 }
 

@@ -1,4 +1,4 @@
-"""Published models as embedders: timm, open_clip, and the text tower of Stable Diffusion.
+"""Published models as embedders: timm, open_clip, text tower and autoencoder of Stable Diffusion.
 
 Their weights do not ship. They are read from ``checkpoints/embedders/NAME``, or from the folder or
 hub id that a person names; the hub is never asked otherwise. Each model prepares pictures as the
@@ -50,6 +50,7 @@ class Pretrained:
     name: str
     kind = "embedders"
     option = "--embedder {}="
+    at_once = AT_ONCE  # pictures
     hub: str
     files: tuple[str, ...]
     size: str
@@ -115,7 +116,9 @@ class Pretrained:
 
     def embed(self, images: Sequence[np.ndarray], space: EmbeddingSpace) -> np.ndarray:
         """Return float32 (n, *space.shape) for images uint8 (H, W, 3) of any size."""
-        rows = in_pieces(images, lambda part: self._encode(self._pixels(part), space), AT_ONCE)
+        rows = in_pieces(
+            images, lambda part: self._encode(self._pixels(part), space), self.at_once
+        )
         return self._checked(rows, space)
 
     def _encode(self, pixels: torch.Tensor, space: EmbeddingSpace) -> torch.Tensor:
@@ -335,3 +338,39 @@ class StableDiffusionText(Pretrained):
             return self.model(ids.to(self.device)).last_hidden_state
 
         return self._checked(in_pieces(captions, encode, AT_ONCE), space)
+
+
+class StableDiffusionLatents(Pretrained):
+    """Where Stable Diffusion 1.x draws: its autoencoder's latents of a picture of 512 x 512.
+
+    ``latents`` is the mean of the posterior, scaled as the UNet sees it, so that decoded ones can
+    begin a drawing. A folder of the whole pipeline will do.
+    """
+
+    name, hub = "sd-vae", "stable-diffusion-v1-5/stable-diffusion-v1-5"
+    size = "335 MB"
+    files = ("vae/config.json", "vae/diffusion_pytorch_model.safetensors")
+    spaces = (EmbeddingSpace("sd-vae", "latents", (4, 64, 64)),)
+    at_once = 2  # of 512 x 512 take 2 GB
+
+    def _load(self, folder: Path) -> None:
+        import torch
+        from diffusers import AutoencoderKL
+        from diffusers.image_processor import VaeImageProcessor
+
+        model, found = AutoencoderKL.from_pretrained(
+            folder / "vae",
+            local_files_only=True,
+            use_safetensors=True,
+            output_loading_info=True,
+            torch_dtype=torch.float32,  # in half precision it overflows
+        )
+        if found["missing_keys"]:  # would be random numbers
+            raise ValueError(f"{sorted(found['missing_keys'])[0]} is missing")
+        side = self.spaces[0].shape[-1] * 2 ** (len(model.config.block_out_channels) - 1)
+        processor = VaeImageProcessor()
+        self.prepare = lambda image: processor.preprocess(image, side, side)[0]
+        self.model = model.to(self.device).eval().requires_grad_(False)
+
+    def _encode(self, pixels: torch.Tensor, space: EmbeddingSpace) -> torch.Tensor:
+        return self.model.encode(pixels).latent_dist.mean * self.model.config.scaling_factor

@@ -223,11 +223,11 @@ def test_starting_up_imports_nothing_heavy():
 
 
 def test_heavy_libraries_have_one_home():
-    """Open_clip and timm are for embedders, diffusers for generators, gradio for the page."""
+    """Open_clip and timm are for embedders, diffusers for what draws, gradio for the page."""
     homes = {
         "open_clip": ("backends.embedders", "backends.targets"),
         "timm": ("backends.targets",),
-        "diffusers": ("backends.generators",),
+        "diffusers": ("backends.generators", "backends.targets"),
         "gradio": ("explorer.page", "app"),
         "nilearn": (
             *DRAWING,

@@ -24,7 +24,15 @@ import numpy as np
 
 from backends.embedders import PocketClip
 from backends.generators.gallery import Galleries
-from backends.targets import ResNet50, ViTB16, ViTB32, ViTBigG14, ViTH14, ViTL14
+from backends.targets import (
+    ResNet50,
+    StableDiffusionLatents,
+    ViTB16,
+    ViTB32,
+    ViTBigG14,
+    ViTH14,
+    ViTL14,
+)
 from explorer.types import Condition, Embedder, EmbeddingSpace, Neighbour, Option, Step, UserError
 
 if TYPE_CHECKING:
@@ -33,9 +41,7 @@ if TYPE_CHECKING:
     from backends.generators.weights import Part
 
 CONTEXT = EmbeddingSpace("stable-diffusion", "context", (77, 768))
-LATENTS = EmbeddingSpace(
-    "stable-diffusion", "latents", (4, 64, 64)
-)  # scaled as the UNet sees them
+(LATENTS,) = StableDiffusionLatents.spaces
 VIT_H = EmbeddingSpace("ViT-H-14", "image", (1024,))
 VIT_BIGG = EmbeddingSpace("ViT-bigG-14", "image", (1280,))
 

@@ -392,7 +392,7 @@ def test_drawing_starts_from_decoded_latents(saved, tmp_path):
     # the less is drawn anew the nearer it stays
     near = generator.latents([both], 3.0, [7], 4, strength=0.25)
     assert (near - z).norm() < (found - z).norm()
-    with pytest.raises(UserError, match="Of 2 conditions 1 have stable-diffusion/latents"):
+    with pytest.raises(UserError, match="Of 2 conditions 1 have sd-vae/latents"):
         generator.latents([both, given("sd15-context")], 3.0, [7, 8], 4)
 
 

@@ -9,7 +9,14 @@ from PIL import Image
 from torchvision.transforms import functional as images
 
 from backends import EMBEDDERS
-from backends.targets import ResNet50, StableDiffusionText, ViTB16, ViTB32, ViTH14
+from backends.targets import (
+    ResNet50,
+    StableDiffusionLatents,
+    StableDiffusionText,
+    ViTB16,
+    ViTB32,
+    ViTH14,
+)
 from backends.train import make_embedders, read_sources, weights_of
 from explorer.types import EmbeddingSpace, UserError, resolve
 
@@ -193,6 +200,53 @@ def test_the_context_is_padded_and_cut_as_by_stable_diffusion(tmp_path):
     with torch.inference_mode():
         expected = model(torch.tensor(ids)).last_hidden_state
     np.testing.assert_allclose(found, expected, atol=1e-5)
+
+
+def save_autoencoder(folder):
+    from diffusers import AutoencoderKL
+
+    torch.manual_seed(0)
+    model = AutoencoderKL(
+        block_out_channels=(4,) * 4,
+        down_block_types=("DownEncoderBlock2D",) * 4,
+        up_block_types=("UpDecoderBlock2D",) * 4,
+        latent_channels=4,
+        norm_num_groups=2,
+    ).eval()
+    model.save_pretrained(folder / "vae")
+    return model
+
+
+def test_latents_are_what_stable_diffusion_begins_a_picture_with(tmp_path):
+    from diffusers import StableDiffusionImg2ImgPipeline
+
+    model = save_autoencoder(tmp_path / "sd")
+    embedder = StableDiffusionLatents(tmp_path, source=tmp_path / "sd")
+    (space,) = embedder.spaces
+    shown = [p[:50, :50] for p in pictures(1)]
+    found = embedder.embed(shown, space)
+    assert found.shape == (1, 4, 64, 64)
+    none = dict.fromkeys(("text_encoder", "tokenizer", "unet", "scheduler"))
+    none |= dict.fromkeys(("safety_checker", "feature_extractor"))
+    pipeline = StableDiffusionImg2ImgPipeline(vae=model, **none, requires_safety_checker=False)
+    images = [Image.fromarray(p) for p in shown]
+    pixels = pipeline.image_processor.preprocess(images, 512, 512)
+    with torch.inference_mode():
+        expected = model.encode(pixels).latent_dist.mode() * 0.18215
+    np.testing.assert_allclose(found, expected, atol=5e-4)  # another order of the same sums
+    assert found.std() > 0.02
+
+
+def test_an_autoencoder_without_all_its_weights_is_refused(tmp_path):
+    from safetensors.torch import load_file, save_file
+
+    save_autoencoder(tmp_path / "sd")
+    file = tmp_path / "sd" / "vae" / "diffusion_pytorch_model.safetensors"
+    state = load_file(file)
+    del state["encoder.conv_in.weight"]
+    save_file(state, file, {"format": "pt"})
+    with pytest.raises(UserError, match="as sd-vae .*encoder.conv_in.weight is missing"):
+        StableDiffusionLatents(tmp_path, source=tmp_path / "sd")
 
 
 # ------------------------------------------------------------------------- where weights come from
