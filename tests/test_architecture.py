@@ -21,7 +21,7 @@ DRAWING = ("explorer.figures", "explorer.surfaces")
 PAGE = (
     *("explorer.workbench", "explorer.records", "explorer.types", "explorer.predicted"),
     *("explorer.attention", "explorer.statistics", "explorer.parcels", *DRAWING),
-    *("explorer.standing", "explorer.controls", "explorer.lesions"),
+    *("explorer.standing", "explorer.controls", "explorer.lesions", "explorer.importance"),
     *("explorer.comparison", "explorer.curves", "explorer.evaluation"),
 )
 # what asks a workbench: the page shows it, the command line measures it

@@ -8,6 +8,7 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from explorer import figures
+from explorer.importance import INCOMPLETE
 from explorer.predicted import ACCURACY, FEWEST, MEASURED, PREDICTED, PREDICTIONS
 from explorer.types import IMPORTANCE, LIKELIHOOD, MEASURES, PARCELS, Request, UserError, View
 from explorer.workbench import CEILING, NCSNR, VoxelMap
@@ -215,13 +216,28 @@ def with_map(value: Mapping[str, Any], parcel_map: ParcelMap) -> dict[str, Any]:
     note = value["note"]
     if parcel_map.flat:
         note = "The gradient of this target is zero for every voxel, so there is nothing to map."
+    sentences = value["sentences"]
+    if parcel_map.completeness is not None:
+        told = f"{METHOD_SENTENCES[parcel_map.method]} {_missing(parcel_map.completeness)}"
+        sentences = {**sentences, "method": {**sentences["method"], parcel_map.method: told}}
     return {
         **value,
         "state": "done",
+        "sentences": sentences,
         "note": note,
         "maps": {measure: figures.parcel_values(parcel_map, measure) for measure in MEASURES},
         "rows": rows(parcel_map.table, MEASURES),
     }
+
+
+def _missing(error: float) -> str:
+    """Return what integrated gradients lack of the whole change, in a sentence."""
+    if error <= INCOMPLETE:
+        return f"Here the sum misses {100 * error:.2g} % of that change."
+    return (
+        f"Here the sum misses {100 * error:.0f} % of that change, because this mapper's decision "
+        "bends sharply on the way: trust another method."
+    )
 
 
 def filled(

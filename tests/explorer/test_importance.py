@@ -167,6 +167,27 @@ def test_integrated_gradients_are_complete_where_gradient_times_input_is_not(
     assert mapper.training
 
 
+def test_the_page_says_how_much_integrated_gradients_miss(workbench):
+    from explorer.page import brain
+    from explorer.types import Request, View
+
+    request = Request("fake", "sub-01", "test-04", "linear", "painter")
+    assert workbench.importance(request, View()).completeness is None
+    view = View(method="integrated gradients", target="fixed direction")
+    found = workbench.importance(request, view)
+    assert 0 <= found.completeness < 1e-3
+    value = brain.with_map(brain.frame(request, view, workbench, ""), found)
+    told = value["sentences"]["method"]["integrated gradients"]
+    assert (
+        told.startswith("The response times the mean gradient") and " Here the sum misses " in told
+    )
+    # without an intercept the way begins where a cosine jumps: the margin's change is all there
+    jumps = workbench.importance(request, View(method="integrated gradients"))
+    assert jumps.completeness == pytest.approx(1, abs=1e-3)
+    told = brain.with_map(value, jumps)["sentences"]["method"]["integrated gradients"]
+    assert "misses 100 % of that change, because this mapper's decision bends sharply" in told
+
+
 def test_one_direction_a_trial(weights, betas, gallery):
     mapper = Linear(weights).eval()
     together = attribute(mapper, betas, "s", fixed_direction(gallery[:8]))
