@@ -274,6 +274,11 @@ def _keys(parcellation: Parcellation) -> list[str]:
 
 def _warning(bench: Workbench, request: Request, how: Lesion, mask: np.ndarray, atlas: str) -> str:
     n = int(mask.sum())
+    if len(bench.gallery(request.dataset, request.subject)) < 2:
+        return (
+            "There is one test image, so there is no rank and no margin that could fall: only the "
+            "shift and the pictures tell what the lesion does."
+        )
     if mask.all() and how.gain != 1:
         parcellation = bench.parcellation(request.dataset, request.subject, atlas)
         what = "all parcels" if parcellation.labels else "all voxels (no atlas divides them)"

@@ -279,8 +279,11 @@ class Dataset(Protocol):
 
     A class is made with ``(path, name, **options)``. Its keyword options come from the command
     line as text (``--dataset nsd=/data/nsd?prep=b3``) and have defaults; the class checks their
-    values. Three more members are optional, for whoever meets a path of unknown format:
+    values. Four more members are optional; the first is for data whose truth is known, the others
+    for whoever meets a path of unknown format:
 
+    - ``noiseless_trials(subject) -> Trials``: one trial per test stimulus, its response without
+      noise, over the voxels of ``load``.
     - ``looks_for``: which files these are, in a few words.
     - ``recognise(path) -> bool``, a classmethod: whether the path holds this format, judged by
       content (file names, keys); cheap, never raises, and True for one class only.

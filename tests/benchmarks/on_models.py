@@ -66,6 +66,7 @@ def measure_models(checkpoints: Path, simulated: Path | None) -> list[Line]:
     finished = {frame.scale: frame.image for frame in frames if frame.done}
     lines += against_plain_calls(bench, request, finished)
     lines += against_captum(bench, request)
+    lines += of_lesions(bench, request, others)
     lines += over_test_images(bench, request)
     lines.append(
         (
@@ -191,4 +192,28 @@ def against_captum(bench: Any, request: Any) -> list[Line]:
             f"{np.abs(a - b).max() / np.abs(b).max():.1g}",
             "equal",
         ),
+    ]
+
+
+def of_lesions(bench: Any, request: Any, others: Any) -> list[Line]:
+    """Time the lesions of a trial that is new to the workbench, and the controls of one."""
+    from explorer import controls, lesions
+
+    def new_trial() -> Any:
+        return replace(request, stimulus=next(others))
+
+    parcels = len(bench.parcellation(request.dataset, request.subject).labels)
+    lesions.lesion_effects(bench, request)
+    effects, _ = seconds(lambda: lesions.lesion_effects(bench, new_trial()))
+    drawn = [new_trial() for _ in range(3)]
+    for one in drawn:  # the intact picture stands on the page already
+        list(bench.reconstruct(one))
+    waiting, how = iter(drawn), lesions.Lesion(("fusiform L", "fusiform R"))
+    picture, _ = seconds(lambda: lesions.lesion_pictures(bench, next(waiting), how))
+    names = [name for name in controls.CONTROLS if name != controls.NEAREST]
+    strip, _ = seconds(lambda: list(controls.controls(bench, new_trial(), names)))
+    return [
+        (f"lesion effects of {parcels + 1} parcels, one trial", f"{effects:.3f} s", "<= 0.5 s"),
+        ("one lesioned picture, warm", f"{picture:.2f} s", "<= 1 s"),
+        (f"strip of {len(names)} controls, warm", f"{strip:.1f} s", ""),
     ]

@@ -235,6 +235,27 @@ def test_small_parcels_and_no_atlas_say_so(make_workbench, fakes):
     assert "1 parcels are too few" in faithful.sentence
 
 
+def test_with_one_test_image_only_shift_and_pictures_tell(make_workbench, fakes):
+    class One(fakes.Study):
+        def load(self, subject):  # noqa: ANN001, ANN202
+            trials = super().load(subject)
+            alone = (trials.table["stimulus"] == "test-01") | (trials.table["split"] == "train")
+            kept = np.flatnonzero(alone)
+            table = trials.table.iloc[kept].reset_index(drop=True)
+            return replace(trials, betas=trials.betas[kept], table=table)
+
+    bench = make_workbench(datasets={"fake": One})
+    request = bench.default_request("fake", "sub-02", seed=0)
+    found = lesions.lesion(bench, request, Lesion(FUSIFORM))
+    assert found.shift > 0 and np.isnan(found.lesioned.margin)
+    assert "no rank and no margin that could fall" in found.warning
+    effects = lesions.lesion_effects(bench, request).table
+    assert effects["effect"].isna().all() and effects["shift"].notna().any()
+    with pytest.raises(UserError, match="no other test image with such trials"):
+        lesions.lesion(bench, request, lesions.swap(FUSIFORM))
+    lesions.lesion_pictures(bench, request, Lesion(FUSIFORM))
+
+
 def test_a_mapper_without_betas_or_embedder_is_not_lesioned(make_workbench, workbench):
     bench = make_workbench(embedders={})
     request = bench.default_request("fake", "sub-01", seed=0)
