@@ -528,6 +528,83 @@ def guidance(
 
 
 @app.command()
+def finetune(
+    generator: Annotated[
+        str, typer.Argument(help="Which generator: pocket-diffusion or sd15-context.")
+    ] = "pocket-diffusion",
+    dataset: DataOption = "simulated",
+    subject: Annotated[
+        list[str] | None, typer.Option(help="A participant (may be repeated); default: the first.")
+    ] = None,
+    mapper: Annotated[str, typer.Option(help="What decodes the trials, by its name.")] = "masked",
+    alignment: Annotated[
+        str, typer.Option(help="Towards the shown picture: none, encoder or generator level.")
+    ] = "none",
+    guidance: Annotated[
+        bool, typer.Option(help="Drop a tenth of the conditions for one learned null.")
+    ] = True,
+    epochs: Annotated[int, typer.Option(help="Passes over the training trials.")] = 2,
+    batch: Annotated[int, typer.Option(help="Trials of a step.")] = 16,
+    lr: Annotated[float, typer.Option(help="The highest learning rate.")] = 3e-4,
+    seed: Annotated[int, typer.Option(help="Decides first weights, order and noise.")] = 0,
+    title: Annotated[str, typer.Option("--name", help="What the result is called.")] = "tuned",
+    weights: Drawing = None,
+    ablate: Annotated[
+        bool,
+        typer.Option(
+            "--ablations",
+            help="Instead: system 3's four ways, on the simulated study, in one table.",
+        ),
+    ] = False,
+    limit: Annotated[
+        int | None, typer.Option(help="--ablations: only this many test stimuli.")
+    ] = None,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1 ...")] = "auto",
+    checkpoints: Checkpoints = ROOT / "checkpoints",
+) -> None:
+    """Fine-tune a generator on what a mapper decodes from training trials (system 3)."""
+    from backends import GENERATORS
+    from backends import finetune as tuning
+    from backends.training import Course
+    from explorer.catalogue import named_sources
+
+    if Path(title).name != title:
+        raise UserError(f"--name is a folder's name, found {title!r}.")
+    course = Course(epochs=epochs, batch=batch, lr=lr, patience=0, seed=seed)
+    sources = named_sources(weights or (), GENERATORS)
+    name, bench = _open(dataset, checkpoints, best(device))
+    people = list(dict.fromkeys(subject or bench.subjects(name)[:1]))
+    command = " ".join(["python -m backends", *sys.argv[1:]])
+    folder = checkpoints / "generators" / name
+    if ablate:
+        from backends.evaluate import render
+
+        run = f"{name}-{people[0]}-{mapper}-{epochs}-{batch}-{lr:g}-{seed}"
+        found = tuning.ablations(
+            *(bench, checkpoints, people[0], Path(".cache/finetune") / run),
+            dataset=name,
+            generator=generator,
+            mapper=mapper,
+            course=course,
+            limit=limit,
+            command=command,
+            progress=say,
+        )
+        print(render({f"{generator} on {mapper} of {name}, {people[0]}": found}))
+        return
+    tuning.run(
+        *(bench, checkpoints, name, people, mapper, generator, folder / title),
+        source=sources.get(generator),
+        alignment=alignment,
+        guidance=guidance,
+        course=course,
+        command=command,
+        progress=say,
+    )
+    print(f"{folder / title}\nUse it with: --generator {generator}={folder / title}")
+
+
+@app.command()
 def reconstruct(
     dataset: DataOption,
     out: Annotated[Path, typer.Option(help="A new folder, or one that is to be completed.")],

@@ -157,7 +157,8 @@ class Models:
             return self._catalogue.pictures[request.generator].fingerprint
         if hasattr(self._catalogue.generator_class(request.generator), "fingerprint"):
             return self.generator(request.generator).fingerprint
-        folder = self._catalogue.checkpoints / request.generator
+        name, own = request.generator, self._catalogue.checkpoints / request.generator
+        folder = Path(self._catalogue.sources.get(name, own)).expanduser()
         return self._hashes.get(folder, lambda: content_hash(folder))
 
     def _mapper_hash(self, request: Request) -> str:

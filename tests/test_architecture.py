@@ -84,6 +84,10 @@ MAY_IMPORT = {
         *("explorer.controls", "explorer.lesions", "explorer.standing"),
     ),
     "backends.guidance_report": (*CORE, "explorer.workbench", "backends.judge"),
+    "backends.finetune": (
+        *(*CORE, "explorer.workbench", "backends.judge", "backends.training"),
+        *("backends.simulation", "backends.generators", "backends.embedders"),
+    ),
     "backends.reconstruct": (*CORE, "explorer.workbench", "backends.training"),
     "backends.scores": (*CORE, "backends.targets"),
     "backends.pictures": (
@@ -119,7 +123,7 @@ KINDS = {
     "backends.generators": (
         *("backends.generators.networks", "backends.generators.adapters"),
         *("backends.generators.gallery", "backends.generators.guidance"),
-        "backends.generators.weights",
+        *("backends.generators.weights", "backends.generators.tuning"),
     ),
 }
 HEAVY = (

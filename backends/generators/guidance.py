@@ -199,9 +199,7 @@ def chosen(
                 f"The generator {generator} has no option {name!r}, it has {', '.join(known)}; "
                 "leave it out."
             )
-        low, high = known[name].low, known[name].high
-        if not low <= value <= high:
-            raise UserError(f"{name} lies between {low:g} and {high:g}, found {value:g}.")
+        known[name].check(value)
     return {name: option.default for name, option in known.items()} | dict(given)
 
 

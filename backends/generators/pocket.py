@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -21,11 +21,14 @@ if TYPE_CHECKING:
 
     from backends.encoding import Encoding
     from backends.generators.guidance import Features, Loss, Pull
+    from backends.generators.networks import PocketNetworks
+    from backends.generators.tuning import Trainee
 
 IMAGE = EmbeddingSpace("pocket-clip", "image", (128,), unit_norm=True)
 TOKENS = EmbeddingSpace("pocket-clip", "tokens", (64, 192))
 CONTEXT = EmbeddingSpace("pocket-clip", "context", (24, 96))
 ADAPTED = (TOKENS, CONTEXT)  # by `adapters` into an image embedding
+SIDE = 128  # pixels of a picture
 PREVIEWS = 3  # looks at the unfinished pictures of a sweep
 ROWS_AT_ONCE = 32
 CANDIDATES = 8
@@ -88,18 +91,21 @@ class PocketDiffusion:
     options: tuple[Option, ...] = OPTIONS
     default_steps = 20
 
-    def __init__(self, checkpoints: Path, device: str = "cpu") -> None:
-        """Load ``pocket-diffusion`` from the checkpoints; damaged files raise `UserError`."""
+    def __init__(
+        self, checkpoints: Path, device: str = "cpu", source: str | Path | None = None
+    ) -> None:
+        """Load ``pocket-diffusion`` from the checkpoints; damaged files raise `UserError`.
+
+        ``source``: a folder of weights that were fine-tuned from those (`backends.finetune`).
+        """
         import torch
 
-        from backends.generators.networks import PocketNetworks
-        from explorer.mapper import read_card, read_weights
-
         self._checkpoints = Path(checkpoints)
-        folder = self._checkpoints / "pocket-diffusion"
-        settings = read_card(folder).settings
-        networks = PocketNetworks(**settings["architecture"])
-        networks.load_state_dict(read_weights(folder, networks.state_dict()))
+        networks, settings, base = _load(self._checkpoints)
+        self.remarks: list[str] = []
+        self._projection: torch.nn.Module | None = None
+        if source:
+            self._tune(networks, source, base)
         self.networks = networks.to(device).eval().requires_grad_(False)
         if has_fast_bfloat16(device):
             # Module.to itself: diffusers' own warns of layers to keep exact, and here are none
@@ -107,6 +113,46 @@ class PocketDiffusion:
         self.device = device
         self.scheduler = dict(settings["scheduler"])
         self._encoders: dict[tuple[str, str, str] | None, Encoding] = {}
+        if self._projection is not None:
+            self._projection.to(device)
+
+    @classmethod
+    def for_training(cls, checkpoints: Path, source: str | Path | None = None) -> Trainee:
+        """Return what `backends.finetune` trains; it begins with what ships, not with others."""
+        from backends.generators.tuning import FlowTrainee
+
+        if source:
+            raise UserError(
+                f"pocket-diffusion is fine-tuned from the weights in checkpoints, found {source}; "
+                "leave out --generator."
+            )
+        networks, settings, base = _load(Path(checkpoints))
+        networks.eval()
+        return FlowTrainee(
+            networks,
+            settings["timestep_shift"],
+            generator="pocket-diffusion",
+            space=IMAGE,
+            base=base,
+            source="",
+            side=SIDE,
+        )
+
+    def _tune(self, networks: PocketNetworks, source: str | Path, base: str) -> None:
+        """Put fine-tuned weights into the networks, and keep their projection."""
+        from backends.generators.tuning import Learned, read_tuned, tuned_card, tuned_remarks
+
+        card = tuned_card(source, "pocket-diffusion")
+        if card is None:
+            raise UserError(
+                f"{source} has no card.json, expected a folder that python -m backends finetune "
+                "pocket-diffusion wrote; its other weights ship and are not named."
+            )
+        learned = Learned(IMAGE, networks.denoiser, networks.condition.null[0])
+        read_tuned(source, card, learned, base)
+        networks.condition.null.data.copy_(learned.null[None])
+        self._projection = learned.projection
+        self.remarks += tuned_remarks(card)
 
     def sweep(
         self,
@@ -180,11 +226,7 @@ class PocketDiffusion:
         """Return every option's value; one that is not on offer or out of range is refused."""
         from backends.generators.guidance import chosen
 
-        how = chosen("pocket-diffusion", self.options, options)
-        for name in ("candidates", "best_by"):
-            if how[name] != int(how[name]):
-                raise UserError(f"{name} is a whole number, found {how[name]:g}.")
-        return how
+        return chosen("pocket-diffusion", self.options, options)
 
     def _denoise(
         self, draft: _Draft, steps: int, shared_start: bool = False
@@ -202,6 +244,8 @@ class PocketDiffusion:
         scheduler = DPMSolverMultistepScheduler(**self.scheduler)
         scheduler.set_timesteps(steps, device=self.device)
         embeddings = torch.stack([self._embedding(one) for one in draft.rows])
+        if self._projection is not None:
+            embeddings = self._projection(embeddings)
         tokens, latents = self.networks.condition(embeddings), draft.noise
         pulls = self._pulls(draft)
         for step, timestep in enumerate(scheduler.timesteps, start=1):
@@ -382,6 +426,19 @@ class _Draft:
         """The condition of each row."""
         n = len(self.noise) // len(self.conditions)
         return [condition for condition in self.conditions for _ in range(n)]
+
+
+def _load(checkpoints: Path) -> tuple[PocketNetworks, Mapping[str, Any], str]:
+    """Return the networks that ship, their card's settings, and the hash of their files."""
+    from backends.embedders import hash_of_files
+    from backends.generators.networks import PocketNetworks
+    from explorer.mapper import CARD, WEIGHTS, read_card, read_weights
+
+    folder = checkpoints / "pocket-diffusion"
+    settings = read_card(folder).settings
+    networks = PocketNetworks(**settings["architecture"])
+    networks.load_state_dict(read_weights(folder, networks.state_dict()))
+    return networks, settings, hash_of_files(folder / WEIGHTS, folder / CARD)
 
 
 def _clean(sigma: torch.Tensor, latents: torch.Tensor, velocity: torch.Tensor) -> torch.Tensor:

@@ -38,6 +38,7 @@ from explorer.types import Condition, Embedder, EmbeddingSpace, Neighbour, Optio
 if TYPE_CHECKING:
     import torch
 
+    from backends.generators.tuning import Trainee
     from backends.generators.weights import Part
 
 CONTEXT = EmbeddingSpace("stable-diffusion", "context", (77, 768))
@@ -530,8 +531,9 @@ class StableContext(LatentDiffusion):
     """Stable Diffusion 1.4 or 1.5 with a decoded text context (77, 768) in place of a prompt's.
 
     Without the brain it gets the null that the mapper has learned, or else the context of the
-    empty prompt, as the model was trained. Where the mapper also decodes latents z, drawing starts
-    from them with noise up to the share ``strength`` of the steps, as published image-to-image.
+    empty prompt, as the model was trained; a fine-tuned one gets its own. Where the mapper also
+    decodes latents z, drawing starts from them with noise up to the share ``strength`` of the
+    steps, as published image-to-image.
     """
 
     name, size = "sd15-context", "4.3 GB"
@@ -549,13 +551,74 @@ class StableContext(LatentDiffusion):
         ),
     )
 
+    def __init__(
+        self, checkpoints: Path, device: str = "cpu", source: str | Path | None = None
+    ) -> None:
+        """Load its weights, and those fine-tuned from them in ``source`` (`backends.finetune`)."""
+        from backends.generators.tuning import tuned_card, tuned_remarks
+
+        self._tuned, self._source = tuned_card(source, self.name), source
+        began = (self._tuned.settings["base"] or None) if self._tuned else source
+        super().__init__(checkpoints, device, began)
+        if self._tuned:
+            self.remarks += tuned_remarks(self._tuned)
+
     @classmethod
     def parts(cls) -> tuple[Part, ...]:
         """Return its parts, as in Stable Diffusion 1.x."""
         return (*_pipeline(cross_attention_dim=768), *_text())
 
+    @classmethod
+    def for_training(cls, checkpoints: Path, source: str | Path | None = None) -> Trainee:
+        """Return what `backends.finetune` trains; it begins with published weights."""
+        from backends.generators.tuning import NoiseTrainee, tuned_card
+
+        if tuned_card(source, cls.name):
+            raise UserError(
+                f"{source} is fine-tuned already; name the weights that it began with: "
+                f"--generator {cls.name}=PATH_OR_ID."
+            )
+        made = cls(checkpoints, "cpu", source)
+        side = made.latent_shape[1] * 2 ** (len(made.decoder.config.block_out_channels) - 1)
+        return NoiseTrainee(
+            made.decoder,
+            made.scheduler,
+            generator=cls.name,
+            space=CONTEXT,
+            unet=made.unet,
+            null=made._null,
+            base=made.fingerprint,
+            source=made.weights.source,
+            shape=made.latent_shape,
+            side=side,
+        )
+
+    @property
+    def fingerprint(self) -> str:
+        """Names the exact files of its weights, fine-tuned ones included."""
+        from backends.embedders import hash_of_files
+        from explorer.mapper import CARD, WEIGHTS
+
+        if not self._tuned:
+            return super().fingerprint
+        folder = Path(self._source).expanduser()
+        return super().fingerprint + hash_of_files(folder / CARD, folder / WEIGHTS)
+
+    def _adapted(self, unet: Any) -> Any:
+        import torch
+
+        from backends.generators.tuning import Learned, read_tuned
+
+        if self._tuned:
+            learned = Learned(CONTEXT, unet, torch.zeros(CONTEXT.shape))
+            read_tuned(self._source, self._tuned, learned, self.weights.fingerprint)
+            self._projection = learned.projection.to(self.device)
+            self._null = learned.null.to(self.device)
+        return unet
+
     def _prepare(self, parts: Mapping[str, Part]) -> None:
-        self._null = self._empty_prompt(parts).last_hidden_state[0].to(self.device)
+        if not self._tuned:
+            self._null = self._empty_prompt(parts).last_hidden_state[0].to(self.device)
 
     def _inputs(
         self,
@@ -566,6 +629,9 @@ class StableContext(LatentDiffusion):
     ) -> tuple[Inputs, Inputs]:
         import torch
 
+        if self._tuned:  # one null in training and here, whatever a mapper has
+            null = self._null.expand(len(embeddings), -1, -1)
+            return {"context": self._projection(embeddings)}, {"context": null}
         nulls = [
             self._tensor(condition.nulls, CONTEXT) if CONTEXT in condition.nulls else self._null
             for condition in conditions

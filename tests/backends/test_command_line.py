@@ -107,7 +107,7 @@ def test_doctor_finds_nothing_then_says_what_is_missing(study, monkeypatch, caps
         ),
         (
             ("reconstruct", "--dataset", "simulated", "--out", "x", "--generator", "pixels=a/b"),
-            "--generator takes NAME=PATH_OR_ID with one of retrieval, sd15-context, ",
+            "--generator takes NAME=PATH_OR_ID with one of pocket-diffusion, retrieval, ",
         ),
         (("build-demo", "--quick"), "--quick makes untrained models; give --out FOLDER"),
     ],
