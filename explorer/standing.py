@@ -6,6 +6,7 @@ each answer carries them.
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -142,8 +143,16 @@ def _decode_test(bench: Workbench, request: Request) -> tuple[list[str], np.ndar
     space = bench.space(request)
     if bench.offer(request.dataset, request.subject, request.mapper).published is not None:
         mapper = bench.models.mapper(request.dataset, request.subject, request.mapper)
-        stimuli = list(bench.gallery(request.dataset, request.subject).index)
-        return stimuli, np.stack([mapper.lookup(stimulus)[space] for stimulus in stimuli])
+        found = {}
+        for stimulus in bench.gallery(request.dataset, request.subject).index:
+            with contextlib.suppress(UserError):  # part of the test images may be published
+                found[stimulus] = mapper.lookup(stimulus)[space]
+        if not found:
+            raise UserError(
+                f"{request.mapper} has no usable prediction for any test image of "
+                f"{request.dataset}/{request.subject}; choose another mapper."
+            )
+        return list(found), np.stack(list(found.values()))
     stimuli, betas = betas_of_test(bench, request)
     blocks = range(0, len(betas), ROWS_AT_ONCE)
     decoded = [bench.decode_betas(request, betas[i : i + ROWS_AT_ONCE])[space] for i in blocks]

@@ -577,6 +577,30 @@ def test_predictions_have_no_importance_and_no_single_repeats(open_results, pred
         mapper.lookup("train-01")
 
 
+def test_predictions_have_the_controls_that_need_no_betas(open_results, predictions):
+    from explorer import controls, lesions, standing
+
+    bench = open_results(predictions, space="fake-clip/image")
+    request = bench.default_request("fake", "sub-01", seed=0)
+    found = {one.name: one for one in controls.controls(bench, request)}
+    there = [name for name, one in found.items() if not one.reason]
+    assert there == [controls.TRUE, controls.AVERAGE, controls.ANOTHER, controls.NONE]
+    assert found[controls.ANOTHER].decoded.rank > 1 == found[controls.AVERAGE].decoded.rank
+    assert "no other betas can be put in" in found[controls.MEAN].reason
+    assert "from the average of all repeats" in found[controls.SINGLES[0]].reason
+    with pytest.raises(UserError, match="theirs was published: .* no other betas can be put in"):
+        lesions.lesion(bench, request, lesions.Lesion(("fusiform L",)))
+    assert standing.standing(bench, request).n == 10
+    assert standing.collapse(bench, request).predicted > 2
+
+    fewer, none = (open_results(predictions, space="fake-clip/image") for _ in range(2))
+    del fewer.models.mapper("fake", "sub-01", "theirs")._rows["test-05"]  # part was published
+    assert len(standing.decoded_test(fewer, request)[0]) == 9
+    none.models.mapper("fake", "sub-01", "theirs")._rows.clear()
+    with pytest.raises(UserError, match="theirs has no usable prediction for any test image"):
+        standing.decoded_test(none, request)
+
+
 def test_a_page_with_predictions_shows_pictures_without_a_map(open_results, predictions):
     from explorer.page.handlers import Handlers
     from explorer.page.session import Session
