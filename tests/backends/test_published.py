@@ -594,7 +594,7 @@ def test_predictions_have_the_controls_that_need_no_betas(open_results, predicti
     assert standing.collapse(bench, request).predicted > 2
 
     fewer, none = (open_results(predictions, space="fake-clip/image") for _ in range(2))
-    del fewer.models.mapper("fake", "sub-01", "theirs")._rows["test-05"]  # part was published
+    fewer.models.mapper("fake", "sub-01", "theirs")._rows.popitem()  # part was published
     assert len(standing.decoded_test(fewer, request)[0]) == 9
     none.models.mapper("fake", "sub-01", "theirs")._rows.clear()
     with pytest.raises(UserError, match="theirs has no usable prediction for any test image"):
