@@ -3,11 +3,13 @@
 Not a test: nothing here fails. The shipped models are timed in a process of their own, then the
 app is started as a person starts it and looked at in Chromium, then data sets of full size are
 opened, and ridge is fitted beside other solvers (this part alone takes an hour on two cores).
+Stable Diffusion is timed where there is a GPU.
 """
 
 from __future__ import annotations
 
 import argparse
+import functools
 import multiprocessing
 import os
 import platform
@@ -19,6 +21,7 @@ ROOT = HERE.parents[1]
 sys.path[:0] = [str(ROOT), str(HERE)]
 
 from on_data import measure_data  # noqa: E402  (after the path is set)
+from on_gpu import measure_gpu  # noqa: E402
 from on_models import measure_models  # noqa: E402  (after the path is set)
 from on_page import measure_page  # noqa: E402
 from on_training import measure_training  # noqa: E402
@@ -31,7 +34,10 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python tests/benchmarks", description=__doc__)
     parser.add_argument("--checkpoints", type=Path, default=ROOT / "checkpoints")
     parser.add_argument("--simulated", type=Path, help="another copy of the embedded study")
-    parser.add_argument("--only", choices=("models", "page", "data", "training"))
+    parser.add_argument("--only", choices=("models", "page", "data", "training", "gpu"))
+    parser.add_argument(
+        "--small", action="store_true", help="the part of the GPU in miniature, on any device"
+    )
     args = parser.parse_args()
     threads = os.environ.get("OMP_NUM_THREADS", "default")
     sys.stdout.write(f"Figures of one run: {os.cpu_count()} cores, OMP_NUM_THREADS {threads}, ")
@@ -42,6 +48,7 @@ def main() -> int:
         "page": measure_page,
         "data": measure_data,
         "training": measure_training,
+        "gpu": functools.partial(measure_gpu, small=args.small),
     }
     for name, part in parts.items():
         if args.only in (None, name):
