@@ -2,12 +2,14 @@
 
 Two questions are asked of every parcel, and they have different answers.
 
-*Does it carry evidence?* (``p_evidence``.) What a parcel adds to the decoded embedding, the
-difference that its betas make against the training mean, is compared with the shown image's own
+*Does it carry evidence?* (``p_evidence``.) The decoder reads a brain that has a parcel's betas and
+the training mean everywhere else, and what it decodes is compared with the shown image's own
 embedding and with those of the other test images. Under the null hypothesis the betas of a parcel
 have nothing to do with which image was shown. Then the stimuli are exchangeable: exchanging which
 image was shown in which test trials gives an equally likely outcome, so p is uniform whatever the
-decoder is, and however voxels and parcels differ in noise.
+decoder is, and however voxels and parcels differ in noise. That holds because what is decoded
+depends on this parcel's betas alone. (Taking the parcel out of the trial is no such test: in a
+decoder that is not linear the loss depends on what all other parcels say about the image.)
 
 *Is importance greater here than elsewhere?* (``p_place``.) The map of importance is compared with
 itself at other places: turned on the sphere, which keeps its smoothness, or with voxels exchanged
@@ -685,6 +687,9 @@ def parcel_evidence(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Return the evidence of each parcel (L,), in SDs of its null, and its p; see `evidence_test`.
 
+    What is tested is decoded from the parcel's own betas amid the training mean. For a linear
+    decoder that is, but for a constant, what the parcel adds to the decoded embedding.
+
     Parameters
     ----------
     decode
@@ -692,7 +697,7 @@ def parcel_evidence(
     betas
         (n, V), one row a stimulus.
     average
-        (V,) training mean, which takes the place of a parcel's betas.
+        (V,) training mean, which takes the place of all other betas.
     masks
         bool (L, V); a parcel with fewer than 10 voxels is not tested and has NaN.
     shown
@@ -702,37 +707,36 @@ def parcel_evidence(
     """
     n = len(betas)
     orders = np.random.default_rng(seed).permuted(np.tile(np.arange(n), (permutations, 1)), axis=1)
-    decoded = decode(betas)
     z, p = np.full((2, len(masks)), np.nan)
     for i, mask in enumerate(masks):
         if mask.sum() < SMALL:
             continue
         if progress:
             progress(i / len(masks), "evidence of each parcel")
-        change = decoded - decode(np.where(mask, average, betas))
-        z[i], p[i] = evidence_test(change, shown, orders)
+        z[i], p[i] = evidence_test(decode(np.where(mask, betas, average)), shown, orders)
     return z, p
 
 
 def evidence_test(
-    contribution: np.ndarray, shown: np.ndarray, orders: np.ndarray
+    decoded: np.ndarray, shown: np.ndarray, orders: np.ndarray
 ) -> tuple[float, float]:
-    """Return how far a parcel's contribution points to the shown images, in SDs, and its p.
+    """Return how far what is decoded from a parcel points to the shown images, in SDs, and its p.
 
-    The statistic is the mean over stimuli of ``contribution . shown / |shown|``, its null
-    distribution that of the same contributions with the shown images exchanged. One-sided.
+    The statistic is the mean over stimuli of ``decoded . shown / |shown|``, its null distribution
+    that of the same decoded embeddings with the shown images exchanged. One-sided; what all
+    decoded embeddings have in common does not matter.
 
     Parameters
     ----------
-    contribution
-        (n, ...): what the parcel changes in the decoded embedding of each of n stimuli.
+    decoded
+        (n, ...): what is decoded from the parcel in the trials of n stimuli.
     shown
         (n, ...) true embeddings.
     orders
         int (permutations, n): orders of the stimuli.
     """
-    pointed = np.reshape(contribution, (len(contribution), -1)).astype(np.float64)
-    products = pointed @ metrics.unit(np.reshape(shown, (len(shown), -1))).T
+    rows = np.reshape(decoded, (len(decoded), -1)).astype(np.float64)
+    products = (rows - rows.mean(axis=0)) @ metrics.unit(np.reshape(shown, (len(shown), -1))).T
     null = products[np.arange(len(products)), orders].mean(axis=1)
     found = products.diagonal().mean()
     spread, tiny = null.std(), 1e-9 * np.abs(products).max()
