@@ -70,7 +70,7 @@ def controls(
     """Return an iterator over the controls of a request, each as soon as it is finished.
 
     At one guidance scale, by default `sampled_scale`; closing the iterator stops. A bad request
-    raises here. Each is made once for a request and the weights behind it.
+    raises here. Pictures are kept, so that the same strip comes at once the next time.
     """
     unknown = [name for name in names if name not in CONTROLS]
     if unknown:
@@ -88,11 +88,7 @@ def at_scale(bench: Workbench, request: Request, scale: float | None = None) -> 
 
 def control(bench: Workbench, request: Request, name: str) -> Control:
     """Return one of `CONTROLS` at the request's first scale."""
-    one = replace(request, scales=request.scales[:1], samples=1)
-    return bench.kept(("control", name), lambda: _make(bench, one, name), one)
-
-
-def _make(bench: Workbench, request: Request, name: str) -> Control:
+    request = replace(request, scales=request.scales[:1], samples=1)
     makers: dict[str, Callable[[], Control]] = {
         TRUE: partial(_true, bench, request),
         NOISELESS: partial(_noiseless, bench, request),

@@ -20,6 +20,7 @@ IDENTIFICATION = "identification"
 RANKED_BY = ("similarity", "margin", IDENTIFICATION)
 COLLAPSED = 0.5  # of the true effective rank: below it we say so (our choice)
 ROWS_AT_ONCE = 64
+KEPT_BYTES = 128 * 2**20  # token spaces of a thousand test images are larger
 
 
 @dataclass(frozen=True)
@@ -102,7 +103,7 @@ def _places(
 
 
 def decoded_test(bench: Workbench, request: Request) -> tuple[list[str], np.ndarray]:
-    """Return the test stimuli and what is decoded from each, raw (N, ...), kept.
+    """Return the test stimuli and what is decoded from each, raw (N, ...), kept unless huge.
 
     From the same repeats as the request; stimuli that lack one of them, or whose betas are not
     finite, are left out.
@@ -110,6 +111,9 @@ def decoded_test(bench: Workbench, request: Request) -> tuple[list[str], np.ndar
     if reason := bench.undecoded(request):
         raise UserError(reason)
     plain = deciding(replace(request, stimulus=""))
+    n, size = len(bench.gallery(request.dataset, request.subject)), bench.space(request).size
+    if 4 * n * size > KEPT_BYTES:
+        return _decode_test(bench, plain)
     return bench.kept("decoded test trials", lambda: _decode_test(bench, plain), plain)
 
 

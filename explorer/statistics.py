@@ -309,7 +309,7 @@ def _measure(
     )
     tell(steps - 1, "importance at other places")
     voxels = trials.subject.voxels
-    sources = workbench.kept(
+    sources = workbench.kept_array(
         ("turns", voxels.hash, permutations, seed), lambda: turns(voxels, permutations, seed)
     )
     null = (

@@ -50,8 +50,8 @@ SIMILARITY = "pocket-clip"  # the embedder whose cosine is a score under each pi
 NEIGHBOURS = 5
 LIMIT_TRIALS = 100  # trials that fix the colour limits, evenly spaced over the test stimuli
 LIMIT_PERCENTILE = 99  # so that one odd parcel in one trial does not wash out all maps
-PICTURE_BYTES = 256 * 2**20
-KEPT_MAPS = 128
+PICTURE_BYTES = ARRAY_BYTES = 256 * 2**20
+KEPT_MAPS, KEPT_ANSWERS = 128, 1024
 SETTING_UP = 1.0  # seconds: a step that took longer is not timed a second time
 TYPICAL_SCALE = 2.0  # samples are drawn, and comparisons begin, at the scale nearest to this
 CEILING, NCSNR = "noise ceiling", "ncsnr"  # the maps that a subject's ncsnr gives
@@ -166,8 +166,10 @@ class Workbench(Catalogue):
         self.models = Models(self, device)
         self._shown = Cache(1024)  # embeddings of shown pictures, one each
         self._limits, self._maps = Cache(KEPT_MAPS), Cache(KEPT_MAPS)
+        self._answers = Cache(KEPT_ANSWERS)  # of others: see `kept`
         self._paces: dict[tuple, float] = {}  # seconds a step of a picture, by what draws it
         self._pictures = Cache(PICTURE_BYTES, lambda picture: picture[0].nbytes)
+        self._arrays = Cache(ARRAY_BYTES, lambda array: array.nbytes)
 
     def card(self, request: Request) -> Card:
         """Return the card of a request's mapper."""
@@ -316,9 +318,16 @@ class Workbench(Catalogue):
         return target(torch.from_numpy(np.asarray(embeddings, np.float32))).double().numpy()
 
     def kept(self, what: Hashable, make: Callable[[], Any], request: Request | None = None) -> Any:
-        """Return ``make()``, made once for a question, a request and the weights behind it."""
+        """Return ``make()``, made once for a question, a request and the weights behind it.
+
+        Answers are counted, not weighed: what may be large is not for keeping.
+        """
         weights = () if request is None else tuple(sorted(self.checkpoint_hashes(request).items()))
-        return self._maps.get(("kept", what, request, weights), make)
+        return self._answers.get((what, request, weights), make)
+
+    def kept_array(self, what: Hashable, make: Callable[[], np.ndarray]) -> np.ndarray:
+        """Return an array that no request decides and that may be large, made once."""
+        return self._arrays.get(what, make)
 
     def _decoded(self, request: Request) -> dict[EmbeddingSpace, np.ndarray]:
         mapper = self.models.mapper(request.dataset, request.subject, request.mapper)
