@@ -28,6 +28,7 @@ from explorer.surfaces import (
 from explorer.types import (
     FSAVERAGE5_VERTICES,
     MEASURES,
+    SEED,
     Parcellation,
     Request,
     UserError,
@@ -63,6 +64,7 @@ BRAINS = 3.0  # inches for four views of two hemispheres, and their colour bar
 FORMATS = {"png": "Description", "svg": "Description", "pdf": "Subject"}  # and where words go
 SPREAD = 2  # vertices, about 8 mm: how far a map of voxels reaches beyond them; our choice
 OPAQUE = 0.85  # of the strongest part of a heat map over an image
+ROW_TITLE = 0.26  # inches above a row's pictures
 TRUTH = "ground truth"
 Panel = tuple[str, list[np.ndarray], list[str]]  # its name, what lies over each other, lines below
 _DRAWING = threading.Lock()
@@ -277,6 +279,12 @@ def provenance_line(
     if averaged == 1:
         repeats = f"repeat {request.repeats[0] + 1}" if request.repeats else "its only trial"
     options = "".join(f", {name} {value:g}" for name, value in request.options)
+    values = ", ".join(f"{value:g}" for value in request.values)
+    seed = f"seed {request.seed}"
+    if request.axis == SEED:
+        seed = f"seeds {values}"
+    elif request.axis:
+        options += f", {request.axis} {values}"
     if request.rois:
         options += f", betas of {' and '.join(request.rois)}"
     hashes = ", ".join(f"{name} {digest[:8]}" for name, digest in checkpoints.items())
@@ -284,7 +292,7 @@ def provenance_line(
     return (
         f"{'Simulated data' if simulated else 'Data'}: {dataset}, {request.subject}, stimulus "
         f"{request.stimulus}, {repeats}. Mapper {request.mapper}, generator {request.generator}, "
-        f"{request.steps} steps, seed {request.seed}{options}."
+        f"{request.steps} steps, {seed}{options}."
         + (f" Checkpoints: {hashes}." if hashes else "")
         + f" Made with Afterimage ({', '.join(f'{k} {v}' for k, v in libraries.items())})."
     )
@@ -359,13 +367,13 @@ def trial_figure(
     columns = max(4, min(widest, 6))
     cell = (WIDTH - 2 * MARGIN - (columns - 1) * 0.08) / columns
     lines = _in_lines(panels, done, rows, len(samples), columns)
-    scores = max(len(below) for _, _, below in panels)
-    row_height = 0.17 + cell + 0.11 * scores + 0.1
+    told = [max(len(below) for _, _, below in line) for _, line in lines]
+    heights = [0.17 + cell + 0.11 * count + 0.1 for count in told]
     drawn = "none" if parcel_map is None else _evidence(parcel_map, parcellation, voxel_space)
     below = {"none": 0.0, "bars": 2.0, "surface": BRAINS}[drawn]
     foot = textwrap.wrap(provenance, 170)
     head = 0.3 if caption or decoding is not None else 0.05
-    pictures_height = sum(row_height + 0.2 * bool(title) for title, _ in lines)
+    pictures_height = sum(heights) + sum(ROW_TITLE for title, _ in lines if title)
     height = 2 * MARGIN + head + pictures_height + below + 0.1 * len(foot) + 0.1
     figure = Figure(figsize=(WIDTH, height), dpi=150, facecolor="white", label=provenance)
 
@@ -387,18 +395,18 @@ def trial_figure(
         )
         write(WIDTH - MARGIN, top, rank, ha="right")
     top += head
-    for title, line in lines:
+    for (title, line), row_height in zip(lines, heights, strict=True):
         if title:
-            write(MARGIN, top, title, 7, weight="bold")
-            top += 0.2
-        for i, (name, pictures, told) in enumerate(line):
+            write(MARGIN, top + 0.06, title, 7, weight="bold")
+            top += ROW_TITLE
+        for i, (name, pictures, scores) in enumerate(line):
             left = MARGIN + i * (cell + 0.08)
             write(left, top, name, 7, weight="bold" if name == TRUTH else "normal")
             axes = place(left, top + 0.17, cell, cell)
             for picture in pictures:
                 axes.imshow(picture)
             axes.set_axis_off()
-            write(left, top + 0.17 + cell + 0.05, "\n".join(told), 6, linespacing=1.25)
+            write(left, top + 0.17 + cell + 0.05, "\n".join(scores), 6, linespacing=1.25)
         top += row_height
     if drawn == "bars":
         _draw_bars(place(2.0, top + 0.2, 3.4, below - 0.6), parcel_map, measure)

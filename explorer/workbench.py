@@ -52,7 +52,7 @@ LIMIT_TRIALS = 100  # trials that fix the colour limits, evenly spaced over the 
 LIMIT_PERCENTILE = 99  # so that one odd parcel in one trial does not wash out all maps
 PICTURE_BYTES = ARRAY_BYTES = 256 * 2**20
 KEPT_MAPS, KEPT_ANSWERS = 128, 1024
-SETTING_UP = 1.0  # seconds: a step that took longer is not timed a second time
+SETTING_UP = 5.0  # seconds: a step that took longer is not timed again
 TYPICAL_SCALE = 2.0  # samples are drawn, and comparisons begin, at the scale nearest to this
 CEILING, NCSNR = "noise ceiling", "ncsnr"  # the maps that a subject's ncsnr gives
 
@@ -398,8 +398,8 @@ class Workbench(Catalogue):
     def seconds(self, request: Request) -> float:
         """Return about how long the pictures of a request take that are not there yet.
 
-        From the last sweep with the same generator and options. Before the first one step of one
-        picture is timed, which counts its decoding as well and is therefore rather too long.
+        From the last sweep with the same generator and options. Before the first a step of one
+        picture is timed; several in a batch take less each, so that is rather too long.
         """
         self.check(request)
         if self.generator_class(request.generator).provenance != "generated":
@@ -422,17 +422,19 @@ class Workbench(Catalogue):
         if drawing in self._paces:
             return self._paces[drawing]
         generator, condition = self.models.generator(request.generator), self.condition(request)
-        pace = 0.0
-        for _ in range(2):  # the first call also sets up what later ones find
+        scales, options = request.scales[-1:], dict(request.options)
+
+        def took(steps: int) -> float:
             began = time.monotonic()
             with _memory_told(request.generator):
-                for _ in generator.sweep(
-                    condition, request.scales[-1:], 1, request.seed, **dict(request.options)
-                ):
+                for _ in generator.sweep(condition, scales, steps, request.seed, **options):
                     pass
-            pace = time.monotonic() - began
-            if pace > SETTING_UP:
-                break
+            return time.monotonic() - began
+
+        pace = took(1)  # the first call also sets up what later ones find
+        if pace < SETTING_UP:
+            one = took(1)
+            pace = max(took(2) - one, one / 10)  # a step alone, without decoding
         return self._paces.setdefault(drawing, pace)
 
     def _drawing(self, request: Request) -> tuple:
@@ -873,7 +875,7 @@ class Workbench(Catalogue):
         if request.mapper and not self.unexplained(request):
             self.importance(request, View())
         if request.generator:
-            self.models.generator(request.generator)
+            self.seconds(request)  # loads the generator and times it
             self.scores(request.dataset, request.stimulus, truth)
 
     def record(self, request: Request, view: View) -> dict[str, Any]:

@@ -260,6 +260,10 @@ def test_provenance_says_what_makes_it_again():
     guided = replace(one, rois=("V1 L", "FFA"))
     line = provenance_line(guided, dataset="D", simulated=False, averaged=1, checkpoints={})
     assert "eta 0.5, betas of V1 L and FFA." in line
+    for axis, told in (("seed", "20 steps, seeds 4, 2."), ("eta", "seed 0, eta 4, 2.")):
+        rows = replace(one, options=(), axis=axis, values=(4, 2))
+        line = provenance_line(rows, dataset="D", simulated=False, averaged=1, checkpoints={})
+        assert told in line
     assert f"torch {installed_versions()['torch']}" in line and "Checkpoints" not in line
 
 

@@ -238,7 +238,7 @@ def test_quick_clicks_leave_one_sweep(handlers: Any, fakes: SimpleNamespace) -> 
     before = fakes.Generator.painted
     sent = [work(handlers, session) for _ in range(6)]  # each click asked for work
     assert [bool(parts) for parts in sent] == [True, False, False, False, False, False]
-    assert fakes.Generator.painted == before + 2 + 5  # two single steps are timed first
+    assert fakes.Generator.painted == before + 3 + 5  # three short sweeps are timed first
     assert sent[0][-1]["trial"]["trial"]["stimulus"] == "test-06"
 
 
