@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from explorer.types import Request, UserError
+from explorer.types import UserError
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -137,13 +137,11 @@ class Evaluation:
 
 def weights_of(workbench: Workbench, dataset: str, subject: str, mapper: str) -> str:
     """Return the hash of a mapper's weights, "none" where it is not on offer."""
-    try:
-        if mapper not in workbench.mapper_names(dataset, subject):
-            return "none"
-        request = Request(dataset, subject, "", mapper, "none")  # no generator has that name
-        return workbench.checkpoint_hashes(request)["mapper"]
-    except UserError:
+    if subject not in workbench.subjects(dataset):
         return "none"
+    if mapper not in workbench.mapper_names(dataset, subject):
+        return "none"
+    return workbench.models.mapper_hash(dataset, subject, mapper)
 
 
 def find_evaluation(workbench: Workbench, dataset: str) -> Evaluation | None:

@@ -150,7 +150,8 @@ class Models:
 
     def hashes(self, request: Request) -> dict[str, str]:
         """Return a short hash of the mapper's and the generator's files, "none" without any."""
-        return {"mapper": self._mapper_hash(request), "generator": self._generator_hash(request)}
+        mapper = self.mapper_hash(request.dataset, request.subject, request.mapper)
+        return {"mapper": mapper, "generator": self._generator_hash(request)}
 
     def _generator_hash(self, request: Request) -> str:
         if request.generator in self._catalogue.pictures:
@@ -161,14 +162,15 @@ class Models:
         folder = Path(self._catalogue.sources.get(name, own)).expanduser()
         return self._hashes.get(folder, lambda: content_hash(folder))
 
-    def _mapper_hash(self, request: Request) -> str:
-        if not request.mapper:
+    def mapper_hash(self, dataset: str, subject: str, mapper: str) -> str:
+        """Return a short hash of a mapper's files, "none" for no mapper ("")."""
+        if not mapper:
             return "none"
-        offer = self._catalogue.offer(request.dataset, request.subject, request.mapper)
+        offer = self._catalogue.offer(dataset, subject, mapper)
         if offer.published is not None:
             return offer.published.fingerprint
         if offer.folder is None:
-            fitted = self.mapper(request.dataset, request.subject, request.mapper)
+            fitted = self.mapper(dataset, subject, mapper)
             return self._hashes.get(fitted, lambda: _state_hash(fitted))
         return self._hashes.get(offer.folder, lambda: content_hash(offer.folder))
 

@@ -205,14 +205,14 @@ def subject_map(
         )
     first = workbench.gallery(*place).index[0]
     plain = {"scales": (1.0,), "steps": 1, "seed": 0, "options": (), "samples": 1}
-    asked = replace(request, stimulus=first, space=workbench.space(request).name, **plain)
+    space = workbench.space(request).name  # the generator decided nothing but that
+    asked = replace(request, stimulus=first, generator="", space=space, **plain)
     parcellation = workbench.parcellation(*place, view.atlas)
-    key = "map over stimuli", view.method, view.target, parcellation.name, permutations, seed
-    view = replace(view, atlas=view.atlas and parcellation.name)
+    weights = workbench.models.mapper_hash(*place, request.mapper)
+    key = "map over stimuli", asked, weights, view.method, view.target, parcellation.name
     parts = workbench.kept(
-        key,
+        (*key, permutations, seed),
         lambda: _measure(workbench, asked, view, parcellation, permutations, seed, progress),
-        asked,
     )
     return _tabulate(asked, view, parcellation, parts, permutations, seed)
 

@@ -48,6 +48,8 @@ def test_what_was_written_is_read(comparison, written, workbench):
     assert list(found.scores)[:2] == ["two-way", "top-1"]
     assert found.scores["r2"].title == "R²" and not found.scores["r2"].by_trial
     assert found.outdated(workbench) == []
+    hashes = [one for by_subject in found.weights.values() for one in by_subject.values()]
+    assert len(set(hashes)) == 2 and "none" not in hashes
 
 
 def test_trials_average_to_the_table(written):
