@@ -225,6 +225,20 @@ class OpenCLIP(Pretrained):
             return last_tokens(self.model, image=pixels)
         return self.model.encode_image(pixels)
 
+    def see(self, pixels: torch.Tensor, space: EmbeddingSpace) -> torch.Tensor:
+        """Return embeddings (n, ...) of square pixels (n, 3, S, S) in -1 ... 1, with a gradient.
+
+        Prepared as pictures are (bicubic), but for the rounding of grey levels.
+        """
+        import torch
+        from torch.nn.functional import interpolate
+
+        visual, how = self.model.visual, self.model.visual.preprocess_cfg
+        mean, sd = (torch.tensor(how[key], device=pixels.device) for key in ("mean", "std"))
+        shape = {"mode": "bicubic", "antialias": True, "align_corners": False}
+        small = interpolate((pixels + 1) / 2, visual.image_size, **shape).clamp(0, 1)
+        return self._encode((small - mean[:, None, None]) / sd[:, None, None], space)
+
     def embed_text(self, captions: Sequence[str], space: EmbeddingSpace) -> np.ndarray:
         """Return float32 (n, *space.shape) for captions."""
 

@@ -4,6 +4,9 @@ One loop draws for all families; a family says which weights it needs and how it
 embedding, and no embedding. The loop is ours because the published pipelines compute both rows at
 every scale, one scale a call, and a pipeline class in a folder would run that folder's code.
 
+Two families can further be pulled (`guidance`) towards decoded features of CLIP ViT-B/32, as in
+NeuralDiffuser but on the textbook x̂0 and without self-attention guidance, and towards betas.
+
 Sampling is DDIM without added noise (eta 0; Song et al. 2021, arXiv 2010.02502), so that a picture
 rests on its first noise alone. Published safety checkers are never loaded: they blacken pictures.
 
@@ -15,8 +18,9 @@ published only as a pickled checkpoint under the names of another library, which
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from functools import cache, cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -38,6 +42,7 @@ from explorer.types import Condition, Embedder, EmbeddingSpace, Neighbour, Optio
 if TYPE_CHECKING:
     import torch
 
+    from backends.generators.guidance import Features, Pull
     from backends.generators.tuning import Trainee
     from backends.generators.weights import Part
 
@@ -86,6 +91,36 @@ GUIDANCE = (
         0.0,
         "How far the guided prediction gets the contrast of the unguided one (Lin et al. 2024), "
         "against washed-out or burnt colours at high scales.",
+    ),
+)
+
+BLOCKS = tuple(space for space in ViTB32.spaces if space.layer.startswith("block"))
+PULLS = (
+    Option(
+        *("feature_kappa", 0.0, 1.0, 0.0),
+        "How strongly the picture's features in CLIP ViT-B/32 are pulled towards the decoded "
+        "ones, as a share of the model's own prediction; 0 is off, and it acts at scale 0 too.",
+    ),
+    Option(
+        *("feature_eta", 0.0, 1.0, 0.2),
+        "The share of the steps, from the noisy end, in which features are pulled.",
+    ),
+    *(
+        Option(
+            *(f"{space.layer}_weight", 0.0, 2.0, weight),
+            f"How much the features of CLIP's {space.layer} count, where the mapper decodes them.",
+        )  # as published by NeuralDiffuser
+        for space, weight in zip(BLOCKS, (1.5, 1.2, 1.0, 1.0, 1.0, 1.0), strict=True)
+    ),
+    Option(
+        *("brain_kappa", 0.0, 1.0, 0.0),
+        "How strongly the picture is pulled towards one that should evoke the measured betas, by "
+        "the subject's encoding model; 0 is off, and it acts at scale 0 too.",
+        betas=True,
+    ),
+    Option(
+        *("brain_alpha", 0.0, 1.0, 0.5),
+        "The share of the steps, from the noisy end, in which betas pull.",
     ),
 )
 
@@ -162,6 +197,7 @@ class LatentDiffusion:
         usual = Path(checkpoints) / "generators" / self.name
         self.weights = Weights(self.name, self.hub, self.size, self.parts(), usual, source)
         self.device, self.dtype = device, best_dtype(device)
+        self._checkpoints = Path(checkpoints)
         self.remarks: list[str] = []
         self._rows_at_once = ROWS_AT_ONCE
         parts = {part.folder: part for part in self.weights.parts}
@@ -318,17 +354,96 @@ class LatentDiffusion:
         latents = latents.expand(n, -1, -1, -1)
         cond = {name: value.expand(n, *value.shape[1:]) for name, value in cond.items()}
         null = {name: value.expand(n, *value.shape[1:]) for name, value in null.items()}
+        pulls = [self._pulls(condition, options) for condition in conditions]
         for step, timestep in enumerate(scheduler.timesteps[first:], start=first + 1):
             begun = (step - 1) / steps
             acts = options["guidance_from"] <= begun < options["guidance_to"]
             scale = guidance if acts else guidance.clamp(max=1)
-            prediction = self._prediction(
-                *(latents, timestep, cond, null, scale, options["rescale"]),
-                same=shared and step == first + 1,
-            )
+            given = latents, timestep, cond, null, scale, options["rescale"]
+            acting = [
+                [pull for pull in one if pull.acts(step - first, steps - first)] for one in pulls
+            ]
+            if any(acting):
+                prediction = self._pulled(scheduler, acting * (n // len(acting)), *given)
+            else:
+                prediction = self._prediction(*given, same=shared and step == first + 1)
             made = scheduler.step(prediction, timestep, latents, eta=0.0)
             latents = made.prev_sample
             yield step, latents if step == steps else made.pred_original_sample
+
+    def _pulls(self, condition: Condition, options: Mapping[str, float]) -> list[Pull]:
+        """Return what the picture of a condition is pulled towards."""
+        from backends.generators.guidance import (
+            Pull,
+            load_encoder,
+            towards_betas,
+            towards_features,
+        )
+
+        pulls = []
+        if options.get("feature_kappa", 0) > 0:
+            decoded = [space for space in self._features if space in condition.embeddings]
+            targets = {space: self._tensor(condition.embeddings, space)[None] for space in decoded}
+            weights = {space: options[f"{space.layer}_weight"] for space in BLOCKS}
+            loss = towards_features(self._features, targets, weights)
+            pulls.append(Pull(loss, options["feature_kappa"], options["feature_eta"]))
+        if options.get("brain_kappa", 0) > 0:
+            asked = condition, self._checkpoints, self._features, self.device
+            loss = towards_betas(self._features, [condition], [load_encoder(*asked)])
+            pulls.append(Pull(loss, options["brain_kappa"], options["brain_alpha"]))
+        return pulls
+
+    @cached_property
+    def _features(self) -> Features:
+        """What guidance sees of pictures; loaded when first seen with."""
+        eyes = cache(lambda: ViTB32(self._checkpoints, self.device))
+
+        def seen(space: EmbeddingSpace) -> Callable[[torch.Tensor], torch.Tensor]:
+            return lambda pixels: eyes().see(pixels, space)
+
+        return {space: seen(space) for space in ViTB32.spaces}
+
+    def _pulled(
+        self,
+        scheduler: Any,
+        pulls: Sequence[Sequence[Pull]],
+        latents: torch.Tensor,
+        timestep: torch.Tensor,
+        cond: Inputs,
+        null: Inputs,
+        scale: torch.Tensor,
+        rescale: float,
+    ) -> torch.Tensor:
+        """Return the prediction (n, C, S, S) with each row's pulls, row by row.
+
+        A gradient through UNet and decoder takes all the memory that one picture may.
+        """
+        import torch
+
+        from backends.generators.guidance import guided
+        from backends.generators.weights import is_out_of_memory
+
+        kept = scheduler.alphas_cumprod[int(timestep)].item()
+        velocity = scheduler.config.prediction_type == "v_prediction"
+
+        def clean(noisy: torch.Tensor, predicted: torch.Tensor) -> torch.Tensor:
+            if velocity:
+                return kept**0.5 * noisy - (1 - kept) ** 0.5 * predicted
+            return (noisy - (1 - kept) ** 0.5 * predicted) / kept**0.5
+
+        found = []
+        for i, pull in enumerate(pulls):
+            row = slice(i, i + 1)
+            told = [{name: value[row] for name, value in one.items()} for one in (cond, null)]
+            how = timestep, *told, scale[row], rescale
+            try:
+                predict = partial(lambda how, z: self._prediction(z, *how, same=False), how)
+                found.append(guided(latents[row], predict, clean, self._decode, pull)[0])
+            except RuntimeError as error:
+                if not is_out_of_memory(error):
+                    raise
+                self._refuse_for_memory()
+        return torch.cat(found)
 
     def _prediction(
         self,
@@ -539,8 +654,10 @@ class StableContext(LatentDiffusion):
     name, size = "sd15-context", "4.3 GB"
     hub = "stable-diffusion-v1-5/stable-diffusion-v1-5"
     accepts = (CONTEXT,)
+    needs = ("betas",)
     options = (
         *GUIDANCE,
+        *PULLS,
         Option(
             "strength",
             0.0,
@@ -705,7 +822,7 @@ class StableLabel(LatentDiffusion):
     ) -> None:
         weights, _, folder = str(source or "").partition("?gallery=")
         self._galleries = Galleries(self.name, folder or None, cache)
-        self._checkpoints, self._embedders = Path(checkpoints), {}
+        self._embedders: dict[EmbeddingSpace, Embedder] = {}
         super().__init__(checkpoints, device, weights or None)
 
     @classmethod
@@ -776,8 +893,10 @@ class StableUnCLIP(LatentDiffusion):
     name, size = "unclip", "5.2 GB"
     hub = "sd2-community/stable-diffusion-2-1-unclip"  # Stability AI took its own away in 2025
     accepts = (VIT_H,)
+    needs = ("betas",)
     options = (
         *GUIDANCE,
+        *PULLS,
         Option(
             "noise_level",
             0.0,
