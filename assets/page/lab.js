@@ -2,7 +2,7 @@
 // before a view is opened, and another trial asks again for the open one alone.
 const root = element.querySelector(".ai-lab");
 const LABELS = { controls: "Controls", lesion: "Lesion", compare: "Compare", curve: "Sweep curve", statistics: "Statistics", evaluation: "Evaluation" };
-const MAKERS = { controls: controlsView, lesion: lesionView };
+const MAKERS = { controls: controlsView, lesion: lesionView, compare: compareView, curve: curveView, statistics: statisticsView, evaluation: evaluationView };
 const views = {};
 let current = null, filled = null;
 
@@ -49,11 +49,22 @@ const render = (value) => {
   again.hidden = value.state !== "stopped";
   bar.style.width = busy ? `${Math.round(100 * value.progress.fraction)}%` : "0";
   if (asked) view.settings(value.settings);
-  if (value.content) { view.fill(value.content); filled = value.ticket; }
+  if (Object.keys(value.content || {}).length) { view.fill(value.content); filled = value.ticket; }
   // What was computed for an earlier choice stays, pale, until the first part of the new one.
   holder.classList.toggle("ai-stale", filled !== value.ticket && filled !== null);
   holder.classList.toggle("ai-blank", filled === null);
-  holder.hidden = Boolean(value.sentence) && !value.content;
-  if (asked && value.state === "waiting") trigger("work", {});
+  holder.hidden = Boolean(value.sentence) && !Object.keys(value.content || {}).length && value.panel !== "compare";
+  if (asked && value.state === "waiting") setTimeout(ask, 50);
+};
+// The pictures above come first: the work is asked for when nothing runs there any more.
+const BUSY = new Set(["waiting", "loading", "running"]);
+let watched = null;
+const ask = () => {
+  const above = document.querySelector(".ai-trial");
+  if (above && above !== watched) {
+    watched = above;
+    new MutationObserver(ask).observe(above, { attributes: true, attributeFilter: ["data-state"] });
+  }
+  if (current.state === "waiting" && !BUSY.has(above?.dataset.state)) trigger("work", {});
 };
 follow(render);

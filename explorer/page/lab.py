@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import gradio as gr
 
-from explorer.page import lab_choices, lab_trial, links, pickers, trial
+from explorer.page import lab_choices, lab_pairs, lab_tables, lab_trial, links, pickers, trial
 from explorer.page.session import Session
 from explorer.types import PANELS, Request, UserError, View
 
@@ -19,18 +19,30 @@ if TYPE_CHECKING:
     from explorer.workbench import Workbench
 
 Updates = dict[Any, Any]
-View_ = Callable[["Workbench", Request, View], Iterator[tuple[dict[str, Any], str, float]]]
+Show = Callable[["Workbench", Request, View], lab_trial.Parts]
 """A view sends what it has so far, what comes next, and the share of its work that is done."""
 
-VIEWS: dict[str, View_] = {
+VIEWS: dict[str, Show] = {
     "controls": lab_trial.controls_view,
     "lesion": lab_trial.lesion_view,
+    "compare": lab_pairs.compare_view,
+    "curve": lab_pairs.curve_view,
+    "statistics": lab_tables.statistics_view,
+    "evaluation": lab_tables.evaluation_view,
+}
+SETTINGS: dict[str, Callable[[Workbench, Request, View], dict[str, Any]]] = {
+    "lesion": lab_trial.lesion_settings,
+    "compare": lab_pairs.compare_settings,
+    "statistics": lab_tables.statistics_settings,
 }
 QUESTIONS = {
     "controls": "How much of this picture comes from the brain, and how much from the generator?",
     "lesion": "What is lost when a parcel falls silent, and does the map above tell which?",
+    "compare": "Which of two gives more, on this trial and over the test images?",
+    "curve": "What does more guidance buy, here and in general?",
+    "statistics": "Which parcels does the decoder rest on over all test images, beyond chance?",
+    "evaluation": "How well do the mappers decode, and where does this trial stand?",
 }
-KEYS = tuple(lab_choices.SAID)  # of a click that are keys of a link too
 
 
 class Lab:
@@ -92,8 +104,10 @@ class Lab:
 
     def work(self, session: Session) -> Iterator[Updates]:
         """Compute the open view and send each part when it is there."""
+        if session.request is None or session.wanted:  # the pictures above come first
+            return
         ticket = session.lab.take()
-        if ticket is None or session.request is None:
+        if ticket is None:
             return
         request, view = session.request, session.view
         try:
@@ -127,17 +141,21 @@ class Lab:
             "content": None,
             "progress": trial.progress("waiting", "Waiting for the pictures above…"),
         }
-        if view.panel == "lesion":
-            frame["settings"] = lab_trial.lesion_settings(self.workbench, request, view)
+        if view.panel in SETTINGS:
+            frame["settings"] = SETTINGS[view.panel](self.workbench, request, view)
         return frame
 
 
 def decided_by(request: Request, view: View) -> tuple:
     """Return what the open view depends on: two equal tuples are the same view."""
     shown = view.method, view.target, view.atlas, view.measure
+    place = request.dataset, request.subject, request.mapper, request.generator, request.space
     of = {
-        "": (),
         "controls": (request,),
         "lesion": (request, *shown, view.parcels, view.gain, view.fill, view.donor),
+        "compare": (request, *shown, view.against),
+        "curve": (request,),
+        "statistics": (*place, request.repeats, *shown, view.people),
+        "evaluation": (*place, request.stimulus),
     }
-    return (view.panel, *of[view.panel])
+    return (view.panel, *of.get(view.panel, ()))

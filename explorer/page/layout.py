@@ -19,7 +19,8 @@ from explorer.types import UserError
 if TYPE_CHECKING:
     from explorer.workbench import Workbench
 
-LAB_SCRIPTS = ("lab_trial.js", "lab_brain.js")
+SMALL_BRAIN = ("lab_trial.js", "lab_brain.js")
+LAB_SCRIPTS = (*SMALL_BRAIN, "lab_pairs.js", "lab_tables.js")
 HIDDEN = {"api_visibility": "private", "show_progress": "hidden"}
 # Everything that touches a model shares one slot, so two visitors never race for it.
 MODEL = {"concurrency_id": "model", "concurrency_limit": 1}
@@ -39,7 +40,7 @@ def build_page(workbench: Workbench) -> gr.Blocks:
                 ui.brain = _component("brain", None, **_surfaces(workbench))
                 ui.lab = _component("lab", None, LAB_SCRIPTS, **_surfaces(workbench))
         ui.footer = _component("footer", None)
-        ui.lecture = _component("lecture", None, LAB_SCRIPTS, **_surfaces(workbench))
+        ui.lecture = _component("lecture", None, SMALL_BRAIN, **_surfaces(workbench))
         _wire(page, ui, Handlers(workbench, ui, plotly_address()))
         api.register(workbench, MODEL)
         api_evidence.register(workbench, MODEL)

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 from urllib.parse import parse_qsl
 
 import pytest
 
-from explorer.page import lab_choices, links
+from explorer import evaluation
+from explorer.page import lab_choices, lab_tables, links
 from explorer.page.choices import Choices, settle
 from explorer.page.lab import Lab, decided_by
 from explorer.page.lecture import Lecture, typical
@@ -163,6 +166,155 @@ def test_a_study_without_atlas_is_lesioned_as_one_group(
     assert content["labels"] == ["voxels in no parcel"]
     assert "no atlas divides them" in content["lesion"]["warning"]
     assert content["scatter"]["trial"]["correlation"] == "–"
+
+
+# -------------------------------------------------------------- two sides, curves, all test images
+
+
+def test_two_sides_of_a_trial_and_their_difference_over_the_test_images(lab: Lab) -> None:
+    session = opened(lab, view=View(panel="compare"))
+    offered = session.lab.shown["settings"]["offered"]
+    assert [group["sides"] for group in offered] == [
+        [],
+        ["generator:unguided"],
+        ["subject:sub-02"],
+    ]
+    content = work(lab, session)[-1]["content"]
+    assert content["b"]["label"] == "unguided"
+    assert content["a"]["src"] == content["b"]["src"]  # both fakes paint alike
+    tests = {(row.get("of"), row["metric"]): row for row in content["tests"]}
+    two_way = tests["embeddings", "two-way identification"]
+    assert two_way["difference"] == 0 and two_way["better"] == ""  # the same mapper
+    assert (two_way["chance"], two_way["n"]) == (0.5, 10)
+    assert tests["pictures", "identification"]["n"] == 10
+    assert content["maps"]["rows"] and content["maps"]["reason"] == ""
+    assert all(row["a"] == row["b"] for row in content["maps"]["rows"])
+    assert [side["label"] for side in content["subjects"]] == ["sub-01", "sub-02"]
+    assert content["subjects"][0]["src"] and "no mapper" in content["subjects"][1]["reason"]
+
+
+def test_a_subject_without_the_mapper_cannot_be_the_other_side(lab: Lab) -> None:
+    session = opened(lab, view=View(panel="compare", against="subject:sub-02"))
+    assert work(lab, session)[-1]["sentence"].startswith("sub-02 has no mapper linear")
+
+
+def test_nothing_to_compare_with_is_a_sentence(make_workbench: Any, fakes: Any) -> None:
+    class Alone(fakes.Study):
+        def subjects(self) -> list[str]:
+            return ["sub-01"]
+
+    bench = make_workbench(datasets={"fake": Alone}, generators={"painter": fakes.Generator})
+    lab = Lab(bench, SimpleNamespace(lab="lab", masthead="masthead", notices="notices"))
+    session = opened(lab, view=View(panel="compare"))
+    assert "There is nothing to compare this with" in work(lab, session)[-1]["sentence"]
+
+
+def test_the_curve_has_seeds_and_the_test_images_behind_it(lab: Lab) -> None:
+    session = opened(lab, replace(REQUEST, scales=(0, 2)), View(panel="curve"))
+    parts = [part for part in work(lab, session) if part["content"]]
+    assert [part["content"]["seeds"] for part in parts[:3]] == [1, 2, 3]
+    content = parts[-1]["content"]
+    assert content["scales"] == ["0", "2"] and len(content["images"]) == 2
+    assert content["behind"] == 10
+    found = content["scores"]["identification"]
+    assert found["chance"] == [0.5, 0.5]
+    assert all(low <= mean <= high for low, mean, high in
+               zip(found["low"], found["mean"], found["high"], strict=True))  # fmt: skip
+    assert found["test"][1] > found["test"][0]
+
+
+@pytest.mark.parametrize(
+    ("changed", "sentence"),
+    [
+        ({"generator": "unguided"}, "unguided has no guidance"),
+        ({"scales": (2.0,)}, "takes at least 2 of them"),
+    ],
+)
+def test_a_curve_that_cannot_be_says_why(lab: Lab, changed: Any, sentence: str) -> None:
+    session = opened(lab, replace(REQUEST, **changed), View(panel="curve"))
+    assert sentence in work(lab, session)[-1]["sentence"]
+
+
+def test_statistics_of_a_subject_tell_progress_and_find_what_was_planted(lab: Lab) -> None:
+    session = opened(lab, view=View(panel="statistics"))
+    assert session.lab.shown["settings"]["offered"][1] == ["group", "All 2 subjects"]
+    parts = work(lab, session)
+    assert parts[-1]["state"] == "done"
+    content = parts[-1]["content"]
+    rows = {row["parcel"]: row for row in content["rows"]}
+    assert rows["fusiform L"]["q_evidence"] <= 0.05
+    assert rows["fusiform L"]["evidence"] > rows["precentral L"]["evidence"]
+    assert rows["fusiform L"]["low"] <= rows["fusiform L"]["value"] <= rows["fusiform L"]["high"]
+    assert {"value", "evidence", "randomised"} <= set(content["maps"])
+    assert content["banner"] == "" and "test images" in content["summary"]
+    session.request = replace(session.request, stimulus="test-05")
+    assert lab.renew(session) == {}  # it is of no trial
+    session.view = replace(session.view, people="group")
+    lab.renew(session)
+    group = work(lab, session)[-1]["content"]
+    assert any("sub-02" in text for name, text in group["facts"] if name == "Left out")
+    assert {row["subjects"] for row in group["rows"]} == {1}
+
+
+def test_statistics_stop_when_nobody_waits_for_them(lab: Lab) -> None:
+    session = opened(lab, view=View(panel="statistics"))
+    running = lab.work(session)
+    next(running)
+    lab.stop(session)
+    assert list(running) == []
+    assert session.lab.shown["state"] == "stopped"
+
+
+def test_work_that_fails_elsewhere_fails_here() -> None:
+    def work_(tell: Any) -> None:
+        tell(0.5, "half")
+        raise UserError("there is no other half")
+
+    following = lab_tables.followed(work_)
+    with pytest.raises(UserError, match="there is no other half"):
+        list(following)
+
+
+def test_without_an_evaluation_the_command_that_makes_one_is_named(lab: Lab) -> None:
+    session = opened(lab, view=View(panel="evaluation"))
+    sentence = work(lab, session)[-1]["sentence"]
+    assert "python -m backends evaluate --dataset fake --out FOLDER" in sentence
+
+
+def test_an_evaluation_is_shown_with_every_trial(make_workbench: Any, tmp_path: Path) -> None:
+    import pandas as pd
+
+    stimuli = [f"test-{i:02d}" for i in range(1, 11)]
+    row = ["fake", "fake-clip/image", "linear", "averaged repeats", "sub-01", "top1"]
+    table = pd.DataFrame([[*row, 0.8, 0.7, 0.9, 0.1, 10, 10]], columns=evaluation.COLUMNS)
+    table.to_csv(tmp_path / "mappers.csv", index=False)
+    trials = {"target": row[1], "mapper": "linear", "subject": "sub-01", "stimulus": stimuli}
+    pd.DataFrame(trials | {"top1": [1.0] * 8 + [0.0] * 2}).to_parquet(tmp_path / "trials.parquet")
+    meaning = {
+        "afterimage": evaluation.FORMAT,
+        "dataset": "fake",
+        "scores": {
+            "top1": {
+                "title": "top-1", "sentence": "How often.", "better": "higher", "by_trial": True
+            }
+        },
+        "betas": {role: role for role in evaluation.ROLES} | {"averaged": "averaged repeats"},
+        "weights": {},
+        "notes": ["no noiseless responses"],
+    }  # fmt: skip
+    (tmp_path / "mappers.json").write_text(json.dumps(meaning))
+    bench = make_workbench(evaluations=[tmp_path])
+    lab = Lab(bench, SimpleNamespace(lab="lab", masthead="masthead", notices="notices"))
+    session = opened(lab, view=View(panel="evaluation"))
+    content = work(lab, session)[-1]["content"]
+    (target,) = content["targets"]
+    assert target["rows"][0] == {
+        "mapper": "linear", "subject": "sub-01", "score": "top1", "role": "averaged", "n": 10,
+        "value": 0.8, "low": 0.7, "high": 0.9, "chance": 0.1, "gallery": 10,
+    }  # fmt: skip
+    assert target["trials"]["numbers"] == list(range(1, 11))
+    assert target["trials"]["values"]["top1"]["linear"] == [1.0] * 8 + [0.0] * 2
+    assert content["notes"] == ["no noiseless responses"]
 
 
 # ------------------------------------------------------------------------------------- the lecture
