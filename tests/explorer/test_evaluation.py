@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -10,6 +11,8 @@ import pytest
 from backends.compare import compare, write
 from explorer.evaluation import find_evaluation, read_evaluation
 from explorer.types import UserError
+
+SHIPPED = Path(__file__).resolve().parents[2] / "checkpoints" / "evaluation" / "simulated"
 
 
 @pytest.fixture(scope="module")
@@ -130,3 +133,12 @@ def test_damaged_folders_say_what_is_wrong(folder, tmp_path):
     refused("cannot be read .*; make it again")
     (folder / "trials.parquet").unlink()
     refused("has no trials.parquet")
+
+
+@pytest.mark.skipif(not SHIPPED.is_dir(), reason="no table ships")
+def test_the_shipped_table_can_be_read():
+    found = read_evaluation(SHIPPED)
+    assert found.dataset == "simulated" and len(found.subjects("pocket-clip/image")) == 4
+    rows = found.rows("pocket-clip/image", "two-way", "ceiling")
+    assert set(rows["mapper"]) == set(found.weights) and (rows["value"] > 0.9).all()
+    assert "none" not in {one for of in found.weights.values() for one in of.values()}
