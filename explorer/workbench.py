@@ -875,7 +875,8 @@ class Workbench(Catalogue):
         if request.mapper and not self.unexplained(request):
             self.importance(request, View())
         if request.generator:
-            self.seconds(request)  # loads the generator and times it
+            self.models.generator(request.generator)
+            self.seconds(request)  # times a step of it
             self.scores(request.dataset, request.stimulus, truth)
 
     def record(self, request: Request, view: View) -> dict[str, Any]:

@@ -241,7 +241,7 @@ class Published:
         count = int(samples or 1)
         if count > 1:
             sentence = f"Which of the {count} published samples is shown."
-            self.options = (Option("sample", 1, count, 1, sentence),)
+            self.options = (Option("sample", 1, count, 1, sentence, whole=True),)
         return count
 
     # -------------------------------------------------------------------------------- showing them

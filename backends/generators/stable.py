@@ -904,6 +904,7 @@ class StableUnCLIP(LatentDiffusion):
             0.0,
             "How much noise is added to the decoded embedding before drawing: more gives more "
             "varied pictures that follow it less.",
+            whole=True,
         ),
     )
 

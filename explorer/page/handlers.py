@@ -375,11 +375,11 @@ class Handlers:
         self.workbench.check(drawn)
         there, expected = len(self.workbench.finished(drawn)) / len(cells), 0.0
         if there < 1:  # to tell the time may take some: the generator is loaded, a step is timed
-            session.show(ticket, progress=trial.announced(expected, there))
+            session.show(ticket, progress=trial.announced(expected, there, cells[0]["made"]))
             yield {self.ui.trial: session.shown}
             expected = self.workbench.seconds(drawn)
         if expected > trial.LONG:
-            session.show(ticket, progress=trial.announced(expected, there))
+            session.show(ticket, progress=trial.announced(expected, there, cells[0]["made"]))
             yield {self.ui.trial: session.shown}
         begun = last = time.monotonic()
         with contextlib.closing(self.workbench.reconstruct(drawn)) as frames:

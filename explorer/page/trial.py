@@ -141,12 +141,14 @@ def progress(state: str, text: str, fraction: float = 0.0) -> dict[str, Any]:
     return {"state": state, "text": text, "fraction": float(fraction)}
 
 
-def announced(seconds: float, share: float) -> dict[str, Any]:
+def announced(seconds: float, share: float, made: str) -> dict[str, Any]:
     """Return what is said before pictures are drawn, with how long it takes where that is long.
 
-    ``share``: of the pictures that are there already.
+    ``share``: of the pictures that are there already; ``made``: one of `MADE`.
     """
     text = "Preparing the pictures…"
+    if made == "retrieved":
+        text = "Looking through the gallery; the first time takes longest…"
     if seconds > LONG:
         text = f"This takes {duration(seconds)}. Stop keeps what is finished."
     return progress("running", text, share)
