@@ -36,7 +36,8 @@ OPTIONS = (
     Option(
         *("feature_kappa", 0, 1, 0),
         "How strongly the picture's pocket-clip features are pulled towards the decoded ones, as "
-        "a share of the model's own prediction; 0 is off, and it acts at guidance scale 0 too.",
+        "a share of the model's own prediction; 0 is off, 0.1 to 0.2 a good start, and it acts at "
+        "guidance scale 0 too.",
     ),
     Option(
         *("feature_eta", 0, 1, 0.5),
@@ -53,7 +54,8 @@ OPTIONS = (
     Option(
         *("brain_kappa", 0, 1, 0),
         "How strongly the picture is pulled towards one that should evoke the measured betas, by "
-        "the subject's encoding model; 0 is off, and it acts at guidance scale 0 too.",
+        "the subject's encoding model; 0 is off, 0.1 to 0.2 a good start, and it acts at guidance "
+        "scale 0 too.",
         betas=True,
     ),
     Option(
