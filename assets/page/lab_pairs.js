@@ -2,7 +2,7 @@
 const meterOf = (share) => share === null || share === undefined ? null : h("div", { class: "ai-identified", title: "Share of the other test images that the picture resembles less than the shown one (pocket-clip); chance is 50 %" }, h("div", { class: "ai-meter" }, h("i", { style: `width:${100 * share}%` }), h("b")), h("p", {}, h("span", {}, "identified"), h("span", { class: "ai-number" }, `${Math.round(100 * share)} %`)));
 const rankLine = (rank) => rank ? h("dl", { class: "ai-scores" }, h("div", {}, h("dt", {}, "rank"), h("dd", {}, rank))) : null;
 
-const dumbbells = (rows, limits, title) => {
+const dumbbells = (rows, title) => {
   const width = 520, left = 196, right = 16, line = 23, top = 6;
   const height = top + rows.length * line + 34;
   const low = Math.min(0, ...rows.flatMap((r) => [r.a, r.b])), high = Math.max(...rows.flatMap((r) => [r.a, r.b]), low + 1e-9);
@@ -29,10 +29,10 @@ const compareView = () => {
   const note = h("p", { class: "ai-small ai-wide" });
   const body = h("tbody");
   const tests = h("table", { class: "ai-numbers ai-tests" }, h("thead", {}, h("tr", {}, ["Over the test images", "A", "B", "B − A, 95 % interval", "", "Chance", "N"].map((t, i) => h("th", { scope: "col", class: i && i !== 4 ? "ai-right" : "" }, t)))), body);
-  const brains = ["A", "B"].map((side) => brainFigure(["posterior", "ventral"], `Parcel map of ${side}`));
+  const brains = ["A", "B", "B − A"].map((side) => brainFigure(["posterior", "ventral"], `Parcel map of ${side}`));
   const bars = h("div");
   const mapNote = h("p", { class: "ai-small" });
-  const maps = h("section", {}, h("h4", {}, "What each rests on, on the same colours"), h("div", { class: "ai-two-brains" }, h("div", {}, h("p", { class: "ai-letter" }, "A"), brains[0].node), h("div", {}, h("p", { class: "ai-letter ai-b" }, "B"), brains[1].node)), mapNote);
+  const maps = h("section", {}, h("h4", {}, "What each rests on, on the same colours"), h("div", { class: "ai-two-brains ai-three" }, ["A", "B", "B − A"].map((side, i) => h("div", {}, h("p", { class: "ai-letter" }, side), brains[i].node))), mapNote);
   const most = h("section", {}, h("h4", {}, "Where they differ most"), h("p", { class: "ai-small" }, h("b", { class: "ai-key-a" }, "A"), " and ", h("b", { class: "ai-key-b" }, "B"), ", the parcels furthest apart."), bars);
   const pair = h("div", { class: "ai-pair" }, maps, most);
   const people = h("ol", { class: "ai-cards ai-people" });
@@ -46,7 +46,7 @@ const compareView = () => {
   const digits = (metric) => (metric === "retrieval rank" ? 1 : 3);
   const percent = (metric) => metric === "two-way identification" || metric === "identification";
   const show = (metric, v) => (v === null ? "–" : percent(metric) ? `${(100 * v).toFixed(1)} %` : number(v, digits(metric)));
-  const change = (metric, v) => (v === null ? "–" : percent(metric) ? minus(`${v > 0 ? "+" : ""}${(100 * v).toFixed(1)}`) : signed(v, digits(metric)));
+  const change = (metric, v) => (v === null ? "–" : percent(metric) ? signed(100 * v, 1) : signed(v, digits(metric)));
   const fill = (value) => {
     const under = (s) => h("div", {}, meterOf(s.identified), rankLine(s.rank));
     pictures.replaceChildren(
@@ -69,7 +69,7 @@ const compareView = () => {
       setText(mapNote, why || value.maps.sentence);
       brains.forEach((b, i) => b.draw(why ? null : value.maps.brains[i]));
       maps.querySelector(".ai-two-brains").hidden = Boolean(why) || Boolean(value.maps.brains?.[0].problem && value.maps.brains[1].problem);
-      if (!why) bars.replaceChildren(dumbbells(value.maps.rows, value.maps.limits, value.maps.measure));
+      if (!why) bars.replaceChildren(dumbbells(value.maps.rows, value.maps.measure));
     }
     everybody.hidden = !value.subjects.length;
     people.replaceChildren(...value.subjects.map((s) => h("li", { class: "ai-card" }, h("div", { class: "ai-picture" }, s.src ? h("img", { src: s.src, alt: s.label, draggable: "false" }) : null, s.reason ? h("p", { class: "ai-why" }, s.reason) : null), h("h4", {}, s.label), meterOf(s.identified), rankLine(s.rank), scoreList(s.scores))));

@@ -104,7 +104,7 @@ const evaluationView = () => {
     exports_(["Save table as CSV", () => saveTable("evaluation.csv", Object.keys(content.targets[target].rows[0]), content.targets[target].rows)]),
     h("section", { class: "ai-apart" }, h("h4", { id: "eval-title" }), definition, holder, exports_(["Save figure as SVG", () => plot && saveFigure("evaluation.svg", plot)])),
   );
-  const asShare = (name) => /two-way|top-/i.test(content.scores[name].title);
+  const asShare = (name) => /two-way|-way|top-/i.test(content.scores[name].title);
   const show = (name, v) => (v === null || v === undefined ? "–" : asShare(name) ? `${(100 * v).toFixed(1)} %` : number(v, 3));
   const named = { averaged: "Averaged repeats", single: "Single trials" };
   const strip = () => {
@@ -144,12 +144,14 @@ const evaluationView = () => {
     const rows = rowsNow();
     const scores = Object.keys(content.scores).filter((name) => rows.some((r) => r.score === name));
     const drawable = scores.filter((name) => content.scores[name].by_trial);
-    if (!drawable.includes(score)) score = drawable[0] || "";
+    // At first the score that tells the test images apart best.
+    const distinct = (name) => new Set((of.trials.values[name] || {})[content.mapper] || []).size;
+    if (!drawable.includes(score)) score = drawable.reduce((a, b) => (distinct(b) > distinct(a) ? b : a), drawable[0] || "");
     const find = (mapper, name, which) => rows.find((r) => r.mapper === mapper && r.score === name && r.role === which);
     head.replaceChildren(h("th", { scope: "col" }, "Mapper"), ...scores.map((name) => h("th", { scope: "col", class: "ai-right" }, content.scores[name].by_trial ? h("button", { type: "button", class: "ai-link", title: `${content.scores[name].sentence} Select to see its distribution.`, "aria-pressed": name === score, onclick: () => { score = name; render(); } }, content.scores[name].title) : h("span", { title: content.scores[name].sentence }, content.scores[name].title))));
     const lineOf = (label, pick, cls) => {
       const cells = scores.map(pick);
-      return cells.some(Boolean) ? h("tr", { class: cls || "" }, h("th", { scope: "row" }, label), ...cells.map((r, i) => h("td", { class: "ai-right ai-number" }, show(scores[i], r?.value), r && r.low !== null ? h("small", {}, ` ${show(scores[i], r.low).replace(" %", "")}–${show(scores[i], r.high)}`) : null))) : null;
+      return cells.some(Boolean) ? h("tr", { class: cls || "" }, h("th", { scope: "row" }, label), ...cells.map((r, i) => h("td", { class: "ai-right ai-number" }, show(scores[i], r?.value), r && r.low !== null ? h("small", {}, `${show(scores[i], r.low).replace(" %", "")} to ${show(scores[i], r.high)}`) : null))) : null;
     };
     const best = (name) => Math.max(...of.mappers.map((m) => find(m, name, role)?.value ?? -Infinity));
     body.replaceChildren(...[

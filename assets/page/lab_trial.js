@@ -12,8 +12,9 @@ const svg = (tag, attributes = {}, ...children) => {
 };
 const choose = (change) => trigger("choose", change);
 const minus = (text) => String(text).replace("-", "−");
-const number = (v, digits = 2) => (v === null || v === undefined ? "–" : minus(v.toFixed(digits)));
-const signed = (v, digits = 2) => (v === null ? "–" : `${v > 0 ? "+" : ""}${number(v, digits)}`);
+const fixed = (v, digits) => v.toFixed(digits).replace(/^-(0(\.0*)?)$/, "$1"); // no −0.00
+const number = (v, digits = 2) => (v === null || v === undefined ? "–" : minus(fixed(v, digits)));
+const signed = (v, digits = 2) => (v === null ? "–" : `${Number(fixed(v, digits)) > 0 ? "+" : ""}${number(v, digits)}`);
 
 const scoreList = (scores) => h("dl", { class: "ai-scores" }, scores.map(([name, text]) => h("div", {}, h("dt", {}, name), h("dd", {}, text))));
 const tile = ({ label, src, scores, note }, under) =>
@@ -186,7 +187,8 @@ const lesionView = () => {
     which.replaceChildren(...offered.map(([key, text]) => h("button", { type: "button", "aria-pressed": key === shown, disabled: key === "mean" && !content.scatter.mean, onclick: () => { shown = key; renderFigure(); } }, text)));
     figure.replaceChildren(value.points.length > 1 ? scatterPlot(value, chosen, only) : "");
     rho.replaceChildren(h("strong", {}, value.correlation), h("span", {}, ` rank correlation over ${value.points.length} parcels`));
-    setText(sentence, value.sentence);
+    const mean = content.fill === "training mean" ? "" : " The lesions of this figure take the training mean.";
+    setText(sentence, value.sentence + mean);
   };
   const fillIn = (value) => {
     content = value;

@@ -141,8 +141,29 @@ const neighbourSection = h(
   h("p", { class: "ai-small" }, "The five test images closest to what was decoded. Select one to go to it."),
 );
 
+// ------------------------------------------------------------------------------ how to take it
+const badgeRow = h("ul", { class: "ai-badges", "aria-label": "How to take this trial" });
+let ranked = 0, badgesShown = "";
+const renderBadges = (badges) => {
+  const text = JSON.stringify([badges, ranked]);
+  if (text === badgesShown) return;
+  badgesShown = text;
+  badgeRow.replaceChildren(
+    ...badges.map(({ label, choices, warn }) => {
+      const [, words, share, sentence] = choices[Math.min(ranked, choices.length - 1)];
+      const pick = choices.length > 1 && h("select", { "aria-label": "Ranked by", onchange: (event) => { ranked = event.target.selectedIndex; renderBadges(badges); } }, choices.map(([name], i) => h("option", { selected: i === ranked }, name)));
+      return h(
+        "li", { class: warn ? "ai-doubt" : "", tabindex: "0" },
+        h("span", { class: "ai-badge-label" }, label), h("span", { class: "ai-badge-meter", "aria-hidden": "true" }, h("i", { style: `width:${100 * share}%` })), h("span", { class: "ai-number" }, words),
+        pick && h("label", { class: "ai-ranked-by" }, "by ", pick), h("span", { class: "ai-badge-tip", role: "tooltip" }, sentence),
+      );
+    }),
+  );
+};
+
 root.append(
   h("header", { class: "ai-trial-head" }, h("div", {}, kicker, caption), h("div", { class: "ai-run" }, status, stop, again)),
+  badgeRow,
   h("div", { class: "ai-bar", "aria-hidden": "true" }, bar),
   sweep,
   beside,
@@ -285,5 +306,6 @@ const render = (value) => {
   renderAttention(value.attention);
   renderSamples(value.samples);
   renderDecoding(value.decoding);
+  renderBadges(value.badges || []);
 };
 follow(render);

@@ -16,6 +16,7 @@ import gradio as gr
 import numpy as np
 
 from explorer.page import brain, export, links, pickers, trial
+from explorer.page.badges import badges
 from explorer.page.choices import Choices, settle
 from explorer.page.lab import Lab
 from explorer.page.lecture import Lecture
@@ -280,7 +281,7 @@ class Handlers:
             # A map of the subject's voxels needs no model, so it does not wait for one.
             first = [self._decode, self._map]
             first = first if view.shows == IMPORTANCE else first[::-1]
-            for part in (*first, self._attend, self._sweep):
+            for part in (*first, self._attend, self._sweep, self._badges):
                 yield from part(session, ticket, request, view)
         except UserError as error:
             yield self._failed(session, ticket, str(error))
@@ -362,6 +363,17 @@ class Handlers:
             return
         found = trial.attention(self.workbench, request, view)
         if session.show(ticket, attention=found):
+            yield {self.ui.trial: session.shown}
+
+    def _badges(
+        self, session: Session, ticket: int, request: Request, view: View
+    ) -> Iterator[Updates]:
+        """Send what stands in the head, last, and once for a trial."""
+        if "badges" in session.shown or session.ticket != ticket:
+            return
+        if self.workbench.undecoded(request):
+            return
+        if session.show(ticket, badges=badges(self.workbench, request)):
             yield {self.ui.trial: session.shown}
 
     def _sweep(

@@ -145,18 +145,20 @@ def _maps(bench: Workbench, a: Request, b: Request, view: View) -> dict[str, Any
     table = pair.table[pair.table["difference"].notna()]
     far = table.reindex(table["difference"].abs().sort_values(ascending=False).index)
     kind = "diverging" if view.measure == "signed" else "sequential"
-    values = [
-        {key: rounded(v) for key, v in zip(pair.table["parcel"], pair.table[side], strict=True)}
-        for side in ("a", "b")
-    ]
+    drawn = []
+    for request, side, limits, colours in (
+        (a, "a", pair.limits, kind),
+        (b, "b", pair.limits, kind),
+        (a, "difference", pair.difference_limits, "diverging"),
+    ):
+        column = zip(pair.table["parcel"], pair.table[side], strict=True)
+        values = {key: rounded(v) for key, v in column}
+        title = f"difference in {pair.measure}" if side == "difference" else pair.measure
+        drawn.append(surface_map(bench, request, view, values, colours, limits, title))
     return {
         "reason": "",
         "measure": pair.measure,
-        "limits": list(pair.limits),
-        "brains": [
-            surface_map(bench, request, view, shown, kind, pair.limits, pair.measure)
-            for request, shown in zip((a, b), values, strict=True)
-        ],
+        "brains": drawn,
         "rows": [
             {"label": names[row["parcel"]], "a": rounded(row["a"]), "b": rounded(row["b"])}
             for row in far.head(BARS).to_dict("records")

@@ -13,6 +13,7 @@ import pytest
 
 from explorer import evaluation
 from explorer.page import lab_choices, lab_tables, links
+from explorer.page.badges import badges
 from explorer.page.choices import Choices, settle
 from explorer.page.lab import Lab, decided_by
 from explorer.page.lecture import Lecture, typical
@@ -424,3 +425,23 @@ def test_the_other_side_differs_in_one_thing_and_can_be_drawn(workbench: Any) ->
     assert "generator:painter" not in lab_choices.sides(workbench, REQUEST)
     with pytest.raises(UserError, match=r"sub-02 has no mapper linear; choose another"):
         lab_choices.other_side(workbench, REQUEST, "subject:sub-02")
+
+
+# -------------------------------------------------------------------------------------- the badges
+
+
+def test_badges_say_how_to_take_a_trial(workbench: Any) -> None:
+    found = {badge["label"]: badge for badge in badges(workbench, REQUEST)}
+    assert [choice[0] for choice in found["This trial"]["choices"]] == [
+        *("similarity", "margin", "identification")
+    ]
+    _, text, share, sentence = found["This trial"]["choices"][0]
+    assert text == f"better than {100 * share:.0f} % of test trials"
+    assert "of the other 9 test images" in sentence
+    _, text, share, sentence = found["Variety"]["choices"][0]
+    assert 0 < share <= 1 and "dimensions" in text and "10 test images" in sentence
+    assert "Nearest training image" not in found  # no generator here retrieves
+
+
+def test_badges_of_what_is_not_decoded_are_none(workbench: Any) -> None:
+    assert badges(workbench, replace(REQUEST, mapper="")) == []

@@ -1,0 +1,60 @@
+"""What stands in a trial's head beside its caption: three figures that say how to take it.
+
+Where the trial stands among all test trials, whether the decoder says nearly the same of every
+image, and how near a training image is to what was decoded. One that cannot be had is left out.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from typing import TYPE_CHECKING, Any
+
+from explorer import standing
+from explorer.page.trial import format_score
+from explorer.types import Request, UserError
+
+if TYPE_CHECKING:
+    from explorer.workbench import Workbench
+
+
+def badges(bench: Workbench, request: Request) -> list[dict[str, Any]]:
+    """Return the badges of a decoded trial.
+
+    Each has a ``label``, ``choices`` (name, text, share in [0, 1] for its meter, sentence), the
+    first one shown, and ``warn`` where the figure is a reason for doubt.
+    """
+    found = []
+    for make in (_stands, _collapses, _resembles):
+        with contextlib.suppress(UserError):
+            found.append(make(bench, request))
+    return found
+
+
+def _stands(bench: Workbench, request: Request) -> dict[str, Any]:
+    choices = []
+    for name in standing.RANKED_BY:
+        found = standing.standing(bench, request, name)
+        text = f"better than {found.percentile:.0f} % of test trials"
+        choices.append([name, text, found.percentile / 100, found.sentence])
+    return {"label": "This trial", "choices": choices, "warn": False}
+
+
+def _collapses(bench: Workbench, request: Request) -> dict[str, Any]:
+    found = standing.collapse(bench, request)
+    share = found.predicted / found.true
+    text = f"{found.predicted:.0f} of {found.true:.0f} dimensions"
+    choice = ["", text, min(1.0, share), found.sentence]
+    return {"label": "Variety", "choices": [choice], "warn": share < standing.COLLAPSED}
+
+
+def _resembles(bench: Workbench, request: Request) -> dict[str, Any]:
+    found = standing.nearest_training(bench, request)
+    own = bench.decode(request).similarity
+    sentence = (
+        f"The training image nearest to what was decoded, {found.picture}, has similarity "
+        f"{format_score(found.similarity)} to it, the shown image {format_score(own)}: a decoder "
+        "that only recalls training images would be nearer to those."
+    )
+    share = min(1.0, max(0.0, found.similarity))
+    choice = ["", f"similarity {format_score(found.similarity)}", share, sentence]
+    return {"label": "Nearest training image", "choices": [choice], "warn": found.similarity > own}
