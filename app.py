@@ -67,8 +67,8 @@ def arguments() -> argparse.ArgumentParser:
         action="append",
         default=[],
         help="draw with these weights too (repeats): a folder in diffusers' layout or a hub id, "
-        "for sd15-context, sd15-label, unclip, kandinsky, ip-adapter or ip-adapter-xl; for retrieval "
-        "a folder of pictures",
+        "for sd15-context, sd15-label, unclip, kandinsky, ip-adapter or ip-adapter-xl; for "
+        "retrieval a folder of pictures",
     )
     add(
         "--evaluation",

@@ -385,11 +385,11 @@ class Handlers:
         drawn = trial.drawn_request(request, self.workbench)
         cells, fresh = list(session.shown["cells"]), {}
         self.workbench.check(drawn)
-        there, expected = len(self.workbench.finished(drawn)) / len(cells), 0.0
-        if there < 1:  # to tell the time may take some: the generator is loaded, a step is timed
-            session.show(ticket, progress=trial.announced(expected, there, cells[0]["made"]))
-            yield {self.ui.trial: session.shown}
-            expected = self.workbench.seconds(drawn)
+        # to tell what is there and how long it takes, a generator is loaded and a step timed
+        session.show(ticket, progress=trial.announced(0.0, 0.0, cells[0]["made"]))
+        yield {self.ui.trial: session.shown}
+        there = len(self.workbench.finished(drawn)) / len(cells)
+        expected = self.workbench.seconds(drawn) if there < 1 else 0.0
         if expected > trial.LONG:
             session.show(ticket, progress=trial.announced(expected, there, cells[0]["made"]))
             yield {self.ui.trial: session.shown}
