@@ -130,7 +130,8 @@ def finetune(
     latents, shown = _latent_space(trainee), embedder.spaces[0] if embedder else None
     data = TrialRows(trials, goals)
     some = np.unique(np.linspace(0, len(data) - 1, EXAMPLES).astype(int))
-    torch.manual_seed(course.seed)  # first weights
+    torch.manual_seed(course.seed)  # first weights, also of what was made before
+    trainee.learned.projection.down.reset_parameters()
     trainee.learned.projection.to(device).set_statistics(
         _decode(mapper, trainee.space, Batch(data, some, device=device))
     )

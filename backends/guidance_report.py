@@ -37,6 +37,8 @@ BEST = {
     "best of 4 by betas": (SCALE, {"candidates": 4, "best_by": 1}),
 }
 SETTINGS = SCALES | FEATURES | BRAIN | BEST
+# of mappers that decode them too: they say what is where, which the image embedding hardly does
+TOKENS_ALONE = {"feature_kappa 0.2, tokens": (SCALE, {"feature_kappa": 0.2, "image_weight": 0})}
 Say = Callable[[str], None]
 
 
@@ -65,7 +67,7 @@ def measure(
     parcels: Sequence[str] = (),
     limit: int | None = 100,
     steps: int = 20,
-    settings: Mapping[str, tuple[float, dict[str, float]]] = SETTINGS,
+    settings: Mapping[str, tuple[float, dict[str, float]]] | None = None,
     progress: Say | None = None,
 ) -> pd.DataFrame:
     """Return one row a setting, see `describe` and `table`.
@@ -85,9 +87,13 @@ def measure(
     steps
         Denoising steps.
     settings
-        Name of a row -> guidance scale and options of the generator.
+        Name of a row -> guidance scale and options of the generator; None takes `SETTINGS`, and
+        `TOKENS_ALONE` where the mapper decodes tokens.
     """
     trials = gather(bench, subject, mapper, parcels, limit)
+    if settings is None:
+        tokens = any(space.layer == "tokens" for space in trials[0].condition.embeddings)
+        settings = SETTINGS | (TOKENS_ALONE if tokens else {})
     generator, judge = bench.models.generator(GENERATOR), PocketJudge(checkpoints, "cpu")
     scores = {}
     for name, (scale, options) in settings.items():

@@ -200,6 +200,19 @@ def test_training_brings_held_out_errors_down(tuned):
     assert training["epoch kept"] == 2  # the second epoch is better on what was held out
 
 
+def test_the_seed_alone_decides_what_is_learned(fakes, few, mapper, tmp_path):
+    found = []
+    for number in range(2):
+        torch.manual_seed(number)  # whatever was drawn before
+        trainee = PocketDiffusion.for_training(CHECKPOINTS)
+        goals = tuning.goals_of(trainee, [few], fakes.picture)
+        course = replace(COURSE, epochs=1, batch=8)
+        tuning.finetune(trainee, mapper, [few], goals, tmp_path / str(number), course=course)
+        found.append(trainee.learned.stored())
+    for name, value in found[0].items():
+        torch.testing.assert_close(found[1][name], value, atol=1e-5, rtol=1e-4)
+
+
 def test_the_null_is_learned_only_where_conditions_are_dropped(tuned):
     null = PocketDiffusion(CHECKPOINTS).networks.condition.null[0]
     with_null, without = tuned(guidance=True)[1], tuned(guidance=False)[1]

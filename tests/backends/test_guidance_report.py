@@ -1,10 +1,16 @@
 """The report on guidance: its arithmetic, and that judging repeats never guide."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 
+from backends import DATASETS, EMBEDDERS, ENCODERS, GENERATORS, MAPPERS
 from backends import guidance_report as report
 from explorer.types import UserError
+from explorer.workbench import Workbench
+
+CHECKPOINTS = Path(__file__).resolve().parents[2] / "checkpoints"
 
 
 @pytest.fixture
@@ -55,6 +61,22 @@ def test_one_repeat_guides_and_the_others_judge(on_fakes, workbench):
         (given,) = trial.condition.embeddings.values()
         np.testing.assert_allclose(given, decoded[0], rtol=1e-5)
     assert trials[0].condition.voxels.sum() == 50  # 25 in each hemisphere
+
+
+def test_the_shipped_model_is_measured_row_by_row():
+    bench = Workbench(
+        *(DATASETS, EMBEDDERS, MAPPERS, GENERATORS), checkpoints=CHECKPOINTS, encoders=ENCODERS
+    )
+    settings = {"scale 2": (2.0, {}), "scale 0": (0.0, {})}
+    told = []
+    rows = report.measure(
+        *(bench, CHECKPOINTS, "subj01"), limit=3, steps=4, settings=settings, progress=told.append
+    )
+    assert rows["pictures"].tolist() == ["scale 2", "scale 0"] and set(rows["N"]) == {3}
+    with_brain, without = (float(cell.split()[0]) for cell in rows["to target"])
+    assert with_brain > 0.5 > without
+    assert "(" not in rows["judge"][0] and "(-" in rows["to target"][1]
+    assert [line.split(":")[0] for line in told] == ["scale 2", "scale 0"]
 
 
 def test_parcels_are_chosen_by_name(on_fakes, workbench):
