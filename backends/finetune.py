@@ -15,6 +15,7 @@ can be guided. Options of one command take the place of the original's three edi
 
 from __future__ import annotations
 
+import shutil
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, replace
@@ -26,7 +27,6 @@ import numpy as np
 from backends.judge import PocketJudge
 from backends.simulation.scenes import CATEGORIES
 from backends.training import (
-    STATE,
     Batch,
     Course,
     TrialRows,
@@ -202,7 +202,7 @@ def finetune(
     )
     if launched()[0] == 0:
         write_checkpoint(folder, trainee.learned.stored(), card, half=True)
-        (state / STATE).unlink(missing_ok=True)  # the same command then trains anew
+        shutil.rmtree(state, ignore_errors=True)  # the same command then trains anew
     return card
 
 

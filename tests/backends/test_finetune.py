@@ -182,6 +182,7 @@ def test_only_what_is_meant_to_learn_changes_and_it_is_what_draws(tuned):
     changed = {name for name in before if not torch.equal(before[name], after[name])}
     assert changed == {f"denoiser.{name}" for name in trained_names(trainee.unet)}
     card = read_card(folder)
+    assert not folder.with_name(f"{folder.name}.run").exists()  # nothing left to go on from
     assert card.kind == "generator" and card.targets == (IMAGE,)
     assert card.settings["guidance"] and card.settings["base hash"] == trainee.base
     drawn = PocketDiffusion(CHECKPOINTS, source=folder)
