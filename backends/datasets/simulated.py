@@ -6,7 +6,7 @@ made again from the seed, into a cache, when one of them is first read.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
 from functools import cached_property
 from pathlib import Path
@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from backends.datasets import layout
-from explorer.types import Subject, Trials, UserError
+from explorer.types import EmbeddingSpace, Subject, Trials, UserError
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from backends.simulation.study import Study
 
 SHIPPED = Path(__file__).resolve().parents[2] / "assets" / "simulated"
+EMBEDDED = "training-embeddings.safetensors"
 
 
 @dataclass(frozen=True, eq=False)
@@ -225,6 +226,34 @@ class Simulated:
         from backends.simulation.scenes import render
 
         return np.stack([render(scene) for scene in self.scenes("train")[:n]])
+
+    def known_embeddings(
+        self, stimuli: Sequence[str], space: EmbeddingSpace, fingerprint: str
+    ) -> np.ndarray | None:
+        """Return stored embeddings float32 (n, *space.shape) of training stimuli, None without.
+
+        They save drawing thousands of pictures before the nearest one can be named, and count only
+        for the weights, by ``fingerprint``, that made them.
+        """
+        from safetensors import SafetensorError, safe_open
+
+        rows = [self._numbers["train"].get(stimulus) for stimulus in stimuli]
+        try:
+            with safe_open(self.path / EMBEDDED, "np") as opened:
+                made_by = (opened.metadata() or {}).get(space.name)
+                if made_by != fingerprint or None in rows:
+                    return None
+                return opened.get_tensor(space.name)[rows].astype(np.float32)
+        except (FileNotFoundError, SafetensorError):
+            return None
+
+    def keep_embeddings(self, rows: np.ndarray, space: EmbeddingSpace, fingerprint: str) -> None:
+        """Store embeddings (n, *space.shape) of all training stimuli, in order, as float16."""
+        from safetensors.numpy import save
+
+        part = self.path / f"{EMBEDDED}.part"
+        part.write_bytes(save({space.name: rows.astype(np.float16)}, {space.name: fingerprint}))
+        part.replace(self.path / EMBEDDED)
 
     def truth(self, subject: str) -> Truth:
         """Return what is known about a participant."""

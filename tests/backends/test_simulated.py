@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -23,6 +24,7 @@ from backends.simulation.study import (
 )
 from explorer.types import UserError
 
+CHECKPOINTS = SHIPPED.parents[1] / "checkpoints"
 TINY = Recipe(
     seed=11, n_train=40, n_test=12, subjects=("subj01", "subj02"), scale=0.4, n_reference=24
 )
@@ -216,6 +218,34 @@ def test_bad_input_is_named(study, place, tmp_path):
         Simulated(tmp_path).study  # noqa: B018
 
 
+def test_embeddings_that_lie_ready_are_those_of_the_training_pictures(place, shipped, tmp_path):
+    from backends.embedders import PocketClip
+    from backends.generators.gallery import Gallery
+
+    clip, space = PocketClip(CHECKPOINTS), PocketClip.spaces[0]
+    ids = ["train-00007", "train-00001", "train-04800"]
+    rows = shipped.known_embeddings(ids, space, clip.fingerprint)
+    drawn = clip.embed([shipped.image(stimulus) for stimulus in ids], space)
+    np.testing.assert_allclose(rows, drawn, atol=1e-3)
+    assert shipped.known_embeddings(ids, space, "other weights") is None
+    assert shipped.known_embeddings(ids, PocketClip.spaces[1], clip.fingerprint) is None
+    assert shipped.known_embeddings(["test-0001"], space, clip.fingerprint) is None
+
+    gallery = Gallery.of_training(shipped, "subj01")
+    gallery.image = None  # no picture is drawn
+    found = gallery.nearest(drawn[0], space, clip, k=1)[0]
+    assert found.picture == ids[0] and found.similarity == pytest.approx(1, abs=1e-4)
+
+    copy = tmp_path / "study"
+    shutil.copytree(place / "study", copy)
+    study = Simulated(copy)
+    n = len(study.scenes("train"))
+    assert study.known_embeddings(["train-00001"], space, "mine") is None
+    study.keep_embeddings(np.arange(n * 128, dtype=float).reshape(n, 128) / 1e4, space, "mine")
+    row = study.known_embeddings(["train-00002"], space, "mine")[0]
+    np.testing.assert_allclose(row, np.arange(128, 256) / 1e4, rtol=1e-3)
+
+
 def test_the_cache_goes_where_the_environment_says(monkeypatch, tmp_path):
     monkeypatch.setenv("AFTERIMAGE_CACHE", str(tmp_path))
     assert Study(TINY).folder.parent == tmp_path
@@ -235,7 +265,7 @@ def shipped() -> Simulated:
 
 def test_what_ships_is_small_enough_and_complete(shipped):
     size = sum(p.stat().st_size for p in SHIPPED.rglob("*") if p.is_file())
-    assert size <= 28_000_000
+    assert size <= 29_300_000
     assert shipped.study.recipe == Recipe()
     assert len(shipped.subjects()) >= 4
     for subject in shipped.subjects():
