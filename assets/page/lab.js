@@ -24,6 +24,13 @@ root.append(
   tabs, panel,
 );
 
+// A parcel of the map above is lesioned beside those that are, or opens the view.
+window.addEventListener("afterimage-lesion", ({ detail }) => {
+  const others = current?.panel === "lesion" ? current.settings.chosen : [];
+  choose({ panel: "lesion", lesion: [...others.filter((key) => key !== detail), detail].join(";") });
+  root.scrollIntoView({ behavior: "smooth", block: "start" });
+});
+
 const render = (value) => {
   if (current && value.ticket < current.ticket) return;
   const opened = value.panel !== current?.panel;

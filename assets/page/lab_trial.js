@@ -125,8 +125,6 @@ const lesionView = () => {
   const set = (parcels) => choose({ lesion: parcels.length ? parcels.join(";") : "none" });
   const toggle = (parcel) => set(chosen.includes(parcel) ? chosen.filter((p) => p !== parcel) : [...chosen, parcel]);
   const only = (parcel) => set([parcel]);
-  window.addEventListener("afterimage-lesion", ({ detail }) => { choose({ panel: "lesion", lesion: detail }); });
-
   const chips = h("ul", { class: "ai-chips" });
   const add = h("select", { "aria-label": "Add a parcel to the lesion", onchange: () => { if (add.value) toggle(add.value); } });
   const hint = h("p", { class: "ai-small" });

@@ -1,7 +1,8 @@
 // The lecture: five steps over the whole screen, with keys, for a room. The trial is always the
 // same typical one; closing it brings back the page as it was.
 const root = element.querySelector(".ai-lecture");
-let value = null, step = 0, shown = "", before = null;
+const TITLES = ["A brain", "An embedding", "A search", "An image", "A lesion"];
+let value = { steps: {}, state: "off" }, step = 0, shown = "", before = null;
 
 const kicker = h("p", { class: "ai-lecture-kicker" });
 const title = h("h2");
@@ -32,12 +33,12 @@ const render = () => {
   document.documentElement.classList.toggle("ai-lecturing", Boolean(step));
   if (!step) return;
   const part = value.steps[step];
-  setText(kicker, `${step} of ${value.titles.length}${value.trial ? ` · ${value.trial}, a typical trial: half of all are decoded better` : ""}`);
-  setText(title, value.titles[step - 1]);
+  setText(kicker, `${step} of ${TITLES.length}${value.trial ? ` · ${value.trial}, a typical trial: half of all are decoded better` : ""}`);
+  setText(title, TITLES[step - 1]);
   setText(text, value.sentence || part?.text || "One moment…");
   back.disabled = step === 1;
-  setText(on, step === value.titles.length ? "Close" : "Next ›");
-  dots.replaceChildren(...value.titles.map((name, i) => h("li", {}, h("button", { type: "button", "aria-current": i + 1 === step ? "step" : null, title: name, onclick: () => go(i + 1) }, name))));
+  setText(on, step === TITLES.length ? "Close" : "Next ›");
+  dots.replaceChildren(...TITLES.map((name, i) => h("li", {}, h("button", { type: "button", "aria-current": i + 1 === step ? "step" : null, title: name, onclick: () => go(i + 1) }, name))));
   const now = JSON.stringify([step, Boolean(part), value.trial]);
   if (now === shown) return;
   shown = now;
@@ -52,7 +53,7 @@ const render = () => {
   if (part.brain) brain.draw(part.brain);
 };
 const go = (to) => {
-  const next = to > value.titles.length ? 0 : Math.max(0, to);
+  const next = to > TITLES.length ? 0 : Math.max(0, to);
   if (next === step) return;
   if (!step) before = document.activeElement;
   step = next;
@@ -61,7 +62,7 @@ const go = (to) => {
   if (step) sheet.focus({ preventScroll: true });
   else before?.focus?.();
 };
-window.addEventListener("afterimage-lecture", () => { if (value) go(1); });
+window.addEventListener("afterimage-lecture", () => go(1));
 window.addEventListener("keydown", (event) => {
   if (!step) return;
   const by = { ArrowRight: 1, PageDown: 1, " ": 1, ArrowLeft: -1, PageUp: -1 }[event.key];
@@ -76,7 +77,7 @@ window.addEventListener("keydown", (event) => {
 }, true);
 let ticket = 0;
 follow((next) => {
-  value = { ...next, titles: next.titles || [] };
+  value = next;
   if (next.ticket !== ticket) { ticket = next.ticket; step = next.step || step; shown = ""; if (next.state === "off") step = 0; }
   render();
   if (next.state === "waiting") trigger("work", {});

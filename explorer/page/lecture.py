@@ -30,7 +30,6 @@ if TYPE_CHECKING:
 
 Updates = dict[Any, Any]
 VALUES = 128  # of an embedding that are drawn; more do not fit a slide
-TITLES = ("A brain", "An embedding", "A search", "An image", "A lesion")
 
 
 class Lecture:
@@ -53,7 +52,7 @@ class Lecture:
         if key == session.lecture.key:
             return {}
         waiting = {"step": session.view.lecture, "state": "waiting" if key else "off"}
-        session.lecture.begin(key, {**waiting, "steps": {}, "titles": TITLES, "sentence": ""})
+        session.lecture.begin(key, {**waiting, "steps": {}, "sentence": ""})
         return {self.ui.lecture: session.lecture.shown}
 
     def go(self, session: Session, event: gr.EventData) -> Updates:
