@@ -7,7 +7,7 @@ import re
 import tempfile
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from explorer import figures
 from explorer.page import trial
@@ -29,10 +29,17 @@ class File:
     content: bytes
 
 
-def make(workbench: Workbench, request: Request, view: View, form: str) -> File:
+def make(
+    workbench: Workbench,
+    request: Request,
+    view: View,
+    form: str,
+    evidence: dict[str, Any] | None = None,
+) -> File:
     """Return the present trial as ``png``, ``svg``, ``pdf``, ``csv`` (parcels) or ``json``.
 
-    Pictures that are not finished are left out; nothing is drawn for an export.
+    Pictures that are not finished are left out; nothing is drawn for an export. ``evidence`` that
+    is open below the trial goes into the record.
     """
     if form not in FORMATS:
         raise UserError(f"An export is one of {', '.join(FORMATS)}, found {form!r}.")
@@ -44,7 +51,10 @@ def make(workbench: Workbench, request: Request, view: View, form: str) -> File:
             table = table.assign(map=view.shows)
         return File(name, "text/csv", table.to_csv(index=False).encode("utf-8"))
     if form == "json":
-        text = json.dumps(workbench.record(request, view), indent=2, ensure_ascii=False)
+        record = workbench.record(request, view)
+        if evidence:
+            record["evidence"] = evidence
+        text = json.dumps(record, indent=2, ensure_ascii=False)
         return File(name, "application/json", text.encode("utf-8"))
     return File(name, FIGURES[form], _figure(workbench, request, view, form))
 

@@ -302,7 +302,8 @@ class Handlers:
         file: dict[str, Any] = {"id": time.time()}
         updates: Updates = {}
         try:
-            made = export.make(self.workbench, self._request(session), session.view, form)
+            request, told = self._request(session), self.lab.told(session)
+            made = export.make(self.workbench, request, session.view, form, told)
             data = base64.b64encode(made.content).decode("ascii")
             file |= {"name": made.name, "mime": made.mime, "data": data}
         except UserError as error:

@@ -35,6 +35,7 @@ SETTINGS: dict[str, Callable[[Workbench, Request, View], dict[str, Any]]] = {
     "compare": lab_pairs.compare_settings,
     "statistics": lab_tables.statistics_settings,
 }
+DRAWN = {"src", "images", "truth", "brains", "maps", "targets"}
 QUESTIONS = {
     "controls": "How much of this picture comes from the brain, and how much from the generator?",
     "lesion": "What is lost when a parcel falls silent, and does the map above tell which?",
@@ -102,6 +103,13 @@ class Lab:
         session.lab.begin(session.lab.key, {**session.lab.shown, "state": "waiting"})
         return {self.ui.lab: session.lab.shown}
 
+    def told(self, session: Session) -> dict[str, Any] | None:
+        """Return what the open view shows in words and numbers, for a record; None for nothing."""
+        shown = session.lab.shown
+        if not shown.get("content"):
+            return None
+        return {"panel": shown["panel"], "state": shown["state"], **_plain(shown["content"])}
+
     def work(self, session: Session) -> Iterator[Updates]:
         """Compute the open view and send each part when it is there."""
         if session.request is None or session.wanted:  # the pictures above come first
@@ -144,6 +152,13 @@ class Lab:
         if view.panel in SETTINGS:
             frame["settings"] = SETTINGS[view.panel](self.workbench, request, view)
         return frame
+
+
+def _plain(value: Any) -> Any:
+    """Return values without what is only drawn: pictures, surfaces, and tables that are files."""
+    if isinstance(value, dict):
+        return {k: _plain(v) for k, v in value.items() if k not in DRAWN}
+    return [_plain(v) for v in value] if isinstance(value, list) else value
 
 
 def decided_by(request: Request, view: View) -> tuple:

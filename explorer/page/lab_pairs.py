@@ -153,7 +153,7 @@ def _maps(bench: Workbench, a: Request, b: Request, view: View) -> dict[str, Any
     ):
         column = zip(pair.table["parcel"], pair.table[side], strict=True)
         values = {key: rounded(v) for key, v in column}
-        title = f"difference in {pair.measure}" if side == "difference" else pair.measure
+        title = "difference" if side == "difference" else pair.measure
         drawn.append(surface_map(bench, request, view, values, colours, limits, title))
     return {
         "reason": "",

@@ -12,12 +12,13 @@ from urllib.parse import parse_qsl
 import pytest
 
 from explorer import evaluation
-from explorer.page import lab_choices, lab_tables, links
+from explorer.page import export, lab_choices, lab_tables, links
 from explorer.page.badges import badges
 from explorer.page.choices import Choices, settle
 from explorer.page.lab import Lab, decided_by
 from explorer.page.lecture import Lecture, typical
 from explorer.page.session import Session
+from explorer.records import from_record
 from explorer.types import Request, UserError, View
 
 REQUEST = Request("fake", "sub-01", "test-04", "linear", "painter", steps=4)
@@ -86,6 +87,21 @@ def test_a_lesion_begins_with_the_parcel_that_matters_most(lab: Lab) -> None:
     assert len({p["src"] for p in content["pictures"]}) == 3
     assert content["scatter"]["mean"]["n"] == content["scatter"]["mean"]["of"] == 10
     assert len(content["scatter"]["trial"]["points"]) == 8
+
+
+def test_a_record_holds_what_is_open_in_numbers(lab: Lab) -> None:
+    session = opened(lab)
+    assert lab.told(session) is None
+    lab.choose(session, click(panel="lesion", lesion="fusiform L"))
+    work(lab, session)
+    made = export.make(lab.workbench, REQUEST, session.view, "json", lab.told(session))
+    record = json.loads(made.content)
+    assert record["view"]["parcels"] == ["fusiform L"]
+    assert record["evidence"]["lesion"]["rows"][0][0] == "Rank of the shown image"
+    assert len(record["evidence"]["rows"]) == 8
+    assert "data:image" not in made.content.decode()
+    request, view = from_record(links.parse_record(made.content.decode()))
+    assert (request, view) == (REQUEST, session.view)
 
 
 def test_gain_one_leaves_picture_and_numbers_as_they_are(lab: Lab) -> None:
