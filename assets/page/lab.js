@@ -61,17 +61,20 @@ const render = (value) => {
   holder.classList.toggle("ai-stale", filled !== value.ticket && filled !== null);
   holder.classList.toggle("ai-blank", filled === null);
   holder.hidden = Boolean(value.sentence) && !Object.keys(value.content || {}).length && value.panel !== "compare";
-  if (asked && value.state === "waiting") setTimeout(ask, 50);
+  if (asked && value.state === "waiting") { patience = 400; setTimeout(ask, 50); }
 };
 // The pictures above come first: the work is asked for when nothing runs there any more.
 const BUSY = new Set(["waiting", "loading", "running"]);
-let watched = null;
+let watched = null, patience = 400;
 const ask = () => {
   const above = document.querySelector(".ai-trial");
   if (above && above !== watched) {
     watched = above;
     new MutationObserver(ask).observe(above, { attributes: true, attributeFilter: ["data-state"] });
   }
-  if (current.state === "waiting" && !BUSY.has(above?.dataset.state)) trigger("work", {});
+  if (current.state !== "waiting" || BUSY.has(above?.dataset.state)) return;
+  trigger("work", {});
+  // The map above may still be wanted before; then nothing was taken, and it is asked for again.
+  setTimeout(ask, (patience *= 2));
 };
 follow(render);

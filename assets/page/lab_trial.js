@@ -78,7 +78,7 @@ const controlsView = () => {
   };
   const fill = (content) => {
     const scale = content.scale ? ` at scale ${content.scale}` : "";
-    setText(told, `The same generator (${content.generator})${scale}, the same seed (${content.seed}), given something else each time. “Identified” counts how often the picture resembles the shown image more than another test image; the mark is chance, 50 %.`);
+    setText(told, `The same generator (${content.generator})${scale}, the same seed (${content.seed}), given something else each time. “Identified” counts how often the picture resembles the shown image more than another test image: the mark is chance, 50 % on average, around which a single picture without a brain may lie anywhere.`);
     const before = new Set(cards.keys());
     content.cards.forEach((value, index) => {
       const text = JSON.stringify(value);
@@ -206,7 +206,8 @@ const lesionView = () => {
     numbers.hidden = !of;
     if (of) numbers.replaceChildren(h("thead", {}, h("tr", {}, ["", "Intact", "Lesioned", ""].map((t, i) => h("th", { scope: "col", class: i === 1 || i === 2 ? "ai-right" : "" }, t)))), h("tbody", {}, of.rows.map(([name, a, b, unit]) => h("tr", {}, h("th", { scope: "row" }, name), h("td", { class: "ai-right ai-number" }, a), h("td", { class: "ai-right ai-number" }, b), h("td", { class: "ai-hint" }, unit)))));
     if (value.pictures) pictures.replaceChildren(...value.pictures.map((p) => tile(p, p.label === "Difference" ? h("p", { class: "ai-hint" }, "lesioned − intact; grey is no change") : null)));
-    else pictures.replaceChildren(...["Intact", "Lesioned", "Difference"].map((label) => tile({ label, src: "", scores: [] })));
+    else if (!pictures.childElementCount) pictures.replaceChildren(...["Intact", "Lesioned", "Difference"].map((label) => tile({ label, src: "", scores: [] })));
+    pictures.classList.toggle("ai-stale", !value.pictures);
     setText(undrawn, value.undrawn || "");
     const most = Math.max(...value.rows.map((r) => Math.abs(r.effect ?? 0)), 1e-12);
     body.replaceChildren(...[...value.rows].sort((a, b) => (b.effect ?? -1e9) - (a.effect ?? -1e9)).map((row) => {

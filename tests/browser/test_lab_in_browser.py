@@ -72,11 +72,16 @@ def test_a_parcel_of_the_map_is_lesioned_and_its_gain_turned(open_page: Any) -> 
     page.wait_for_function(
         """() => {
             const [a, b] = document.querySelectorAll('.ai-trio img');
-            return a.src === b.src;
+            return a && b && a.src === b.src;
         }"""
     )
     assert re.search(r"−?\d\.\d\d rank correlation over 8 parcels", page.text_content(".ai-rho"))
     assert page.locator(".ai-figure .ai-point").count() == 8
+    page.click('.ai-pick-method input[value="gradient x input"]')  # the map comes first
+    page.wait_for_function(
+        """() => document.querySelector('.ai-lab').dataset.state === 'done' && document
+            .querySelector('.ai-rho + .ai-small').textContent.includes('gradient x input')"""
+    )
 
 
 def test_a_swap_puts_in_another_trials_betas_and_a_link_brings_it_back(open_page: Any) -> None:
