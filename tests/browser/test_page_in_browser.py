@@ -375,7 +375,7 @@ def test_figure_table_and_record_are_saved_and_a_record_opens_again(open_page: A
 def test_a_study_without_places_keeps_rank_table_and_margins(open_page: Any) -> None:
     page = open_page("data=nowhere")
     page.wait_for_selector(".ai-table tbody tr")
-    assert "gives no locations" in page.locator(".ai-note").text_content()
+    assert "gives no locations" in page.locator(".ai-brain .ai-note").text_content()
     assert page.locator(".ai-canvas").is_hidden()
     assert page.locator(".ai-rank").is_visible()
     assert not page.locator(".ai-badge").is_visible()
