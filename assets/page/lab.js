@@ -8,11 +8,11 @@ let current = null, filled = null;
 
 const tabs = h("div", { class: "ai-tabs", role: "tablist", "aria-label": "Evidence" });
 const question = h("h3", { class: "ai-question" });
-const status = h("p", { class: "ai-status", role: "status", "aria-live": "polite" });
+const status = h("p", { class: "ai-lab-status", role: "status", "aria-live": "polite" });
 const stop = h("button", { class: "ai-button", id: "lab-stop", type: "button", onclick: () => trigger("stop", {}) }, "Stop");
 const again = h("button", { class: "ai-button", id: "lab-again", type: "button", onclick: () => trigger("again", {}) }, "Continue");
 const bar = h("i");
-const reason = h("p", { class: "ai-note" });
+const reason = h("p", { class: "ai-reason" });
 const holder = h("div", { class: "ai-lab-body" });
 const panel = h(
   "div", { class: "ai-lab-panel", role: "tabpanel", hidden: true },

@@ -115,7 +115,7 @@ def test_two_sides_are_compared_and_what_cannot_be_says_why(open_page: Any) -> N
     assert page.locator(".ai-people .ai-card").count() == 2
     page.select_option("#compare-against", "subject:sub-02")
     page.wait_for_selector('.ai-lab[data-state="none"]')
-    assert "sub-02 has no mapper linear" in page.locator(".ai-lab .ai-note").first.text_content()
+    assert "sub-02 has no mapper linear" in page.locator(".ai-reason").text_content()
     assert link(page)["against"] == "subject:sub-02"
 
 
