@@ -181,6 +181,8 @@ const lesionView = () => {
   };
   const renderFigure = () => {
     const value = content.scatter[shown] || content.scatter.trial;
+    which.hidden = figure.hidden = rho.hidden = !value;
+    if (!value) { setText(sentence, content.alone); return; }
     const offered = [["trial", "This trial"], ["mean", content.scatter.mean ? `Mean of ${content.scatter.mean.n} trials` : "Mean of test trials"]];
     which.replaceChildren(...offered.map(([key, text]) => h("button", { type: "button", "aria-pressed": key === shown, disabled: key === "mean" && !content.scatter.mean, onclick: () => { shown = key; renderFigure(); } }, text)));
     figure.replaceChildren(value.points.length > 1 ? scatterPlot(value, chosen, only) : "");
@@ -210,7 +212,7 @@ const lesionView = () => {
     pictures.classList.toggle("ai-stale", !value.pictures);
     setText(undrawn, value.undrawn || "");
     const most = Math.max(...value.rows.map((r) => Math.abs(r.effect ?? 0)), 1e-12);
-    body.replaceChildren(...[...value.rows].sort((a, b) => (b.effect ?? -1e9) - (a.effect ?? -1e9)).map((row) => {
+    body.replaceChildren(...[...value.rows].sort((a, b) => (b.effect ?? b.shift ?? -1e9) - (a.effect ?? a.shift ?? -1e9)).map((row) => {
       const effect = h("td", { class: "ai-right ai-number ai-measured" }, signed(row.effect));
       effect.style.setProperty("--fill", `${(100 * Math.abs(row.effect ?? 0)) / most}%`);
       const on = value.chosen.includes(row.parcel);

@@ -76,14 +76,16 @@ def compare_view(bench: Workbench, request: Request, view: View) -> Parts:
             told = f"Drawing all subjects: {number} of {len(people)}"
             yield content, told, 0.4 + 0.15 * number / len(people)
     tests = content["tests"]
-    pictures = comparison.paired_pictures(bench, request, other, IDENTIFICATION)
     try:
-        for found in pictures:
+        for found in comparison.paired_pictures(bench, request, other, IDENTIFICATION):
             content = {**content, "tests": [*tests, _test(found, "pictures")]}
             told = f"Drawing test images with both: {found.n} of {found.of}"
             yield content, told, 0.55 + 0.45 * found.n / found.of
     except UserError as error:  # too few test images, or no embedder for pictures
-        content = {**content, "tests": [*tests, {"metric": "pictures", "reason": str(error)}]}
+        content = {
+            **content,
+            "tests": [*tests, {"metric": "picture identified", "reason": str(error)}],
+        }
         yield content, "", 1.0
 
 

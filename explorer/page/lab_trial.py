@@ -29,6 +29,10 @@ if TYPE_CHECKING:
 
 Parts = Iterator[tuple[dict[str, Any], str, float]]
 SHOWN = "shown image"
+ALONE = (
+    "There is one test image, so nothing stands out from others: there is no retrieval margin, no "
+    "lesion effect and no importance. Parcels come in the order in which they shift the embedding."
+)
 FAITHFUL_TRIALS = 60  # evenly spaced test trials behind the mean figure (our choice, for the time)
 TITLES = {
     controls.TRUE: "The true embedding",
@@ -164,7 +168,8 @@ def lesion_view(bench: Workbench, request: Request, view: View) -> Parts:
     names = parcel_names(parcellation)
     yield {}, "Lesioning each parcel alone", 0.0
     effects = lesions.lesion_effects(bench, request, view.atlas, view.fill)
-    own = lesions.faithfulness(bench, request, view)
+    alone = len(bench.gallery(request.dataset, request.subject)) == 1
+    own = None if alone else lesions.faithfulness(bench, request, view)
     chosen = view.parcels or first_parcel(effects.table)
     how = lesions.Lesion(chosen, view.gain, view.fill, view.donor)
     content: dict[str, Any] = {
@@ -174,7 +179,8 @@ def lesion_view(bench: Workbench, request: Request, view: View) -> Parts:
         "rows": _effect_rows(effects.table, own, names),
         "intact": _place(effects.intact),
         "fill": effects.fill,
-        "scatter": {"trial": _scatter(own, names), "mean": None},
+        "scatter": {"trial": own and _scatter(own, names), "mean": None},
+        "alone": ALONE if alone else "",
         "lesion": None,
         "pictures": None,
     }
@@ -187,27 +193,34 @@ def lesion_view(bench: Workbench, request: Request, view: View) -> Parts:
         content = {**content, "pictures": _pictures(drawn)}
     except UserError as error:  # what is decoded can be told without pictures
         content = {**content, "undrawn": str(error)}
-    over_all = lesions.mean_faithfulness(bench, request, view, FAITHFUL_TRIALS)
     yield content, "Lesions in other test trials", 0.5
-    for mean in over_all:
+    if alone:
+        return
+    for mean in lesions.mean_faithfulness(bench, request, view, FAITHFUL_TRIALS):
         content = {**content, "scatter": {**content["scatter"], "mean": _scatter(mean, names)}}
         done = f"Lesions in other test trials: {mean.n} of {mean.of}"
         yield content, done, 0.5 + 0.5 * mean.n / mean.of
 
 
 def first_parcel(effects: pd.DataFrame) -> tuple[str, ...]:
-    """Return the parcel whose lesion moves the margin most, small ones aside where possible."""
-    table = effects[effects["effect"].notna()]
+    """Return the parcel whose lesion moves the margin most, small ones aside where possible.
+
+    Without margins, as with one test image, the parcel that shifts the embedding most.
+    """
+    by = "effect" if effects["effect"].notna().any() else "shift"
+    table = effects[effects[by].notna()]
     for rows in (table[~table["small"] & (table["parcel"] != UNASSIGNED)], table):
         if len(rows):
-            return (str(rows["parcel"].iloc[int(rows["effect"].abs().argmax())]),)
+            return (str(rows["parcel"].iloc[int(rows[by].abs().argmax())]),)
     raise UserError("No parcel here holds a voxel, so there is nothing to lesion.")
 
 
 def _effect_rows(
-    effects: pd.DataFrame, own: lesions.Faithfulness, names: Mapping[str, str]
+    effects: pd.DataFrame, own: lesions.Faithfulness | None, names: Mapping[str, str]
 ) -> list[dict[str, Any]]:
-    weights = dict(zip(own.table["parcel"], own.table["importance"], strict=True))
+    weights: dict[str, float] = {}
+    if own is not None:
+        weights = dict(zip(own.table["parcel"], own.table["importance"], strict=True))
     return [
         {
             "parcel": row["parcel"],
@@ -215,7 +228,8 @@ def _effect_rows(
             "voxels": int(row["voxels"]),
             "small": bool(row["small"]),
             "effect": rounded(row["effect"]),
-            "importance": rounded(weights[row["parcel"]]),
+            "shift": rounded(row["shift"]),
+            "importance": rounded(weights.get(row["parcel"])),
             "rank": format_rank(row["rank"]),
         }
         for row in effects.to_dict("records")

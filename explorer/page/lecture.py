@@ -210,13 +210,15 @@ def _lesion(bench: Workbench, request: Request) -> dict[str, Any]:
     found = lesions.lesion(bench, request, how)
     drawn = lesions.lesion_pictures(bench, request, how)
     said = readable(name) + " on both sides" * (len(both) > 1)
+    changed = f"Its similarity to the image goes from {_before_after(found, 'similarity')}."
+    if found.intact.n > 1:
+        ranks = f"{format_rank(found.intact.rank)} to {format_rank(found.lesioned.rank)}"
+        margins = _before_after(found, "margin")
+        changed = f"The rank of the image goes from {ranks}, its margin from {margins}."
     return {
         "text": (
-            f"What did the decoder rest on? We silence one parcel, {said}, and decode again. The "
-            f"rank of the image goes from {format_rank(found.intact.rank)} to "
-            f"{format_rank(found.lesioned.rank)}, its margin from "
-            f"{format_score(found.intact.margin)} to {format_score(found.lesioned.margin)}. That "
-            "is about this decoder; the brain may know it elsewhere too."
+            f"What did the decoder rest on? We silence one parcel, {said}, and decode again. "
+            f"{changed} That is about this decoder; the brain may know it elsewhere too."
         ),
         "pictures": [
             _picture(drawn.intact.image, "Intact"),
@@ -224,6 +226,11 @@ def _lesion(bench: Workbench, request: Request) -> dict[str, Any]:
             _picture(drawn.difference, "Difference"),
         ],
     }
+
+
+def _before_after(found: lesions.Lesioned, what: str) -> str:
+    intact, lesioned = (getattr(place, what) for place in (found.intact, found.lesioned))
+    return f"{format_score(intact)} to {format_score(lesioned)}"
 
 
 STEPS = (_brain, _embedding, _search, _image, _lesion)

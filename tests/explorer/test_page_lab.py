@@ -19,7 +19,7 @@ from explorer.page.lab import Lab, decided_by
 from explorer.page.lecture import Lecture, typical
 from explorer.page.session import Session
 from explorer.records import from_record
-from explorer.types import Request, UserError, View
+from explorer.types import PANELS, Request, UserError, View
 
 REQUEST = Request("fake", "sub-01", "test-04", "linear", "painter", steps=4)
 
@@ -183,6 +183,52 @@ def test_a_study_without_atlas_is_lesioned_as_one_group(
     assert content["labels"] == ["voxels in no parcel"]
     assert "no atlas divides them" in content["lesion"]["warning"]
     assert content["scatter"]["trial"]["correlation"] == "–"
+
+
+@pytest.fixture
+def alone(make_workbench: Any, fakes: SimpleNamespace, tmp_path: Path) -> tuple[Any, Request]:
+    """Return a workbench with one test image that was shown once, and its request."""
+
+    class One(fakes.Study):
+        def load(self, subject: str) -> Any:
+            trials = super().load(subject)
+            table = trials.table
+            keep = (table["split"] == "train") | (table["stimulus"] == "test-04")
+            rows = (keep & (table["repeat"] == 0)).to_numpy().nonzero()[0]
+            table = table.iloc[rows].reset_index(drop=True)
+            return replace(trials, betas=trials.betas[rows], table=table)
+
+    bench = make_workbench(datasets={"fake": One}, checkpoints=tmp_path)
+    return bench, replace(REQUEST, mapper=bench.mapper_names("fake", "sub-01")[0])
+
+
+def test_with_one_test_image_each_view_gives_what_it_can(alone: tuple[Any, Request]) -> None:
+    bench, request = alone
+    lab = Lab(bench, SimpleNamespace(lab="lab", masthead="masthead", notices="notices"))
+    last = {name: work(lab, opened(lab, request, View(panel=name)))[-1] for name in PANELS if name}
+    cards = {card["name"]: card for card in last["controls"]["content"]["cards"]}
+    assert "no other test image" in cards["another trial's brain"]["reason"]
+    assert "shown once" in cards["average over repeats"]["reason"]
+    lesion = last["lesion"]["content"]
+    assert "There is one test image" in lesion["alone"] and lesion["scatter"]["trial"] is None
+    assert lesion["rows"][0]["effect"] is None and len(lesion["pictures"]) == 3
+    assert lesion["lesion"]["rows"][1][1] == "–"  # no margin
+    assert last["compare"]["state"] == "done"
+    assert all(
+        "at least 2 test stimuli" in r["reason"] for r in last["compare"]["content"]["tests"]
+    )
+    assert "at least 2 of them" in last["curve"]["content"]["reason"]
+    assert "at least 2 of them" in last["statistics"]["sentence"]
+
+
+def test_a_lecture_with_one_test_image_has_all_steps(alone: tuple[Any, Request]) -> None:
+    bench, request = alone
+    lecture = Lecture(bench, SimpleNamespace(lecture="lecture", masthead="masthead"))
+    session = Session()
+    session.request, session.view = request, View(lecture=1)
+    lecture.renew(session)
+    steps = list(lecture.work(session))[-1]["lecture"]["steps"]
+    assert len(steps) == 5 and "nan" not in str([step["text"] for step in steps.values()])
 
 
 # -------------------------------------------------------------- two sides, curves, all test images
