@@ -35,7 +35,7 @@ const tell = (change) => {
   trigger("view", change);
 };
 const words = (list) => Object.fromEntries(list.map((w) => [w, w[0].toUpperCase() + w.slice(1)]));
-const method = segment("method", "Method", { gradient: "Gradient", "gradient x input": "Gradient × input" }, (key) => tell({ method: key }));
+const method = segment("method", "Method", { gradient: "Gradient", "gradient x input": "Gradient × input", "integrated gradients": "Integrated" }, (key) => tell({ method: key }));
 const measure = segment("measure", "Measure", words(["enrichment", "share", "mean", "signed"]), (key) => { tell({ measure: key }); sort = { column: key, descending: true }; render(); });
 const surface = segment("surface", "Surface", words(["inflated", "pial", "flat"]), (key) => { tell({ surface: key }); draw(true); });
 const camera = segment("camera", "View", words(["lateral", "medial", "ventral", "dorsal", "anterior", "posterior"]), (key) => { tell({ camera: key }); draw(true); });
