@@ -13,8 +13,12 @@ const saveFigure = (name, node) => {
   const copy = node.cloneNode(true);
   const both = [[node, copy], ...[...node.querySelectorAll("*")].map((own, i) => [own, copy.querySelectorAll("*")[i]])];
   for (const [own, other] of both) {
-    const style = getComputedStyle(own);
-    for (const key of ["fill", "fill-opacity", "stroke", "stroke-width", "stroke-dasharray", "font-family", "font-size"]) other.setAttribute(key, style.getPropertyValue(key));
+    const style = getComputedStyle(own), word = own.tagName === "text";
+    const keys = ["fill", "fill-opacity", "stroke", "stroke-width", "stroke-dasharray", ...(word ? ["font-family", "font-size"] : [])];
+    for (const key of keys.filter((k) => !k.startsWith("stroke-") || style.stroke !== "none")) {
+      const set = style.getPropertyValue(key);
+      if (!["none", "1"].includes(set) || key === "fill" || key === "stroke") other.setAttribute(key, set);
+    }
     other.removeAttribute("class");
   }
   copy.setAttribute("xmlns", "http://www.w3.org/2000/svg");
