@@ -152,7 +152,7 @@ def test_the_lecture_goes_through_five_steps_by_keys(open_page: Any) -> None:
     page.wait_for_function("new URL(location).searchParams.get('trial') === 'test-05'")
 
 
-@pytest.mark.parametrize("panel", ["controls", "lesion", "compare", "curve"])
+@pytest.mark.parametrize("panel", ["lesion", "compare"])
 def test_no_view_is_wider_than_a_phone(open_page: Any, panel: str) -> None:
     page = open_page(f"trial=test-04&panel={panel}", viewport={"width": 390, "height": 844})
     wait_for_lab(page)
