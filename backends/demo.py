@@ -573,6 +573,30 @@ class Build:
             )
             self.progress(f"encoding of {subject}: {card.metrics['test']}")
 
+    def evaluation(self) -> None:
+        """Compare all mappers on the test trials: the tables that the page shows."""
+        import shutil
+
+        from backends import DATASETS, EMBEDDERS, GENERATORS, MAPPERS
+        from backends.compare import compare, write
+        from explorer import evaluation
+        from explorer.workbench import Workbench
+
+        bench = Workbench(
+            *(DATASETS, EMBEDDERS, MAPPERS, GENERATORS),
+            checkpoints=self.checkpoints,
+            paths={"simulated": self.assets},
+            device=self.device,
+        )
+        limit = 24 if self.sizes is QUICK else None
+        found = compare(bench, "simulated", limit=limit, progress=self.progress)
+        folder = self.checkpoints / evaluation.FOLDER / "simulated"
+        folder.mkdir(parents=True, exist_ok=True)
+        for path in write(found, self.work / "evaluation"):
+            if path.name in (evaluation.TABLE, evaluation.TRIALS, evaluation.MEANING):
+                shutil.copyfile(path, folder / f"{path.name}.part")
+                (folder / f"{path.name}.part").replace(folder / path.name)
+
     # ------------------------------------------------------------------------------ stage helpers
 
     def _mapper(
@@ -666,6 +690,7 @@ STAGES = (
     "mappers",
     "systems",
     "encoding",
+    "evaluation",
 )
 
 
