@@ -172,7 +172,8 @@ def compare_maps(bench: Workbench, a: Request, b: Request, view: View) -> MapPai
     top = float(change) if np.isfinite(change) and change > 0 else 1.0
     found, n = metrics.spearman(*values), int(np.isfinite(values[0] + values[1]).sum())
     sentence = (
-        f"Over {n} parcels the two maps have the rank correlation {found:.2f} in {view.measure}."
+        f"Over {n} parcels the two maps have the rank correlation {metrics.written(found)} in "
+        f"{view.measure}."
         if np.isfinite(found)
         else f"The two maps share {n} parcels with voxels, too few to correlate."
     )

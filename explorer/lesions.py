@@ -427,8 +427,8 @@ def _faithful(
     which = "this trial" if n == 1 else f"{n} test trials"
     sentence = (
         f"Over {known} parcels, {view.method} ({view.measure}) and the {like} of lesions have "
-        f"the rank correlation {found:.2f} in {which}: 1 would mean that the map ranks parcels as "
-        "lesions do, 0 that it tells nothing of them."
+        f"the rank correlation {metrics.written(found)} in {which}: 1 would mean that the map "
+        "ranks parcels as lesions do, 0 that it tells nothing of them."
         if np.isfinite(found)
         else f"{known} parcels are too few, or too alike, to rank them by importance and lesion."
     )

@@ -357,3 +357,8 @@ def _require_pair(truth: np.ndarray, image: np.ndarray) -> None:
             f"Two images are compared at one size, found {truth.shape[1]} x {truth.shape[0]} and "
             f"{image.shape[1]} x {image.shape[0]}; use match_size."
         )
+
+
+def written(value: float, digits: int = 2) -> str:
+    """Return a number as a sentence shows it, with a true minus sign."""
+    return f"{value:.{digits}f}".replace("-", "\N{MINUS SIGN}")

@@ -522,8 +522,9 @@ def _randomised(own: np.ndarray, random: np.ndarray, permutations: int, seed: in
         "learned"
     )
     sentence = (
-        f"With its weights shuffled the map correlates {correlation:.2f} with this one, "
-        f"{'within' if within else 'outside'} what chance gives ({low:.2f} to {high:.2f}), {said}."
+        f"With its weights shuffled the map correlates {metrics.written(correlation)} with this "
+        f"one, {'within' if within else 'outside'} what chance gives ({metrics.written(low)} to "
+        f"{metrics.written(high)}), {said}."
     )
     return Randomised(correlation, low, high, within, sentence)
 
@@ -869,7 +870,9 @@ def reliability(of: str, maps: Mapping[str, np.ndarray], alone: str) -> Reliabil
     if not known:
         return Reliability(of, pairs, math.nan, alone)
     value = float(np.mean(known))
-    said = f"Maps of two {of} correlate {value:.2f} over parcels (mean of {len(known)}"
+    said = (
+        f"Maps of two {of} correlate {metrics.written(value)} over parcels (mean of {len(known)}"
+    )
     return Reliability(of, pairs, value, f"{said} pair{'s' * (len(known) > 1)}).")
 
 

@@ -279,13 +279,13 @@ class Dataset(Protocol):
 
     A class is made with ``(path, name, **options)``. Its keyword options come from the command
     line as text (``--dataset nsd=/data/nsd?prep=b3``) and have defaults; the class checks their
-    values. Five more members are optional; the first is for data whose truth is known, the last three
-    for whoever meets a path of unknown format:
+    values. Five more members are optional; the first is for data whose truth is known, the last
+    three for whoever meets a path of unknown format:
 
     - ``noiseless_trials(subject) -> Trials``: one trial per test stimulus, its response without
       noise, over the voxels of ``load``.
-    - ``known_embeddings(stimuli, space, fingerprint) -> np.ndarray | None``: embeddings (n, ...) of
-      stimuli that lie ready, made by the embedder of that fingerprint; None where they do not.
+    - ``known_embeddings(stimuli, space, fingerprint) -> np.ndarray | None``: embeddings (n, ...)
+      of stimuli that lie ready, made by that embedder's weights; None where they do not.
     - ``looks_for``: which files these are, in a few words.
     - ``recognise(path) -> bool``, a classmethod: whether the path holds this format, judged by
       content (file names, keys); cheap, never raises, and True for one class only.

@@ -22,7 +22,7 @@ PAGE = (
     *("explorer.workbench", "explorer.records", "explorer.types", "explorer.predicted"),
     *("explorer.attention", "explorer.statistics", "explorer.parcels", *DRAWING),
     *("explorer.standing", "explorer.controls", "explorer.lesions", "explorer.importance"),
-    *("explorer.comparison", "explorer.curves", "explorer.evaluation"),
+    *("explorer.comparison", "explorer.curves", "explorer.evaluation", "explorer.metrics"),
 )
 # what asks a workbench: the page shows it, the command line measures it
 ASKS = ("explorer.types", "explorer.metrics", "explorer.parcels", "explorer.workbench")
@@ -94,7 +94,7 @@ MAY_IMPORT = {
         *(*CORE, "explorer.workbench", "backends.evaluate", "backends.reconstruct"),
         *("backends.scores", "backends.judge", "backends.simulation"),
     ),
-    "backends.demo": (*CORE, "backends"),
+    "backends.demo": (*CORE, "explorer.workbench", "explorer.evaluation", "backends"),
     "backends.doctor": (*CORE, "explorer.catalogue", "backends.datasets"),
     "backends.fetch": (*CORE, "backends.datasets"),
     "backends.train": (*CORE, "backends", *TOOLS),

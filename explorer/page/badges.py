@@ -10,7 +10,7 @@ import contextlib
 from typing import TYPE_CHECKING, Any
 
 from explorer import standing
-from explorer.page.trial import format_score
+from explorer.metrics import written
 from explorer.types import Request, UserError
 
 if TYPE_CHECKING:
@@ -52,9 +52,9 @@ def _resembles(bench: Workbench, request: Request) -> dict[str, Any]:
     own = bench.decode(request).similarity
     sentence = (
         f"The training image nearest to what was decoded, {found.picture}, has similarity "
-        f"{format_score(found.similarity)} to it, the shown image {format_score(own)}: a decoder "
+        f"{written(found.similarity)} to it, the shown image {written(own)}: a decoder "
         "that only recalls training images would be nearer to those."
     )
     share = min(1.0, max(0.0, found.similarity))
-    choice = ["", f"similarity {format_score(found.similarity)}", share, sentence]
+    choice = ["", f"similarity {written(found.similarity)}", share, sentence]
     return {"label": "Nearest training image", "choices": [choice], "warn": found.similarity > own}

@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from explorer import controls, lesions
+from explorer.metrics import written
 from explorer.page.brain import HEMISPHERE, readable
 from explorer.page.lab_choices import lesionable
 from explorer.page.links import format_number
 from explorer.page.pictures import THUMBNAIL, data_uri
-from explorer.page.trial import format_score
 from explorer.parcels import UNASSIGNED
 from explorer.standing import Place
 from explorer.types import MOST_GAIN, Parcellation, Request, UserError, View
@@ -64,7 +64,7 @@ def format_signed(value: float, digits: int = 2) -> str:
 
 def scores_of(scores: Mapping[str, float]) -> list[list[str]]:
     """Return a picture's scores as they stand under it."""
-    return [[name, format_score(value)] for name, value in scores.items()]
+    return [[name, written(value)] for name, value in scores.items()]
 
 
 def parcel_names(parcellation: Parcellation) -> dict[str, str]:
@@ -254,7 +254,7 @@ def _scatter(found: lesions.Faithfulness, names: Mapping[str, str]) -> dict[str,
         ],
         "measure": found.measure,
         "against": against,
-        "correlation": format_score(found.correlation) if len(table) > 1 else "–",
+        "correlation": written(found.correlation) if len(table) > 1 else "–",
         "n": found.n,
         "of": found.of,
         "sentence": found.sentence,
@@ -265,8 +265,8 @@ def _place(place: Place) -> dict[str, Any]:
     return {
         "rank": format_rank(place.rank),
         "n": place.n,
-        "margin": "–" if math.isnan(place.margin) else format_score(place.margin),
-        "similarity": format_score(place.similarity),
+        "margin": "–" if math.isnan(place.margin) else written(place.margin),
+        "similarity": written(place.similarity),
     }
 
 

@@ -15,12 +15,12 @@ import gradio as gr
 import numpy as np
 
 from explorer import controls, figures, lesions, standing
+from explorer.metrics import written
 from explorer.page import links, pickers
 from explorer.page.brain import atlas_of, readable
 from explorer.page.lab_trial import first_parcel, format_rank, rounded
 from explorer.page.pictures import data_uri
 from explorer.page.session import Session
-from explorer.page.trial import format_score
 from explorer.parcels import voxel_map
 from explorer.types import LECTURE_STEPS, Request, UserError, View
 from explorer.workbench import similarities
@@ -146,9 +146,9 @@ def _embedding(bench: Workbench, request: Request) -> dict[str, Any]:
     true = gallery[stimuli.index(request.stimulus)]
     others = similarities(decoding.embedding[None], gallery, space)[0]
     others = np.delete(others, stimuli.index(request.stimulus))
-    similar, other = format_score(decoding.similarity), ""
+    similar, other = written(decoding.similarity), ""
     if len(others):
-        other = f" To another image's it is {format_score(float(np.median(others)))}."
+        other = f" To another image's it is {written(float(np.median(others)))}."
     n = bench.trials(request.dataset, request.subject).rows("train").size
     rows = [np.ravel(row)[:VALUES].astype(float) for row in (true, decoding.embedding)]
     return {
@@ -174,7 +174,7 @@ def _search(bench: Workbench, request: Request) -> dict[str, Any]:
         ),
         "rank": {"rank": decoding.rank, "n": decoding.n},
         "pictures": [
-            _picture(bench.image(request.dataset, name), format_score(value))
+            _picture(bench.image(request.dataset, name), written(value))
             | {"chosen": name == request.stimulus}
             for name, value in decoding.neighbours
         ],
@@ -230,7 +230,7 @@ def _lesion(bench: Workbench, request: Request) -> dict[str, Any]:
 
 def _before_after(found: lesions.Lesioned, what: str) -> str:
     intact, lesioned = (getattr(place, what) for place in (found.intact, found.lesioned))
-    return f"{format_score(intact)} to {format_score(lesioned)}"
+    return f"{written(intact)} to {written(lesioned)}"
 
 
 STEPS = (_brain, _embedding, _search, _image, _lesion)

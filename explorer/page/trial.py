@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from explorer.figures import heat_overlay
+from explorer.metrics import written
 from explorer.page.links import format_number, format_repeats
 from explorer.page.pictures import THUMBNAIL, data_uri
 from explorer.types import Request, View
@@ -192,7 +193,7 @@ def with_frame(
         "state": "done" if frame.done else "running",
         "note": "" if frame.done else f"{frame.step} / {frame.steps}",
         "fraction": 1.0 if frame.done else frame.step / frame.steps,
-        "scores": [[name, format_score(value)] for name, value in frame.scores.items()],
+        "scores": [[name, written(value)] for name, value in frame.scores.items()],
     }
 
 
@@ -207,7 +208,7 @@ def neighbours(frame: Frame, request: Request, workbench: Workbench) -> list[dic
         {
             "picture": one.picture,
             "label": one.label,
-            "similarity": format_score(one.similarity),
+            "similarity": written(one.similarity),
             "src": data_uri(workbench.image(request.dataset, one.picture), THUMBNAIL)
             if own and one.picture in stimuli
             else "",
@@ -221,11 +222,6 @@ def stopped(cell: Mapping[str, Any]) -> dict[str, Any]:
     if cell["state"] == "done":
         return dict(cell)
     return {**cell, "state": "stopped", "note": "not finished" if cell["src"] else "not begun"}
-
-
-def format_score(value: float) -> str:
-    """Return a similarity with two decimals and a true minus sign."""
-    return f"{value:.2f}".replace("-", "−")
 
 
 def decoded(decoding: Decoding, request: Request, workbench: Workbench) -> dict[str, Any]:
@@ -243,15 +239,15 @@ def decoded(decoding: Decoding, request: Request, workbench: Workbench) -> dict[
         "chance": format((decoding.n + 1) / 2, "g"),
         "sentence": (
             f"{closer} to the decoded {space.model} embedding than the one that was shown ({kind} "
-            f"{format_score(decoding.similarity)}; retrieval margin "
-            f"{format_score(decoding.margin)})."
+            f"{written(decoding.similarity)}; retrieval margin "
+            f"{written(decoding.margin)})."
         ),
         "neighbours": [
             {
                 "stimulus": stimulus,
                 "caption": str(gallery.loc[stimulus, "caption"]),
                 "src": data_uri(workbench.image(request.dataset, stimulus), THUMBNAIL),
-                "similarity": format_score(similarity),
+                "similarity": written(similarity),
                 "shown": stimulus == request.stimulus,
             }
             for stimulus, similarity in decoding.neighbours
@@ -292,7 +288,7 @@ def attention(workbench: Workbench | None, request: Request, view: View) -> dict
         "ends": [f"−{found.limit:.2g}", f"{found.limit:.2g}"],
         "sentence": (
             "What this decoding rests on, by occlusion: red where similarity to what was decoded "
-            f"({format_score(found.similarity)}) falls when that part of the image is hidden "
+            f"({written(found.similarity)}) falls when that part of the image is hidden "
             "behind its mean colour, blue where it rises. For this decoder and trial."
         ),
     }
