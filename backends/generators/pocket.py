@@ -14,13 +14,26 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from backends.generators.guidance import (
+    SCALED,
+    SELF_ATTENTION,
+    Level,
+    Pull,
+    at_step,
+    chosen,
+    guided,
+    load_encoder,
+    predicted,
+    towards_betas,
+    towards_features,
+)
 from explorer.types import Condition, EmbeddingSpace, Option, Step, UserError
 
 if TYPE_CHECKING:
     import torch
 
     from backends.encoding import Encoding
-    from backends.generators.guidance import Features, Loss, Pull
+    from backends.generators.guidance import Features, Loss
     from backends.generators.networks import PocketNetworks
     from backends.generators.tuning import Trainee
 
@@ -33,6 +46,8 @@ PREVIEWS = 3  # looks at the unfinished pictures of a sweep
 ROWS_AT_ONCE = 32
 CANDIDATES = 8
 OPTIONS = (
+    *SCALED,
+    SELF_ATTENTION,
     Option(
         *("feature_kappa", 0, 1, 0),
         "How strongly the picture's pocket-clip features are pulled towards the decoded ones, as "
@@ -83,7 +98,8 @@ class PocketDiffusion:
 
     ``prediction = uncond + scale * (cond - uncond)``: scale 0 is the generator without the brain,
     1 the plain conditional model. Further guidance (`guidance`) is off unless an option turns it
-    on: by decoded features, and by the betas themselves through an encoding model.
+    on: by the denoiser's own attention, by decoded features, and by the betas themselves through
+    an encoding model.
     """
 
     accepts = (IMAGE, *ADAPTED)
@@ -226,8 +242,6 @@ class PocketDiffusion:
 
     def _chosen(self, options: Mapping[str, float]) -> dict[str, float]:
         """Return every option's value; one that is not on offer or out of range is refused."""
-        from backends.generators.guidance import chosen
-
         return chosen("pocket-diffusion", self.options, options)
 
     def _denoise(
@@ -241,8 +255,6 @@ class PocketDiffusion:
         import torch
         from diffusers import DPMSolverMultistepScheduler
 
-        from backends.generators.guidance import guided
-
         scheduler = DPMSolverMultistepScheduler(**self.scheduler)
         scheduler.set_timesteps(steps, device=self.device)
         embeddings = torch.stack([self._embedding(one) for one in draft.rows])
@@ -252,51 +264,44 @@ class PocketDiffusion:
         pulls = self._pulls(draft)
         for step, timestep in enumerate(scheduler.timesteps, start=1):
             sigma = scheduler.sigmas[step - 1].to(latents)
+            level = Level(timestep, 1 - sigma, sigma, "flow_prediction")
             acting = [pull for pull in pulls if pull.acts(step, steps)]
-            shared = shared_start and step == 1 and not acting
-            predict = partial(self._velocity, tokens, draft.guidance, timestep, shared)
-            clean_of = partial(_clean, sigma)
+            predict = partial(
+                predicted,
+                level=level,
+                scale=at_step(draft.guidance, step, steps, draft.how),
+                predict=partial(self._velocity, tokens, timestep),
+                unet=self.networks.denoiser,
+                options=draft.how,
+                same=shared_start and step == 1 and not acting,
+            )
             if acting:
-                velocity, clean = guided(latents, predict, clean_of, self.networks.decode, acting)
+                velocity, clean = guided(
+                    latents, predict, level.clean, self.networks.decode, acting
+                )
             else:
                 velocity = predict(latents)
-                clean = clean_of(latents, velocity)
+                clean = level.clean(latents, velocity)
             latents = scheduler.step(velocity, timestep, latents, return_dict=False)[0]
             yield step, latents if step == steps else clean
 
     def _velocity(
         self,
         tokens: torch.Tensor,
-        guidance: torch.Tensor,
         timestep: torch.Tensor,
-        shared: bool,
         latents: torch.Tensor,
+        with_brain: torch.Tensor,
+        without: torch.Tensor,
     ) -> torch.Tensor:
-        """Return the velocity (n, 16, 16, 16) with classifier-free guidance by row.
-
-        ``shared``: all rows are equal but for their guidance.
-        """
+        """Return the velocity (a + b, 16, 16, 16) with tokens of rows (a,), and without (b,)."""
         import torch
 
-        with_brain = (guidance != 0).nonzero().flatten()
-        without = (guidance != 1).nonzero().flatten()
-        c = with_brain[:1] if shared else with_brain
-        u = without[:1] if shared else without
-        rows = torch.cat([latents[c], latents[u]])
-        null = self.networks.condition.null.expand(len(u), -1, -1)
-        both = self.networks.velocity(
-            rows, torch.cat([tokens[c], null]), timestep.expand(len(rows))
-        )
-        cond, uncond = torch.zeros_like(latents), torch.zeros_like(latents)
-        cond[with_brain], uncond[without] = both[: len(c)], both[len(c) :]
-        factor = guidance[:, None, None, None]
-        # rows at scale 0 lack cond and rows at scale 1 lack uncond: their factors are 0 there
-        return uncond * (1 - factor) + factor * cond
+        null = self.networks.condition.null.expand(len(without), -1, -1)
+        told = torch.cat([tokens[with_brain], null])
+        return self.networks.velocity(latents, told, timestep.expand(len(latents)))
 
     def _pulls(self, draft: _Draft) -> list[Pull]:
         """Return what pictures are pulled towards, [] without further guidance."""
-        from backends.generators.guidance import Pull
-
         how, pulls = draft.how, []
         if how["feature_kappa"] > 0:
             weights = {IMAGE: how["image_weight"], TOKENS: how["tokens_weight"]}
@@ -316,8 +321,6 @@ class PocketDiffusion:
         """
         import torch
 
-        from backends.generators.guidance import towards_features
-
         targets = {IMAGE: torch.stack([self._embedding(one) for one in conditions])}
         if all(TOKENS in one.embeddings for one in conditions):
             decoded = [one.embeddings[TOKENS].reshape(TOKENS.shape) for one in conditions]
@@ -325,15 +328,11 @@ class PocketDiffusion:
         return towards_features(self._features, targets, weights)
 
     def _towards_betas(self, conditions: Sequence[Condition]) -> Loss:
-        from backends.generators.guidance import towards_betas
-
         encoders = [self._encoder(one) for one in conditions]
         return towards_betas(self._features, conditions, encoders)
 
     def _encoder(self, condition: Condition) -> Encoding:
         """Return the encoding model of a condition's subject, loaded once."""
-        from backends.generators.guidance import load_encoder
-
         subject = condition.subject
         key = (subject.dataset, subject.name, subject.voxels.hash) if subject else None
         if key not in self._encoders or condition.betas is None:
@@ -441,11 +440,6 @@ def _load(checkpoints: Path) -> tuple[PocketNetworks, Mapping[str, Any], str]:
     networks = PocketNetworks(**settings["architecture"])
     networks.load_state_dict(read_weights(folder, networks.state_dict()))
     return networks, settings, hash_of_files(folder / WEIGHTS, folder / CARD)
-
-
-def _clean(sigma: torch.Tensor, latents: torch.Tensor, velocity: torch.Tensor) -> torch.Tensor:
-    """Return the clean latents that a velocity expects of a rectified flow at noise ``sigma``."""
-    return latents - sigma * velocity
 
 
 def has_fast_bfloat16(device: str) -> bool:

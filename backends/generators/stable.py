@@ -5,7 +5,8 @@ embedding, and no embedding. The loop is ours because the published pipelines co
 every scale, one scale a call, and a pipeline class in a folder would run that folder's code.
 
 Two families can further be pulled (`guidance`) towards decoded features of CLIP ViT-B/32, as in
-NeuralDiffuser but on the textbook x̂0 and without self-attention guidance, and towards betas.
+NeuralDiffuser but on the textbook x̂0, and towards betas. They also have its self-attention
+guidance, which there is on without being mentioned and here an option that is off.
 
 Sampling is DDIM without added noise (eta 0; Song et al. 2021, arXiv 2010.02502), so that a picture
 rests on its first noise alone. Published safety checkers are never loaded: they blacken pictures.
@@ -28,6 +29,19 @@ import numpy as np
 
 from backends.embedders import PocketClip
 from backends.generators.gallery import Galleries
+from backends.generators.guidance import (
+    SCALED,
+    SELF_ATTENTION,
+    Level,
+    Pull,
+    at_step,
+    chosen,
+    guided,
+    load_encoder,
+    predicted,
+    towards_betas,
+    towards_features,
+)
 from backends.targets import (
     ResNet50,
     StableDiffusionLatents,
@@ -42,7 +56,7 @@ from explorer.types import Condition, Embedder, EmbeddingSpace, Neighbour, Optio
 if TYPE_CHECKING:
     import torch
 
-    from backends.generators.guidance import Features, Pull
+    from backends.generators.guidance import Features
     from backends.generators.tuning import Trainee
     from backends.generators.weights import Part
 
@@ -66,32 +80,6 @@ SD1_COLOURS = (
 SDXL_COLOURS = (
     *((0.3920, 0.4054, 0.4549), (-0.2634, -0.0196, 0.0653)),
     *((0.0568, 0.1687, -0.0755), (-0.3112, -0.2359, -0.2076)),
-)
-
-GUIDANCE = (
-    Option(
-        "guidance_from",
-        0.0,
-        1.0,
-        0.0,
-        "The share of the steps before guidance begins; until then scales above 1 count as 1.",
-    ),
-    Option(
-        "guidance_to",
-        0.0,
-        1.0,
-        1.0,
-        "The share of the steps after which guidance ends (Kynkäänniemi et al. 2024); from then "
-        "on scales above 1 count as 1.",
-    ),
-    Option(
-        "rescale",
-        0.0,
-        1.0,
-        0.0,
-        "How far the guided prediction gets the contrast of the unguided one (Lin et al. 2024), "
-        "against washed-out or burnt colours at high scales.",
-    ),
 )
 
 BLOCKS = tuple(space for space in ViTB32.spaces if space.layer.startswith("block"))
@@ -184,7 +172,7 @@ class LatentDiffusion:
     provenance = "generated"
     guided = True
     needs = ()
-    options: tuple[Option, ...] = GUIDANCE
+    options: tuple[Option, ...] = SCALED
     default_steps = 30
     tiny = "taesd"  # the folder of its tiny autoencoder
     colours: tuple[tuple[float, ...], ...] = SD1_COLOURS  # () has no preview but by a tiny one
@@ -356,15 +344,13 @@ class LatentDiffusion:
         null = {name: value.expand(n, *value.shape[1:]) for name, value in null.items()}
         pulls = [self._pulls(condition, options) for condition in conditions]
         for step, timestep in enumerate(scheduler.timesteps[first:], start=first + 1):
-            begun = (step - 1) / steps
-            acts = options["guidance_from"] <= begun < options["guidance_to"]
-            scale = guidance if acts else guidance.clamp(max=1)
-            given = latents, timestep, cond, null, scale, options["rescale"]
+            scale = at_step(guidance, step, steps, options)
+            given = latents, _level(scheduler, timestep), cond, null, scale, options
             acting = [
                 [pull for pull in one if pull.acts(step - first, steps - first)] for one in pulls
             ]
             if any(acting):
-                prediction = self._pulled(scheduler, acting * (n // len(acting)), *given)
+                prediction = self._pulled(acting * (n // len(acting)), *given)
             else:
                 prediction = self._prediction(*given, same=shared and step == first + 1)
             made = scheduler.step(prediction, timestep, latents, eta=0.0)
@@ -373,13 +359,6 @@ class LatentDiffusion:
 
     def _pulls(self, condition: Condition, options: Mapping[str, float]) -> list[Pull]:
         """Return what the picture of a condition is pulled towards."""
-        from backends.generators.guidance import (
-            Pull,
-            load_encoder,
-            towards_betas,
-            towards_features,
-        )
-
         pulls = []
         if options.get("feature_kappa", 0) > 0:
             decoded = [space for space in self._features if space in condition.embeddings]
@@ -405,14 +384,13 @@ class LatentDiffusion:
 
     def _pulled(
         self,
-        scheduler: Any,
         pulls: Sequence[Sequence[Pull]],
         latents: torch.Tensor,
-        timestep: torch.Tensor,
+        level: Level,
         cond: Inputs,
         null: Inputs,
         scale: torch.Tensor,
-        rescale: float,
+        options: Mapping[str, float],
     ) -> torch.Tensor:
         """Return the prediction (n, C, S, S) with each row's pulls, row by row.
 
@@ -420,25 +398,16 @@ class LatentDiffusion:
         """
         import torch
 
-        from backends.generators.guidance import guided
         from backends.generators.weights import is_out_of_memory
-
-        kept = scheduler.alphas_cumprod[int(timestep)].item()
-        velocity = scheduler.config.prediction_type == "v_prediction"
-
-        def clean(noisy: torch.Tensor, predicted: torch.Tensor) -> torch.Tensor:
-            if velocity:
-                return kept**0.5 * noisy - (1 - kept) ** 0.5 * predicted
-            return (noisy - (1 - kept) ** 0.5 * predicted) / kept**0.5
 
         found = []
         for i, pull in enumerate(pulls):
             row = slice(i, i + 1)
             told = [{name: value[row] for name, value in one.items()} for one in (cond, null)]
-            how = timestep, *told, scale[row], rescale
+            how = level, *told, scale[row], options
             try:
                 predict = partial(lambda how, z: self._prediction(z, *how, same=False), how)
-                found.append(guided(latents[row], predict, clean, self._decode, pull)[0])
+                found.append(guided(latents[row], predict, level.clean, self._decode, pull)[0])
             except RuntimeError as error:
                 if not is_out_of_memory(error):
                     raise
@@ -448,11 +417,11 @@ class LatentDiffusion:
     def _prediction(
         self,
         latents: torch.Tensor,
-        timestep: torch.Tensor,
+        level: Level,
         cond: Inputs,
         null: Inputs,
         scale: torch.Tensor,
-        rescale: float,
+        options: Mapping[str, float],
         same: bool,
     ) -> torch.Tensor:
         """Return the guided prediction float32 (n, C, S, S).
@@ -461,22 +430,15 @@ class LatentDiffusion:
         """
         import torch
 
-        with_brain, without = (scale != 0).nonzero().flatten(), (scale != 1).nonzero().flatten()
-        c, u = (with_brain[:1], without[:1]) if same else (with_brain, without)
-        inputs = {name: torch.cat([cond[name][c], null[name][u]]) for name in cond}
-        both = self._predict(torch.cat([latents[c], latents[u]]), timestep, inputs)
-        told, untold = torch.zeros_like(latents), torch.zeros_like(latents)
-        told[with_brain], untold[without] = both[: len(c)], both[len(c) :]
-        # rows at scale 0 lack one and rows at scale 1 the other: their factors are 0 there
-        factor = scale[:, None, None, None]
-        guided = untold * (1 - factor) + factor * told
-        if rescale:
-            # Lin et al. 2024 (arXiv 2305.08891), eq. 15 and 16; nothing is guided at 0 and 1
-            dims = (1, 2, 3)
-            ratio = told.std(dims, keepdim=True) / guided.std(dims, keepdim=True)
-            rescaled = rescale * ratio * guided + (1 - rescale) * guided
-            guided = torch.where((factor == 0) | (factor == 1), guided, rescaled)
-        return guided
+        def predict(
+            noisy: torch.Tensor, with_brain: torch.Tensor, without: torch.Tensor
+        ) -> torch.Tensor:
+            told = {
+                name: torch.cat([cond[name][with_brain], null[name][without]]) for name in cond
+            }
+            return self._predict(noisy, level.timestep, told)
+
+        return predicted(latents, level, scale, predict, self.unet, options, same)
 
     def _predict(
         self, latents: torch.Tensor, timestep: torch.Tensor, inputs: Inputs
@@ -536,16 +498,7 @@ class LatentDiffusion:
 
     def _checked(self, options: Mapping[str, float]) -> dict[str, float]:
         """Return all options; an unknown one or one out of range raises `UserError`."""
-        known = {option.name: option for option in self.options}
-        for name, value in options.items():
-            if name not in known:
-                raise UserError(
-                    f"{self.name} has no option {name!r}, it has {', '.join(known)}; leave it out."
-                )
-            low, high = known[name].low, known[name].high
-            if not low <= value <= high:
-                raise UserError(f"{name} lies between {low:g} and {high:g}, found {value:g}.")
-        return {name: float(options.get(name, known[name].default)) for name in known}
+        return chosen(self.name, self.options, options)
 
     def _embedding(self, condition: Condition) -> torch.Tensor:
         """Return the condition's embedding on the device; none raises `UserError`."""
@@ -614,6 +567,12 @@ class LatentDiffusion:
         return said(*self._words(parts, number), "")
 
 
+def _level(scheduler: Any, timestep: torch.Tensor) -> Level:
+    """Return the noise level of a timestep, by the scheduler's cumulative product."""
+    kept = scheduler.alphas_cumprod[int(timestep)].item()
+    return Level(timestep, kept**0.5, (1 - kept) ** 0.5, scheduler.config.prediction_type)
+
+
 def said(words: Any, encoder: Any, prompt: str) -> Any:
     """Return what a text encoder says of a prompt, padded and cut to 77 tokens."""
     import torch
@@ -656,7 +615,8 @@ class StableContext(LatentDiffusion):
     accepts = (CONTEXT,)
     needs = ("betas",)
     options = (
-        *GUIDANCE,
+        *SCALED,
+        SELF_ATTENTION,
         *PULLS,
         Option(
             "strength",
@@ -801,7 +761,7 @@ class StableLabel(LatentDiffusion):
     accepts = tuple(cls.spaces[0] for cls in embedders)
     needs = ("dataset",)
     options = (
-        *GUIDANCE,
+        *SCALED,
         Option(
             "votes",
             1,
@@ -895,7 +855,8 @@ class StableUnCLIP(LatentDiffusion):
     accepts = (VIT_H,)
     needs = ("betas",)
     options = (
-        *GUIDANCE,
+        *SCALED,
+        SELF_ATTENTION,
         *PULLS,
         Option(
             "noise_level",
@@ -926,7 +887,8 @@ class StableUnCLIP(LatentDiffusion):
         from diffusers import DDPMScheduler
 
         self._context = self._empty_prompt(parts).last_hidden_state.to(self.device)
-        self._normalizer = self.weights.load(parts["image_normalizer"]).to(self.device)
+        normalizer = self.weights.load(parts["image_normalizer"]).to(self.device)
+        self._normalizer = normalizer.requires_grad_(False)  # its own `to` makes parameters anew
         noising = self.weights.config(parts["image_noising_scheduler"])
         self._noising = DDPMScheduler.from_config(noising)
 

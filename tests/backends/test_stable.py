@@ -26,6 +26,9 @@ from diffusers import (
     UNet2DConditionModel,
     VQModel,
 )
+from diffusers.pipelines.deprecated.stable_diffusion_sag.pipeline_stable_diffusion_sag import (
+    StableDiffusionSAGPipeline,
+)
 from diffusers.pipelines.stable_diffusion.stable_unclip_image_normalizer import (
     StableUnCLIPImageNormalizer,
 )
@@ -43,7 +46,7 @@ from transformers import (
 from backends import EMBEDDERS, GENERATORS
 from backends.embedders import PocketClip
 from backends.generators import stable, weights
-from backends.generators.guidance import towards_betas
+from backends.generators.guidance import Level, towards_betas
 from backends.targets import ViTB32
 from explorer.types import Condition, EmbeddingSpace, Generator, UserError, resolve
 
@@ -367,6 +370,48 @@ def test_our_loop_gives_the_latents_of_the_published_pipeline(name, saved, made)
 
 
 @torch.inference_mode()
+@pytest.mark.parametrize("scale", [1.0, 4.0])
+def test_self_attention_guidance_gives_the_latents_of_the_published_pipeline(scale, saved, made):
+    """For noise alone: of a velocity the pipeline adds differences of velocities.
+
+    The paper's are of noise, as here whatever a network predicts (test_guidance.py).
+    """
+    plain, called = published("sd15-context", saved / "sd15-context")
+    pipeline = StableDiffusionSAGPipeline(**plain.components, requires_safety_checker=False)
+    pipeline.set_progress_bar_config(disable=True)
+    call = {"num_inference_steps": 4, "guidance_scale": scale, "output_type": "latent"}
+    called = {name: called[name] for name in ("prompt_embeds", "negative_prompt")}
+    generator, given_ = made["sd15-context"], [given("sd15-context")]
+    apart = []
+    for strength in (0.0, 0.75):
+        expected = pipeline(
+            **called, **call, sag_scale=strength, generator=torch.Generator().manual_seed(7)
+        )[0]
+        found = generator.latents(given_, scale, [7], 4, self_attention=strength)
+        torch.testing.assert_close(found, expected, atol=1e-4, rtol=1e-4)
+        apart.append(found)
+    assert (apart[1] - apart[0]).abs().mean() > 1e-3
+
+
+@pytest.mark.parametrize("name", ["sd15-context", "unclip"])
+def test_self_attention_guidance_depends_on_no_other_row(name, made, monkeypatch):
+    generator, one = made[name], given(name)
+    how = {"self_attention": 1.0}
+    alone = generator.latents([one], 3.0, [5], 4, **how)
+    assert (alone - generator.latents([one], 3.0, [5], 4)).abs().mean() > 1e-3
+    among = generator.latents([given(name, 1), one], 3.0, [9, 5], 4, **how)
+    torch.testing.assert_close(among[1:], alone, atol=1e-4, rtol=1e-4)
+    rows = counted(generator, monkeypatch)
+    swept = {
+        s.scale: s.image for s in generator.sweep(one, (0.0, 1.0, 3.0), 4, 5, **how) if s.done
+    }
+    assert rows == [2, 2, 4, 3, 4, 3, 4, 3]  # the first step is that of one picture
+    for scale, image in swept.items():
+        shown = generator.generate([one], scale, [5], 4, **how)[0]
+        assert np.abs(image.astype(int) - shown).max() <= 1, scale
+
+
+@torch.inference_mode()
 def test_drawing_starts_from_decoded_latents(saved, tmp_path):
     shutil.copytree(saved / "sd15-context", tmp_path / "sd")
     large = tmp_path / "sd" / "unet" / "config.json"
@@ -524,9 +569,13 @@ def test_rescaled_predictions_have_the_unguided_contrast(made):
     cond, null = generator._inputs(torch.randn(3, 77, 768), [given("sd15-context")] * 3, [], {})
     latents, scale = noise(0).expand(3, -1, -1, -1), torch.tensor([0.0, 1.0, 12.0])
     with torch.no_grad():
-        call = (latents, torch.tensor(500), cond, null, scale)
-        plain, rescaled = (generator._prediction(*call, r, same=False) for r in (0.0, 1.0))
-        told = generator._prediction(*call[:4], torch.ones(3), 0.0, same=False)
+        level = Level(torch.tensor(500), 0.5**0.5, 0.5**0.5, "epsilon")
+        call = (latents, level, cond, null)
+        plain, rescaled = (
+            generator._prediction(*call, scale, {"rescale": share}, same=False)
+            for share in (0.0, 1.0)
+        )
+        told = generator._prediction(*call, torch.ones(3), {"rescale": 0.0}, same=False)
     assert torch.equal(rescaled[:2], plain[:2])
     assert plain[2].std() > 1.05 * told[2].std()
     torch.testing.assert_close(rescaled[2].std(), told[2].std())
@@ -536,6 +585,7 @@ def test_rescaled_predictions_have_the_unguided_contrast(made):
     ("options", "said"),
     [
         ({"rescale": 1.5}, "rescale lies between 0 and 1, found 1.5"),
+        ({"self_attention": -0.1}, "self_attention lies between 0 and 2, found -0.1"),
         ({"kappa": 1.0}, "sd15-context has no option 'kappa', it has guidance_from"),
         ({"strength": float("nan")}, "strength lies between 0 and 1, found nan"),
     ],
@@ -759,6 +809,25 @@ def test_a_batch_that_does_not_fit_is_made_in_parts(saved, tmp_path, monkeypatch
         generator.generate([one], 1.0, [0], 2)
 
 
+def test_attention_that_a_batch_in_parts_pays_is_that_of_the_whole(made, monkeypatch):
+    generator, forward, room = made["sd15-context"], made["sd15-context"].unet.forward, 99
+    call = [given("sd15-context", seed) for seed in range(3)], 3.0, [1, 2, 3], 3
+    expected = generator.latents(*call, self_attention=1.0)
+
+    def small(latents, *args, **kwargs):
+        made = forward(latents, *args, **kwargs)
+        if len(latents) > room:  # after the attention was seen
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 9 GiB.")
+        return made
+
+    monkeypatch.setattr(generator.unet, "forward", small)
+    monkeypatch.setattr(generator, "_rows_at_once", generator._rows_at_once)
+    room = 2
+    found = generator.latents(*call, self_attention=1.0)
+    assert generator._rows_at_once <= room
+    torch.testing.assert_close(found, expected, atol=1e-4, rtol=1e-4)
+
+
 @pytest.mark.parametrize(
     ("free", "placed"), [(10**12, "whole"), (2 * 10**7, "sliced"), (0, "offloaded")]
 )
@@ -770,8 +839,9 @@ def test_little_memory_changes_where_weights_lie_and_no_picture(
     generator = stable.StableContext(tmp_path, source=saved / "sd15-context")
     said = " ".join(generator.remarks)
     assert (f"its UNet is {placed}" in said) == (placed != "whole")
-    expected = made["sd15-context"].latents([given("sd15-context")], 3.0, [1], 2)
-    found = generator.latents([given("sd15-context")], 3.0, [1], 2)
+    call = [given("sd15-context")], 3.0, [1], 2
+    expected = made["sd15-context"].latents(*call, self_attention=0.5)
+    found = generator.latents(*call, self_attention=0.5)
     torch.testing.assert_close(found, expected, atol=1e-4, rtol=1e-4)
 
 
