@@ -522,9 +522,7 @@ class Build:
         study = Simulated(self.assets, progress=self.progress)
         embedder = PocketClip(self.checkpoints, self.device)
         embeddings = {IMAGE: embed_stimuli(study, list(study.stimuli.index), embedder, IMAGE)}
-        trained = [s for s in study.stimuli.index if s.startswith("train-")]
-        rows = np.stack([embeddings[IMAGE][stimulus] for stimulus in trained])
-        study.keep_embeddings(rows, IMAGE, embedder.fingerprint)
+        study.keep_embeddings(embeddings[IMAGE], IMAGE, embedder.fingerprint)
         for subject in study.subjects():
             self._mapper("ridge", [study.load(subject)], embeddings, {})
 

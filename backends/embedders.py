@@ -180,16 +180,25 @@ class PocketClip:
 
     def __init__(self, checkpoints: Path, device: str = "cpu") -> None:
         """Load ``pocket-clip`` from the checkpoints' folder; a damaged one raises `UserError`."""
-        from explorer.mapper import CARD, WEIGHTS, read_card, read_weights
+        from explorer.mapper import read_card, read_weights
 
         folder = Path(checkpoints) / "pocket-clip"
         architecture = dict(read_card(folder).settings["architecture"])
         self.tokenizer = WordTokenizer(architecture.pop("vocabulary"))
         model = clip_model(self.tokenizer.size, **architecture)
         model.load_state_dict(read_weights(folder, model.state_dict()))
-        self.fingerprint = hash_of_files(folder / WEIGHTS, folder / CARD)
+        self.fingerprint = self.fingerprint_of(checkpoints)
         self.model = model.to(device).eval().requires_grad_(False)
         self.device = device
+
+    @staticmethod
+    def fingerprint_of(checkpoints: Path) -> str:
+        """Return the fingerprint without loading the weights; "" where there are none."""
+        from explorer.mapper import CARD, WEIGHTS
+
+        folder = Path(checkpoints) / "pocket-clip"
+        files = [folder / WEIGHTS, folder / CARD]
+        return hash_of_files(*files) if all(file.is_file() for file in files) else ""
 
     def embed(self, images: Sequence[np.ndarray], space: EmbeddingSpace) -> np.ndarray:
         """Return float32 (n, *space.shape) for images uint8 (H, W, 3)."""

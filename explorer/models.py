@@ -138,10 +138,22 @@ class Models:
                 table = self._catalogue.dataset(dataset).stimuli
                 captions = list(table.loc[list(stimuli), "caption"])
                 return self.embedder(name).embed_text(captions, space)
+            if (known := self._known(dataset, stimuli, space, name)) is not None:
+                return known
             images = [self._catalogue.image(dataset, stimulus) for stimulus in stimuli]
             return self.embedder(name).embed(images, space)
 
         return self._embeddings.get((dataset, tuple(stimuli), space), make)
+
+    def _known(
+        self, dataset: str, stimuli: Sequence[str], space: EmbeddingSpace, embedder: str
+    ) -> np.ndarray | None:
+        """Return embeddings that lie ready in the data set, without loading the embedder."""
+        study, cls = self._catalogue.dataset(dataset), resolve(self._catalogue.embedders[embedder])
+        if not (hasattr(study, "known_embeddings") and hasattr(cls, "fingerprint_of")):
+            return None
+        fingerprint = cls.fingerprint_of(self._catalogue.checkpoints)
+        return study.known_embeddings(stimuli, space, fingerprint) if fingerprint else None
 
     def card(self, request: Request) -> Card:
         """Return the card of a request's mapper."""

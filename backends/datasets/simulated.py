@@ -6,7 +6,7 @@ made again from the seed, into a cache, when one of them is first read.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from functools import cached_property
 from pathlib import Path
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from backends.simulation.study import Study
 
 SHIPPED = Path(__file__).resolve().parents[2] / "assets" / "simulated"
-EMBEDDED = "training-embeddings.safetensors"
+EMBEDDED = "embeddings.safetensors"
 
 
 @dataclass(frozen=True, eq=False)
@@ -230,29 +230,40 @@ class Simulated:
     def known_embeddings(
         self, stimuli: Sequence[str], space: EmbeddingSpace, fingerprint: str
     ) -> np.ndarray | None:
-        """Return stored embeddings float32 (n, *space.shape) of training stimuli, None without.
+        """Return stored embeddings float32 (n, *space.shape) of stimuli of one split, or None.
 
-        They save drawing thousands of pictures before the nearest one can be named, and count only
-        for the weights, by ``fingerprint``, that made them.
+        They save loading the embedder before the first trial, and drawing thousands of training
+        pictures before the nearest one can be named. They count only for the weights, by
+        ``fingerprint``, that made them.
         """
         from safetensors import SafetensorError, safe_open
 
-        rows = [self._numbers["train"].get(stimulus) for stimulus in stimuli]
+        split = "test" if stimuli and stimuli[0] in self._numbers["test"] else "train"
+        rows = [self._numbers[split].get(stimulus) for stimulus in stimuli]
         try:
             with safe_open(self.path / EMBEDDED, "np") as opened:
                 made_by = (opened.metadata() or {}).get(space.name)
                 if made_by != fingerprint or None in rows:
                     return None
-                return opened.get_tensor(space.name)[rows].astype(np.float32)
+                return opened.get_tensor(f"{space.name} {split}")[rows].astype(np.float32)
         except (FileNotFoundError, SafetensorError):
             return None
 
-    def keep_embeddings(self, rows: np.ndarray, space: EmbeddingSpace, fingerprint: str) -> None:
-        """Store embeddings (n, *space.shape) of all training stimuli, in order, as float16."""
+    def keep_embeddings(
+        self, embeddings: Mapping[str, np.ndarray], space: EmbeddingSpace, fingerprint: str
+    ) -> None:
+        """Store the embeddings (*space.shape) of all stimuli; training ones as float16."""
         from safetensors.numpy import save
 
+        kinds = {"test": np.float32, "train": np.float16}
+        stored = {
+            f"{space.name} {split}": np.stack([embeddings[s] for s in numbers]).astype(
+                kinds[split]
+            )
+            for split, numbers in self._numbers.items()
+        }
         part = self.path / f"{EMBEDDED}.part"
-        part.write_bytes(save({space.name: rows.astype(np.float16)}, {space.name: fingerprint}))
+        part.write_bytes(save(stored, {space.name: fingerprint}))
         part.replace(self.path / EMBEDDED)
 
     def truth(self, subject: str) -> Truth:

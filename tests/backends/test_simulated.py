@@ -218,7 +218,7 @@ def test_bad_input_is_named(study, place, tmp_path):
         Simulated(tmp_path).study  # noqa: B018
 
 
-def test_embeddings_that_lie_ready_are_those_of_the_training_pictures(place, shipped, tmp_path):
+def test_embeddings_that_lie_ready_are_those_of_the_pictures(place, shipped, tmp_path):
     from backends.embedders import PocketClip
     from backends.generators.gallery import Gallery
 
@@ -229,7 +229,12 @@ def test_embeddings_that_lie_ready_are_those_of_the_training_pictures(place, shi
     np.testing.assert_allclose(rows, drawn, atol=1e-3)
     assert shipped.known_embeddings(ids, space, "other weights") is None
     assert shipped.known_embeddings(ids, PocketClip.spaces[1], clip.fingerprint) is None
-    assert shipped.known_embeddings(["test-0001"], space, clip.fingerprint) is None
+    assert shipped.known_embeddings(["test-0001", *ids], space, clip.fingerprint) is None
+    tested = ["test-0300", "test-0001"]
+    exact = clip.embed([shipped.image(stimulus) for stimulus in tested], space)
+    known = shipped.known_embeddings(tested, space, PocketClip.fingerprint_of(CHECKPOINTS))
+    np.testing.assert_allclose(known, exact, atol=1e-5)
+    assert PocketClip.fingerprint_of(tmp_path) == ""
 
     gallery = Gallery.of_training(shipped, "subj01")
     gallery.image = None  # no picture is drawn
@@ -239,11 +244,12 @@ def test_embeddings_that_lie_ready_are_those_of_the_training_pictures(place, shi
     copy = tmp_path / "study"
     shutil.copytree(place / "study", copy)
     study = Simulated(copy)
-    n = len(study.scenes("train"))
     assert study.known_embeddings(["train-00001"], space, "mine") is None
-    study.keep_embeddings(np.arange(n * 128, dtype=float).reshape(n, 128) / 1e4, space, "mine")
-    row = study.known_embeddings(["train-00002"], space, "mine")[0]
-    np.testing.assert_allclose(row, np.arange(128, 256) / 1e4, rtol=1e-3)
+    rows = {s: np.arange(128) * 1e-3 + i for i, s in enumerate(study.stimuli.index)}
+    study.keep_embeddings(rows, space, "mine")
+    for stimulus in ("train-00002", "test-0003"):
+        found = study.known_embeddings([stimulus], space, "mine")
+        np.testing.assert_allclose(found[0], rows[stimulus], rtol=1e-3)
 
 
 def test_the_cache_goes_where_the_environment_says(monkeypatch, tmp_path):
