@@ -233,7 +233,7 @@ def test_embeddings_that_lie_ready_are_those_of_the_pictures(place, shipped, tmp
     tested = ["test-0300", "test-0001"]
     exact = clip.embed([shipped.image(stimulus) for stimulus in tested], space)
     known = shipped.known_embeddings(tested, space, PocketClip.fingerprint_of(CHECKPOINTS))
-    np.testing.assert_allclose(known, exact, atol=1e-5)
+    np.testing.assert_allclose(known, exact, atol=1e-4)
     assert PocketClip.fingerprint_of(tmp_path) == ""
 
     gallery = Gallery.of_training(shipped, "subj01")
