@@ -18,7 +18,6 @@ from explorer import controls, lesions, metrics
 from explorer.controls import ANOTHER, AVERAGE, MEAN, NOISELESS, NONE, SINGLES, TRUE
 from explorer.importance import UNASSIGNED
 from explorer.lesions import Lesion
-from explorer.standing import evenly
 from explorer.types import METHODS, View
 
 if TYPE_CHECKING:
@@ -54,7 +53,7 @@ def evidence(
 
     say = progress or (lambda sentence: None)
     study = Study.open(checkpoints, None, path, device, say)
-    few = evenly(len(study.stimuli), limit or STIMULI)
+    few = metrics.evenly(len(study.stimuli), limit or STIMULI)
     study = replace(
         study,
         stimuli=[study.stimuli[i] for i in few],

@@ -19,7 +19,6 @@ from explorer.standing import (
     IDENTIFICATION,
     Place,
     decoded_test,
-    evenly,
     picture_place,
     places,
 )
@@ -272,7 +271,7 @@ def paired_pictures(
             "Pictures of two sides are compared over at least 2 test stimuli that both have; "
             "choose two requests of one data set."
         )
-    chosen = [both[i] for i in evenly(len(both), sample)]
+    chosen = [both[i] for i in metrics.evenly(len(both), sample)]
     return _paired_pictures(bench, requests, chosen, metric)
 
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from explorer import metrics
-from explorer.standing import IDENTIFICATION, evenly, picture_place
+from explorer.standing import IDENTIFICATION, picture_place
 from explorer.types import Request, UserError
 from explorer.workbench import Frame, Workbench
 
@@ -130,7 +130,7 @@ def background(bench: Workbench, request: Request, sample: int = SAMPLE) -> Iter
             f"The mean over test images and chance take at least 2 of them, found "
             f"{min(len(stimuli), sample)}."
         )
-    chosen = [stimuli[i] for i in evenly(len(stimuli), sample)]
+    chosen = [stimuli[i] for i in metrics.evenly(len(stimuli), sample)]
     return _background(bench, plain, chosen)
 
 

@@ -16,7 +16,7 @@ import numpy as np
 from explorer import importance, metrics
 from explorer.controls import at_scale, donor, own_picture, statistics
 from explorer.importance import SMALL, UNASSIGNED
-from explorer.standing import Place, betas_of_test, evenly, places
+from explorer.standing import Place, betas_of_test, places
 from explorer.types import MOST_GAIN, Parcellation, Request, UserError, View
 from explorer.workbench import Frame, Workbench, deciding, similarities
 
@@ -370,7 +370,7 @@ def _mean_faithfulness(
 ) -> Iterator[Faithfulness]:
     parcellation = bench.parcellation(request.dataset, request.subject, view.atlas)
     stimuli, betas = betas_of_test(bench, request)
-    chosen, table = evenly(len(stimuli), limit), _parcel_rows(parcellation)
+    chosen, table = metrics.evenly(len(stimuli), limit), _parcel_rows(parcellation)
     weights, effects = [], []
     for begin in range(0, len(chosen), TRIALS_AT_ONCE):
         part = chosen[begin : begin + TRIALS_AT_ONCE]

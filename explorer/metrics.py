@@ -359,6 +359,12 @@ def _require_pair(truth: np.ndarray, image: np.ndarray) -> None:
         )
 
 
+def evenly(n: int, limit: int | None) -> np.ndarray:
+    """Return positions of at most ``limit`` of n things (None: all), evenly spaced."""
+    count = n if limit is None else min(limit, n)
+    return np.unique(np.linspace(0, n - 1, count).round().astype(int))
+
+
 def written(value: float, digits: int = 2) -> str:
     """Return a number as a sentence shows it, with a true minus sign."""
     return f"{value:.{digits}f}".replace("-", "\N{MINUS SIGN}")

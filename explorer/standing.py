@@ -137,12 +137,6 @@ def betas_of_test(bench: Workbench, request: Request) -> tuple[list[str], np.nda
     return kept, np.stack(rows)
 
 
-def evenly(n: int, limit: int | None) -> np.ndarray:
-    """Return positions of at most ``limit`` of n things (None: all), evenly spaced."""
-    count = n if limit is None else min(limit, n)
-    return np.unique(np.linspace(0, n - 1, count).round().astype(int))
-
-
 def _decode_test(bench: Workbench, request: Request) -> tuple[list[str], np.ndarray]:
     space = bench.space(request)
     if bench.offer(request.dataset, request.subject, request.mapper).published is not None:

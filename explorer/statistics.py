@@ -44,6 +44,7 @@ from explorer.types import (
     View,
     VoxelSpace,
 )
+from explorer.workbench import similarities
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -344,7 +345,7 @@ def _measure(
         null=null,
         ceiling=_ceilings(trials, request, masks),
         identified=metrics.identification(
-            _similarities(workbench.decode_betas(request, betas)[space], truth, space.unit_norm),
+            similarities(workbench.decode_betas(request, betas)[space], truth, space),
             np.array([gallery.index(stimulus) for stimulus in stimuli]),
         ),
         notes=tuple(notes),
@@ -412,11 +413,6 @@ def _ceilings(trials: Any, request: Request, masks: np.ndarray) -> np.ndarray:
     counts = known.sum(axis=1)
     summed = known @ np.nan_to_num(ceiling)
     return np.divide(summed, counts, out=np.full(len(masks), np.nan), where=counts > 0)
-
-
-def _similarities(decoded: np.ndarray, gallery: np.ndarray, unit_norm: bool) -> np.ndarray:
-    compare = metrics.cosine_matrix if unit_norm else metrics.correlation_matrix
-    return compare(decoded, gallery)
 
 
 def _tabulate(

@@ -759,8 +759,7 @@ class Workbench(Catalogue):
     def _even(self, request: Request) -> list[str]:
         """Return the test stimuli that fix colour limits, evenly spaced over all."""
         stimuli = list(self.gallery(request.dataset, request.subject).index)
-        chosen = np.linspace(0, len(stimuli) - 1, min(len(stimuli), LIMIT_TRIALS)).round()
-        return [stimuli[int(i)] for i in chosen]
+        return [stimuli[i] for i in metrics.evenly(len(stimuli), LIMIT_TRIALS)]
 
     def _averages(self, request: Request, stimuli: Sequence[str]) -> dict[str, np.ndarray]:
         """Return the mean test betas (V,) by stimulus, of those that are finite."""

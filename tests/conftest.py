@@ -10,6 +10,7 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -169,6 +170,17 @@ def fake_voxels(seed: int) -> tuple[VoxelSpace, list[str]]:
     return space, [atlas.labels[i].key for i in parcellation.membership]
 
 
+class FakeOneImage(FakeStudy):
+    """The same study with a single test image."""
+
+    def load(self, subject: str) -> Trials:
+        trials = super().load(subject)
+        alone = (trials.table["stimulus"] == "test-01") | (trials.table["split"] == "train")
+        kept = np.flatnonzero(alone)
+        table = trials.table.iloc[kept].reset_index(drop=True)
+        return replace(trials, betas=trials.betas[kept], table=table)
+
+
 class FakeGenerator:
     """Paints at once; the picture depends on embedding, scale, seed and contrast alone.
 
@@ -260,6 +272,7 @@ def fakes() -> SimpleNamespace:
     """Return the fake classes, and what a test needs to know about them."""
     return SimpleNamespace(
         Study=FakeStudy,
+        OneImage=FakeOneImage,
         Embedder=FakeEmbedder,
         Generator=FakeGenerator,
         Unguided=FakeUnguided,

@@ -123,8 +123,8 @@ class Evidence(Endpoints):
         request = self._one(trial, dataset, subject, mapper, generator, repeat, scale, seed)
         how = lesions.Lesion(links.parse_names(parcels), gain, fill, donor)
         found = lesions.lesion(self.workbench, request, how, atlas)
-        view = View(atlas=atlas, panel="lesion", parcels=how.parcels, fill=fill, donor=donor)
-        view = replace(view, gain=how.gain)
+        chosen = {"parcels": how.parcels, "gain": how.gain, "fill": fill, "donor": donor}
+        view = View(atlas=atlas, panel="lesion", **chosen)
         return {
             "link": links.query(request, view),
             "voxels": found.voxels,

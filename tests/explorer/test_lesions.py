@@ -236,15 +236,7 @@ def test_small_parcels_and_no_atlas_say_so(make_workbench, fakes):
 
 
 def test_with_one_test_image_only_shift_and_pictures_tell(make_workbench, fakes):
-    class One(fakes.Study):
-        def load(self, subject):  # noqa: ANN001, ANN202
-            trials = super().load(subject)
-            alone = (trials.table["stimulus"] == "test-01") | (trials.table["split"] == "train")
-            kept = np.flatnonzero(alone)
-            table = trials.table.iloc[kept].reset_index(drop=True)
-            return replace(trials, betas=trials.betas[kept], table=table)
-
-    bench = make_workbench(datasets={"fake": One})
+    bench = make_workbench(datasets={"fake": fakes.OneImage})
     request = bench.default_request("fake", "sub-02", seed=0)
     found = lesions.lesion(bench, request, Lesion(FUSIFORM))
     assert found.shift > 0 and np.isnan(found.lesioned.margin)

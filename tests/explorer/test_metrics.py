@@ -367,3 +367,9 @@ def test_the_noise_ceiling_is_what_averages_of_repeats_reach():
     assert np.isnan(metrics.noise_ceiling(np.array([np.nan]), 3)[0])
     with pytest.raises(UserError, match="that of 1 trial or more, found 0"):
         metrics.noise_ceiling(np.ones(2), 0)
+
+
+def test_evenly_takes_both_ends():
+    assert list(metrics.evenly(10, None)) == list(range(10))
+    assert list(metrics.evenly(10, 4)) == [0, 3, 6, 9]
+    assert list(metrics.evenly(3, 99)) == [0, 1, 2]

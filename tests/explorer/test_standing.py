@@ -48,15 +48,7 @@ def test_a_picture_is_placed_by_its_own_embedding(workbench, request_, fakes, ma
 
 
 def test_a_gallery_of_one_image_has_no_rank(make_workbench, fakes):
-    class One(fakes.Study):
-        def load(self, subject):  # noqa: ANN001, ANN202
-            trials = super().load(subject)
-            alone = (trials.table["stimulus"] == "test-01") | (trials.table["split"] == "train")
-            kept = np.flatnonzero(alone)
-            table = trials.table.iloc[kept].reset_index(drop=True)
-            return replace(trials, betas=trials.betas[kept], table=table)
-
-    bench = make_workbench(datasets={"fake": One})
+    bench = make_workbench(datasets={"fake": fakes.OneImage})
     request = bench.default_request("fake", "sub-02", seed=0)
     (place,) = standing.places(bench, request, bench.decode(request).embedding[None])
     assert place.n == 1 and np.isfinite(place.similarity)
@@ -169,9 +161,3 @@ def test_the_nearest_training_image_is_asked_of_a_generator_that_retrieves(
     with pytest.raises(UserError, match="No generator here looks for training images"):
         standing.nearest_training(workbench, request_)
     assert "no mapper" in standing.no_retrieval(bench, replace(request_, mapper=""))
-
-
-def test_evenly_takes_both_ends():
-    assert list(standing.evenly(10, None)) == list(range(10))
-    assert list(standing.evenly(10, 4)) == [0, 3, 6, 9]
-    assert list(standing.evenly(3, 99)) == [0, 1, 2]
