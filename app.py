@@ -16,9 +16,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from backends import DATASETS, EMBEDDERS, ENCODERS, GENERATORS, MAPPERS
-from explorer.atlases import open_atlas
+from explorer.brain.atlases import open_atlas
 from explorer.catalogue import named_path, named_sources
-from explorer.evaluation import read_evaluation
+from explorer.evidence.evaluation import read_evaluation
 from explorer.types import UserError
 from explorer.workbench import Workbench
 

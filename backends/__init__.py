@@ -19,17 +19,17 @@ DATASETS: dict[str, str] = {
 }
 
 EMBEDDERS: dict[str, str] = {
-    "pocket-clip": "backends.embedders:PocketClip",
-    "pixels": "backends.embedders:Pixels",
-    "resnet50": "backends.targets:ResNet50",
-    "vit-b16": "backends.targets:ViTB16",
-    "ViT-B-32": "backends.targets:ViTB32",
-    "ViT-L-14": "backends.targets:ViTL14",
-    "ViT-H-14": "backends.targets:ViTH14",
-    "ViT-bigG-14": "backends.targets:ViTBigG14",
-    "stable-diffusion": "backends.targets:StableDiffusionText",
-    "sd-vae": "backends.targets:StableDiffusionLatents",
-    "gnet": "backends.embedders:GNetPixels",
+    "pocket-clip": "backends.embedders.pocket:PocketClip",
+    "pixels": "backends.embedders.pocket:Pixels",
+    "resnet50": "backends.embedders.published:ResNet50",
+    "vit-b16": "backends.embedders.published:ViTB16",
+    "ViT-B-32": "backends.embedders.published:ViTB32",
+    "ViT-L-14": "backends.embedders.published:ViTL14",
+    "ViT-H-14": "backends.embedders.published:ViTH14",
+    "ViT-bigG-14": "backends.embedders.published:ViTBigG14",
+    "stable-diffusion": "backends.embedders.published:StableDiffusionText",
+    "sd-vae": "backends.embedders.published:StableDiffusionLatents",
+    "gnet": "backends.embedders.pocket:GNetPixels",
 }
 
 MAPPERS: dict[str, str] = {
@@ -56,6 +56,6 @@ GENERATORS: dict[str, str] = {
 }
 
 ENCODERS: dict[str, str] = {
-    "encoding": "backends.encoding:Encoding",
-    "gnet": "backends.gnet:GNet",
+    "encoding": "backends.encoders.voxelwise:Encoding",
+    "gnet": "backends.encoders.gnet:GNet",
 }

@@ -73,8 +73,8 @@ def build_demo(
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1 ...")] = "auto",
 ) -> None:
     """Make the embedded study and its models again from seeds (about two hours on 2 cores)."""
-    from backends.demo import FULL, QUICK, Build, run
-    from backends.training import best_device
+    from backends.commands.build_demo import FULL, QUICK, Build, run
+    from backends.training.engine import best_device
 
     if quick and out is None:
         raise UserError("--quick makes untrained models; give --out FOLDER to keep the real ones.")
@@ -131,7 +131,7 @@ def train(
     on CPUs, with --device cpu after train).
     """
     from backends import GENERATORS, MAPPERS
-    from backends.train import (
+    from backends.commands.train import (
         check_asked,
         gather,
         pictures_of,
@@ -139,7 +139,7 @@ def train(
         read_sources,
         train_mapper,
     )
-    from backends.training import best_device, launched
+    from backends.training.engine import best_device, launched
     from explorer.catalogue import PUBLISHED, named_sources
     from explorer.types import resolve
 
@@ -237,9 +237,9 @@ def search(
 ) -> None:
     """Try random settings of a mapper on held-out training stimuli; the same command goes on."""
     from backends import MAPPERS
-    from backends import search as searching
-    from backends.train import gather, read_settings, read_sources
-    from backends.training import best_device
+    from backends.commands import search as searching
+    from backends.commands.train import gather, read_settings, read_sources
+    from backends.training.engine import best_device
     from explorer.catalogue import PUBLISHED
     from explorer.types import resolve
 
@@ -304,9 +304,9 @@ def train_encoding(
     checkpoints: Checkpoints = ROOT / "checkpoints",
 ) -> None:
     """Fit the model that predicts each subject's betas from images, and write its checkpoint."""
-    from backends.encoding import train_encoding as fit
-    from backends.train import gather, read_sources
-    from backends.training import best_device
+    from backends.commands.train import gather, read_sources
+    from backends.encoders.voxelwise import train_encoding as fit
+    from backends.training.engine import best_device
 
     name, bench = _open(dataset, checkpoints)
     study, device = bench.dataset(name), best_device(device)
@@ -352,9 +352,9 @@ def caption(
     checkpoints: Checkpoints = ROOT / "checkpoints",
 ) -> None:
     """Describe the pictures of a data set that have no caption, for targets made of text."""
-    from backends.augment import find_extra
-    from backends.captions import Captioner, caption_stimuli
-    from backends.training import best_device
+    from backends.commands.augment import find_extra
+    from backends.embedders.captions import Captioner, caption_stimuli
+    from backends.training.engine import best_device
     from explorer.catalogue import named_path
 
     name, path, _ = named_path(dataset) if "=" in dataset else (dataset, None, {})
@@ -441,10 +441,10 @@ def evaluate(
         _evaluate_images(images, dataset, checkpoints, networks, best(device), out, atlas)
         return
     if aims or evidence or statistics:
-        from backends.evaluate import evaluate as measure_aims
-        from backends.evaluate import render
-        from backends.evidence_report import evidence as measure_evidence
-        from backends.statistics_report import measure as measure_statistics
+        from backends.reports.aims import evaluate as measure_aims
+        from backends.reports.aims import render
+        from backends.reports.evidence import evidence as measure_evidence
+        from backends.reports.statistics import measure as measure_statistics
 
         measure = measure_aims if aims else measure_evidence if evidence else measure_statistics
         text = render(measure(checkpoints=checkpoints, limit=limit, device=device, progress=say))
@@ -454,9 +454,9 @@ def evaluate(
             part.write_text(text, encoding="utf-8")
             part.replace(out)
         return
-    from backends.captions import read_captions
-    from backends.compare import compare, markdown, write
-    from backends.train import read_sources
+    from backends.commands.train import read_sources
+    from backends.embedders.captions import read_captions
+    from backends.reports.mappers import compare, markdown, write
 
     name, bench = _open(dataset, checkpoints, device, published or ())
     found = compare(
@@ -485,8 +485,8 @@ def _evaluate_images(
     atlas: str,
 ) -> None:
     """Score a folder of pictures and print, or write, the table."""
-    from backends.pictures import markdown, score_folder, shipped_functions, write
-    from backends.scores import Features
+    from backends.reports.pictures import markdown, score_folder, shipped_functions, write
+    from backends.reports.scores import Features
 
     name, bench = _open(dataset, checkpoints, device)
     own = shipped_functions(bench, checkpoints, device) if name == "simulated" else {}
@@ -511,8 +511,8 @@ def guidance(
     checkpoints: Checkpoints = ROOT / "checkpoints",
 ) -> None:
     """Measure what scale, feature, brain guidance and best of n do to pocket-diffusion."""
-    from backends.evaluate import render
-    from backends.guidance_report import measure
+    from backends.reports.aims import render
+    from backends.reports.guidance import measure
 
     _, bench = _open("simulated", checkpoints, best(device))
     found = measure(
@@ -564,8 +564,8 @@ def finetune(
 ) -> None:
     """Fine-tune a generator on what a mapper decodes from training trials (system 3)."""
     from backends import GENERATORS
-    from backends import finetune as tuning
-    from backends.training import Course
+    from backends.commands import finetune as tuning
+    from backends.training.engine import Course
     from explorer.catalogue import named_sources
 
     if Path(title).name != title:
@@ -577,7 +577,7 @@ def finetune(
     command = " ".join(["python -m backends", *sys.argv[1:]])
     folder = checkpoints / "generators" / name
     if ablate:
-        from backends.evaluate import render
+        from backends.reports.aims import render
 
         run = f"{name}-{people[0]}-{mapper}-{epochs}-{batch}-{lr:g}-{seed}"
         found = tuning.ablations(
@@ -630,8 +630,8 @@ def reconstruct(
     Goes on where it stopped. Several processes: accelerate launch --multi_gpu --num_processes N
     -m backends reconstruct ... (also on CPUs, with --device cpu); the pictures are the same.
     """
-    from backends.reconstruct import Job
-    from backends.reconstruct import reconstruct as draw
+    from backends.commands.reconstruct import Job
+    from backends.commands.reconstruct import reconstruct as draw
 
     sources = [generator] if "=" in generator else []
     generator = generator.partition("=")[0]
@@ -644,7 +644,7 @@ def reconstruct(
 
 def best(device: str) -> str:
     """Return a torch device string; "auto" is a GPU where there is one."""
-    from backends.training import best_device
+    from backends.training.engine import best_device
 
     return best_device(device)
 
@@ -700,8 +700,8 @@ def import_checkpoint(
     checkpoints: Checkpoints = ROOT / "checkpoints",
 ) -> None:
     """Say what a checkpoint of MindEye2, NeuralDiffuser or MinD-Vis holds, or convert it."""
-    from backends import importing
-    from backends.train import available_spaces
+    from backends.commands import importing
+    from backends.commands.train import available_spaces
 
     found = importing.open_checkpoint(file)
     for line in found.told(tensors):
@@ -738,7 +738,7 @@ def import_gnet(
     checkpoints: Checkpoints = ROOT / "checkpoints",
 ) -> None:
     """Make MindEye2's GNet the encoding model of NSD's subjects, for predicted brains."""
-    from backends.gnet import import_gnet as bring
+    from backends.encoders.gnet import import_gnet as bring
 
     name, bench = _open(dataset, checkpoints)
     for person in dict.fromkeys(subject or bench.subjects(name)):
@@ -754,7 +754,7 @@ def doctor(
 ) -> None:
     """Say which data set lies at a path, what it holds and lacks, and the command to open it."""
     from backends import DATASETS
-    from backends.doctor import examine
+    from backends.commands.doctor import examine
 
     lines, well = examine(path, DATASETS)
     for line in lines:
@@ -776,7 +776,7 @@ def fetch(
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask before downloading.")] = False,
 ) -> None:
     """Download a data set, after its size and licence, or say how it is asked for by hand."""
-    from backends.fetch import BY_HAND, bring, find
+    from backends.commands.fetch import BY_HAND, bring, find
 
     if name in BY_HAND:
         print(BY_HAND[name])

@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from explorer.brain.parcels import Atlas, lay, paint
 from explorer.cache import Cache
-from explorer.parcels import Atlas, lay, paint
 from explorer.types import (
     SEED,
     Card,

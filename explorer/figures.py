@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from explorer.parcels import UNASSIGNED, VoxelMap
-from explorer.surfaces import (
+from explorer.brain.parcels import UNASSIGNED, VoxelMap
+from explorer.brain.surfaces import (
     HALF,
     SIDES,
     background,

@@ -630,7 +630,7 @@ class View:
     panel: str = ""  # which evidence is open, "" for none
     parcels: tuple[str, ...] = ()  # Label.key of the parcels that are lesioned, () for the first
     gain: float = 0.0  # of the lesioned parcels: 0 replaces their betas, 1 changes nothing
-    fill: str = "training mean"  # what replaces them, see `explorer.lesions`
+    fill: str = "training mean"  # what replaces them, see `explorer.evidence.lesions`
     donor: str = ""  # the test stimulus whose betas do, "" for one that the seed chooses
     against: str = ""  # what a trial is compared with: mapper:NAME, generator:NAME or subject:NAME
     people: str = "subject"

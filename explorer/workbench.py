@@ -18,12 +18,14 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from explorer import attention, importance, metrics, predicted, records
+from explorer import metrics, records
+from explorer.brain import importance, predicted
+from explorer.brain.parcels import VoxelMap, voxel_map
+from explorer.brain.predicted import ACCURACY, MEASURED, PREDICTIONS
 from explorer.cache import Cache
 from explorer.catalogue import Catalogue
+from explorer.evidence import attention
 from explorer.models import Models, no_embedder
-from explorer.parcels import VoxelMap, voxel_map
-from explorer.predicted import ACCURACY, MEASURED, PREDICTIONS
 from explorer.types import (
     IMPORTANCE,
     LIKELIHOOD,
@@ -44,7 +46,7 @@ from explorer.types import (
 if TYPE_CHECKING:
     import pandas as pd
 
-    from explorer.parcels import Atlas
+    from explorer.brain.parcels import Atlas
 
 SIMILARITY = "pocket-clip"  # the embedder whose cosine is a score under each picture
 NEIGHBOURS = 5

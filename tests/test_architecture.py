@@ -16,115 +16,31 @@ from explorer.types import resolve
 ROOT = Path(__file__).resolve().parents[1]
 ROOMS = ("explorer", "backends", "app")
 
-CORE = ("explorer.types", "explorer.mapper", "explorer.parcels", "explorer.metrics")
-DRAWING = ("explorer.figures", "explorer.surfaces")
-PAGE = (
-    *("explorer.workbench", "explorer.records", "explorer.types", "explorer.predicted"),
-    *("explorer.attention", "explorer.statistics", "explorer.parcels", *DRAWING),
-    *("explorer.standing", "explorer.controls", "explorer.lesions", "explorer.importance"),
-    *("explorer.comparison", "explorer.curves", "explorer.evaluation", "explorer.metrics"),
-)
-# what asks a workbench: the page shows it, the command line measures it
-ASKS = ("explorer.types", "explorer.metrics", "explorer.parcels", "explorer.workbench")
-TOOLS = (
-    *("backends.embedders", "backends.encoding", "backends.fewer", "backends.linear"),
+# Arrows run down only: a room imports from rooms on lines below its own, and from itself. The
+# explorer imports nothing of the backends; a member of a kind imports no other member.
+FLOORS = (
+    "app",
+    "backends.__main__",
+    "backends.commands explorer.page",
+    "backends.reports",
+    "explorer.evidence",
+    "explorer.workbench explorer.records",
+    "explorer.models",
+    "explorer.catalogue",
+    "backends.mappers backends.generators",
+    "backends.datasets backends.encoders",
+    "backends.simulation",
+    "backends.embedders",
     "backends.training",
+    "backends explorer.figures",
+    "explorer.brain",
+    "explorer.mapper explorer.metrics explorer.cache",
+    "explorer.types explorer",
 )
-# What each module (or everything under a package) may import of ours; the longest name that fits
-# decides. A package may always import from itself, except where `KINDS` says otherwise.
-MAY_IMPORT = {
-    "app": ("backends", "explorer"),
-    "explorer": (),
-    "explorer.types": (),
-    "explorer.cache": (),
-    "explorer.mapper": ("explorer.types",),
-    "explorer.metrics": ("explorer.types",),
-    "explorer.parcels": ("explorer.types",),
-    "explorer.atlases": ("explorer.parcels", "explorer.types"),
-    "explorer.surfaces": ("explorer.parcels", "explorer.types"),
-    "explorer.figures": ("explorer.surfaces", "explorer.parcels", "explorer.types"),
-    "explorer.importance": ("explorer.types", "explorer.mapper"),
-    "explorer.attention": ("explorer.types",),
-    "explorer.predicted": ("explorer.types", "explorer.metrics", "explorer.parcels"),
-    # the workbench in four files: what is on offer, models, records, and the front over them
-    "explorer.catalogue": ("explorer.types", "explorer.cache", "explorer.parcels"),
-    "explorer.models": (
-        *("explorer.types", "explorer.cache", "explorer.catalogue", "explorer.mapper"),
-    ),
-    "explorer.records": ("explorer.types", "explorer.workbench"),
-    "explorer.statistics": (*CORE, "explorer.importance", "explorer.workbench"),
-    "explorer.evaluation": ("explorer.types", "explorer.workbench"),
-    "explorer.workbench": (
-        *("explorer.importance", "explorer.metrics", "explorer.parcels", "explorer.mapper"),
-        *("explorer.types", "explorer.cache", "explorer.catalogue", "explorer.models"),
-        *("explorer.records", "explorer.predicted", "explorer.attention"),
-    ),
-    "explorer.standing": ASKS,
-    "explorer.controls": (*ASKS, "explorer.standing"),
-    "explorer.lesions": (*ASKS, "explorer.standing", "explorer.controls", "explorer.importance"),
-    "explorer.comparison": (*ASKS, "explorer.standing", "explorer.controls", "explorer.lesions"),
-    "explorer.curves": (*ASKS, "explorer.standing"),
-    "explorer.page": (*PAGE, "explorer.page"),
-    "backends": (*CORE, "backends.training"),
-    "backends.__init__": (),
-    "backends.__main__": (*CORE, "explorer.workbench", "explorer.catalogue", "backends"),
-    "backends.evaluate": (*CORE, "backends.evidence"),
-    "backends.compare": (
-        *(*CORE, "explorer.workbench", "explorer.evaluation"),
-        *("backends.evaluate", "backends.train"),
-    ),
-    "backends.statistics_report": (
-        *(*CORE, "explorer.workbench", "explorer.importance", "explorer.statistics", "backends"),
-    ),
-    "backends.search": (*CORE, "backends.train", "backends.training"),
-    "backends.importing": (*CORE, "backends.mappers"),
-    "backends.evidence": (*CORE, "explorer.workbench", "explorer.importance", "backends"),
-    "backends.evidence_report": (
-        *(*CORE, "explorer.workbench", "explorer.importance", "backends.evidence"),
-        *("explorer.controls", "explorer.lesions", "explorer.standing"),
-    ),
-    "backends.guidance_report": (*CORE, "explorer.workbench", "backends.judge"),
-    "backends.finetune": (
-        *(*CORE, "explorer.workbench", "backends.judge", "backends.training"),
-        *("backends.simulation", "backends.generators", "backends.embedders"),
-    ),
-    "backends.reconstruct": (*CORE, "explorer.workbench", "backends.training"),
-    "backends.scores": (*CORE, "backends.targets"),
-    "backends.pictures": (
-        *(*CORE, "explorer.workbench", "backends.evaluate", "backends.reconstruct"),
-        *("backends.scores", "backends.judge", "backends.simulation"),
-    ),
-    "backends.demo": (*CORE, "explorer.workbench", "explorer.evaluation", "backends"),
-    "backends.doctor": (*CORE, "explorer.catalogue", "backends.datasets"),
-    "backends.fetch": (*CORE, "backends.datasets"),
-    "backends.train": (*CORE, "backends", *TOOLS),
-    "backends.targets": (*CORE, "backends.embedders"),
-    "backends.captions": (*CORE, "backends.targets", "backends.training", "backends.augment"),
-    "backends.augment": (*CORE, "backends.encoding", "backends.datasets.reading"),
-    "backends.judge": (*CORE, *TOOLS, "backends.simulation"),
-    "backends.datasets": (*CORE, "backends.simulation"),
-    "backends.datasets.nsd": (*CORE, "backends.datasets.nsd_space"),
-    "backends.simulation": (*CORE, "backends.simulation"),
-    "backends.training": (*CORE, "backends.linear"),
-    "backends.encoding": (*CORE, "backends.embedders", "backends.linear", "backends.training"),
-    "backends.gnet": (*CORE, "backends.embedders", "backends.training"),
-    # which published row is whose is one thing for pictures and for predictions
-    "backends.mappers": (*CORE, *TOOLS, "backends.published"),
-    "backends.generators": (*CORE, *TOOLS, "backends.published"),
-    "backends.generators.gallery": (*CORE, "backends.embeddings"),
-    "backends.generators.guidance": (*CORE, "backends.encoding", "backends.gnet"),
-    # a class name is sought among pictures in the space that was decoded
-    "backends.generators.stable": (*CORE, *TOOLS, "backends.targets"),
-}
-# Members of a kind never import another member; what they share is named here.
-KINDS = {
-    "backends.datasets": ("backends.datasets.layout", "backends.datasets.reading"),
-    "backends.mappers": ("backends.mappers.mixer_parts",),
-    "backends.generators": (
-        *("backends.generators.networks", "backends.generators.adapters"),
-        *("backends.generators.gallery", "backends.generators.guidance"),
-        *("backends.generators.weights", "backends.generators.tuning"),
-    ),
+KINDS = {  # what members of a kind share
+    "backends.datasets": "layout reading published nsd_space",
+    "backends.mappers": "mixer_parts",
+    "backends.generators": "networks adapters gallery guidance weights tuning",
 }
 HEAVY = (
     *("torch", "gradio", "nilearn", "diffusers", "open_clip", "matplotlib", "plotly"),
@@ -162,27 +78,36 @@ def under(name: str, package: str) -> bool:
     return name == package or name.startswith(f"{package}.")
 
 
-def allowed(name: str) -> tuple[str, ...]:
-    plain = name if name in MAY_IMPORT else name.removesuffix(".__init__")
-    return MAY_IMPORT[max((rule for rule in MAY_IMPORT if under(plain, rule)), key=len)]
+def floor(name: str) -> tuple[int, str]:
+    """Return how far below the roof a module is, and its room: the longest name that fits."""
+    plain = name.removesuffix(".__init__")
+    rooms = {room: number for number, line in enumerate(FLOORS) for room in line.split()}
+    room = max((room for room in rooms if under(plain, room)), key=len)
+    return rooms[room], room
 
 
 @pytest.mark.parametrize("name", sorted(modules()))
-def test_a_module_imports_only_what_its_room_may(name):
-    wrong = [
-        m for m in imports(name, modules()[name]) if not any(under(m, a) for a in allowed(name))
-    ]
-    for kind, shared in KINDS.items():
-        if under(name, kind):
-            wrong = [m for m in wrong if not any(under(m, s) for s in shared)]
-    assert not wrong, f"{name} imports {', '.join(wrong)}; it may import {allowed(name)}"
+def test_a_module_imports_only_from_floors_below(name):
+    number, room = floor(name)
+    found = imports(name, modules()[name])
+    wrong = [m for m in found if floor(m)[1] != room and floor(m)[0] <= number]
+    assert not wrong, f"{name} imports {', '.join(wrong)}, which lie no lower than {room}"
 
 
-def test_the_rules_name_only_modules_that_exist():
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_member_of_a_kind_imports_no_other_member(kind):
+    shared = [f"{kind}.{name}" for name in KINDS[kind].split()]
+    for name in (n for n in modules() if under(n, kind) and n not in shared):
+        beside = [m for m in imports(name, modules()[name]) if under(m, kind) and m != kind]
+        wrong = [m for m in beside if m != name and not any(under(m, s) for s in shared)]
+        assert not wrong, f"{name} imports {', '.join(wrong)}; members share {KINDS[kind]}"
+
+
+def test_the_floors_name_only_rooms_that_exist():
     known = set(modules()) | {n.removesuffix(".__init__") for n in modules()}
-    assert {rule for rule in MAY_IMPORT if rule not in known} == set()
-    named = {m for rule in MAY_IMPORT.values() for m in rule} | set(KINDS)
-    assert named - known == set()
+    named = {room for line in FLOORS for room in line.split()} | set(KINDS)
+    shared = {f"{kind}.{name}" for kind, line in KINDS.items() for name in line.split()}
+    assert (named | shared) - known == set()
 
 
 def test_the_explorer_never_imports_the_backends():
@@ -229,17 +154,16 @@ def test_starting_up_imports_nothing_heavy():
 def test_heavy_libraries_have_one_home():
     """Open_clip and timm are for embedders, diffusers for what draws, gradio for the page."""
     homes = {
-        "open_clip": ("backends.embedders", "backends.targets"),
-        "timm": ("backends.targets",),
-        "diffusers": ("backends.generators", "backends.targets"),
+        "open_clip": ("backends.embedders",),
+        "timm": ("backends.embedders",),
+        "diffusers": ("backends.generators", "backends.embedders"),
         "gradio": ("explorer.page", "app"),
         "nilearn": (
-            *DRAWING,
-            "explorer.parcels",
-            "explorer.atlases",
+            "explorer.figures",
+            "explorer.brain",
             "backends.datasets",
             "backends.simulation",
-            "backends.fetch",
+            "backends.commands.fetch",
         ),
     }
     for name, path in modules().items():

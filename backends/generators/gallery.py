@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from backends.embeddings import Store, embed_kept
+from backends.embedders.store import Store, embed_kept
 from explorer.types import Condition, Dataset, Embedder, EmbeddingSpace, Neighbour, UserError
 
 PICTURES = (".png", ".jpg", ".jpeg", ".webp", ".bmp")
@@ -37,7 +37,8 @@ class Gallery:
     read
         Id -> picture uint8 (H, W, 3).
     cache
-        A folder in which embeddings are kept (`backends.embeddings`), None keeps nothing on disk.
+        A folder in which embeddings are kept (`backends.embedders.store`); None keeps nothing on
+        disk.
     known
         Takes ids, a space and the embedder's fingerprint and returns their embeddings (n, ...)
         where they are known already, else None.

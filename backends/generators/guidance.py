@@ -24,8 +24,8 @@ from explorer.types import Condition, EmbeddingSpace, Option, UserError
 if TYPE_CHECKING:
     import torch
 
-    from backends.encoding import Encoding
-    from backends.gnet import GNet
+    from backends.encoders.gnet import GNet
+    from backends.encoders.voxelwise import Encoding
 
     # pixels (n, 3, H, W) in about -1 ... 1 -> one number a picture (n,), differentiable
     Loss = Callable[[torch.Tensor], torch.Tensor]
@@ -353,8 +353,8 @@ def load_encoder(
     condition: Condition, checkpoints: Path, features: Features, device: str
 ) -> Encoding | GNet:
     """Return the encoding model of a condition's subject; `UserError` where guidance lacks one."""
-    from backends.encoding import Encoding
-    from backends.gnet import GNet
+    from backends.encoders.gnet import GNet
+    from backends.encoders.voxelwise import Encoding
     from explorer.mapper import read_card
 
     subject, betas = condition.subject, condition.betas
@@ -407,7 +407,7 @@ def chosen(
 
 def _readable(features: Features) -> Features:
     """Return what encoding models read: a generator's own features, and pixels."""
-    from backends.gnet import PIXELS, pixels_for_gnet
+    from backends.encoders.gnet import PIXELS, pixels_for_gnet
 
     return {PIXELS: pixels_for_gnet, **features}
 

@@ -32,7 +32,7 @@ from explorer.types import Condition, EmbeddingSpace, Option, Step, UserError
 if TYPE_CHECKING:
     import torch
 
-    from backends.encoding import Encoding
+    from backends.encoders.voxelwise import Encoding
     from backends.generators.guidance import Features, Loss
     from backends.generators.networks import PocketNetworks
     from backends.generators.tuning import Trainee
@@ -114,7 +114,7 @@ class PocketDiffusion:
     ) -> None:
         """Load ``pocket-diffusion`` from the checkpoints; damaged files raise `UserError`.
 
-        ``source``: a folder of weights that were fine-tuned from those (`backends.finetune`).
+        ``source``: a folder of weights fine-tuned from those (`backends.commands.finetune`).
         """
         import torch
 
@@ -136,7 +136,7 @@ class PocketDiffusion:
 
     @classmethod
     def for_training(cls, checkpoints: Path, source: str | Path | None = None) -> Trainee:
-        """Return what `backends.finetune` trains; it begins with what ships, not with others."""
+        """Return what `backends.commands.finetune` trains; it begins with what ships."""
         from backends.generators.tuning import FlowTrainee
 
         if source:
@@ -344,7 +344,7 @@ class PocketDiffusion:
     @cached_property
     def _features(self) -> Features:
         """What guidance sees of pictures; loaded by the first that is guided."""
-        from backends.embedders import PocketClip
+        from backends.embedders.pocket import PocketClip
 
         clip = PocketClip(self._checkpoints, self.device)
         return {IMAGE: clip.encode, TOKENS: clip.encode_tokens}
@@ -431,7 +431,7 @@ class _Draft:
 
 def _load(checkpoints: Path) -> tuple[PocketNetworks, Mapping[str, Any], str]:
     """Return the networks that ship, their card's settings, and the hash of their files."""
-    from backends.embedders import hash_of_files
+    from backends.embedders.pocket import hash_of_files
     from backends.generators.networks import PocketNetworks
     from explorer.mapper import CARD, WEIGHTS, read_card, read_weights
 

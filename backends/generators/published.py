@@ -1,6 +1,6 @@
 """published: shows pictures that others made for a trial, as they lie on disk. No GPU, no brain.
 
-Three layouts, with how the pictures are told apart (`backends.published` has the orders):
+Three layouts, with how the pictures are told apart (`backends.datasets.published` has the orders):
 
 - a tensor ``.pt`` (N, 3, H, W) of floats in [0, 1], such as MindEye2's ``*_all_recons.pt``,
   ``*_all_enhancedrecons.pt`` and ``*_all_blurryrecons.pt``, or a ``.npy`` like it, also uint8 or
@@ -22,7 +22,7 @@ from typing import Any
 
 import numpy as np
 
-from backends.published import (
+from backends.datasets.published import (
     ARRAYS,
     fingerprint,
     is_array,
@@ -50,7 +50,7 @@ class Published:
     study, subject
         Whose test images the pictures are of.
     order, sessions
-        How numbered pictures are ordered, see `backends.published.stimuli_in_order`.
+        How numbered pictures are ordered, see `backends.datasets.published.stimuli_in_order`.
     scale, strength
         Which folders to show of ``{scale}/{strength}``; without ``scale`` all of them, as a sweep.
     samples

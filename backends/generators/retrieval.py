@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageOps
 
-from backends.embedders import PocketClip
+from backends.embedders.pocket import PocketClip
 from backends.generators.gallery import Galleries, Gallery
 from explorer.types import Condition, Neighbour, Option, Step, UserError
 

@@ -27,7 +27,16 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from backends.embedders import PocketClip
+from backends.embedders.pocket import PocketClip
+from backends.embedders.published import (
+    ResNet50,
+    StableDiffusionLatents,
+    ViTB16,
+    ViTB32,
+    ViTBigG14,
+    ViTH14,
+    ViTL14,
+)
 from backends.generators.gallery import Galleries
 from backends.generators.guidance import (
     SCALED,
@@ -41,15 +50,6 @@ from backends.generators.guidance import (
     predicted,
     towards_betas,
     towards_features,
-)
-from backends.targets import (
-    ResNet50,
-    StableDiffusionLatents,
-    ViTB16,
-    ViTB32,
-    ViTBigG14,
-    ViTH14,
-    ViTL14,
 )
 from explorer.types import Condition, Embedder, EmbeddingSpace, Neighbour, Option, Step, UserError
 
@@ -631,7 +631,7 @@ class StableContext(LatentDiffusion):
     def __init__(
         self, checkpoints: Path, device: str = "cpu", source: str | Path | None = None
     ) -> None:
-        """Load its weights, and those fine-tuned from them in ``source`` (`backends.finetune`)."""
+        """Load its weights, and those fine-tuned from them in ``source``."""
         from backends.generators.tuning import tuned_card, tuned_remarks
 
         self._tuned, self._source = tuned_card(source, self.name), source
@@ -647,7 +647,7 @@ class StableContext(LatentDiffusion):
 
     @classmethod
     def for_training(cls, checkpoints: Path, source: str | Path | None = None) -> Trainee:
-        """Return what `backends.finetune` trains; it begins with published weights."""
+        """Return what `backends.commands.finetune` trains; it begins with published weights."""
         from backends.generators.tuning import NoiseTrainee, tuned_card
 
         if tuned_card(source, cls.name):
@@ -673,7 +673,7 @@ class StableContext(LatentDiffusion):
     @property
     def fingerprint(self) -> str:
         """Names the exact files of its weights, fine-tuned ones included."""
-        from backends.embedders import hash_of_files
+        from backends.embedders.pocket import hash_of_files
         from explorer.mapper import CARD, WEIGHTS
 
         if not self._tuned:

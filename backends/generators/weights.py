@@ -17,7 +17,7 @@ from typing import Any
 
 import torch
 
-from backends.embedders import hash_of_files
+from backends.embedders.pocket import hash_of_files
 from explorer.types import UserError, resolve
 
 HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")

@@ -15,8 +15,8 @@ import numpy as np
 import torch
 from torch.nn import functional
 
-from backends.encoding import Encoding
-from backends.training import Batch, Course, TrialRows, train_network
+from backends.encoders.voxelwise import Encoding
+from backends.training.engine import Batch, Course, TrialRows, train_network
 from explorer.mapper import Mapper
 from explorer.metrics import two_way_identification
 from explorer.types import EmbeddingSpace, Trials, UserError
@@ -165,13 +165,13 @@ class Contrastive(Mapper):
             Share of voxels that are silent in a trial of an epoch, and standard deviation of the
             noise added, in units of a voxel's own.
         epochs, batch, lr, weight_decay, patience, validation, accumulate, precision
-            See `backends.training.Course`.
+            See `backends.training.engine.Course`.
         from_checkpoint
             A folder of a mapper like this: its trunk and heads are taken and kept, and only the
             layers of the subjects in ``trials`` are learned. Width, hidden and activation are
             that mapper's.
         device, run, trackers, pictures
-            See `backends.training.train_network`.
+            See `backends.training.engine.train_network`.
         """
         if activation not in ACTIVATIONS:
             raise UserError(f"activation is {' or '.join(ACTIVATIONS)}, found {activation!r}.")

@@ -29,7 +29,8 @@ import numpy as np
 import torch
 from torch import nn
 
-from backends.linear import (
+from backends.training.engine import Batch, Course, TrialRows, train_network
+from backends.training.ridge_solver import (
     ALPHAS,
     cross_validate,
     decompose,
@@ -37,7 +38,6 @@ from backends.linear import (
     leave_out,
     solve,
 )
-from backends.training import Batch, Course, TrialRows, train_network
 from explorer.mapper import (
     ROWS_AT_ONCE,
     Mapper,
@@ -491,9 +491,9 @@ class Flow(Mapper):
         folds, alphas
             Of the ridge regressions, see `backends.mappers.ridge.Ridge.fit`.
         epochs, batch, lr, weight_decay, patience, validation
-            See `backends.training.Course`.
+            See `backends.training.engine.Course`.
         device, run, trackers
-            See `backends.training.train_network`.
+            See `backends.training.engine.train_network`.
         """
         if components < 1 or not 0 < variance <= 1:
             raise UserError(

@@ -31,8 +31,8 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from backends.fewer import fewer
-from backends.training import Batch, Course, TrialRows, train_network
+from backends.training.engine import Batch, Course, TrialRows, train_network
+from backends.training.fewer import fewer
 from explorer.mapper import Mapper
 from explorer.metrics import two_way_identification
 from explorer.types import EmbeddingSpace, Subject, Trials, UserError
@@ -475,13 +475,13 @@ class Masked(Mapper):
             Weight of the contrastive loss beside the squared error (in units of a target's
             variance), and by which its cosines are divided.
         epochs, batch, lr, weight_decay, patience, validation, accumulate, precision
-            See `backends.training.Course`; ``epochs`` and ``lr`` are of fine-tuning.
+            See `backends.training.engine.Course`; ``epochs`` and ``lr`` are of fine-tuning.
         from_checkpoint
             A folder of a mapper like this, from which learning begins, masked modelling included:
             its encoder, null, heads of the same targets, and the parts of subjects with the same
             voxels. Its sizes are kept.
         device, run, trackers, pictures
-            See `backends.training.train_network`; each stage has a folder of its own in ``run``.
+            See `backends.training.engine.train_network`; each stage has its own folder in ``run``.
         """
         if patch_order not in ORDERS:
             raise UserError(f"patch_order is {' or '.join(ORDERS)}, found {patch_order!r}.")

@@ -35,10 +35,17 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from backends.fewer import fewer
-from backends.linear import ALPHAS, cross_validate, decompose, grouped_folds, leave_out, solve
 from backends.mappers.mixer_parts import LEVELS, LatentHead, TokenHead, Trunk, convert
-from backends.training import Batch, Course, TrialRows, train_network
+from backends.training.engine import Batch, Course, TrialRows, train_network
+from backends.training.fewer import fewer
+from backends.training.ridge_solver import (
+    ALPHAS,
+    cross_validate,
+    decompose,
+    grouped_folds,
+    leave_out,
+    solve,
+)
 from explorer.mapper import ROWS_AT_ONCE, Mapper
 from explorer.metrics import two_way_identification
 from explorer.types import EmbeddingSpace, Trials, UserError
@@ -261,7 +268,7 @@ class Mixer(Mapper):
         progress
             Called with a sentence now and then.
         share, sessions
-            Learn from part of the training trials, see `backends.fewer.fewer`.
+            Learn from part of the training trials, see `backends.training.fewer.fewer`.
         layers
             "ridge" solves each subject's layer, as the ridge regression to a code of the targets
             (their leading principal components), and keeps it; the rest learns from codes that
@@ -287,12 +294,12 @@ class Mixer(Mapper):
         folds, alphas
             Of the ridge regressions, see `backends.mappers.ridge.Ridge.fit`.
         epochs, batch, lr, weight_decay, patience, validation, accumulate, precision
-            See `backends.training.Course`.
+            See `backends.training.engine.Course`.
         from_checkpoint
             A folder of a mixer trained on other subjects: trunk and heads begin as its, the
             layers of the subjects in ``trials`` are new. Sizes and prior are that mixer's.
         device, run, trackers, pictures
-            See `backends.training.train_network`.
+            See `backends.training.engine.train_network`.
         """
         if layers not in LAYERS:
             raise UserError(f"layers is {' or '.join(LAYERS)}, found {layers!r}.")

@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from backends.training import Batch, Course, TrialRows, train_network
+from backends.training.engine import Batch, Course, TrialRows, train_network
 from explorer.mapper import Mapper
 from explorer.metrics import two_way_identification
 from explorer.types import EmbeddingSpace, Trials, UserError
@@ -132,9 +132,9 @@ class MLP(Mapper):
             Share of voxels that are silent in a trial of an epoch, and standard deviation of the
             noise added, in units of a voxel's own.
         epochs, batch, lr, weight_decay, patience, validation, accumulate, precision
-            See `backends.training.Course`.
+            See `backends.training.engine.Course`.
         device, run, trackers, pictures
-            See `backends.training.train_network`.
+            See `backends.training.engine.train_network`.
         """
         if width < 1 or blocks < 0 or not 0 <= voxel_dropout < 1 or noise < 0:
             raise UserError(

@@ -17,7 +17,7 @@ from typing import Any, NoReturn
 import numpy as np
 import torch
 
-from backends.published import fingerprint, is_array, open_array, row, stimuli_in_order
+from backends.datasets.published import fingerprint, is_array, open_array, row, stimuli_in_order
 from explorer.mapper import Mapper
 from explorer.types import Card, Dataset, EmbeddingSpace, Trials, UserError
 
@@ -41,7 +41,7 @@ class Published(Mapper):
     shape
         Of one embedding, e.g. ``77x768``, where rows were saved flattened.
     order, sessions
-        How the rows are ordered, see `backends.published.stimuli_in_order`.
+        How the rows are ordered, see `backends.datasets.published.stimuli_in_order`.
     """
 
     def __init__(

@@ -1,6 +1,7 @@
 """Ridge regression from betas to embeddings, its penalty chosen for every target by itself.
 
-The mathematics is in `backends.linear`: X are standardised voxels (n, V), Y centred targets.
+The mathematics is in `backends.training.ridge_solver`: X are standardised voxels (n, V), Y
+centred targets.
 
 What a fit holds beside the embeddings, which the caller has (float32, in bytes; r is the smaller
 of n and V; D the values of all spaces together; `bytes_needed` adds it up):
@@ -24,8 +25,8 @@ from typing import Any, Self
 import numpy as np
 import torch
 
-from backends.fewer import fewer
-from backends.linear import (
+from backends.training.fewer import fewer
+from backends.training.ridge_solver import (
     ALPHAS,
     COLUMNS_AT_ONCE,
     Columns,
@@ -115,7 +116,7 @@ class Ridge(Mapper):
             folds, and the change becomes part of the weights. Correlations of a dimension stay;
             squared errors rise. "test-batch" is refused: see `linear.recalibrate_test_batch`.
         share, sessions
-            Learn from part of the training trials, see `backends.fewer.fewer`.
+            Learn from part of the training trials, see `backends.training.fewer.fewer`.
         device
             Where to compute; the mapper returned is on the CPU.
         """
@@ -125,7 +126,7 @@ class Ridge(Mapper):
             raise UserError(
                 'recalibrate="test-batch" makes a trial depend on the others of its batch, which '
                 "no mapper may; choose cross-validated, or apply "
-                "backends.linear.recalibrate_test_batch to all decoded test trials."
+                "backends.training.ridge_solver.recalibrate_test_batch to all decoded test trials."
             )
         if recalibrate not in RECALIBRATIONS:
             raise UserError(

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import gradio as gr
 
-from explorer.attention import WINDOW
+from explorer.evidence.attention import WINDOW
 from explorer.figures import heat_overlay
 from explorer.page import links
 from explorer.page.pictures import data_uri

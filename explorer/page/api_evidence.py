@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING, Any
 import gradio as gr
 import numpy as np
 
-from explorer import comparison, controls, lesions
+from explorer.evidence import comparison, controls, lesions
 from explorer.page import links
 from explorer.page.api import Endpoints, answered, number, picture_of
 from explorer.page.pictures import data_uri
 from explorer.types import Request, View
 
 if TYPE_CHECKING:
-    from explorer.standing import Place
+    from explorer.evidence.standing import Place
     from explorer.workbench import Workbench
 
 

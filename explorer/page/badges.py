@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 from typing import TYPE_CHECKING, Any
 
-from explorer import standing
+from explorer.evidence import standing
 from explorer.metrics import written
 from explorer.types import Request, UserError
 

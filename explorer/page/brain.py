@@ -8,8 +8,8 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from explorer import figures
-from explorer.importance import INCOMPLETE
-from explorer.predicted import ACCURACY, FEWEST, MEASURED, PREDICTED, PREDICTIONS
+from explorer.brain.importance import INCOMPLETE
+from explorer.brain.predicted import ACCURACY, FEWEST, MEASURED, PREDICTED, PREDICTIONS
 from explorer.types import IMPORTANCE, LIKELIHOOD, MEASURES, PARCELS, Request, UserError, View
 from explorer.workbench import CEILING, NCSNR, VoxelMap
 

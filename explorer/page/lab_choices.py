@@ -10,10 +10,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from explorer.lesions import ANOTHER, FILLS
+from explorer.brain.parcels import UNASSIGNED
+from explorer.evidence.lesions import ANOTHER, FILLS
 from explorer.page import links
 from explorer.page.links import short
-from explorer.parcels import UNASSIGNED
 from explorer.types import LECTURE_STEPS, PANELS, PEOPLE, Request, UserError, View
 
 if TYPE_CHECKING:

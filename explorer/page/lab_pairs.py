@@ -11,13 +11,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from explorer import comparison, curves
+from explorer.evidence import comparison, curves
+from explorer.evidence.standing import IDENTIFICATION
 from explorer.page.brain import atlas_of
 from explorer.page.lab_choices import KINDS, other_side, sides
 from explorer.page.lab_trial import Parts, format_rank, parcel_names, picture, rounded
 from explorer.page.links import format_number
 from explorer.page.pictures import data_uri
-from explorer.standing import IDENTIFICATION
 from explorer.types import Request, UserError, View
 from explorer.workbench import TYPICAL_SCALE
 

@@ -10,7 +10,7 @@ import threading
 from collections.abc import Callable, Generator, Mapping
 from typing import TYPE_CHECKING, Any
 
-from explorer import evaluation, statistics
+from explorer.evidence import evaluation, statistics
 from explorer.page.lab_pairs import surface_map
 from explorer.page.lab_trial import Parts, parcel_names, rounded
 from explorer.types import Request, UserError, View

@@ -11,14 +11,14 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from explorer import controls, lesions
+from explorer.brain.parcels import UNASSIGNED
+from explorer.evidence import controls, lesions
+from explorer.evidence.standing import Place
 from explorer.metrics import written
 from explorer.page.brain import HEMISPHERE, readable
 from explorer.page.lab_choices import lesionable
 from explorer.page.links import format_number
 from explorer.page.pictures import THUMBNAIL, data_uri
-from explorer.parcels import UNASSIGNED
-from explorer.standing import Place
 from explorer.types import MOST_GAIN, Parcellation, Request, UserError, View
 from explorer.workbench import Frame
 

@@ -14,14 +14,15 @@ from typing import TYPE_CHECKING, Any
 import gradio as gr
 import numpy as np
 
-from explorer import controls, figures, lesions, standing
+from explorer import figures
+from explorer.brain.parcels import voxel_map
+from explorer.evidence import controls, lesions, standing
 from explorer.metrics import written
 from explorer.page import links, pickers
 from explorer.page.brain import atlas_of, readable
 from explorer.page.lab_trial import first_parcel, format_rank, rounded
 from explorer.page.pictures import data_uri
 from explorer.page.session import Session
-from explorer.parcels import voxel_map
 from explorer.types import LECTURE_STEPS, Request, UserError, View
 from explorer.workbench import similarities
 

@@ -80,7 +80,7 @@ def measure_models(checkpoints: Path, simulated: Path | None) -> list[Line]:
 
 def over_test_images(bench: Any, request: Any) -> list[Line]:
     """Time a subject's map over all test images, and one trial's integrated gradients."""
-    from explorer.statistics import PERMUTATIONS, subject_map
+    from explorer.evidence.statistics import PERMUTATIONS, subject_map
     from explorer.types import View
 
     request = replace(request, mapper="ridge")
@@ -154,7 +154,7 @@ def against_captum(bench: Any, request: Any) -> list[Line]:
     import torch
     from captum.attr import Saliency
 
-    from explorer import importance
+    from explorer.brain import importance
 
     dataset, subject = request.dataset, request.subject
     trials, mapper = (
@@ -197,7 +197,7 @@ def against_captum(bench: Any, request: Any) -> list[Line]:
 
 def of_lesions(bench: Any, request: Any, others: Any) -> list[Line]:
     """Time the lesions of a trial that is new to the workbench, and the controls of one."""
-    from explorer import controls, lesions
+    from explorer.evidence import controls, lesions
 
     def new_trial() -> Any:
         return replace(request, stimulus=next(others))

@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from explorer.brain.parcels import Atlas
 from explorer.catalogue import named_path, named_sources, recognise
-from explorer.parcels import Atlas
 from explorer.types import FSAVERAGE5_VERTICES, Label, Parcellation, Request, UserError
 
 

@@ -12,6 +12,9 @@ import pytest
 import scipy.sparse as sp
 from PIL import Image
 
+from explorer.brain.importance import per_parcel
+from explorer.brain.parcels import desikan_killiany, lay, voxel_map
+from explorer.brain.surfaces import HALF, SIDES, centred, drawn_parcels, surface_mesh
 from explorer.figures import (
     COLOURS,
     TITLES,
@@ -26,9 +29,6 @@ from explorer.figures import (
     trial_figure,
     vertex_values,
 )
-from explorer.importance import per_parcel
-from explorer.parcels import desikan_killiany, lay, voxel_map
-from explorer.surfaces import HALF, SIDES, centred, drawn_parcels, surface_mesh
 from explorer.types import (
     FSAVERAGE5_VERTICES,
     MEASURES,

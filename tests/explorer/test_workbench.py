@@ -10,7 +10,8 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from explorer import importance, metrics, records
+from explorer import metrics, records
+from explorer.brain import importance
 from explorer.models import content_hash
 from explorer.types import METHODS, TARGETS, Neighbour, Option, Request, UserError, View
 from explorer.workbench import Frame

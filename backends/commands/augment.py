@@ -1,0 +1,194 @@
+"""Extra training rows: betas that an encoding model predicts for pictures nobody was shown.
+
+A picture that also occurs in a test set would teach the answer, so it is left out: by its name,
+and by a perceptual hash, which a copy in another format, size or compression shares.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from backends.datasets.reading import LazyRows
+from backends.encoders.voxelwise import Encoding
+from explorer.types import Dataset, EmbeddingSpace, Trials, UserError
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff")
+# Of 64 bits. Copies of simulated scenes as JPEG, at half the size or 10 % brighter differ in 0 to
+# 6; of new scenes 4 % lie within 10 of one of 300 others. A stranger that is left out costs
+# little, a copy that is kept a result.
+NEAR = 10
+
+
+@dataclass(frozen=True)
+class Extra:
+    """Pictures of a folder that no test set of a data set holds.
+
+    ``files``: id -> file; ids begin with ``extra:``. ``named`` and ``alike`` count the pictures
+    that were left out for their name and for their looks.
+    """
+
+    folder: Path
+    files: Mapping[str, Path]
+    named: int
+    alike: int
+
+    @property
+    def name(self) -> str:
+        """What messages call it."""
+        return str(self.folder)
+
+    @property
+    def stimuli(self) -> pd.DataFrame:
+        """One row a picture: it has no caption yet."""
+        import pandas as pd
+
+        return pd.DataFrame({"caption": ""}, index=list(self.files))
+
+    def image(self, stimulus: str) -> np.ndarray:
+        """Return a picture, uint8 RGB (H, W, 3)."""
+        return _read(self.files[stimulus])
+
+    def told(self) -> dict[str, Any]:
+        """Return what a card says of it."""
+        return {
+            "folder": str(self.folder),
+            "pictures": len(self.files),
+            "left out, named like a test picture": self.named,
+            "left out, looking like a test picture": self.alike,
+        }
+
+
+def find_extra(
+    folder: Path, study: Dataset, progress: Callable[[str], None] | None = None
+) -> Extra:
+    """Return the pictures below a folder that no subject of the study has as a test stimulus."""
+    folder = Path(folder).expanduser()
+    files = sorted(f for f in folder.rglob("*") if f.suffix.lower() in SUFFIXES)
+    if not files:
+        raise UserError(
+            f"--augment needs a folder of pictures ({', '.join(SUFFIXES)}), and {folder} has none."
+        )
+    subjects = study.subjects()
+    tested = dict.fromkeys(s for who in subjects for s in study.load(who).stimuli("test"))
+    sources = study.stimuli["source"].reindex(list(tested)).fillna("").astype(str)
+    names = {key for name in (*tested, *sources) for key in _names(name)}
+    strangers = [file for file in files if not _names(file.name) & names]
+    hashes = np.array([h for s in tested for h in looks(study.image(s))], np.uint64)
+    kept: dict[str, Path] = {}
+    for file in strangers:
+        if not seen(looks(_read(file)), hashes):
+            kept[f"extra:{file.relative_to(folder).as_posix()}"] = file
+    extra = Extra(folder, kept, len(files) - len(strangers), len(strangers) - len(kept))
+    if progress:
+        progress(
+            f"{len(kept)} of {len(files)} pictures in {folder} become training rows; left out: "
+            f"{extra.named} that are named like one of the {len(tested)} test pictures of "
+            f"{study.name}, {extra.alike} that look like one"
+        )
+    if not kept:
+        raise UserError(
+            f"All {len(files)} pictures in {folder} are test pictures of {study.name} "
+            f"({extra.named} by name, {extra.alike} by looks); give other pictures to --augment."
+        )
+    return extra
+
+
+def looks(image: np.ndarray) -> tuple[int, int]:
+    """Return the perceptual hashes, 64 bits, of a picture and of its central square.
+
+    Studies show photographs cut to a square; the file they came from is not.
+    """
+    import imagehash
+    from PIL import Image
+
+    height, width = image.shape[:2]
+    side = min(height, width)
+    top, left = (height - side) // 2, (width - side) // 2
+    parts = (image, image[top : top + side, left : left + side])
+    return tuple(int(str(imagehash.phash(Image.fromarray(part))), 16) for part in parts)
+
+
+def seen(hashes: Iterable[int], among: np.ndarray) -> bool:
+    """Return whether one of the hashes is near one of ``among``, uint64 (n,)."""
+    return any((np.bitwise_count(among ^ np.uint64(h)) <= NEAR).any() for h in hashes)
+
+
+def extend(
+    trials: Trials,
+    encoding: Encoding,
+    features: Mapping[EmbeddingSpace, Mapping[str, np.ndarray]],
+    stimuli: Sequence[str],
+) -> Trials:
+    """Return a subject's trials and, after them, one synthetic training row a picture.
+
+    ``features``: space -> stimulus -> embedding, for all ``stimuli`` and the spaces that
+    ``encoding`` reads. Betas are predicted when their rows are read.
+    """
+    import pandas as pd
+
+    n, v = trials.betas.shape
+    inputs = {
+        space: np.stack([features[space][stimulus] for stimulus in stimuli])
+        for space in encoding.spaces
+    }
+
+    def read(rows: np.ndarray) -> np.ndarray:
+        measured, predicted = rows[rows < n], rows[rows >= n] - n
+        parts = [np.empty((0, v), np.float32)]
+        if len(measured):
+            parts.append(np.asarray(trials.betas[measured], np.float32))
+        if len(predicted):
+            parts.append(encoding.predict({s: z[predicted] for s, z in inputs.items()}))
+        return np.concatenate(parts)
+
+    who = f"{trials.subject.dataset}/{trials.subject.name} with predicted rows"
+    more = pd.DataFrame({"stimulus": list(stimuli), "split": "train", "synthetic": True})
+    more = more.assign(repeat=0, session=-1, run=-1)
+    table = pd.concat([trials.table.assign(synthetic=False), more], ignore_index=True)
+    betas = LazyRows((n + len(stimuli), v), read, who)
+    return Trials(trials.subject, betas, trials.beta_unit, table)
+
+
+def encoding_for(trials: Trials, checkpoints: Path) -> Encoding:
+    """Return the encoding model of a subject; a missing one is named with its command."""
+    subject = trials.subject
+    folder = Path(checkpoints) / "encoding" / subject.dataset / subject.name
+    if not folder.is_dir():
+        raise UserError(
+            f"--augment predicts betas with the encoding model of {subject.name}, and {folder} "
+            "has none; make it with python -m backends train-encoding --dataset "
+            f"{subject.dataset}=PATH --subject {subject.name}."
+        )
+    return Encoding.load(folder, trials)
+
+
+def _names(name: str) -> set[str]:
+    """Return under what a picture may be known: a file's name, its stem, and a COCO number.
+
+    NSD's pictures come from ``COCO train2017 391895``, a file ``000000391895.jpg`` or
+    ``COCO_train2014_000000391895.jpg``.
+    """
+    coco = re.fullmatch(r"COCO \S+ (\d+)", name) or re.search(r"(?:^|_)(\d{12})\.\w+$", name)
+    found = {name, Path(name).stem} - {""}
+    return found | {f"COCO {int(coco[1])}"} if coco else found
+
+
+def _read(file: Path) -> np.ndarray:
+    from PIL import Image, UnidentifiedImageError
+
+    try:
+        with Image.open(file) as picture:
+            return np.asarray(picture.convert("RGB"))
+    except (OSError, UnidentifiedImageError) as error:
+        raise UserError(
+            f"{file} cannot be read as a picture ({error}); mend it or take it out of the folder."
+        ) from error

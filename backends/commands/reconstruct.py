@@ -1,0 +1,233 @@
+"""Draws every test picture of a data set into a folder, on one process or several.
+
+A folder holds ``settings.json``, ``<subject>/<stimulus>-<sample>.png`` and ``metrics.parquet``,
+one row a picture. Pictures are drawn in batches that are the same whoever draws them, and a batch
+that is there is not drawn again.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from backends.training.engine import launched
+from explorer.types import Request, UserError
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from explorer.workbench import Workbench
+
+BATCH = 32
+SETTINGS, METRICS, PARTS = "settings.json", "metrics.parquet", ".parts"
+
+
+@dataclass(frozen=True)
+class Job:
+    """What is drawn: ``samples`` pictures of every test stimulus of ``subjects``.
+
+    Sample k of stimulus i (in the order of the gallery) starts from the seed
+    ``seed + i + k * number of stimuli``, whatever else is drawn.
+    """
+
+    dataset: str
+    subjects: tuple[str, ...]
+    mapper: str
+    generator: str
+    scale: float
+    steps: int
+    samples: int = 1
+    seed: int = 0
+    limit: int | None = None
+
+    def __post_init__(self) -> None:
+        """Refuse what cannot be drawn."""
+        if self.samples < 1:
+            raise UserError(f"--samples is 1 or more, found {self.samples}.")
+        if self.limit is not None and self.limit < 1:
+            raise UserError(f"--limit is 1 or more test stimuli, found {self.limit}.")
+
+
+def reconstruct(
+    bench: Workbench,
+    job: Job,
+    out: Path,
+    progress: Callable[[str], None] | None = None,
+    share: tuple[int, int] | None = None,
+) -> Path:
+    """Draw a job's pictures into ``out`` and return the path of the table of their metrics.
+
+    ``share`` (rank, processes) says which batches are drawn here, as ``accelerate launch`` does by
+    default; the first process writes the table once all are done. A folder with pictures of other
+    settings raises `UserError`.
+    """
+    rank, processes = share or launched()
+    settings = asdict(job) | {"checkpoints": _hashes(bench, job)}
+    out.mkdir(parents=True, exist_ok=True)
+    if rank == 0:
+        _claim(out, settings)
+    _wait()
+    batches = _batches(bench, job)
+    (out / PARTS).mkdir(exist_ok=True)
+    for number, batch in enumerate(batches):
+        part = out / PARTS / f"{number:05}.json"
+        if number % processes != rank or _is_done(out, part):
+            continue
+        rows = _draw(bench, job, batch, out)
+        _write(part, json.dumps(rows).encode())
+        if progress:
+            progress(f"batch {number + 1} of {len(batches)}: {len(rows)} pictures in {out}")
+    _wait()
+    table = out / METRICS
+    if rank == 0:
+        parts = [out / PARTS / f"{number:05}.json" for number in range(len(batches))]
+        _save_table([row for part in parts for row in json.loads(part.read_text())], table)
+    _wait()
+    return table
+
+
+def load(folder: Path) -> tuple[dict[str, Any], pd.DataFrame]:
+    """Return the settings and the table of a folder of pictures; anything else is refused."""
+    import pandas as pd
+
+    if not (folder / METRICS).is_file():
+        hint = "it is not finished" if (folder / SETTINGS).is_file() else "it holds no such table"
+        raise UserError(
+            f"{folder} has no {METRICS} ({hint}); python -m backends reconstruct makes one."
+        )
+    settings = json.loads((folder / SETTINGS).read_text(encoding="utf-8"))
+    return settings, pd.read_parquet(folder / METRICS)
+
+
+def _hashes(bench: Workbench, job: Job) -> dict[str, dict[str, str]]:
+    found = {}
+    for subject in job.subjects:
+        first = bench.gallery(job.dataset, subject).index[0]
+        found[subject] = bench.checkpoint_hashes(_request(job, subject, first))
+    return found
+
+
+def _request(job: Job, subject: str, stimulus: str) -> Request:
+    return Request(
+        *(job.dataset, subject, stimulus, job.mapper, job.generator),
+        scales=(job.scale,),
+        steps=job.steps,
+        seed=job.seed,
+    )
+
+
+def _claim(out: Path, settings: dict[str, Any]) -> None:
+    """Write the settings into the folder, or compare them with those of the pictures there."""
+    file = out / SETTINGS
+    settings = json.loads(json.dumps(settings))  # tuples as the file has them
+    if not file.exists():
+        if any(out.iterdir()):
+            raise UserError(f"{out} holds other files; choose a new or empty folder.")
+        _write(file, json.dumps(settings, indent=2).encode())
+        return
+    there = json.loads(file.read_text(encoding="utf-8"))
+    for key in sorted(set(there) | set(settings)):
+        if there.get(key) != settings.get(key):
+            raise UserError(
+                f"{out} holds pictures of {key} {there.get(key)!r}, asked for is "
+                f"{settings.get(key)!r}; choose another folder."
+            )
+
+
+def _batches(bench: Workbench, job: Job) -> list[list[tuple[str, str, int, int]]]:
+    """Return batches of (subject, stimulus, sample, seed), of one subject each."""
+    found = []
+    for subject in job.subjects:
+        stimuli = list(bench.gallery(job.dataset, subject).index)
+        every = [
+            (subject, stimulus, sample, job.seed + i + sample * len(stimuli))
+            for sample in range(job.samples)
+            for i, stimulus in enumerate(stimuli[: job.limit])
+        ]
+        found += [every[i : i + BATCH] for i in range(0, len(every), BATCH)]
+    return found
+
+
+def _is_done(out: Path, part: Path) -> bool:
+    if not part.is_file():
+        return False
+    return all((out / row["file"]).is_file() for row in json.loads(part.read_text()))
+
+
+def _draw(
+    bench: Workbench, job: Job, batch: Sequence[tuple[str, str, int, int]], out: Path
+) -> list[dict[str, Any]]:
+    from io import BytesIO
+
+    from PIL import Image
+
+    requests = [_request(job, subject, stimulus) for subject, stimulus, _, _ in batch]
+    conditions = [bench.condition(request) for request in requests]
+    seeds = [seed for *_, seed in batch]
+    pictures = bench.models.generator(job.generator).generate(
+        conditions, job.scale, seeds, job.steps
+    )
+    rows = []
+    for (subject, stimulus, sample, seed), picture in zip(batch, pictures, strict=True):
+        name = re.sub(r"[^\w.-]", "_", stimulus)
+        file = Path(subject) / f"{name}-{sample}.png"
+        (out / subject).mkdir(exist_ok=True)
+        packed = BytesIO()
+        Image.fromarray(picture).save(packed, "png")
+        _write(out / file, packed.getvalue())
+        row = {"subject": subject, "stimulus": stimulus, "sample": sample, "seed": seed}
+        row |= {"scale": job.scale, "file": file.as_posix()}
+        rows.append(row | bench.scores(job.dataset, stimulus, picture))
+    return rows
+
+
+def _write(file: Path, content: bytes) -> None:
+    part = file.with_name(f"{file.name}.part")
+    part.write_bytes(content)
+    part.replace(file)
+
+
+def _save_table(rows: Sequence[dict[str, Any]], file: Path) -> None:
+    import pandas as pd
+
+    part = file.with_name(f"{file.name}.part")
+    pd.DataFrame(rows).to_parquet(part, index=False)
+    part.replace(file)
+
+
+def _wait() -> None:
+    """Wait until all processes are here."""
+    if launched()[1] > 1:
+        from accelerate import PartialState
+
+        PartialState().wait_for_everyone()
+
+
+def pictures_of(
+    bench: Workbench, folder: Path, subject: str
+) -> tuple[list[str], list[np.ndarray], list[list[np.ndarray]]]:
+    """Return the stimuli of a subject, the shown images, and S samples of drawn pictures."""
+    from PIL import Image
+
+    settings, table = load(folder)
+    mine = table[table["subject"] == subject]
+    if mine.empty:
+        known = ", ".join(dict.fromkeys(table["subject"]))
+        raise UserError(f"{folder} has no pictures of {subject}; it has those of {known}.")
+    stimuli = list(dict.fromkeys(mine["stimulus"]))
+    shown = [bench.image(settings["dataset"], stimulus) for stimulus in stimuli]
+    made = []
+    for _, one in mine.groupby("sample", sort=True):
+        files = one.set_index("stimulus").loc[stimuli, "file"]
+        pictures = []
+        for file in files:
+            with Image.open(folder / file) as image:
+                pictures.append(np.asarray(image.convert("RGB")))
+        made.append(pictures)
+    return stimuli, shown, made

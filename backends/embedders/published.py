@@ -1,0 +1,390 @@
+"""Published models as embedders: timm, open_clip, text tower and autoencoder of Stable Diffusion.
+
+Their weights do not ship. They are read from ``checkpoints/embedders/NAME``, or from the folder or
+hub id that a person names; the hub is never asked otherwise. Each model prepares pictures as the
+configuration beside its own weights says.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from backends.embedders.pocket import hash_of_files, in_pieces, last_tokens
+from explorer.types import EmbeddingSpace, UserError
+
+if TYPE_CHECKING:
+    import torch
+
+AT_ONCE = 16  # pictures of 224 x 224 in ViT-bigG/14 take 2 GB
+HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
+
+
+class Pretrained:
+    """An embedder whose weights somebody else published.
+
+    Parameters
+    ----------
+    checkpoints
+        Its folder ``embedders/NAME`` holds the weights, unless ``source`` is given.
+    device
+        Where it computes.
+    source
+        Another folder, or a hub id, from which the files are then downloaded (and kept by the
+        hub's own cache).
+
+    Attributes
+    ----------
+    hub, files, size
+        The weights it was made for: hub id, files within, and the size of the download.
+    fingerprint : str
+        Names the exact files that were loaded.
+    kind, option
+        The folder of the checkpoints, and the option of the command line, that its messages name.
+    """
+
+    name: str
+    kind = "embedders"
+    option = "--embedder {}="
+    at_once = AT_ONCE  # pictures
+    hub: str
+    files: tuple[str, ...]
+    size: str
+    spaces: tuple[EmbeddingSpace, ...] = ()
+    text_spaces: tuple[EmbeddingSpace, ...] = ()
+
+    def __init__(
+        self, checkpoints: Path, device: str = "cpu", source: str | Path | None = None
+    ) -> None:
+        self.folder = self._find(Path(checkpoints) / self.kind / self.name, source)
+        self.source, self.device = str(source or ""), device
+        try:
+            self._load(self.folder)
+        except Exception as error:  # each library has its own for files that do not fit
+            first = str(error).strip().split("\n")[0]
+            raise UserError(
+                f"The weights in {self.folder} cannot be loaded as {self.name} "
+                f"({type(error).__name__}: {first}); it was made for {self.hub}, copy its files "
+                f"again or name others with {self.flag}PATH_OR_ID."
+            ) from error
+        self.fingerprint = hash_of_files(*(self.folder / file for file in self.files))
+
+    @property
+    def flag(self) -> str:
+        """The option that names other weights, up to its value."""
+        return self.option.format(self.name)
+
+    def _find(self, usual: Path, source: str | Path | None) -> Path:
+        """Return the folder that holds all files, downloading them only for a hub id."""
+        folder = Path(source).expanduser() if source else usual
+        if source and not folder.is_dir():
+            if not HUB_ID.fullmatch(str(source)):
+                raise UserError(
+                    f"{self.flag}{source} is neither a folder nor a hub id such as {self.hub}."
+                )
+            folder = self._download(str(source))
+        missing = [file for file in self.files if not (folder / file).is_file()]
+        if missing:
+            raise UserError(
+                f"{self.name} needs the weights of {self.hub} ({self.size}), and {folder} has no "
+                f"{missing[0]}; get them with hf download {self.hub} {' '.join(self.files)} "
+                f"--local-dir {usual}, or give a folder or hub id with {self.flag}PATH_OR_ID."
+            )
+        return folder
+
+    def _download(self, repository: str) -> Path:
+        from huggingface_hub import snapshot_download
+        from huggingface_hub.errors import HfHubHTTPError
+
+        try:
+            return Path(snapshot_download(repository, allow_patterns=list(self.files)))
+        except (HfHubHTTPError, OSError, ValueError) as error:
+            first = str(error).strip().split("\n")[0]
+            raise UserError(
+                f"The weights of {repository} ({self.size}) could not be downloaded ({first}); "
+                f"bring the files {', '.join(self.files)} here by another way and name their "
+                f"folder with {self.flag}PATH."
+            ) from error
+
+    def _load(self, folder: Path) -> None:
+        """Set the model and how it prepares pictures or captions."""
+        raise NotImplementedError
+
+    def embed(self, images: Sequence[np.ndarray], space: EmbeddingSpace) -> np.ndarray:
+        """Return float32 (n, *space.shape) for images uint8 (H, W, 3) of any size."""
+        rows = in_pieces(
+            images, lambda part: self._encode(self._pixels(part), space), self.at_once
+        )
+        return self._checked(rows, space)
+
+    def _encode(self, pixels: torch.Tensor, space: EmbeddingSpace) -> torch.Tensor:
+        """Return embeddings of pixels as the model takes them."""
+        raise NotImplementedError
+
+    def _pixels(self, images: Sequence[np.ndarray]) -> torch.Tensor:
+        import torch
+        from PIL import Image
+
+        prepared = [self.prepare(Image.fromarray(image)) for image in images]
+        return torch.stack(prepared).to(self.device)
+
+    prepare: Callable[[Any], torch.Tensor]
+
+    def _checked(self, rows: np.ndarray, space: EmbeddingSpace) -> np.ndarray:
+        if rows.shape[1:] != space.shape:
+            raise UserError(
+                f"An embedding in {space.name} has the shape {space.shape}, the weights in "
+                f"{self.folder} give {rows.shape[1:]}; they are of another architecture than "
+                f"{self.hub}."
+            )
+        return rows
+
+
+class Timm(Pretrained):
+    """A model of timm with its own preprocessing, from ``config.json`` and safetensors."""
+
+    files = ("config.json", "model.safetensors")
+
+    def _load(self, folder: Path) -> None:
+        import timm
+        from timm.data import create_transform, resolve_model_data_config
+
+        # with its classifier, so that the weights are loaded strictly
+        model = timm.create_model(f"local-dir:{folder}", pretrained=True)
+        about = resolve_model_data_config(model, use_test_size=True)
+        self.prepare = create_transform(**about, is_training=False)
+        self.model = model.to(self.device).eval().requires_grad_(False)
+
+
+class ResNet50(Timm):
+    """ResNet-50 (He et al. 2016), torchvision's ImageNet weights of 2022.
+
+    ``pooled`` is the mean over places of the last of four stages, what the classifier reads;
+    ``layer1`` to ``layer3`` are the means of the stages before.
+    """
+
+    name, hub, size = "resnet50", "timm/resnet50.tv2_in1k", "102 MB"
+    spaces = (
+        EmbeddingSpace("resnet50", "pooled", (2048,)),
+        EmbeddingSpace("resnet50", "layer1", (256,)),
+        EmbeddingSpace("resnet50", "layer2", (512,)),
+        EmbeddingSpace("resnet50", "layer3", (1024,)),
+    )
+
+    def _encode(self, pixels: torch.Tensor, space: EmbeddingSpace) -> torch.Tensor:
+        stage = 4 if space.layer == "pooled" else int(space.layer.removeprefix("layer"))
+        # stage 0 is the stem
+        (maps,) = self.model.forward_intermediates(pixels, [stage], intermediates_only=True)
+        return maps.mean(dim=(2, 3))
+
+
+class ViTB16(Timm):
+    """ViT-B/16 (Dosovitskiy et al. 2021) trained on ImageNet-21k.
+
+    ``pooled`` is the class token after the last LayerNorm, ``tokens`` it and those of 14 x 14
+    patches.
+    """
+
+    name, hub, size = "vit-b16", "timm/vit_base_patch16_224.augreg_in21k", "410 MB"
+    spaces = (
+        EmbeddingSpace("vit-b16", "pooled", (768,)),
+        EmbeddingSpace("vit-b16", "tokens", (197, 768)),
+    )
+
+    def _encode(self, pixels: torch.Tensor, space: EmbeddingSpace) -> torch.Tensor:
+        tokens = self.model.forward_features(pixels)
+        if space.layer == "tokens":
+            return tokens
+        return self.model.forward_head(tokens, pre_logits=True)
+
+
+class OpenCLIP(Pretrained):
+    """A CLIP of open_clip with its own preprocessing.
+
+    ``image`` and ``text`` are the projected vectors as the model gives them, not of unit length;
+    ``tokens`` are the patches' states after the last LayerNorm, without the class token and before
+    the projection, as MindEye2 takes them (open_clip's ``output_tokens``;
+    MedARC-AI/MindEyeV2, src/generative_models/sgm/modules/encoders/modules.py).
+    """
+
+    files = ("open_clip_config.json", "open_clip_model.safetensors")
+
+    def _load(self, folder: Path) -> None:
+        import open_clip
+
+        model, self.prepare = open_clip.create_model_from_pretrained(f"local-dir:{folder}")
+        self.tokenizer = open_clip.get_tokenizer(f"local-dir:{folder}")
+        self.model = model.to(self.device).eval().requires_grad_(False)
+
+    def _encode(self, pixels: torch.Tensor, space: EmbeddingSpace) -> torch.Tensor:
+        if space.layer == "tokens":
+            return last_tokens(self.model, image=pixels)
+        return self.model.encode_image(pixels)
+
+    def see(self, pixels: torch.Tensor, space: EmbeddingSpace) -> torch.Tensor:
+        """Return embeddings (n, ...) of square pixels (n, 3, S, S) in -1 ... 1, with a gradient.
+
+        Prepared as pictures are (bicubic), but for the rounding of grey levels.
+        """
+        import torch
+        from torch.nn.functional import interpolate
+
+        visual, how = self.model.visual, self.model.visual.preprocess_cfg
+        mean, sd = (torch.tensor(how[key], device=pixels.device) for key in ("mean", "std"))
+        shape = {"mode": "bicubic", "antialias": True, "align_corners": False}
+        small = interpolate((pixels + 1) / 2, visual.image_size, **shape).clamp(0, 1)
+        return self._encode((small - mean[:, None, None]) / sd[:, None, None], space)
+
+    def embed_text(self, captions: Sequence[str], space: EmbeddingSpace) -> np.ndarray:
+        """Return float32 (n, *space.shape) for captions."""
+
+        def encode(part: Sequence[str]) -> torch.Tensor:
+            return self.model.encode_text(self.tokenizer(list(part)).to(self.device))
+
+        return self._checked(in_pieces(captions, encode), space)
+
+
+class ViTB32(OpenCLIP):
+    """OpenAI's CLIP ViT-B/32 (Radford et al. 2021), and what its first six blocks add.
+
+    ``block1`` to ``block6`` are the outputs of the MLPs of these blocks before they are added, the
+    class token first: the features that guide NeuralDiffuser. Its hooks call them Linear-2, 4 ...
+    12, since each MLP has two linear layers (HaoyyLi/NeuralDiffuser, after MindDiffuser).
+    """
+
+    name, hub, size = "ViT-B-32", "timm/vit_base_patch32_clip_224.openai", "605 MB"
+    spaces = (
+        EmbeddingSpace("ViT-B-32", "image", (512,)),
+        *(EmbeddingSpace("ViT-B-32", f"block{i}", (50, 768)) for i in range(1, 7)),
+    )
+    text_spaces = (EmbeddingSpace("ViT-B-32", "text", (512,)),)
+
+    def _encode(self, pixels: torch.Tensor, space: EmbeddingSpace) -> torch.Tensor:
+        if space.layer == "image":
+            return self.model.encode_image(pixels)
+        blocks, found = self.model.visual.transformer.resblocks, []
+        block = blocks[int(space.layer.removeprefix("block")) - 1]
+        handle = block.mlp.register_forward_hook(lambda *call: found.append(call[-1]))
+        try:
+            self.model.encode_image(pixels)
+        finally:
+            handle.remove()
+        return found[0]
+
+
+class ViTL14(OpenCLIP):
+    """OpenAI's CLIP ViT-L/14 (Radford et al. 2021)."""
+
+    name, hub, size = "ViT-L-14", "timm/vit_large_patch14_clip_224.openai", "1.7 GB"
+    spaces = (
+        EmbeddingSpace("ViT-L-14", "image", (768,)),
+        EmbeddingSpace("ViT-L-14", "tokens", (256, 1024)),
+    )
+    text_spaces = (EmbeddingSpace("ViT-L-14", "text", (768,)),)
+
+
+class ViTH14(OpenCLIP):
+    """LAION's CLIP ViT-H/14, whose image vector conditions Stable Diffusion 2.1 unCLIP."""
+
+    name, hub, size = "ViT-H-14", "laion/CLIP-ViT-H-14-laion2B-s32B-b79K", "3.9 GB"
+    spaces = (
+        EmbeddingSpace("ViT-H-14", "image", (1024,)),
+        EmbeddingSpace("ViT-H-14", "tokens", (256, 1280)),
+    )
+    text_spaces = (EmbeddingSpace("ViT-H-14", "text", (1024,)),)
+
+
+class ViTBigG14(OpenCLIP):
+    """LAION's CLIP ViT-bigG/14, whose tokens are MindEye2's target."""
+
+    name, hub, size = "ViT-bigG-14", "laion/CLIP-ViT-bigG-14-laion2B-39B-b160k", "10.2 GB"
+    spaces = (
+        EmbeddingSpace("ViT-bigG-14", "image", (1280,)),
+        EmbeddingSpace("ViT-bigG-14", "tokens", (256, 1664)),
+    )
+    text_spaces = (EmbeddingSpace("ViT-bigG-14", "text", (1280,)),)
+
+
+class StableDiffusionText(Pretrained):
+    """What Stable Diffusion 1.x is conditioned on: the last states of CLIP ViT-L/14's text tower.
+
+    ``context`` has a caption's 77 positions, padded and cut as in the published pipeline. A folder
+    of the whole pipeline will do.
+    """
+
+    name, hub = "stable-diffusion", "stable-diffusion-v1-5/stable-diffusion-v1-5"
+    size = "492 MB"
+    files = (
+        *("text_encoder/config.json", "text_encoder/model.safetensors"),
+        *("tokenizer/tokenizer_config.json", "tokenizer/vocab.json", "tokenizer/merges.txt"),
+    )
+    text_spaces = (EmbeddingSpace("stable-diffusion", "context", (77, 768)),)
+
+    def _load(self, folder: Path) -> None:
+        from transformers import CLIPTextModel, CLIPTokenizer
+
+        model, found = CLIPTextModel.from_pretrained(
+            folder / "text_encoder",
+            local_files_only=True,
+            use_safetensors=True,
+            output_loading_info=True,
+        )
+        if found["missing_keys"]:  # would be random numbers
+            raise ValueError(f"{sorted(found['missing_keys'])[0]} is missing")
+        self.tokenizer = CLIPTokenizer.from_pretrained(folder / "tokenizer", local_files_only=True)
+        self.model = model.to(self.device).float().eval().requires_grad_(False)
+
+    def embed_text(self, captions: Sequence[str], space: EmbeddingSpace) -> np.ndarray:
+        """Return float32 (n, *space.shape) for captions."""
+
+        def encode(part: Sequence[str]) -> torch.Tensor:
+            ids = self.tokenizer(
+                list(part),
+                padding="max_length",
+                max_length=self.tokenizer.model_max_length,
+                truncation=True,
+                return_tensors="pt",
+            ).input_ids
+            return self.model(ids.to(self.device)).last_hidden_state
+
+        return self._checked(in_pieces(captions, encode, AT_ONCE), space)
+
+
+class StableDiffusionLatents(Pretrained):
+    """Where Stable Diffusion 1.x draws: its autoencoder's latents of a picture of 512 x 512.
+
+    ``latents`` is the mean of the posterior, scaled as the UNet sees it, so that decoded ones can
+    begin a drawing. A folder of the whole pipeline will do.
+    """
+
+    name, hub = "sd-vae", "stable-diffusion-v1-5/stable-diffusion-v1-5"
+    size = "335 MB"
+    files = ("vae/config.json", "vae/diffusion_pytorch_model.safetensors")
+    spaces = (EmbeddingSpace("sd-vae", "latents", (4, 64, 64)),)
+    at_once = 2  # of 512 x 512 take 2 GB
+
+    def _load(self, folder: Path) -> None:
+        import torch
+        from diffusers import AutoencoderKL
+        from diffusers.image_processor import VaeImageProcessor
+
+        model, found = AutoencoderKL.from_pretrained(
+            folder / "vae",
+            local_files_only=True,
+            use_safetensors=True,
+            output_loading_info=True,
+            torch_dtype=torch.float32,  # in half precision it overflows
+        )
+        if found["missing_keys"]:  # would be random numbers
+            raise ValueError(f"{sorted(found['missing_keys'])[0]} is missing")
+        side = self.spaces[0].shape[-1] * 2 ** (len(model.config.block_out_channels) - 1)
+        processor = VaeImageProcessor()
+        self.prepare = lambda image: processor.preprocess(image, side, side)[0]
+        self.model = model.to(self.device).eval().requires_grad_(False)
+
+    def _encode(self, pixels: torch.Tensor, space: EmbeddingSpace) -> torch.Tensor:
+        return self.model.encode(pixels).latent_dist.mean * self.model.config.scaling_factor

@@ -1,0 +1,1 @@
+"""Figures about data, mappers, pictures and the embedded study, as plain functions."""

@@ -1,0 +1,1 @@
+"""What fits networks and ridge regressions."""

@@ -1,0 +1,1 @@
+"""From voxels to parcels to the surface, and what rests on them."""

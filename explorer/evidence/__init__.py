@@ -1,0 +1,1 @@
+"""Whether a reconstruction is true: controls, lesions, comparison, statistics."""

@@ -1,0 +1,112 @@
+"""The build of the embedded study, in miniature: every model stage, resumed and loadable."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+import torch
+
+from backends.commands.build_demo import QUICK, STAGES, Build, run, shifted
+from backends.embedders.pocket import PocketClip
+from backends.generators.networks import AUTOENCODER, Autoencoder
+from backends.generators.pocket import IMAGE, PocketDiffusion
+from backends.simulation.judge import PocketJudge
+from backends.simulation.scenes import render, sample_scenes
+from backends.training.engine import Plan
+from explorer.mapper import read_card
+from explorer.types import Condition, UserError
+
+MINIATURE = dataclasses.replace(
+    QUICK,
+    pictures=24,
+    held_out=8,
+    clip=Plan(steps=2, lr=1e-3),
+    clip_batch=8,
+    autoencoder=Plan(steps=2, lr=1e-4, average=0.9),
+    autoencoder_batch=4,
+    judge=Plan(steps=2, lr=1e-3),
+    judge_batch=8,
+    denoiser=Plan(steps=3, lr=1e-3, average=0.9),
+    denoiser_batch=4,
+    adapters=Plan(steps=2, lr=1e-3),
+    adapters_batch=8,
+)
+
+
+@pytest.fixture(scope="module")
+def build(tmp_path_factory):
+    root = tmp_path_factory.mktemp("demo")
+    said = []
+    build = Build(
+        MINIATURE,
+        assets=root / "assets",
+        checkpoints=root / "checkpoints",
+        work=root / "work",
+        device="cpu",
+        command="python -m backends build-demo",
+        progress=said.append,
+    )
+    run(build, only=("clip", "autoencoder", "judge", "denoiser", "adapters"))
+    build.said = said
+    return build
+
+
+def test_each_stage_writes_a_checkpoint_that_opens(build):
+    pictures = [render(scene) for scene in sample_scenes(2, 5)]
+    embeddings = PocketClip(build.checkpoints).embed(pictures, IMAGE)
+    assert embeddings.shape == (2, 128)
+    assert len(PocketJudge(build.checkpoints).classify(pictures)) == 2
+    given = Condition({IMAGE: torch.from_numpy(embeddings[0])})
+    assert PocketDiffusion(build.checkpoints).generate([given], 2.0, [0], 2).shape[0] == 1
+
+
+def test_cards_say_how_they_came_about(build):
+    for name, kind in (
+        ("pocket-clip", "embedder"),
+        ("pocket-judge", "judge"),
+        ("pocket-diffusion", "generator"),
+        ("pocket-adapters", "generator"),
+    ):
+        card = read_card(build.checkpoints / name)
+        assert (card.kind, card.name, card.licence) == (kind, name, "MIT")
+        assert card.settings["library_seed"] == 17 and card.settings["pictures"] == 24
+        assert {"torch", "diffusers", "open_clip_torch"} <= set(card.versions)
+        assert card.seconds > 0 or name == "pocket-adapters"  # of two steps, rounded
+        assert card.metrics["N"] == 8
+
+
+def test_a_second_run_trains_nothing_and_gives_the_same_weights(build):
+    before = (build.checkpoints / "pocket-judge" / "model.safetensors").read_bytes()
+    build.said.clear()
+    build.judge()
+    assert not any("step" in sentence for sentence in build.said)
+    assert (build.checkpoints / "pocket-judge" / "model.safetensors").read_bytes() == before
+
+
+def test_unknown_stages_are_named(build):
+    with pytest.raises(UserError, match="no stage 'clop'; choose from data, clip, autoencoder"):
+        run(build, only=("clop",))
+    assert all(callable(getattr(build, stage)) for stage in STAGES)
+
+
+def test_the_autoencoder_starts_as_principal_components(build):
+    pixels = torch.stack([torch.from_numpy(render(s)) for s in sample_scenes(32, 6)])
+    pixels = pixels.permute(0, 3, 1, 2).float() / 127.5 - 1
+    model = Autoencoder(**AUTOENCODER)
+    model.start_from_principal_components(pixels)
+    with torch.inference_mode():
+        latents = model.encode(pixels)
+        error = (model.decode(latents) - pixels).square().mean()
+    blocks = torch.nn.functional.unfold(pixels, 8, stride=8).transpose(1, 2).reshape(-1, 192)
+    values = torch.linalg.eigvalsh(torch.cov(blocks.double().T))
+    best = values[:-16].sum() / 192  # the error of 16 components, and no linear map does better
+    assert best * 0.99 < error < best * 1.1
+    assert latents.var(dim=(0, 2, 3)).mean() == pytest.approx(1, abs=0.05)
+
+
+def test_shifts_move_pictures_and_repeat_the_border():
+    pixels = torch.arange(16.0).view(1, 1, 4, 4)
+    moved = shifted(pixels, 1, 0)
+    assert np.array_equal(moved[0, 0, 0], [0, 0, 1, 2])
+    assert np.array_equal(shifted(pixels, 0, -1)[0, 0, :, 0], [4, 8, 12, 12])
+    assert shifted(pixels, 0, 0) is pixels

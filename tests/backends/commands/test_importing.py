@@ -1,0 +1,270 @@
+"""Published checkpoints: what is told of a file, what is refused, and what comes out of it."""
+
+import sys
+import types
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from backends import MAPPERS
+from backends.__main__ import main
+from backends.commands.importing import CONFIGS, convert, open_checkpoint, place, use
+from backends.mappers.masked import Masked
+from backends.mappers.mixer import Mixer
+from explorer.types import EmbeddingSpace, Subject, UserError, VoxelSpace
+
+H, T, D, V = 6, 4, 3, (7, 5)  # as published: 4096, 256, 1664 and nsdgeneral
+WIDTH, HEADS, PATCH, LENGTH = 8, 2, 4, 5
+TOKENS = EmbeddingSpace("bigG", "tokens", (T, D))
+PEOPLE = [Subject("mine", f"subj0{i + 1}", VoxelSpace(v, f"hash-{v}")) for i, v in enumerate(V)]
+
+
+def random(shapes):
+    rng = torch.Generator().manual_seed(1)
+    return {name: torch.randn(shape, generator=rng) for name, shape in shapes.items()}
+
+
+def pair(name, out, into=None):
+    return {f"{name}.weight": (out,) if into is None else (out, into), f"{name}.bias": (out,)}
+
+
+def mindeye2(layers="ridge"):
+    """Names and shapes of MindEye2's training in miniature, without prior."""
+    shapes = {}
+    for i, v in enumerate(V):
+        shapes |= pair(f"{layers}.linears.{i}", H, v)
+    for block, size in (("mixer_blocks1", H), ("mixer_blocks2", 1)):
+        at = f"backbone.{block}.0"
+        shapes |= pair(f"{at}.0", size) | pair(f"{at}.1.0", size, size)
+        shapes |= pair(f"{at}.1.3", size, size)
+    shapes |= pair("backbone.backbone_linear", T * D, H)
+    for i in (0, 3, 6):
+        shapes |= pair(f"backbone.clip_proj.{i}", D) | pair(f"backbone.clip_proj.{i + 2}", D, D)
+    return random(shapes | pair("backbone.blin1", 8, H))
+
+
+def mind_vis(prefix=""):
+    """Names and shapes of MinD-Vis' masked autoencoder in miniature."""
+    shapes = {"cls_token": (1, 1, WIDTH), "pos_embed": (1, LENGTH + 1, WIDTH)}
+    shapes |= {"patch_embed.proj.weight": (WIDTH, 1, PATCH), "patch_embed.proj.bias": (WIDTH,)}
+    block = "blocks.0"
+    shapes |= pair(f"{block}.norm1", WIDTH) | pair(f"{block}.norm2", WIDTH)
+    shapes |= pair(f"{block}.attn.qkv", 3 * WIDTH, WIDTH)
+    for name in ("attn.proj", "mlp.fc1", "mlp.fc2"):
+        shapes |= pair(f"{block}.{name}", WIDTH, WIDTH)
+    shapes |= pair("norm", WIDTH) | {"mask_token": (1, 1, 4)} | pair("decoder_embed", 4, WIDTH)
+    return random({prefix + name: shape for name, shape in shapes.items()})
+
+
+@pytest.fixture
+def config(monkeypatch):
+    """Return a configuration as MinD-Vis pickles it: of a class of a module called config."""
+    module = types.ModuleType("config")
+    for name in CONFIGS:
+        bare = name.removeprefix("config.")
+        setattr(module, bare, type(bare, (), {"__module__": "config"}))
+    monkeypatch.setitem(sys.modules, "config", module)
+    made = module.Config_MBM_fMRI()
+    made.__dict__.update(num_heads=HEADS, lr=2.5e-4, roi="VC", focus_range=None, kam_subs=["s3"])
+    return made
+
+
+def test_minds_eye_2_is_recognised_part_by_part(tmp_path):
+    path = tmp_path / "last.pth"
+    beside = {"epoch": 149, "optimizer_state_dict": {"state": {}}, "train_losses": [0.5, 0.25]}
+    torch.save({"model_state_dict": mindeye2(), **beside}, path)
+    found = open_checkpoint(path)
+    assert found.kind == "mindeye2" and found.unknown == found.missing == ()
+    assert found.beside == ("epoch", "optimizer_state_dict", "train_losses")
+    parts = {part.name: part for part in found.parts}
+    layers = parts["ridge.linears."]
+    assert (layers.tensors, layers.values) == (4, H * 7 + H + H * 5 + H)
+    assert layers.shapes[0] == f"ridge.linears.0.weight ({H}, 7)" and len(layers.shapes) == 3
+    assert parts["backbone.blin1."].what == "low-level branch" and "diffusion_prior." not in parts
+    text = "\n".join(found.told())
+    assert text.startswith("last.pth: MindEye2's training checkpoint")
+    assert "Unknown: none\nMissing: none\nAlso in the file, not used: epoch, opt" in text
+    assert f"      ridge.linears.1.bias ({H},) float32" in found.told(tensors=True)
+
+
+def test_neural_diffuser_calls_its_layers_otherwise_and_safetensors_are_read(tmp_path):
+    path = tmp_path / "c.safetensors"
+    save_file({f"module.{name}": z for name, z in mindeye2("voxelenc").items()}, path)
+    found = open_checkpoint(path)
+    assert found.kind == "neuraldiffuser" and found.missing == ()
+    mapper, card, left_out = convert(
+        found, PEOPLE, "clip/text", title="c", command="a test", known={}
+    )
+    assert mapper.targets == card.targets == (EmbeddingSpace("clip", "text", (T, D)),)
+    assert left_out == ("backbone.blin1 (2 tensor(s)): the low-level branch",)
+
+
+def test_unknown_and_missing_names_are_told(tmp_path):
+    state = mindeye2()
+    odd = {name: z for name, z in state.items() if not name.startswith("backbone.clip_proj.")}
+    odd["backbone.extra.weight"] = torch.zeros(2)
+    path = tmp_path / "odd.pt"
+    torch.save(odd, path)
+    found = open_checkpoint(path)
+    assert found.kind == "mindeye2" and found.unknown == ("backbone.extra.weight",)
+    assert found.missing == ("backbone.clip_proj.",)
+    assert found.told()[-2:] == ["Unknown: backbone.extra.weight", "Missing: backbone.clip_proj."]
+    with pytest.raises(UserError, match="lacks backbone.clip_proj.0.weight"):
+        convert(found, PEOPLE, "a/b", title="", command="", known={})
+    torch.save(state | {"backbone.extra.weight": torch.zeros(2)}, path)
+    with pytest.raises(UserError, match="unknown are backbone.extra.weight; missing are none"):
+        convert(open_checkpoint(path), PEOPLE, "a/b", title="", command="", known={})
+
+
+def test_a_converted_mapper_is_a_checkpoint_of_ours(tmp_path):
+    path = tmp_path / "subj01.pth"
+    torch.save({"model_state_dict": mindeye2()}, path)
+    mapper, card, _ = convert(
+        open_checkpoint(path), PEOPLE, "bigG/tokens", title="mindeye2", command="a test",
+        known={"bigG/tokens": TOKENS},
+    )  # fmt: skip
+    folder = place(tmp_path / "checkpoints", card)
+    assert folder.relative_to(tmp_path).as_posix() == (
+        "checkpoints/mappers/mine/mindeye2-subj01-subj02"
+    )
+    mapper.save_pretrained(folder, card)
+    loaded = Mixer.from_pretrained(folder)
+    assert loaded.card.cls in MAPPERS and loaded.card.voxels["subj02"] == (5, "hash-5")
+    origin = loaded.card.settings["published"]
+    assert origin["file"] == "subj01.pth" and origin["left out"]
+    betas = np.random.default_rng(0).standard_normal((3, 7)).astype(np.float32)
+    found = loaded.decode(betas, "subj01")[TOKENS]
+    direct, _ = Mixer.from_published(mindeye2(), {"subj01": 7, "subj02": 5}, TOKENS)
+    np.testing.assert_allclose(found, direct.decode(betas, "subj01")[TOKENS], rtol=1e-5)
+    assert found.shape == (3, T, D) and found.std() > 0
+    assert "open its data set in the app" in use(folder, card)
+
+
+def test_an_encoder_of_mind_vis_begins_a_training_here(tmp_path, config):
+    path = tmp_path / "fmri_encoder.pth"
+    beside = {"optimizer": {}, "epoch": 3, "scaler": {}}
+    torch.save({"model": mind_vis(), "config": config, **beside}, path)
+    found = open_checkpoint(path)
+    assert found.kind == "mind-vis" and found.unknown == found.missing == ()
+    assert found.config["num_heads"] == HEADS and found.config["roi"] == "VC"
+    mapper, card, left_out = convert(found, [], "", title="", command="a test", known={})
+    assert [line.split(":")[1] for line in left_out] == [" decoder of masked patches"] * 2
+    folder = place(tmp_path, card)
+    assert folder == tmp_path / "imported" / "mind-vis"
+    mapper.save_pretrained(folder, card)
+    loaded = Masked.from_pretrained(folder)
+    assert (loaded.architecture["heads"], loaded.architecture["patch"]) == (HEADS, PATCH)
+    for name, z in loaded.encoder.state_dict().items():
+        torch.testing.assert_close(z, mind_vis()[name], msg=name)
+    assert f"train masked --set from_checkpoint={folder}" in use(folder, card)
+
+
+def test_a_fine_tuned_model_of_mind_vis_gives_its_encoder(tmp_path, config):
+    state = mind_vis("cond_stage_model.mae.")
+    del state["cond_stage_model.mae.mask_token"]
+    state |= random(
+        {
+            **pair("cond_stage_model.dim_mapper", 4, WIDTH),
+            **pair("model.diffusion_model.out.2", 3, 3),
+            "betas": (10,),
+            "sqrt_alphas_cumprod": (10,),
+        }
+    )
+    made = type(config)  # the generative model's config knows no heads
+    other = sys.modules[made.__module__].Config_Generative_Model()
+    path = tmp_path / "finetuned.pth"
+    torch.save({"model_state_dict": state, "config": other, "state": torch.zeros(3)}, path)
+    found = open_checkpoint(path)
+    assert found.kind == "mind-vis-finetuned" and found.unknown == found.missing == ()
+    with pytest.raises(UserError, match="8 wide, which 16 attention heads cannot share"):
+        convert(found, [], "", title="", command="", known={})  # this miniature has two
+    found.config["num_heads"] = HEADS
+    mapper, card, left_out = convert(found, [], "", title="", command="", known={})
+    whole = mind_vis("cond_stage_model.mae.")
+    for name, z in mapper.encoder.state_dict().items():
+        torch.testing.assert_close(z, whole[f"cond_stage_model.mae.{name}"], msg=name)
+    assert {line.split(" (")[0] for line in left_out} == {
+        "cond_stage_model.dim_mapper", "model.diffusion_model", "betas", "sqrt_",
+    }  # fmt: skip
+
+
+class Evil:
+    def __init__(self, path):
+        self.path = path
+
+    def __reduce__(self):
+        return open, (str(self.path), "w")
+
+
+@pytest.mark.parametrize("old", [False, True])
+def test_a_file_that_wants_to_run_something_is_refused_and_runs_nothing(tmp_path, old):
+    path, made = tmp_path / "evil.pth", tmp_path / "made"
+    content = {"model_state_dict": mindeye2(), "config": Evil(made)}
+    torch.save(content, path, _use_new_zipfile_serialization=not old)
+    with pytest.raises(
+        UserError,
+        match=r"evil\.pth is not opened: beside tensors it asks to build \w*io\.open, and loading "
+        r"that would run code that the file chooses; ask its authors",
+    ):
+        open_checkpoint(path)
+    assert not made.exists()
+
+
+def test_a_config_of_another_module_is_named(tmp_path, monkeypatch):
+    module = types.ModuleType("omegaconf")
+    module.DictConfig = type("DictConfig", (), {"__module__": "omegaconf"})
+    monkeypatch.setitem(sys.modules, "omegaconf", module)
+    torch.save({"state_dict": mindeye2(), "cfg": module.DictConfig()}, tmp_path / "a.ckpt")
+    with pytest.raises(UserError, match="asks to build omegaconf.DictConfig, and"):
+        open_checkpoint(tmp_path / "a.ckpt")
+
+
+def test_files_that_cannot_be_read_are_one_sentence(tmp_path):
+    with pytest.raises(UserError, match=r"ends in \.pth, \.pt, \.ckpt, \.safetensors, found"):
+        open_checkpoint(tmp_path / "none.pth")
+    (tmp_path / "weights.h5").write_bytes(b"x")
+    with pytest.raises(UserError, match=r"found .*weights\.h5; name that file"):
+        open_checkpoint(tmp_path / "weights.h5")
+    for name in ("cut.pth", "cut.safetensors"):
+        (tmp_path / name).write_bytes(b"not a checkpoint")
+        with pytest.raises(UserError, match=f"{name} is (damaged|not opened)"):
+            open_checkpoint(tmp_path / name)
+    whole = tmp_path / "whole.pt"
+    torch.save(mindeye2(), whole)
+    (tmp_path / "half.pt").write_bytes(whole.read_bytes()[:2000])
+    with pytest.raises(UserError, match=r"half\.pt is (damaged|not opened)"):
+        open_checkpoint(tmp_path / "half.pt")
+    torch.save([1, 2], tmp_path / "list.pt")
+    with pytest.raises(UserError, match=r"list\.pt holds no tensors of a model"):
+        open_checkpoint(tmp_path / "list.pt")
+
+
+def test_what_is_not_known_is_listed_and_not_converted(tmp_path):
+    path = tmp_path / "other.pt"
+    torch.save({"state_dict": random(pair("encoder.first", 3, 2) | pair("head", 2, 3))}, path)
+    found = open_checkpoint(path)
+    assert found.kind == "" and [part.name for part in found.parts] == ["encoder", "head"]
+    assert found.told()[0] == "other.pt: no published checkpoint known here"
+    with pytest.raises(UserError, match="none of the checkpoints that can be converted: MindEye2"):
+        convert(found, [], "", title="", command="", known={})
+    torch.save(mindeye2(), path)
+    with pytest.raises(UserError, match=r"--subject a layer .* found 0 subject\(s\) and the spa"):
+        convert(open_checkpoint(path), [], "a/b", title="", command="", known={})
+
+
+def test_the_command_lists_and_converts(tmp_path, monkeypatch, capsys, config):
+    path = tmp_path / "fmri_encoder.pth"
+    torch.save({"model": mind_vis(), "config": config}, path)
+    kept = tmp_path / "kept"
+    command = ["backends", "import-checkpoint", str(path), "--checkpoints", str(kept)]
+    for more in ([], ["--convert", "--name", "mbm"]):
+        monkeypatch.setattr(sys, "argv", [*command, *more])
+        with pytest.raises(SystemExit) as stop:
+            main()
+        assert not stop.value.code and kept.exists() == bool(more)
+    out = capsys.readouterr().out
+    assert out.count("MinD-Vis' fMRI encoder (fmri_encoder.pth)") == 2
+    assert "Not converted:\n  mask_token (1 tensor(s)): decoder of masked patches" in out
+    assert Masked.from_pretrained(kept / "imported" / "mbm").card.command.endswith("--name mbm")

@@ -1,0 +1,280 @@
+"""The plain folder: the documented lines work, options are optional, mistakes are named."""
+
+import json
+import re
+import textwrap
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from PIL import Image
+
+from backends.datasets import layout
+from backends.datasets.folder import Folder
+from explorer.types import FSAVERAGE5_VERTICES, UserError
+
+V = 6
+
+
+def snippets() -> list[str]:
+    """Return the lines of the documentation that a notebook would run."""
+    blocks = re.findall(r"::\n\n((?:    .*\n|\n)+)", layout.__doc__)
+    return [textwrap.dedent(b) for b in blocks if "pathlib" in b or "to_csv" in b]
+
+
+@pytest.fixture
+def given() -> dict:
+    rng = np.random.default_rng(0)
+    return {
+        "pictures": rng.integers(0, 256, (4, 8, 10, 3), dtype=np.uint8),
+        "betas": rng.standard_normal((8, V)),
+        "shown": [0, 1, 2, 3, 0, 1, 2, 3],
+        "split": ["train", "train", "test", "test"] * 2,
+        "vertex": [5, 10_300, -1, 44, 20_483, 7],
+    }
+
+
+@pytest.fixture
+def root(tmp_path, monkeypatch, given) -> Path:
+    monkeypatch.chdir(tmp_path)
+    names = dict(given)
+    for code in snippets():
+        exec(code, names)  # the documentation's own words
+    return tmp_path / "my-study"
+
+
+def rewrite(place: Path, /, **columns) -> None:
+    """Set columns of a table; None takes one away."""
+    table = pd.read_csv(place, sep="\t", dtype=str, keep_default_na=False)
+    for name, values in columns.items():
+        table = table.drop(columns=name) if values is None else table.assign(**{name: values})
+    table.to_csv(place, sep="\t", index=False)
+
+
+def test_the_documented_lines_write_a_folder_that_opens(root, given):
+    assert len(snippets()) == 2
+    assert len(snippets()[0].strip().splitlines()) == 10
+    study = Folder(root, "mine")
+    assert (study.name, study.title, study.simulated) == ("mine", "My study", False)
+    assert (study.licence, study.split_unit) == ("not stated", "stimulus")
+    assert study.subjects() == ["sub-01"]
+    trials = study.load("sub-01")
+    np.testing.assert_allclose(trials.betas[[6, 1]], given["betas"][[6, 1]], rtol=1e-6)
+    assert trials.betas[:].dtype == np.float32
+    assert trials.table["repeat"].tolist() == [0] * 4 + [1] * 4
+    assert trials.table["session"].tolist() == [1] * 8
+    assert trials.stimuli("test") == ["002", "003"]
+    np.testing.assert_array_equal(study.image("003"), given["pictures"][3])
+    assert study.stimuli.loc["001", ["caption", "category", "source"]].tolist() == ["", "", ""]
+
+
+def test_vertices_give_a_projection_and_the_atlas(root, given):
+    voxels = Folder(root, "mine").load("sub-01").subject.voxels
+    projection = voxels.projection.toarray()
+    for voxel, vertex in enumerate(given["vertex"]):
+        expected = np.zeros(FSAVERAGE5_VERTICES)
+        if vertex >= 0:
+            expected[vertex] = 1
+        np.testing.assert_array_equal(projection[:, voxel], expected)
+    from explorer.brain.parcels import desikan_killiany
+
+    atlas, laid = desikan_killiany(), voxels.parcellations["Desikan-Killiany"]
+    assert laid.membership[2] == -1
+    assert laid.membership[0] == atlas.vertices[5]
+
+
+def test_voxels_at_one_vertex_share_it():
+    shared = layout.project(np.array([9, 9, 3, -1])).toarray()
+    assert shared[9].tolist() == [0.5, 0.5, 0, 0]
+    assert shared[3].tolist() == [0, 0, 1, 0]
+    assert shared.sum() == 2
+
+
+def test_parcels_rois_ncsnr_and_scale_are_read(root, given):
+    stored = np.round(given["betas"] * 1000).astype(np.int16)
+    np.save(root / "sub-01" / "betas.npy", stored)
+    scale = np.linspace(0.001, 0.006, V)
+    rewrite(
+        root / "sub-01" / "voxels.tsv",
+        vertex=None,
+        parcel=["V1 L", "V1 R", "", "V1 L", "hV4", "V1 R"],
+        roi_FFA=[1, 0, 0, 0, 1, 0],
+        roi_V1=[1, 1, 0, 1, 0, 1],
+        ncsnr=np.arange(V) / 10,
+        scale=scale,
+    )
+    description = {"title": "T", "atlas": "retinotopy", "beta_unit": "percent signal change"}
+    (root / "dataset.json").write_text(json.dumps(description))
+    trials = Folder(root, "mine").load("sub-01")
+    np.testing.assert_allclose(trials.betas[2], stored[2] * scale, rtol=1e-5)
+    assert trials.beta_unit == "percent signal change"
+    voxels = trials.subject.voxels
+    assert voxels.projection is None
+    np.testing.assert_allclose(trials.subject.ncsnr, np.arange(V) / 10, rtol=1e-6)
+    parts = voxels.parcellations["retinotopy"]
+    assert [label.key for label in parts.labels] == ["V1 L", "V1 R", "hV4"]
+    assert [label.hemisphere for label in parts.labels] == ["L", "R", ""]
+    assert parts.membership.tolist() == [0, 1, -1, 0, 2, 1]
+    masks = voxels.parcellations["ROIs"]
+    assert [label.key for label in masks.labels] == ["FFA", "V1"]
+    assert masks.membership.astype(int).tolist() == [[1, 0, 0, 0, 1, 0], [1, 1, 0, 1, 0, 1]]
+
+
+def test_the_hash_names_the_voxels_and_not_their_statistics(root):
+    def digest() -> str:
+        return Folder(root, "mine").load("sub-01").subject.voxels.hash
+
+    file = root / "sub-01" / "voxels.tsv"
+    first = digest()
+    rewrite(file, ncsnr=[0.1] * V)
+    assert digest() == first
+    rewrite(file, vertex=[10_300, 5, -1, 44, 20_483, 7])
+    assert digest() != first
+    file.unlink()
+    alone = Folder(root, "mine").load("sub-01").subject.voxels
+    assert alone.projection is None
+    assert alone.hash != Folder(root, "other").load("sub-01").subject.voxels.hash
+
+
+def test_betas_are_not_read_before_they_are_asked_for(root):
+    betas = np.full((8, V), np.nan, np.float32)
+    betas[4] = 2
+    np.save(root / "sub-01" / "betas.npy", betas)
+    rows = Folder(root, "mine").load("sub-01").betas
+    assert rows[4].tolist() == [2] * V
+    with pytest.raises(UserError, match=r"betas.npy .*not finite in trial 3, voxel 0"):
+        rows[[4, 3]]
+    with pytest.raises(UserError, match=r"not finite in trial 7, voxel 0"):
+        rows[-1]
+
+
+def test_pictures_of_every_kind_become_rgb(root):
+    shots = root / "stimuli"
+    Image.fromarray(np.full((5, 4), 90, np.uint8)).save(shots / "grey.png")
+    clear = np.zeros((5, 4, 4), np.uint8)
+    clear[0] = 255, 0, 0, 255
+    Image.fromarray(clear).save(shots / "clear.png")
+    Image.fromarray(np.zeros((5, 4, 3), np.uint8)).convert("CMYK").save(shots / "print.jpg")
+    rewrite(shots / "stimuli.tsv", file=["grey.png", "clear.png", "print.jpg", "003.png"])
+    study = Folder(root, "mine")
+    assert np.unique(study.image("grey")).tolist() == [90]
+    assert study.image("clear")[0, 0].tolist() == [255, 0, 0]
+    assert study.image("clear")[4, 0].tolist() == [255, 255, 255]
+    assert study.image("print").shape == (5, 4, 3)
+
+
+def test_hostile_words_stay_words(root):
+    words = ["<b>&amp;</b>", "${alert(1)}", 'a "quoted" one', "ümläut\\n"]
+    rewrite(root / "stimuli" / "stimuli.tsv", caption=words, category=["NA", "", "null", "1"])
+    stimuli = Folder(root, "<i>mine</i>").stimuli
+    assert stimuli["caption"].tolist() == words
+    assert stimuli["category"].tolist() == ["NA", "", "null", "1"]
+
+
+def test_subjects_may_be_named(root):
+    named = {"title": "T", "subjects": {"Ada": "sub-01"}}
+    (root / "dataset.json").write_text(json.dumps(named))
+    study = Folder(root, "mine")
+    assert study.subjects() == ["Ada"]
+    assert study.load("Ada").subject.name == "Ada"
+
+
+def drop(name):
+    return lambda root: (root / name).unlink()
+
+
+def cut(name, keep=100):
+    return lambda root: (root / name).write_bytes((root / name).read_bytes()[:keep])
+
+
+def table(name, /, **columns):
+    return lambda root: rewrite(root / name, **columns)
+
+
+def describe(**values):
+    return lambda root: (root / "dataset.json").write_text(json.dumps({"title": "T", **values}))
+
+
+def save(array):
+    return lambda root: np.save(root / "sub-01" / "betas.npy", array)
+
+
+TRIALS, VOXELS, STIMULI = "sub-01/trials.tsv", "sub-01/voxels.tsv", "stimuli/stimuli.tsv"
+MISTAKES = {
+    "no description": (drop("dataset.json"), r"dataset.json is missing: a plain data set is"),
+    "not JSON": (cut("dataset.json", 5), "cannot be read as JSON"),
+    "no title": (describe(title=3), 'needs an object with at least a "title"'),
+    "not a bool": (describe(simulated="no"), "'simulated' must be true or false, found 'no'"),
+    "not a text": (describe(licence=3), "'licence' must be a text, found 3"),
+    "odd split unit": (describe(split_unit="run"), "'split_unit' is .* found 'run'"),
+    "odd subjects": (describe(subjects=["a"]), r"maps names to folders, found \['a'\]"),
+    "no subject": (describe(subjects={}), "has no subject; expected at least one folder"),
+    "a subject elsewhere": (describe(subjects={"a": "../x"}), "'../x', which lies outside"),
+    "no betas": (drop("sub-01/betas.npy"), "betas.npy is missing"),
+    "cut betas": (cut("sub-01/betas.npy", 200), "betas.npy is damaged or cut short"),
+    "empty betas": (cut("sub-01/betas.npy", 0), "betas.npy is damaged or cut short"),
+    "pickled betas": (save(np.array([{}, {}])), "betas.npy is damaged or cut short"),
+    "text betas": (save(np.array([["a"]])), "needs numbers in rows and columns, found <U1"),
+    "flat betas": (save(np.zeros(8)), r"needs numbers in rows and columns, found float64 \(8,\)"),
+    "other trial count": (save(np.zeros((7, V))), "has 7 rows, trials.tsv has 8"),
+    "other voxel count": (save(np.zeros((8, 5))), "has 5 voxels, voxels.tsv has 6 rows"),
+    "whole numbers": (save(np.zeros((8, V), np.int16)), r"int16\), so .* the column 'scale'"),
+    "no trials": (drop(TRIALS), "trials.tsv is missing"),
+    "no split": (table(TRIALS, split=None), "lacks the column 'split'; it has stimulus"),
+    "odd split": (table(TRIALS, split=["train"] * 7 + ["val"]), "row 8 has the split 'val'"),
+    "unknown stimulus": (
+        table(TRIALS, stimulus=["000"] * 7 + ["x"]),
+        "row 8 shows the stimulus 'x', which stimuli.tsv does not name",
+    ),
+    "train and test": (
+        table(TRIALS, split=["train"] * 7 + ["test"]),
+        "'003' is both train and test; splits are by stimulus",
+    ),
+    "repeat twice": (table(TRIALS, repeat=["0"] * 8), "row 5 gives repeat 0 of '000' a second"),
+    "half a run": (table(TRIALS, run=["1.5"] * 8), "column 'run' needs whole numbers from 0"),
+    "a run in words": (table(TRIALS, run=["one"] * 8), "column 'run' needs numbers"),
+    "vertex too large": (table(VOXELS, vertex=["20484"] * V), "vertex 20484 is outside"),
+    "a vertex in words": (table(VOXELS, vertex=["lh"] * V), "column 'vertex' needs numbers"),
+    "ncsnr missing": (table(VOXELS, ncsnr=["1"] * 5 + [""]), "row 6 of the column 'ncsnr' is not"),
+    "odd mask": (table(VOXELS, roi_V1=["yes"] * V), "'roi_V1' holds 0 or 1, found 'yes'"),
+    "no stimuli": (drop(STIMULI), "stimuli.tsv is missing"),
+    "empty stimuli": (cut(STIMULI, 0), "stimuli.tsv cannot be read as a tab-separated table"),
+    "no file column": (table(STIMULI, file=None, other=["x"] * 4), "lacks the column 'file'"),
+    "no file name": (table(STIMULI, file=["000.png", "", "b", "c"]), "row 2 has no file"),
+    "no id": (table(STIMULI, stimulus=["a", "", "b", "c"]), "row 2 has no id"),
+    "two of a name": (table(STIMULI, stimulus=["000"] * 4), "names the stimulus '000' twice"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("mistake", MISTAKES)
+def test_a_mistake_gives_one_sentence(root, mistake):
+    spoil, sentence = MISTAKES[mistake]
+    spoil(root)
+    with pytest.raises(UserError, match=sentence) as caught:
+        Folder(root, "mine").load("sub-01")
+    assert "\n" not in str(caught.value)
+
+
+def test_a_missing_or_foreign_picture_is_named(root, tmp_path):
+    (root / "stimuli" / "001.png").unlink()
+    (root / "stimuli" / "002.png").write_bytes(b"GIF89a no picture")
+    Image.new("RGB", (2, 2)).save(tmp_path / "secret.png")
+    rewrite(root / "stimuli" / "stimuli.tsv", file=["../../secret.png", "001.png", "002.png", "x"])
+    rewrite(root / "stimuli" / "stimuli.tsv", stimulus=["000", "001", "002", "003"])
+    study = Folder(root, "mine")
+    with pytest.raises(UserError, match="'../../secret.png', which lies outside"):
+        study.image("000")
+    with pytest.raises(UserError, match="picture of stimulus '001' is missing"):
+        study.image("001")
+    with pytest.raises(UserError, match="picture of stimulus '002' cannot be read"):
+        study.image("002")
+    with pytest.raises(UserError, match="has no stimulus 'other'; it has 4"):
+        study.image("other")
+
+
+def test_an_unknown_subject_or_place_is_named(root, tmp_path):
+    with pytest.raises(UserError, match="mine has the subjects sub-01, not 'sub-02'"):
+        Folder(root, "mine").load("sub-02")
+    with pytest.raises(UserError, match="is not a folder; give the folder that holds dataset"):
+        Folder(tmp_path / "nowhere", "mine")

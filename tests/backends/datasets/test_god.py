@@ -1,0 +1,575 @@
+"""GOD: real ids and containers, and miniatures in which every known trap is laid."""
+
+import csv
+import json
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pytest
+from PIL import Image
+
+from backends.datasets.god import GOD, BData, GODMindVis, as_mask, image_name, read_id_list
+from explorer.types import UserError
+
+SHARED = Path(__file__).resolve().parents[3].parent / "shared" / "data"
+IDS = SHARED / "god_metadata"
+CONTAINERS = SHARED / "bdata_h5"
+
+# Names as published; two of them end in a zero that a text of the id loses.
+TRAIN = [
+    *("n01518878_10042", "n01518878_5958", "n01518878_14910", "n01639765_22407"),
+    *("n01639765_32862", "n01726692_9090"),
+]
+TEST = ["n01443537_22563", "n01621127_19020"]
+ROIS = {"VC": [0, 1, 2, 3, 4, 5], "LVC": [0, 1, 2], "V1": [1, 2], "HVC": [3, 4, 5], "FFA": [5]}
+VOXELS = 8  # two of them in no ROI
+
+
+def number(name: str) -> float:
+    """Return the id that a file holds for a stimulus, as a text with six decimals gives it."""
+    synset, _, picture = name[1:].partition("_")
+    return float(f"{int(synset)}.{int(picture or 0):06d}")
+
+
+def design() -> list[tuple[int, int, str]]:
+    """Return DataType, Run and stimulus of every row; run numbers start again in each type."""
+    training = [(1, run, name) for run in (1, 2) for name in TRAIN[::-1]]
+    seen = [(2, 1, name) for name in TEST * 3]
+    imagined = [(3, 1, name) for name in TEST * 3]
+    return training + seen + imagined
+
+
+def write_god(
+    file: Path,
+    *,
+    rows: list[tuple[int, int, str]] | None = None,
+    spelling: tuple[str, str] = ("dataset", "metadata"),
+    label: str = "stimulus_id",
+    extra: dict[str, list[float]] | None = None,
+    change=lambda voxels: voxels,  # noqa: ANN001
+    dtype: str = "f8",
+    n_voxels: int = VOXELS,
+    rois: dict[str, list[int]] = ROIS,
+    seed: int = 0,
+) -> np.ndarray:
+    """Write a bdpy file with the labels before the voxels and return its voxels (n, V)."""
+    rows = design() if rows is None else rows
+    rng = np.random.default_rng(seed)
+    kinds, runs, names = zip(*rows, strict=True)
+    columns = {
+        "DataType": kinds,
+        "Run": runs,
+        label: [n if isinstance(n, float) else number(n) for n in names],
+        **(extra or {}),
+    }
+    # Every run has a level of its own, so that a wrong grouping gives other numbers.
+    level = 100 * np.array(kinds) + 10 * np.array(runs)
+    voxels = change(rng.standard_normal((len(rows), n_voxels)) + level[:, None])
+    matrix = np.column_stack([*columns.values(), voxels])
+    begin = len(columns)
+    marks: dict[str, np.ndarray] = {}
+    for at, key in enumerate(columns):
+        marks[key] = np.full(matrix.shape[1], np.nan)
+        marks[key][at] = 1
+    voxel = np.arange(matrix.shape[1]) >= begin
+    marks["VoxelData"] = np.where(voxel, 1, np.nan)
+    for i, (roi, inside) in enumerate(rois.items()):
+        # outside an ROI there is NaN in some files and 0 in others
+        marks[f"ROI_{roi}"] = np.where(voxel & (i % 2 == 0), 0, np.nan)
+        marks[f"ROI_{roi}"][begin + np.array(inside)] = 1
+    for axis in "xyz":
+        marks[f"voxel_{axis}"] = np.where(voxel, rng.integers(-3, 3, matrix.shape[1]), np.nan)
+    with h5py.File(file, "w") as h5:
+        h5[spelling[0]] = matrix.astype(dtype)
+        group = h5.create_group(spelling[1])
+        group["key"] = np.array(list(marks), dtype="S")
+        group["description"] = np.array(list(marks), dtype="S")
+        group["value"] = np.stack(list(marks.values()))
+    return voxels
+
+
+def write_lists(folder: Path, names: tuple[str, str]) -> None:
+    """Write the two lists: text order, which is not the order of the trials."""
+    for file, pictures in zip(names, (TRAIN, TEST), strict=True):
+        lines = [
+            f'{int(p[1:9])}.{int(p.split("_")[1]):06d},"{p}.JPEG"\n' for p in sorted(pictures)
+        ]
+        (folder / file).write_text("".join(lines))
+
+
+def scored(values: np.ndarray, of: np.ndarray | None = None, ddof: int = 0) -> np.ndarray:
+    of = values if of is None else of
+    return (values - of.mean(axis=0)) / of.std(axis=0, ddof=ddof)
+
+
+# -------------------------------------------------------------------------------------- real files
+
+
+def real(folder: Path, name: str) -> Path:
+    if not (folder / name).exists():
+        pytest.skip(f"{name} is not in ../shared/data/{folder.name}")
+    return folder / name
+
+
+@pytest.mark.parametrize(
+    ("name", "count"), [("imageID_training.csv", 1200), ("imageID_test.csv", 50)]
+)
+def test_all_real_ids_decode_to_their_file_names(name, count):
+    file = real(IDS, name)
+    with open(file, newline="") as opened:
+        rows = list(csv.reader(opened))
+    assert len(rows) == count
+    assert [image_name(float(text)) for text, _ in rows] == [f.split(".")[0] for _, f in rows]
+    listed = read_id_list(file)
+    assert list(listed.values()) == [picture for _, picture in rows]
+
+
+def test_real_ids_that_lost_their_zeros_are_the_same_stimuli():
+    text = real(IDS, "stimulus_ImageNetTest.tsv").read_text()
+    rows = [line.split("\t") for line in text.splitlines()]
+    assert ["n01621127_19020", "1621127.01902"] in [row[:2] for row in rows]
+    for name, identity, *_ in rows:
+        assert image_name(float(identity)) == name
+    imagined = real(IDS, "category_GODImagery.tsv").read_text().splitlines()
+    categories = [line.split("\t")[:2] for line in imagined]
+    assert len(categories) == 50
+    assert {name.split("_")[0] for name, *_ in rows} == {category for category, _ in categories}
+    assert all(image_name(float(identity)) == name for name, identity in categories)
+
+
+def test_the_real_lists_name_the_stimuli(tmp_path):
+    real(IDS, "imageID_test.csv")
+    write_god(tmp_path / "Subject1.h5")
+    study = GOD(tmp_path, "god", images=str(IDS))
+    assert len(study.stimuli) == 1250
+    assert study.stimuli.loc["n01621127_19020", "source"] == "n01621127_19020.JPEG"
+    trained = study.load("Subject1").table["stimulus"][:6]
+    assert trained.tolist() == TRAIN[::-1]
+
+
+@pytest.mark.parametrize("name", ["sample_vmap.h5", "sample_vmap_nomap.h5"])
+def test_real_bdpy_containers_open(name):
+    file = real(CONTAINERS, name)
+    found = BData(file)
+    assert found.matrix.shape == (8, 11)
+    assert list(found.keys) == ["Data", "Label"]
+    np.testing.assert_array_equal(found.columns("Data"), np.arange(10))  # NaN is not 1
+    np.testing.assert_array_equal(found.columns("Label"), [10])
+    np.testing.assert_array_equal(found.label("Label"), [1, 3, 4, 2, 3, 1, 2, 4])
+    names = found.names("Label")
+    assert sorted(names) == ([1.0, 2.0, 3.0, 4.0] if name == "sample_vmap.h5" else [])
+    assert all(isinstance(text, str) and not text.startswith("b'") for text in names.values())
+    with pytest.raises(UserError, match="marks one column of labels, found 10"):
+        found.label("Data")
+    with pytest.raises(UserError, match="lacks the key Run; it has Data, Label"):
+        found.columns("Run")
+    assert not GOD.recognise(file)
+    with pytest.raises(UserError, match="bdpy file without VoxelData, .* it has Data, Label"):
+        GOD(file, "god")
+
+
+# -------------------------------------------------------------------------------------- bdpy files
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    write_god(tmp_path / "Subject1.h5")
+    write_lists(tmp_path, ("image_training_id.csv", "image_test_id.csv"))
+    return tmp_path
+
+
+def test_both_generations_of_files_give_the_same(folder, tmp_path):
+    old = tmp_path / "old"
+    old.mkdir()
+    write_god(old / "Subject1.h5", spelling=("dataSet", "metaData"), label="Label")
+    new, legacy = GOD(folder, "g").load("Subject1"), GOD(old, "g").load("Subject1")
+    np.testing.assert_array_equal(np.asarray(new.betas), np.asarray(legacy.betas))
+    assert new.table.equals(legacy.table)
+    assert new.subject.voxels.hash == legacy.subject.voxels.hash
+    assert GOD.recognise(folder) and GOD.recognise(old) and GOD.recognise(old / "Subject1.h5")
+    assert GOD(old / "Subject1.h5", "g").subjects() == ["Subject1"]
+
+
+def test_labels_are_not_voxels_and_rois_overlap(folder):
+    voxels = write_god(folder / "Subject1.h5")
+    trials = GOD(folder, "g", norm="none").load("Subject1")
+    np.testing.assert_allclose(np.asarray(trials.betas), voxels[:18, :6], rtol=1e-6)
+    rois = trials.subject.voxels.parcellations["ROIs"]
+    found = {
+        label.key: np.flatnonzero(m) for label, m in zip(rois.labels, rois.membership, strict=True)
+    }
+    assert {name: at.tolist() for name, at in found.items()} == ROIS
+    few = GOD(folder, "g", roi="V1", norm="none").load("Subject1")
+    np.testing.assert_allclose(np.asarray(few.betas), voxels[:18, 1:3], rtol=1e-6)
+    assert [label.key for label in few.subject.voxels.parcellations["ROIs"].labels] == [
+        *("VC", "LVC", "V1")
+    ]
+    everything = GOD(folder, "g", roi="all").load("Subject1").subject
+    assert everything.voxels.n_voxels == VOXELS
+    assert set(everything.maps) == {"voxel_x", "voxel_y", "voxel_z"}
+    with h5py.File(folder / "Subject1.h5", locking=False) as h5:
+        row = list(h5["metadata/key"][()]).index(b"voxel_y")
+        np.testing.assert_array_equal(everything.maps["voxel_y"], h5["metadata/value"][row, 3:])
+
+
+def test_trials_are_named_by_id_whatever_the_order_of_a_list(folder):
+    trials = GOD(folder, "g").load("Subject1")
+    assert trials.table["stimulus"].tolist() == [*TRAIN[::-1] * 2, *TEST * 3]
+    assert sorted(TRAIN) != TRAIN[::-1]  # a join by row would have gone wrong
+    assert trials.table["split"].tolist() == ["train"] * 12 + ["test"] * 6
+    assert trials.table["repeat"].tolist() == [0] * 6 + [1] * 6 + [0, 0, 1, 1, 2, 2]
+    assert trials.table["run"].tolist() == [1] * 6 + [2] * 6 + [1] * 6
+
+
+def test_ids_are_compared_as_millionths(tmp_path):
+    # a float that a text with fewer digits, or arithmetic, has moved a little
+    moved = [(t, r, np.nextafter(number(n), 0) if t < 3 else n) for t, r, n in design()]
+    write_god(tmp_path / "Subject1.h5", rows=moved)
+    write_lists(tmp_path, ("imageID_training.csv", "imageID_test.csv"))
+    study = GOD(tmp_path, "g")
+    assert study.load("Subject1").table["stimulus"].tolist() == [*TRAIN[::-1] * 2, *TEST * 3]
+    assert image_name(1621127.01902) == "n01621127_19020"
+    assert image_name(1443537.0) == "n01443537"
+    assert image_name(12345678.000007) == "n12345678_7"
+    for wrong in (0.5, -1443537.022563, np.nan, 123456789.5):
+        with pytest.raises(UserError, match="WordNet number and six decimals"):
+            image_name(wrong)
+
+
+def test_runs_of_another_type_are_other_runs(folder):
+    voxels = write_god(folder / "Subject1.h5")[:, :6]
+    trials = GOD(folder, "g").load("Subject1")
+    expected = np.concatenate(
+        [scored(voxels[:6]), scored(voxels[6:12]), scored(voxels[12:18])]
+    )  # run 1 of training, run 2, run 1 of the test: by Run alone the first and last would mix
+    np.testing.assert_allclose(np.asarray(trials.betas), expected, rtol=1e-4, atol=1e-4)
+    assert "within run" in trials.beta_unit and "test runs" in trials.beta_unit
+
+
+def test_sessions_keep_runs_apart(tmp_path):
+    session = [1.0] * 6 + [2.0] * 6 + [1.0] * 12
+    rows = [(kind, 1, name) for kind, _, name in design()]
+    voxels = write_god(tmp_path / "Subject1.h5", rows=rows, extra={"Session": session})[:, :6]
+    trials = GOD(tmp_path, "g").load("Subject1")
+    np.testing.assert_allclose(
+        np.asarray(trials.betas[:6]), scored(voxels[:6]), rtol=1e-4, atol=1e-4
+    )
+    assert trials.table["session"].tolist() == [1] * 6 + [2] * 6 + [1] * 6
+
+
+def test_train_statistics_are_of_training_trials_alone(folder):
+    voxels = write_god(folder / "Subject1.h5")[:, :6]
+    trials = GOD(folder, "g", norm="train").load("Subject1")
+    expected = scored(voxels[:18], of=voxels[:12], ddof=1)
+    np.testing.assert_allclose(np.asarray(trials.betas), expected, rtol=1e-4)
+    assert trials.beta_unit == "z-score by the training trials"
+
+
+@pytest.mark.parametrize("release", ["first", "second"])
+def test_imagined_categories_are_shown_as_their_test_picture(tmp_path, release):
+    """The first release gives imagery trials the picture's id, the second the category's."""
+    rows = design()
+    if release == "second":
+        rows = [(t, r, n if t < 3 else n.split("_")[0]) for t, r, n in rows]
+    voxels = write_god(tmp_path / "Subject1.h5", rows=rows)[:, :6]
+    study = GOD(tmp_path, "g", trials="imagery")
+    trials = study.load("Subject1")
+    assert trials.table["stimulus"].tolist() == [*TRAIN[::-1] * 2, *TEST * 3]
+    np.testing.assert_allclose(
+        np.asarray(trials.betas[12:]), scored(voxels[18:]), rtol=1e-4, atol=1e-4
+    )
+    assert "Nothing was shown" in study.note and "test picture of that category" in study.note
+    assert set(trials.table["data_type"]) == {1, 3}
+    assert "12 training, 6 perception, 6 imagery trials" in " ".join(study.remarks())
+
+
+def test_dead_voxels_are_masked_and_counted(tmp_path):
+    def change(voxels: np.ndarray) -> np.ndarray:
+        voxels[:, 1] = np.nan
+        voxels[:, 4] = 7.0
+        return voxels
+
+    voxels = write_god(tmp_path / "Subject1.h5", change=change)
+    study = GOD(tmp_path, "g", norm="none")
+    trials = study.load("Subject1")
+    np.testing.assert_allclose(np.asarray(trials.betas), voxels[:18, [0, 2, 3, 5]], rtol=1e-6)
+    assert "Subject1: 2 voxels of VC are NaN or constant and masked out." in study.remarks()
+
+
+def test_remarks_name_what_is_missing(folder):
+    said = " ".join(GOD(folder, "g").remarks())
+    assert "Subject2, Subject3, Subject4, Subject5 of Subject1 to Subject5 are not here" in said
+    assert "8 of 8 pictures are not here: the pictures are not public, the Kamitani lab" in said
+    assert "Subject1 has 6 voxels in VC where the published file has 4466" in said
+    assert "fewer than 5" not in said
+    assert "so train stimuli" not in said
+    (folder / "image_training_id.csv").unlink()
+    assert "image_training_id.csv or imageID_training.csv is not here, so train stimuli are" in (
+        " ".join(GOD(folder, "g").remarks())
+    )
+    rows = [(k, run if k == 1 else i // 3, n) for i, (k, run, n) in enumerate(design())]
+    write_god(folder / "Subject1.h5", rows=rows)
+    few = " ".join(GOD(folder, "g").remarks())
+    assert "Subject1: 4 runs have fewer than 5 trials (perception, Run 4)" in few
+    assert "fewer than 5" not in " ".join(GOD(folder, "g", norm="train").remarks())
+
+
+def test_pictures_are_found_beside_and_asked_for(folder):
+    study = GOD(folder, "g")
+    with pytest.raises(UserError, match="n01621127_19020 is not in .* Kamitani lab .* request"):
+        study.image("n01621127_19020")
+    (folder / "images" / "test").mkdir(parents=True)
+    grey = Image.fromarray(np.full((5, 7), 200, np.uint8))
+    grey.save(folder / "images" / "test" / "n01621127_19020.JPEG")  # ImageNet has grey ones
+    (folder / "images" / "test" / "n01443537_22563.JPEG").write_bytes(b"\xff\xd8 cut short")
+    study = GOD(folder, "g")
+    assert study.image("n01621127_19020").shape == (5, 7, 3)
+    with pytest.raises(UserError, match=r"picture of n01443537_22563 cannot be read"):
+        study.image("n01443537_22563")
+    with pytest.raises(UserError, match="no stimulus 'n00000001_1'; it has 8"):
+        study.image("n00000001_1")
+    assert "6 of 8 pictures are not here" in " ".join(study.remarks())
+
+
+def test_the_other_subject_s_file_is_refused(tmp_path):
+    rows = [(1, 1, TRAIN[0]), (1, 1, TRAIN[1]), (2, 1, TEST[0]), (2, 1, TEST[1])]
+    vc = {"VC": list(range(4404))}
+    write_god(tmp_path / "Subject1.h5", rows=rows, n_voxels=4404, rois=vc)
+    with pytest.raises(UserError, match="4404 voxels in VC, as Subject2 has, where Subject1 has"):
+        GOD(tmp_path, "g").load("Subject1")
+    (tmp_path / "Subject1.h5").rename(tmp_path / "Subject2.h5")
+    study = GOD(tmp_path, "g")
+    assert study.load("Subject2").subject.voxels.n_voxels == 4404
+    assert "voxels in VC" not in " ".join(study.remarks())
+
+
+@pytest.mark.parametrize(
+    ("written", "sentence"),
+    [
+        ({"rows": [(2, 1, TEST[0]), (2, 1, TEST[1])]}, r"no training trial \(DataType 1\)"),
+        ({"rows": [(4, 1, TEST[0]), (2, 1, TEST[1])]}, "DataType is 1, 2 or 3, found 4"),
+        ({"rows": [*design(), (1, 1, TEST[0])]}, "n01443537_22563 is shown in training and in"),
+        ({"rows": [*design(), (1, 1, "n01518878_7")]}, "n01518878_7 is among the train trials"),
+        ({"rows": [*design(), (2, 1, 0.25)]}, "WordNet number and six decimals, .* 0.25"),
+        ({"dtype": "f4"}, "float32, in which stimulus ids lose their decimals"),
+        ({"change": lambda v: v * 0}, "no voxel that varies in VC"),
+    ],
+)
+def test_files_that_cannot_be_right_are_refused(folder, written, sentence):
+    write_god(folder / "Subject1.h5", **written)
+    with pytest.raises(UserError, match=sentence):
+        GOD(folder, "g").load("Subject1")
+
+
+def test_an_imagined_category_without_test_picture_is_refused(tmp_path):
+    write_god(tmp_path / "Subject1.h5", rows=[*design(), (3, 1, "n02071294")])
+    GOD(tmp_path, "g").load("Subject1")
+    with pytest.raises(UserError, match="imagined category n02071294 has no test picture"):
+        GOD(tmp_path, "g", trials="imagery").load("Subject1")
+
+
+def test_a_nan_in_one_trial_is_refused_when_it_is_read(tmp_path):
+    rows = [(1, 1 + i // 40, name) for i, name in enumerate(TRAIN * 40)] + design()[12:]
+
+    def change(voxels: np.ndarray) -> np.ndarray:
+        voxels[9, 2] = np.nan  # not among the rows by which dead voxels are known
+        return voxels
+
+    write_god(tmp_path / "Subject1.h5", rows=rows, change=change)
+    betas = GOD(tmp_path, "g", norm="none").load("Subject1").betas
+    assert betas.shape == (246, 6)
+    assert np.isfinite(betas[10:20]).all()
+    with pytest.raises(UserError, match="not finite in trial 9, voxel 2"):
+        betas[9]
+
+
+@pytest.mark.parametrize(
+    ("options", "sentence"),
+    [
+        ({"roi": "V9"}, "roi is one of VC, LVC, V1, HVC, FFA, all, not 'V9'"),
+        ({"norm": "z"}, "norm is one of run, train, none, not 'z'"),
+        ({"trials": "dreams"}, "trials is one of perception, imagery, not 'dreams'"),
+        ({"images": "/nowhere"}, "images=/nowhere is no folder"),
+    ],
+)
+def test_options_say_what_they_take(folder, options, sentence):
+    with pytest.raises(UserError, match=sentence):
+        GOD(folder, "g", **options).load("Subject1")
+
+
+def test_other_files_are_not_god(tmp_path):
+    (tmp_path / "Subject1.h5").write_bytes(b"\x89HDF\r\n\x1a\n and no more")
+    assert not GOD.recognise(tmp_path)
+    with pytest.raises(UserError, match="is damaged or cut short"):
+        GOD(tmp_path / "Subject1.h5", "g")
+    with pytest.raises(UserError, match="holds no file of Generic Object Decoding"):
+        GOD(tmp_path, "g")
+    with h5py.File(tmp_path / "betas.h5", "w") as h5:
+        h5["betas"] = np.zeros((2, 3))
+    assert not GOD.recognise(tmp_path / "betas.h5")
+    with pytest.raises(UserError, match="has no dataset or dataSet, .* it has betas"):
+        GOD(tmp_path / "betas.h5", "g")
+    write_god(tmp_path / "whole.h5")
+    data = (tmp_path / "whole.h5").read_bytes()
+    (tmp_path / "cut.h5").write_bytes(data[: len(data) // 2])
+    assert not GOD.recognise(tmp_path / "cut.h5")
+
+
+def test_a_list_whose_ids_are_not_its_files_is_refused(tmp_path):
+    file = tmp_path / "image_test_id.csv"
+    file.write_text('1443537.022563,"n01621127_19020.JPEG"\n')
+    with pytest.raises(UserError, match="line 1: the id 1443537.022563 is n01443537_22563, not"):
+        read_id_list(file)
+    file.write_text("id,file\n")
+    with pytest.raises(UserError, match='needs rows of id,"file"'):
+        read_id_list(file)
+
+
+# ---------------------------------------------------------------------------------------- MinD-Vis
+
+
+def write_mindvis(folder: Path, *, save=np.savez, pictures=np.uint8, **replace) -> dict:  # noqa: ANN001, ANN003
+    """Write one subject and the pictures as MinD-Vis does; return the arrays."""
+    folder.mkdir(parents=True, exist_ok=True)
+    rng = np.random.default_rng(1)
+    arrays = {
+        "arr_0": 50 + 5 * rng.standard_normal((6, VOXELS)),
+        "arr_1": 50 + 5 * rng.standard_normal((70, VOXELS)),
+        "arr_2": 50 + 5 * rng.standard_normal((2, VOXELS)),
+        "arr_3": np.array([3, 1, 0, 2, 5, 4]),  # not its own inverse
+        "VC": np.isin(np.arange(VOXELS), ROIS["VC"]),
+        "V1": np.isin(np.arange(VOXELS), ROIS["V1"]).astype(int),
+    }
+    arrays = {k: v for k, v in {**arrays, **replace}.items() if v is not None}
+    save(folder / "sbj_1.npz", **arrays)
+    images = {
+        f"{split}_images": rng.integers(0, 256, (n, 4, 4, 3), dtype=np.uint8)
+        for split, n in (("train", 6), ("test", 2))
+    }
+    scale = 255.0 if pictures == "unit" else 1
+    kind = np.float64 if pictures == "unit" else pictures
+    save(folder / "images_256.npz", **{k: (v / scale).astype(kind) for k, v in images.items()})
+    for word, names in (("training", TRAIN), ("testing", TEST)):
+        rows = [f"'{int(n[1:9])}.{int(n.split('_')[1]):06d}','{n}.JPEG'\n" for n in names]
+        (folder / f"imagenet_{word}_label.csv").write_text("".join(rows))
+    index = {"0": ["n01440764", "tench"], "1": ["n01443537", "goldfish"]}
+    (folder / "imagenet_class_index.json").write_text(json.dumps(index))
+    return arrays | images
+
+
+@pytest.mark.parametrize("save", [np.savez, np.savez_compressed])
+def test_mindvis_trials_are_scaled_by_raw_training_trials(tmp_path, save):
+    given = write_mindvis(tmp_path / "npz", save=save)
+    trials = GODMindVis(tmp_path, "g").load("sbj_1")
+    raw = np.concatenate([given["arr_0"], given["arr_2"]])[:, ROIS["VC"]]
+    expected = scored(raw, of=raw[:6])
+    np.testing.assert_allclose(np.asarray(trials.betas), expected, rtol=1e-4, atol=1e-4)
+    # MinD-Vis's own test values, scaled by scaled training trials, would be near 50
+    assert np.abs(trials.betas[6:]).max() < 10
+    plain = GODMindVis(tmp_path / "npz", "g", norm="none").load("sbj_1")
+    np.testing.assert_allclose(np.asarray(plain.betas), raw, rtol=1e-6)
+    assert GODMindVis.recognise(tmp_path) and GODMindVis.recognise(tmp_path / "npz")
+    assert not GOD.recognise(tmp_path / "npz") and not GODMindVis.recognise(tmp_path / "x")
+
+
+def test_mindvis_trials_show_the_row_of_arr_3(tmp_path):
+    given = write_mindvis(tmp_path)
+    study = GODMindVis(tmp_path, "g")
+    trials = study.load("sbj_1")
+    assert trials.table["stimulus"].tolist() == [*(TRAIN[i] for i in given["arr_3"]), *TEST]
+    assert trials.table["repeat"].tolist() == [0] * 8  # arr_1 has no known order
+    np.testing.assert_array_equal(study.image(TRAIN[3]), given["train_images"][3])
+    np.testing.assert_array_equal(study.image(TEST[1]), given["test_images"][1])
+    assert study.stimuli.loc[TEST[0], "category"] == "goldfish"
+    assert study.stimuli.loc[TEST[1], "category"] == "n01621127"  # not one of the thousand
+    said = " ".join(study.remarks())
+    assert "arr_1, the single test trials, is not used" in said
+    assert "sbj_2, sbj_3, sbj_4, sbj_5 of sbj_1 to sbj_5 are not here" in said
+    assert "sbj_1 has 6 voxels in VC where the published file has 4466" in said
+
+
+@pytest.mark.parametrize("pictures", [np.uint8, np.float32, "unit"])
+def test_mindvis_pictures_of_any_scale_are_bytes(tmp_path, pictures):
+    given = write_mindvis(tmp_path, pictures=pictures)
+    picture = GODMindVis(tmp_path, "g").image(TEST[0])
+    assert picture.dtype == np.uint8
+    np.testing.assert_array_equal(picture, given["test_images"][0])
+
+
+@pytest.mark.parametrize("kind", [bool, np.int64, np.uint8, float, "columns"])
+def test_rois_of_zeros_and_ones_are_masks_not_columns(tmp_path, kind):
+    inside = np.array([2, 4, 5])
+    given = inside if kind == "columns" else np.isin(np.arange(VOXELS), inside).astype(kind)
+    write_mindvis(tmp_path, VC=given)
+    study = GODMindVis(tmp_path, "g", norm="none")
+    arrays = write_mindvis(tmp_path, VC=given)
+    trials = study.load("sbj_1")
+    # as an index, a mask of ints would have given eight voxels, all of them voxel 0 or 1
+    np.testing.assert_allclose(np.asarray(trials.betas[:6]), arrays["arr_0"][:, inside], rtol=1e-6)
+    rois = trials.subject.voxels.parcellations["ROIs"]
+    assert dict(zip([x.key for x in rois.labels], rois.membership.sum(axis=1), strict=True)) == {
+        **{"VC": 3, "V1": 1}
+    }
+
+
+def test_rois_that_are_neither_are_refused():
+    for wrong in (np.arange(9), np.array([1, 1, 3]), np.array([0.5, 2.0]), np.zeros((8, 2))):
+        with pytest.raises(UserError, match="ROI V1 needs a mask over 8 voxels or a list"):
+            as_mask(wrong, 8, "ROI V1")
+
+
+def test_mindvis_arrays_are_mapped_not_read(tmp_path):
+    write_mindvis(tmp_path)
+    study = GODMindVis(tmp_path, "g")
+    assert isinstance(study._images["train"], np.memmap)
+    assert not study._images["train"].flags.writeable
+
+
+@pytest.mark.parametrize(
+    ("replace", "sentence"),
+    [
+        ({"arr_3": np.arange(1, 7)}, "arr_3 needs one row .* 0 to 5, .* values 1 to 6"),
+        ({"arr_2": np.zeros((3, VOXELS))}, r"arr_2 needs shape \(2, voxels of arr_0\), found"),
+        ({"arr_0": np.array([{"a": 1}] * 6)}, r"sbj_1.npz \(arr_0\) holds pickled Python objects"),
+        ({"V1": np.zeros(5, bool)}, "ROI V1 needs a mask over 8 voxels .* bool \\(5,\\)"),
+        ({"VC": None}, "roi is one of V1, all, not 'VC'"),
+        ({"arr_0": np.ones((6, VOXELS))}, "no voxel that varies in VC"),
+    ],
+)
+def test_mindvis_files_that_cannot_be_right_are_refused(tmp_path, replace, sentence):
+    write_mindvis(tmp_path, **replace)
+    with pytest.raises(UserError, match=sentence):
+        GODMindVis(tmp_path, "g").load("sbj_1")
+
+
+def test_mindvis_without_names_or_pictures(tmp_path):
+    write_mindvis(tmp_path)
+    for file in tmp_path.glob("im*"):
+        file.unlink()
+    study = GODMindVis(tmp_path, "g")
+    assert study.load("sbj_1").table["stimulus"].tolist()[-2:] == ["test-0000", "test-0001"]
+    with pytest.raises(UserError, match=r"images_256.npz is not in .* Kamitani lab"):
+        study.image("test-0000")
+    said = " ".join(study.remarks())
+    assert "pictures are named by their row" in said and "images_256.npz is not here" in said
+    with pytest.raises(UserError, match="norm is one of train, none, not 'run'"):
+        GODMindVis(tmp_path, "g", norm="run")
+
+
+def test_mindvis_list_of_another_length_is_refused(tmp_path):
+    write_mindvis(tmp_path)
+    file = tmp_path / "imagenet_testing_label.csv"
+    file.write_text(file.read_text().splitlines()[0])
+    with pytest.raises(UserError, match="has 1 pictures where 2 are needed"):
+        GODMindVis(tmp_path, "g").load("sbj_1")
+
+
+def test_a_mindvis_file_cut_short_is_refused(tmp_path):
+    write_mindvis(tmp_path)
+    file = tmp_path / "images_256.npz"
+    file.write_bytes(file.read_bytes()[:200])
+    with pytest.raises(UserError, match=r"images_256.npz is damaged or cut short"):
+        GODMindVis(tmp_path, "g").image(TEST[0])
+    (tmp_path / "sbj_1.npz").write_bytes(b"PK nothing")
+    assert not GODMindVis.recognise(tmp_path)

@@ -1,0 +1,509 @@
+"""The evidence below a trial without a browser: what is sent when, and what stands for nothing."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+from urllib.parse import parse_qsl
+
+import pytest
+
+from explorer.evidence import evaluation
+from explorer.page import export, lab_choices, lab_tables, links
+from explorer.page.badges import badges
+from explorer.page.choices import Choices, settle
+from explorer.page.lab import Lab, decided_by
+from explorer.page.lecture import Lecture, typical
+from explorer.page.session import Session
+from explorer.records import from_record
+from explorer.types import PANELS, Request, UserError, View
+
+REQUEST = Request("fake", "sub-01", "test-04", "linear", "painter", steps=4)
+
+
+@pytest.fixture
+def lab(workbench: Any) -> Lab:
+    """Return the section's handlers; components are their own names."""
+    return Lab(workbench, SimpleNamespace(lab="lab", masthead="masthead", notices="notices"))
+
+
+def opened(lab: Lab, request: Request = REQUEST, view: View | None = None) -> Session:
+    """Return a session whose browser has the section."""
+    session = Session()
+    session.request, session.view = request, view or View()
+    lab.renew(session)
+    return session
+
+
+def click(**data: Any) -> Any:
+    return SimpleNamespace(_data=data)
+
+
+def work(lab: Lab, session: Session) -> list[dict[str, Any]]:
+    return [part["lab"] for part in lab.work(session)]
+
+
+def test_nothing_is_computed_before_a_view_is_opened(lab: Lab, fakes: SimpleNamespace) -> None:
+    session, painted = opened(lab), fakes.Generator.painted
+    assert session.lab.shown["state"] == "off"
+    assert work(lab, session) == []
+    assert fakes.Generator.painted == painted
+
+
+def test_controls_come_one_by_one_and_say_what_is_lacking(lab: Lab) -> None:
+    session = opened(lab)
+    sent = lab.choose(session, click(panel="controls"))
+    assert "panel=controls" in sent["masthead"]["link"]
+    assert sent["lab"]["state"] == "waiting" and sent["lab"]["content"] is None
+    parts = work(lab, session)
+    done = [sum(card["state"] != "empty" for card in part["content"]["cards"]) for part in parts]
+    assert done == [*range(1, 12), 11]
+    assert parts[-1]["state"] == "done"
+    cards = {card["name"]: card for card in parts[-1]["content"]["cards"]}
+    assert [name for name, _ in cards["true embedding"]["scores"]] == [
+        *("PixCorr", "SSIM", "pocket-clip")
+    ]
+    assert cards["true embedding"]["rank"] == "1 of 10"
+    assert cards["repeat 3 alone"]["state"] == "none"
+    assert "has no repeat 3 of test-04" in cards["repeat 3 alone"]["reason"]
+    assert "is measured, so nobody knows" in cards["noiseless response"]["reason"]
+    assert 0 <= cards["no brain"]["identified"] <= 1
+    assert work(lab, session) == []  # nothing more is wanted
+
+
+def test_a_lesion_begins_with_the_parcel_that_matters_most(lab: Lab) -> None:
+    session = opened(lab, view=View(panel="lesion"))
+    parts = work(lab, session)
+    content = parts[-1]["content"]
+    rows = {row["parcel"]: row for row in content["rows"]}
+    best = max((r for r in rows.values() if r["parcel"] != "(unassigned)"),
+               key=lambda row: abs(row["effect"]))  # fmt: skip
+    assert content["unchosen"] and content["chosen"] == [best["parcel"]]
+    assert content["chosen"][0].split()[0] in ("pericalcarine", "fusiform")
+    assert [p["label"] for p in content["pictures"]] == ["Intact", "Lesioned", "Difference"]
+    assert len({p["src"] for p in content["pictures"]}) == 3
+    assert content["scatter"]["mean"]["n"] == content["scatter"]["mean"]["of"] == 10
+    assert len(content["scatter"]["trial"]["points"]) == 8
+
+
+def test_a_record_holds_what_is_open_in_numbers(lab: Lab) -> None:
+    session = opened(lab)
+    assert lab.told(session) is None
+    lab.choose(session, click(panel="lesion", lesion="fusiform L"))
+    work(lab, session)
+    made = export.make(lab.workbench, REQUEST, session.view, "json", lab.told(session))
+    record = json.loads(made.content)
+    assert record["view"]["parcels"] == ["fusiform L"]
+    assert record["evidence"]["lesion"]["rows"][0][0] == "Rank of the shown image"
+    assert len(record["evidence"]["rows"]) == 8
+    assert "data:image" not in made.content.decode()
+    request, view = from_record(links.parse_record(made.content.decode()))
+    assert (request, view) == (REQUEST, session.view)
+
+
+def test_gain_one_leaves_picture_and_numbers_as_they_are(lab: Lab) -> None:
+    view = View(panel="lesion", parcels=("fusiform L", "fusiform R"), gain=1.0)
+    session = opened(lab, view=view)
+    content = work(lab, session)[-1]["content"]
+    intact, lesioned, _ = content["pictures"]
+    assert intact["src"] == lesioned["src"]
+    rows = content["lesion"]["rows"]
+    assert [row[1] for row in rows[:3]] == [row[2] for row in rows[:3]]
+    assert rows[3][2] == "0.000"
+    assert content["labels"] == ["fusiform, left", "fusiform, right"]
+
+
+def test_a_swap_takes_the_betas_of_a_trial_that_is_chosen(lab: Lab) -> None:
+    session = opened(lab, view=View(panel="lesion", parcels=("fusiform L",)))
+    sent = lab.choose(session, click(fill="another trial"))
+    assert sent["lab"]["settings"]["stimuli"][0] == "test-01"
+    lab.choose(session, click(donor="test-09"))
+    content = work(lab, session)[-1]["content"]
+    assert content["lesion"]["donor"]["number"] == 9
+    assert "when test-09 was shown" in content["lesion"]["sentence"]
+    told = lab.choose(session, click(donor="test-04"))  # the trial itself
+    assert "left out" in told["notices"]["notices"][0]
+    assert session.view.donor == "test-09"
+
+
+def test_only_what_a_view_is_of_makes_it_new(lab: Lab) -> None:
+    session = opened(lab, view=View(panel="controls"))
+    work(lab, session)
+    session.view = replace(session.view, camera="ventral")
+    assert lab.renew(session) == {}
+    session.request = replace(session.request, stimulus="test-05")
+    sent = lab.renew(session)["lab"]
+    assert sent["state"] == "waiting" and sent["content"] is None
+    assert decided_by(REQUEST, View(panel="lesion")) != decided_by(
+        REQUEST, View(panel="lesion", gain=1.5)
+    )
+
+
+def test_work_ends_when_another_trial_is_chosen_and_when_it_is_stopped(lab: Lab) -> None:
+    session = opened(lab, view=View(panel="controls"))
+    running = lab.work(session)
+    next(running)
+    session.request = replace(session.request, stimulus="test-05")
+    lab.renew(session)
+    assert list(running) == []
+    running = lab.work(session)
+    next(running)
+    next(running)
+    assert lab.stop(session)["lab"]["state"] == "stopped"
+    assert list(running) == []
+    kept = session.lab.shown["content"]["cards"]
+    assert sum(card["state"] == "done" for card in kept) >= 2
+    assert lab.again(session)["lab"]["state"] == "waiting"
+    assert work(lab, session)[-1]["state"] == "done"
+
+
+def test_where_nothing_is_decoded_a_lesion_says_why(lab: Lab) -> None:
+    session = opened(lab, replace(REQUEST, mapper=""), View(panel="lesion"))
+    sent = work(lab, session)
+    assert [part["state"] for part in sent] == ["none"]
+    assert "There is no mapper" in sent[0]["sentence"]
+
+
+def test_a_study_without_atlas_is_lesioned_as_one_group(
+    make_workbench: Any, fakes: SimpleNamespace
+) -> None:
+    class Bare(fakes.Study):
+        def load(self, subject: str) -> Any:
+            trials = super().load(subject)
+            voxels = replace(trials.subject.voxels, parcellations={}, projection=None)
+            return replace(trials, subject=replace(trials.subject, voxels=voxels))
+
+    ui = SimpleNamespace(lab="lab", masthead="masthead", notices="notices")
+    lab = Lab(make_workbench(datasets={"fake": Bare}), ui)
+    session = opened(lab, view=View(panel="lesion"))
+    content = work(lab, session)[-1]["content"]
+    assert content["labels"] == ["voxels in no parcel"]
+    assert "no atlas divides them" in content["lesion"]["warning"]
+    assert content["scatter"]["trial"]["correlation"] == "–"
+
+
+@pytest.fixture
+def alone(make_workbench: Any, fakes: SimpleNamespace, tmp_path: Path) -> tuple[Any, Request]:
+    """Return a workbench with one test image that was shown once, and its request."""
+
+    class One(fakes.Study):
+        def load(self, subject: str) -> Any:
+            trials = super().load(subject)
+            table = trials.table
+            keep = (table["split"] == "train") | (table["stimulus"] == "test-04")
+            rows = (keep & (table["repeat"] == 0)).to_numpy().nonzero()[0]
+            table = table.iloc[rows].reset_index(drop=True)
+            return replace(trials, betas=trials.betas[rows], table=table)
+
+    bench = make_workbench(datasets={"fake": One}, checkpoints=tmp_path)
+    return bench, replace(REQUEST, mapper=bench.mapper_names("fake", "sub-01")[0])
+
+
+def test_with_one_test_image_each_view_gives_what_it_can(alone: tuple[Any, Request]) -> None:
+    bench, request = alone
+    lab = Lab(bench, SimpleNamespace(lab="lab", masthead="masthead", notices="notices"))
+    last = {name: work(lab, opened(lab, request, View(panel=name)))[-1] for name in PANELS if name}
+    cards = {card["name"]: card for card in last["controls"]["content"]["cards"]}
+    assert "no other test image" in cards["another trial's brain"]["reason"]
+    assert "shown once" in cards["average over repeats"]["reason"]
+    lesion = last["lesion"]["content"]
+    assert "There is one test image" in lesion["alone"] and lesion["scatter"]["trial"] is None
+    assert lesion["rows"][0]["effect"] is None and len(lesion["pictures"]) == 3
+    assert lesion["lesion"]["rows"][1][1] == "–"  # no margin
+    assert last["compare"]["state"] == "done"
+    assert all(
+        "at least 2 test stimuli" in r["reason"] for r in last["compare"]["content"]["tests"]
+    )
+    assert "at least 2 of them" in last["curve"]["content"]["reason"]
+    assert "at least 2 of them" in last["statistics"]["sentence"]
+
+
+def test_a_lecture_with_one_test_image_has_all_steps(alone: tuple[Any, Request]) -> None:
+    bench, request = alone
+    lecture = Lecture(bench, SimpleNamespace(lecture="lecture", masthead="masthead"))
+    session = Session()
+    session.request, session.view = request, View(lecture=1)
+    lecture.renew(session)
+    steps = list(lecture.work(session))[-1]["lecture"]["steps"]
+    assert len(steps) == 5 and "nan" not in str([step["text"] for step in steps.values()])
+
+
+# -------------------------------------------------------------- two sides, curves, all test images
+
+
+def test_two_sides_of_a_trial_and_their_difference_over_the_test_images(lab: Lab) -> None:
+    session = opened(lab, view=View(panel="compare"))
+    offered = session.lab.shown["settings"]["offered"]
+    assert [group["sides"] for group in offered] == [
+        [],
+        ["generator:unguided"],
+        ["subject:sub-02"],
+    ]
+    content = work(lab, session)[-1]["content"]
+    assert content["b"]["label"] == "unguided"
+    assert content["a"]["src"] == content["b"]["src"]  # both fakes paint alike
+    tests = {(row.get("of"), row["metric"]): row for row in content["tests"]}
+    two_way = tests["embeddings", "two-way identification"]
+    assert two_way["difference"] == 0 and two_way["better"] == ""  # the same mapper
+    assert (two_way["chance"], two_way["n"]) == (0.5, 10)
+    assert tests["pictures", "identification"]["n"] == 10
+    assert content["maps"]["rows"] and content["maps"]["reason"] == ""
+    assert all(row["a"] == row["b"] for row in content["maps"]["rows"])
+    assert [side["label"] for side in content["subjects"]] == ["sub-01", "sub-02"]
+    assert content["subjects"][0]["src"] and "no mapper" in content["subjects"][1]["reason"]
+
+
+def test_a_subject_without_the_mapper_cannot_be_the_other_side(lab: Lab) -> None:
+    session = opened(lab, view=View(panel="compare", against="subject:sub-02"))
+    assert work(lab, session)[-1]["sentence"].startswith("sub-02 has no mapper linear")
+
+
+def test_nothing_to_compare_with_is_a_sentence(make_workbench: Any, fakes: Any) -> None:
+    class Alone(fakes.Study):
+        def subjects(self) -> list[str]:
+            return ["sub-01"]
+
+    bench = make_workbench(datasets={"fake": Alone}, generators={"painter": fakes.Generator})
+    lab = Lab(bench, SimpleNamespace(lab="lab", masthead="masthead", notices="notices"))
+    session = opened(lab, view=View(panel="compare"))
+    assert "There is nothing to compare this with" in work(lab, session)[-1]["sentence"]
+
+
+def test_the_curve_has_seeds_and_the_test_images_behind_it(lab: Lab) -> None:
+    session = opened(lab, replace(REQUEST, scales=(0, 2)), View(panel="curve"))
+    parts = [part for part in work(lab, session) if part["content"]]
+    assert [part["content"]["seeds"] for part in parts[:3]] == [1, 2, 3]
+    content = parts[-1]["content"]
+    assert content["scales"] == ["0", "2"] and len(content["images"]) == 2
+    assert content["behind"] == 10
+    found = content["scores"]["identification"]
+    assert found["chance"] == [0.5, 0.5]
+    assert all(low <= mean <= high for low, mean, high in
+               zip(found["low"], found["mean"], found["high"], strict=True))  # fmt: skip
+    assert found["test"][1] > found["test"][0]
+
+
+@pytest.mark.parametrize(
+    ("changed", "sentence"),
+    [
+        ({"generator": "unguided"}, "unguided has no guidance"),
+        ({"scales": (2.0,)}, "takes at least 2 of them"),
+    ],
+)
+def test_a_curve_that_cannot_be_says_why(lab: Lab, changed: Any, sentence: str) -> None:
+    session = opened(lab, replace(REQUEST, **changed), View(panel="curve"))
+    assert sentence in work(lab, session)[-1]["sentence"]
+
+
+def test_statistics_of_a_subject_tell_progress_and_find_what_was_planted(lab: Lab) -> None:
+    session = opened(lab, view=View(panel="statistics"))
+    assert session.lab.shown["settings"]["offered"][1] == ["group", "All 2 subjects"]
+    parts = work(lab, session)
+    assert parts[-1]["state"] == "done"
+    content = parts[-1]["content"]
+    rows = {row["parcel"]: row for row in content["rows"]}
+    assert rows["fusiform L"]["q_evidence"] <= 0.05
+    assert rows["fusiform L"]["evidence"] > rows["precentral L"]["evidence"]
+    assert rows["fusiform L"]["low"] <= rows["fusiform L"]["value"] <= rows["fusiform L"]["high"]
+    assert {"value", "evidence", "randomised"} <= set(content["maps"])
+    assert content["banner"] == "" and "test images" in content["summary"]
+    session.request = replace(session.request, stimulus="test-05")
+    assert lab.renew(session) == {}  # it is of no trial
+    session.view = replace(session.view, people="group")
+    lab.renew(session)
+    group = work(lab, session)[-1]["content"]
+    assert any("sub-02" in text for name, text in group["facts"] if name == "Left out")
+    assert {row["subjects"] for row in group["rows"]} == {1}
+
+
+def test_statistics_stop_when_nobody_waits_for_them(lab: Lab) -> None:
+    session = opened(lab, view=View(panel="statistics"))
+    running = lab.work(session)
+    next(running)
+    lab.stop(session)
+    assert list(running) == []
+    assert session.lab.shown["state"] == "stopped"
+
+
+def test_work_that_fails_elsewhere_fails_here() -> None:
+    def work_(tell: Any) -> None:
+        tell(0.5, "half")
+        raise UserError("there is no other half")
+
+    following = lab_tables.followed(work_)
+    with pytest.raises(UserError, match="there is no other half"):
+        list(following)
+
+
+def test_without_an_evaluation_the_command_that_makes_one_is_named(lab: Lab) -> None:
+    session = opened(lab, view=View(panel="evaluation"))
+    sentence = work(lab, session)[-1]["sentence"]
+    assert "python -m backends evaluate --dataset fake --out FOLDER" in sentence
+
+
+def test_an_evaluation_is_shown_with_every_trial(make_workbench: Any, tmp_path: Path) -> None:
+    import pandas as pd
+
+    stimuli = [f"test-{i:02d}" for i in range(1, 11)]
+    row = ["fake", "fake-clip/image", "linear", "averaged repeats", "sub-01", "top1"]
+    table = pd.DataFrame([[*row, 0.8, 0.7, 0.9, 0.1, 10, 10]], columns=evaluation.COLUMNS)
+    table.to_csv(tmp_path / "mappers.csv", index=False)
+    trials = {"target": row[1], "mapper": "linear", "subject": "sub-01", "stimulus": stimuli}
+    pd.DataFrame(trials | {"top1": [1.0] * 8 + [0.0] * 2}).to_parquet(tmp_path / "trials.parquet")
+    meaning = {
+        "afterimage": evaluation.FORMAT,
+        "dataset": "fake",
+        "scores": {
+            "top1": {
+                "title": "top-1", "sentence": "How often.", "better": "higher", "by_trial": True
+            }
+        },
+        "betas": {role: role for role in evaluation.ROLES} | {"averaged": "averaged repeats"},
+        "weights": {},
+        "notes": ["no noiseless responses"],
+    }  # fmt: skip
+    (tmp_path / "mappers.json").write_text(json.dumps(meaning))
+    bench = make_workbench(evaluations=[tmp_path])
+    lab = Lab(bench, SimpleNamespace(lab="lab", masthead="masthead", notices="notices"))
+    session = opened(lab, view=View(panel="evaluation"))
+    content = work(lab, session)[-1]["content"]
+    (target,) = content["targets"]
+    assert target["rows"][0] == {
+        "mapper": "linear", "subject": "sub-01", "score": "top1", "role": "averaged", "n": 10,
+        "value": 0.8, "low": 0.7, "high": 0.9, "chance": 0.1, "gallery": 10,
+    }  # fmt: skip
+    assert target["trials"]["numbers"] == list(range(1, 11))
+    assert target["trials"]["values"]["top1"]["linear"] == [1.0] * 8 + [0.0] * 2
+    assert content["notes"] == ["no noiseless responses"]
+
+
+# ------------------------------------------------------------------------------------- the lecture
+
+
+@pytest.fixture
+def lecture(workbench: Any) -> Lecture:
+    """Return the walkthrough's handlers."""
+    return Lecture(workbench, SimpleNamespace(lecture="lecture", masthead="masthead"))
+
+
+def test_the_lecture_is_about_the_median_trial_whatever_trial_is_shown(lecture: Lecture) -> None:
+    chosen = {
+        typical(lecture.workbench, replace(REQUEST, stimulus=s, repeats=r)).stimulus
+        for s, r in (("test-04", ()), ("test-09", (1,)))
+    }
+    (stimulus,) = chosen
+    similar = [
+        lecture.workbench.decode(replace(REQUEST, stimulus=f"test-{i:02d}")).similarity
+        for i in range(1, 11)
+    ]
+    own = similar[int(stimulus[-2:]) - 1]
+    assert sum(value < own for value in similar) == 4  # the lower of the two in the middle of ten
+
+
+def test_the_lecture_opens_at_its_step_and_comes_step_by_step(lecture: Lecture) -> None:
+    session = Session()
+    session.request, session.view = REQUEST, View()
+    assert lecture.renew(session) == {}  # nothing to show, and nothing is computed
+    sent = lecture.go(session, click(lecture=4))
+    assert "lecture=4" in sent["masthead"]["link"]
+    parts = [part["lecture"] for part in lecture.work(session)]
+    assert [sorted(part["steps"]) for part in parts[:2]] == [["4"], ["4", "5"]]
+    steps = parts[-1]["steps"]
+    assert sorted(steps) == ["1", "2", "3", "4", "5"]
+    assert steps["1"]["brain"]["vertices"]["left"]["shape"] == [10_242]
+    assert [len(strip["values"]) for strip in steps["2"]["strips"]] == [8, 8]
+    assert [p["chosen"] for p in steps["3"]["pictures"]].count(True) <= 1
+    assert [p["label"] for p in steps["4"]["pictures"]][-1] == "From no brain at all"
+    assert "on both sides" in steps["5"]["text"]
+    assert list(lecture.go(session, click(lecture=5))) == ["masthead"]  # all is there already
+    closed = lecture.go(session, click(lecture=0))
+    assert "lecture" not in closed["masthead"]["link"]
+    assert closed["lecture"]["state"] == "off"
+
+
+def test_a_lecture_without_a_mapper_says_why(lecture: Lecture) -> None:
+    session = Session()
+    session.request, session.view = replace(REQUEST, mapper=""), View(lecture=1)
+    lecture.renew(session)
+    (sent,) = lecture.work(session)
+    assert "There is no mapper" in sent["lecture"]["sentence"]
+
+
+# ------------------------------------------------------------------------------------ in the link
+
+FULL = View(
+    panel="lesion",
+    parcels=("fusiform L", "(unassigned)"),
+    gain=1.25,
+    fill="another trial",
+    donor="test-07",
+    against="generator:unguided",
+    people="group",
+    lecture=3,
+)
+
+
+def test_a_link_brings_the_evidence_back(workbench: Any) -> None:
+    view = replace(FULL, parcels=("fusiform L", "precentral R"))
+    query = links.query(REQUEST, view)
+    assert "panel=lesion&lesion=fusiform+L" in query and "gain=1.25" in query
+    assert settle(dict(parse_qsl(query)), workbench) == Choices(REQUEST, view, ())
+
+
+@pytest.mark.parametrize(
+    ("wanted", "sentence"),
+    [
+        ({"panel": "<b>"}, "The evidence “<b>” is not on offer here"),
+        ({"fill": "zeros"}, "The replacement “zeros” is not on offer"),
+        ({"donor": "test-99"}, "take betas from, “test-99” is not on offer"),
+        ({"against": "mapper:none"}, "compared with, “mapper:none” is not on offer"),
+        ({"lesion": "nowhere L"}, "no parcel “nowhere L” with voxels here to lesion"),
+        ({"gain": "3"}, "gain of a parcel lies between 0 and 2, found 3. Using a gain of 0."),
+        ({"gain": "loud"}, "found “loud”. Using a gain of 0."),
+        ({"lecture": "9"}, "The lecture has the steps 1 to 5, found “9”"),
+    ],
+)
+def test_what_is_not_on_offer_is_told(
+    workbench: Any, wanted: dict[str, str], sentence: str
+) -> None:
+    notices: list[str] = []
+    assert lab_choices.settle(wanted, workbench, REQUEST, View(), notices) == View()
+    assert len(notices) == 1 and sentence in notices[0]
+
+
+def test_another_trial_drops_a_donor_that_it_is_itself(workbench: Any) -> None:
+    view = replace(FULL, parcels=("fusiform L",))
+    shown = Choices(REQUEST, view)
+    settled = settle({"trial": "test-07"}, workbench, shown)
+    assert settled.view.donor == "" and settled.view.parcels == ("fusiform L",)
+
+
+def test_the_other_side_differs_in_one_thing_and_can_be_drawn(workbench: Any) -> None:
+    other = lab_choices.other_side(workbench, REQUEST, "generator:unguided")
+    assert (other.generator, other.steps, other.mapper) == ("unguided", 1, "linear")
+    assert "generator:painter" not in lab_choices.sides(workbench, REQUEST)
+    with pytest.raises(UserError, match=r"sub-02 has no mapper linear; choose another"):
+        lab_choices.other_side(workbench, REQUEST, "subject:sub-02")
+
+
+# -------------------------------------------------------------------------------------- the badges
+
+
+def test_badges_say_how_to_take_a_trial(workbench: Any) -> None:
+    found = {badge["label"]: badge for badge in badges(workbench, REQUEST)}
+    assert [choice[0] for choice in found["This trial"]["choices"]] == [
+        *("similarity", "margin", "identification")
+    ]
+    _, text, share, sentence = found["This trial"]["choices"][0]
+    assert text == f"better than {100 * share:.0f} % of test trials"
+    assert "of the other 9 test images" in sentence
+    _, text, share, sentence = found["Variety"]["choices"][0]
+    assert 0 < share <= 1 and "dimensions" in text and "10 test images" in sentence
+    assert "Nearest training image" not in found  # no generator here retrieves
+
+
+def test_badges_of_what_is_not_decoded_are_none(workbench: Any) -> None:
+    assert badges(workbench, replace(REQUEST, mapper="")) == []
