@@ -8,7 +8,7 @@ import torch
 from backends.datasets.reading import LazyRows
 from backends.mappers import ridge
 from backends.mappers.ridge import Ridge, bytes_needed
-from backends.training.engine import ridge_solver as linear
+from backends.training import ridge_solver as linear
 from backends.training.ridge_solver import (
     ALPHAS,
     Columns,
