@@ -18,17 +18,9 @@ import numpy as np
 
 from explorer.brain.parcels import Atlas, lay, paint
 from explorer.cache import Cache
-from explorer.types import (
-    SEED,
-    Card,
-    Dataset,
-    EmbeddingSpace,
-    Request,
-    Subject,
-    Trials,
-    UserError,
-    resolve,
-)
+from explorer.protocols import Dataset
+from explorer.request import SEED, Request
+from explorer.types import Card, EmbeddingSpace, Subject, Trials, UserError, resolve
 
 if TYPE_CHECKING:
     import pandas as pd

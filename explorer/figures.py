@@ -25,15 +25,8 @@ from explorer.brain.surfaces import (
     layouts,
     surface_mesh,
 )
-from explorer.types import (
-    FSAVERAGE5_VERTICES,
-    MEASURES,
-    SEED,
-    Parcellation,
-    Request,
-    UserError,
-    VoxelSpace,
-)
+from explorer.request import MEASURES, SEED, Request
+from explorer.types import FSAVERAGE5_VERTICES, Parcellation, UserError, VoxelSpace
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

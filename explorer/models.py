@@ -13,7 +13,9 @@ import numpy as np
 
 from explorer.cache import Cache
 from explorer.catalogue import FIT_NOW, FITTED, Catalogue
-from explorer.types import Card, EmbeddingSpace, Encoder, Generator, Request, UserError, resolve
+from explorer.protocols import Encoder, Generator
+from explorer.request import Request
+from explorer.types import Card, EmbeddingSpace, UserError, resolve
 
 if TYPE_CHECKING:
     from explorer.mapper import Mapper

@@ -8,7 +8,8 @@ from collections.abc import Mapping
 from dataclasses import asdict, fields
 from typing import TYPE_CHECKING, Any
 
-from explorer.types import Request, UserError, View
+from explorer.request import Request, View
+from explorer.types import UserError
 
 if TYPE_CHECKING:
     from explorer.workbench import Frame, Workbench

@@ -26,22 +26,18 @@ from explorer.cache import Cache
 from explorer.catalogue import Catalogue
 from explorer.evidence import attention
 from explorer.models import Models, no_embedder
-from explorer.types import (
+from explorer.protocols import Condition, Neighbour
+from explorer.request import (
     IMPORTANCE,
     LIKELIHOOD,
     MEASURES,
     METHODS,
     PARCELS,
     TARGETS,
-    Card,
-    Condition,
-    EmbeddingSpace,
-    Neighbour,
-    Parcellation,
     Request,
-    UserError,
     View,
 )
+from explorer.types import Card, EmbeddingSpace, Parcellation, UserError
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -17,17 +17,8 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from explorer.types import (
-    Card,
-    EmbeddingSpace,
-    Option,
-    Step,
-    Subject,
-    Trials,
-    UserError,
-    VoxelSpace,
-    voxel_hash,
-)
+from explorer.protocols import Option, Step
+from explorer.types import Card, EmbeddingSpace, Subject, Trials, UserError, VoxelSpace, voxel_hash
 
 SPACE = EmbeddingSpace("fake-clip", "image", (8,), unit_norm=True)
 PARCELS = ("pericalcarine", "lateraloccipital", "fusiform", "precentral")

@@ -34,7 +34,7 @@ FLOORS = (
     "backends.training",
     "backends explorer.figures",
     "explorer.brain",
-    "explorer.mapper explorer.metrics explorer.cache",
+    "explorer.mapper explorer.metrics explorer.cache explorer.protocols explorer.request",
     "explorer.types explorer",
 )
 KINDS = {  # what members of a kind share

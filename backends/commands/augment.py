@@ -16,7 +16,8 @@ import numpy as np
 
 from backends.datasets.reading import LazyRows
 from backends.encoders.voxelwise import Encoding
-from explorer.types import Dataset, EmbeddingSpace, Trials, UserError
+from explorer.protocols import Dataset
+from explorer.types import EmbeddingSpace, Trials, UserError
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -17,7 +17,8 @@ import numpy as np
 from backends.datasets import layout
 from explorer.catalogue import NAME, PLAIN_FOLDER, open_dataset, path_and_options, recognise
 from explorer.mapper import ROWS_AT_ONCE
-from explorer.types import Dataset, Trials, UserError, resolve
+from explorer.protocols import Dataset
+from explorer.types import Trials, UserError, resolve
 
 if TYPE_CHECKING:
     import pandas as pd

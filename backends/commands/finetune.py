@@ -37,7 +37,8 @@ from backends.training.engine import (
 )
 from explorer.mapper import CARD, split_hash, write_checkpoint
 from explorer.metrics import bootstrap_interval, two_way_identification, unit
-from explorer.types import Card, Condition, EmbeddingSpace, Trials, UserError
+from explorer.protocols import Condition
+from explorer.types import Card, EmbeddingSpace, Trials, UserError
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -17,7 +17,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from backends.training.engine import launched
-from explorer.types import Request, UserError
+from explorer.request import Request
+from explorer.types import UserError
 
 if TYPE_CHECKING:
     import pandas as pd

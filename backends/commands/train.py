@@ -14,16 +14,8 @@ import numpy as np
 from backends import EMBEDDERS
 from backends.embedders.store import Store, embed_kept
 from backends.training.engine import STATE, Batch, launched, versions
-from explorer.types import (
-    Card,
-    Condition,
-    Dataset,
-    Embedder,
-    EmbeddingSpace,
-    Trials,
-    UserError,
-    resolve,
-)
+from explorer.protocols import Condition, Dataset, Embedder
+from explorer.types import Card, EmbeddingSpace, Trials, UserError, resolve
 
 Progress = Callable[[str], None]
 PICTURE_SCALE = 2.0  # guidance of pictures in the tracker: our choice

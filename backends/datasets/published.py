@@ -25,7 +25,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from explorer.types import Dataset, UserError
+from explorer.protocols import Dataset
+from explorer.types import UserError
 
 if TYPE_CHECKING:
     import pandas as pd

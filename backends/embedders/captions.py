@@ -16,7 +16,8 @@ import numpy as np
 
 from backends.embedders.published import AT_ONCE, Pretrained
 from backends.training.engine import in_chunks
-from explorer.types import Dataset, UserError
+from explorer.protocols import Dataset
+from explorer.types import UserError
 
 if TYPE_CHECKING:
     from backends.commands.augment import Extra

@@ -17,7 +17,8 @@ from typing import Any
 import numpy as np
 
 from backends.embedders.store import Store, embed_kept
-from explorer.types import Condition, Dataset, Embedder, EmbeddingSpace, Neighbour, UserError
+from explorer.protocols import Condition, Dataset, Embedder, Neighbour
+from explorer.types import EmbeddingSpace, UserError
 
 PICTURES = (".png", ".jpg", ".jpeg", ".webp", ".bmp")
 BLOCK = 128  # pictures read and embedded at a time

@@ -19,7 +19,8 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from explorer.types import Condition, EmbeddingSpace, Option, UserError
+from explorer.protocols import Condition, Option
+from explorer.types import EmbeddingSpace, UserError
 
 if TYPE_CHECKING:
     import torch

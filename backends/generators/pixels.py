@@ -7,7 +7,8 @@ from pathlib import Path
 
 import numpy as np
 
-from explorer.types import Condition, EmbeddingSpace, Option, Step, UserError
+from explorer.protocols import Condition, Option, Step
+from explorer.types import EmbeddingSpace, UserError
 
 GRID = EmbeddingSpace("pixels", "10x10", (100,))
 ENLARGED = 16  # pixels a grid cell is drawn with: 10 x 10 becomes 160 x 160

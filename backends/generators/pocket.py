@@ -27,7 +27,8 @@ from backends.generators.guidance import (
     towards_betas,
     towards_features,
 )
-from explorer.types import Condition, EmbeddingSpace, Option, Step, UserError
+from explorer.protocols import Condition, Option, Step
+from explorer.types import EmbeddingSpace, UserError
 
 if TYPE_CHECKING:
     import torch

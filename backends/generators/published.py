@@ -32,7 +32,9 @@ from backends.datasets.published import (
     stimuli_in_order,
     to_bytes,
 )
-from explorer.types import MAX_SCALE, MAX_SCALES, Condition, Dataset, Option, Step, UserError
+from explorer.protocols import Condition, Dataset, Option, Step
+from explorer.request import MAX_SCALE, MAX_SCALES
+from explorer.types import UserError
 
 PICTURES = (".png", ".jpg", ".jpeg", ".webp")
 Reads = dict[str, Callable[[int], np.ndarray]]  # stimulus -> its picture, given which sample

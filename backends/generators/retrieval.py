@@ -14,7 +14,8 @@ from PIL import Image, ImageOps
 
 from backends.embedders.pocket import PocketClip
 from backends.generators.gallery import Galleries, Gallery
-from explorer.types import Condition, Neighbour, Option, Step, UserError
+from explorer.protocols import Condition, Neighbour, Option, Step
+from explorer.types import UserError
 
 NEIGHBOURS = 5
 NOTE = "retrieved photograph, not a reconstruction: the nearest of {} {}"

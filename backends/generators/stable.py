@@ -51,7 +51,8 @@ from backends.generators.guidance import (
     towards_betas,
     towards_features,
 )
-from explorer.types import Condition, Embedder, EmbeddingSpace, Neighbour, Option, Step, UserError
+from explorer.protocols import Condition, Embedder, Neighbour, Option, Step
+from explorer.types import EmbeddingSpace, UserError
 
 if TYPE_CHECKING:
     import torch

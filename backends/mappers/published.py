@@ -19,7 +19,8 @@ import torch
 
 from backends.datasets.published import fingerprint, is_array, open_array, row, stimuli_in_order
 from explorer.mapper import Mapper
-from explorer.types import Card, Dataset, EmbeddingSpace, Trials, UserError
+from explorer.protocols import Dataset
+from explorer.types import Card, EmbeddingSpace, Trials, UserError
 
 
 class Published(Mapper):

@@ -33,7 +33,7 @@ from backends.reports.study import (
     sweep_difference,
 )
 from explorer import metrics
-from explorer.types import METHODS, View
+from explorer.request import METHODS, View
 
 if TYPE_CHECKING:
     import pandas as pd

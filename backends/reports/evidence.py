@@ -19,7 +19,7 @@ from explorer.brain.importance import UNASSIGNED
 from explorer.evidence import controls, lesions
 from explorer.evidence.controls import ANOTHER, AVERAGE, MEAN, NOISELESS, NONE, SINGLES, TRUE
 from explorer.evidence.lesions import Lesion
-from explorer.types import METHODS, View
+from explorer.request import METHODS, View
 
 if TYPE_CHECKING:
     import pandas as pd

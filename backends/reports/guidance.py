@@ -20,7 +20,7 @@ from explorer.types import UserError
 if TYPE_CHECKING:
     import pandas as pd
 
-    from explorer.types import Condition
+    from explorer.protocols import Condition
     from explorer.workbench import Workbench
 
 DATASET, GENERATOR = "simulated", "pocket-diffusion"

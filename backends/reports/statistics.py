@@ -19,7 +19,8 @@ import numpy as np
 from backends.training.ridge_solver import Decomposition, decompose
 from explorer.brain import importance
 from explorer.evidence import statistics
-from explorer.types import METHODS, Request, UserError, View
+from explorer.request import METHODS, Request, View
+from explorer.types import UserError
 
 if TYPE_CHECKING:
     import pandas as pd

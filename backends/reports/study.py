@@ -12,14 +12,17 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from explorer import metrics
-from explorer.types import Condition, EmbeddingSpace, Request, View
+from explorer.protocols import Condition
+from explorer.request import Request, View
+from explorer.types import EmbeddingSpace
 
 if TYPE_CHECKING:
     import pandas as pd
 
     from backends.datasets.simulated import Simulated
     from backends.simulation.judge import PocketJudge
-    from explorer.types import Generator, Parcellation
+    from explorer.protocols import Generator
+    from explorer.types import Parcellation
     from explorer.workbench import Workbench
 
 DATASET, MAPPER, GENERATOR = "simulated", "ridge", "pocket-diffusion"

@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from explorer.types import METHODS, EmbeddingSpace, Parcellation, UserError
+from explorer.request import METHODS
+from explorer.types import EmbeddingSpace, Parcellation, UserError
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -155,7 +156,7 @@ def attribute(
     target
         What to explain: of the prediction, e.g. from `retrieval_margin`, or `LogLikelihood`.
     method
-        One of `explorer.types.METHODS`.
+        One of `explorer.request.METHODS`.
     space
         Which of the mapper's outputs the target reads; the first by default.
 

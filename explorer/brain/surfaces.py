@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from explorer.brain.parcels import bundled, vertex_parcels
-from explorer.types import CAMERAS, FSAVERAGE5_VERTICES, SURFACES, Parcellation, UserError
+from explorer.request import CAMERAS, SURFACES
+from explorer.types import FSAVERAGE5_VERTICES, Parcellation, UserError
 
 if TYPE_CHECKING:
     import scipy.sparse as sp

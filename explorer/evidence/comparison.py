@@ -22,7 +22,8 @@ from explorer.evidence.standing import (
     picture_place,
     places,
 )
-from explorer.types import Request, UserError, View
+from explorer.request import Request, View
+from explorer.types import UserError
 from explorer.workbench import Frame, ParcelMap, Workbench, similarities
 
 if TYPE_CHECKING:

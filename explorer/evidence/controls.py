@@ -13,7 +13,9 @@ from functools import partial
 import numpy as np
 
 from explorer.evidence.standing import Place, nearest_training, picture_place, places
-from explorer.types import Condition, Request, Trials, UserError
+from explorer.protocols import Condition
+from explorer.request import Request
+from explorer.types import Trials, UserError
 from explorer.workbench import Frame, Workbench, sampled_scale
 
 REPEATS = 3  # single repeats that are shown beside their average

@@ -9,7 +9,8 @@ import numpy as np
 
 from explorer import metrics
 from explorer.evidence.standing import IDENTIFICATION, picture_place
-from explorer.types import Request, UserError
+from explorer.request import Request
+from explorer.types import UserError
 from explorer.workbench import Frame, Workbench
 
 SEEDS = 3

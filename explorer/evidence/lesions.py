@@ -18,7 +18,8 @@ from explorer.brain import importance
 from explorer.brain.importance import SMALL, UNASSIGNED
 from explorer.evidence.controls import at_scale, donor, own_picture, statistics
 from explorer.evidence.standing import Place, betas_of_test, places
-from explorer.types import MOST_GAIN, Parcellation, Request, UserError, View
+from explorer.request import MOST_GAIN, Request, View
+from explorer.types import Parcellation, UserError
 from explorer.workbench import Frame, Workbench, deciding, similarities
 
 if TYPE_CHECKING:

@@ -13,7 +13,9 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from explorer import metrics
-from explorer.types import Condition, EmbeddingSpace, Neighbour, Request, UserError
+from explorer.protocols import Condition, Neighbour
+from explorer.request import Request
+from explorer.types import EmbeddingSpace, UserError
 from explorer.workbench import SIMILARITY, Workbench, deciding, similarities
 
 IDENTIFICATION = "identification"

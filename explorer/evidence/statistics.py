@@ -37,14 +37,8 @@ from explorer import metrics
 from explorer.brain import importance
 from explorer.brain.importance import SMALL, UNASSIGNED
 from explorer.brain.parcels import bundled
-from explorer.types import (
-    FSAVERAGE5_VERTICES,
-    Parcellation,
-    Request,
-    UserError,
-    View,
-    VoxelSpace,
-)
+from explorer.request import Request, View
+from explorer.types import FSAVERAGE5_VERTICES, Parcellation, UserError, VoxelSpace
 from explorer.workbench import similarities
 
 if TYPE_CHECKING:

@@ -14,7 +14,8 @@ from explorer.evidence.attention import WINDOW
 from explorer.figures import heat_overlay
 from explorer.page import links
 from explorer.page.pictures import data_uri
-from explorer.types import IMPORTANCE, Request, UserError, View
+from explorer.request import IMPORTANCE, Request, View
+from explorer.types import UserError
 
 if TYPE_CHECKING:
     from explorer.workbench import Frame, Workbench

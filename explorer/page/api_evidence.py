@@ -12,7 +12,7 @@ from explorer.evidence import comparison, controls, lesions
 from explorer.page import links
 from explorer.page.api import Endpoints, answered, number, picture_of
 from explorer.page.pictures import data_uri
-from explorer.types import Request, View
+from explorer.request import Request, View
 
 if TYPE_CHECKING:
     from explorer.evidence.standing import Place

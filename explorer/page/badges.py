@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 from explorer.evidence import standing
 from explorer.metrics import written
-from explorer.types import Request, UserError
+from explorer.request import Request
+from explorer.types import UserError
 
 if TYPE_CHECKING:
     from explorer.workbench import Workbench

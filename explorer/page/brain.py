@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 from explorer import figures
 from explorer.brain.importance import INCOMPLETE
 from explorer.brain.predicted import ACCURACY, FEWEST, MEASURED, PREDICTED, PREDICTIONS
-from explorer.types import IMPORTANCE, LIKELIHOOD, MEASURES, PARCELS, Request, UserError, View
+from explorer.request import IMPORTANCE, LIKELIHOOD, MEASURES, PARCELS, Request, View
+from explorer.types import UserError
 from explorer.workbench import CEILING, NCSNR, VoxelMap
 
 if TYPE_CHECKING:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from explorer.page import lab_choices, links
 from explorer.page.links import short
-from explorer.types import (
+from explorer.request import (
     ATTENTIONS,
     CAMERAS,
     HEMISPHERES,
@@ -23,12 +23,13 @@ from explorer.types import (
     SEED,
     SURFACES,
     Request,
-    UserError,
     View,
 )
+from explorer.types import UserError
 
 if TYPE_CHECKING:
-    from explorer.types import Option, Parcellation
+    from explorer.protocols import Option
+    from explorer.types import Parcellation
     from explorer.workbench import Workbench
 
 # Keys of a link that belong to Gradio or to whoever counts visits, and are left alone.

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 from explorer import figures
 from explorer.page import trial
-from explorer.types import IMPORTANCE, Request, UserError, View
+from explorer.request import IMPORTANCE, Request, View
+from explorer.types import UserError
 
 if TYPE_CHECKING:
     from explorer.workbench import Workbench

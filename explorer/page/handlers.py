@@ -22,7 +22,8 @@ from explorer.page.lab import Lab
 from explorer.page.lecture import Lecture
 from explorer.page.session import Session
 from explorer.records import changes, from_record
-from explorer.types import IMPORTANCE, Request, UserError, View
+from explorer.request import IMPORTANCE, Request, View
+from explorer.types import UserError
 
 if TYPE_CHECKING:
     from explorer.workbench import Frame, Workbench

@@ -13,7 +13,8 @@ import gradio as gr
 
 from explorer.page import lab_choices, lab_pairs, lab_tables, lab_trial, links, pickers, trial
 from explorer.page.session import Session
-from explorer.types import PANELS, Request, UserError, View
+from explorer.request import PANELS, Request, View
+from explorer.types import UserError
 
 if TYPE_CHECKING:
     from explorer.workbench import Workbench

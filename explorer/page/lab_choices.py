@@ -14,7 +14,8 @@ from explorer.brain.parcels import UNASSIGNED
 from explorer.evidence.lesions import ANOTHER, FILLS
 from explorer.page import links
 from explorer.page.links import short
-from explorer.types import LECTURE_STEPS, PANELS, PEOPLE, Request, UserError, View
+from explorer.request import LECTURE_STEPS, PANELS, PEOPLE, Request, View
+from explorer.types import UserError
 
 if TYPE_CHECKING:
     from explorer.workbench import Workbench

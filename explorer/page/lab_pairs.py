@@ -18,7 +18,8 @@ from explorer.page.lab_choices import KINDS, other_side, sides
 from explorer.page.lab_trial import Parts, format_rank, parcel_names, picture, rounded
 from explorer.page.links import format_number
 from explorer.page.pictures import data_uri
-from explorer.types import Request, UserError, View
+from explorer.request import Request, View
+from explorer.types import UserError
 from explorer.workbench import TYPICAL_SCALE
 
 if TYPE_CHECKING:

@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any
 from explorer.evidence import evaluation, statistics
 from explorer.page.lab_pairs import surface_map
 from explorer.page.lab_trial import Parts, parcel_names, rounded
-from explorer.types import Request, UserError, View
+from explorer.request import Request, View
+from explorer.types import UserError
 
 if TYPE_CHECKING:
     import pandas as pd

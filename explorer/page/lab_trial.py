@@ -19,7 +19,8 @@ from explorer.page.brain import HEMISPHERE, readable
 from explorer.page.lab_choices import lesionable
 from explorer.page.links import format_number
 from explorer.page.pictures import THUMBNAIL, data_uri
-from explorer.types import MOST_GAIN, Parcellation, Request, UserError, View
+from explorer.request import MOST_GAIN, Request, View
+from explorer.types import Parcellation, UserError
 from explorer.workbench import Frame
 
 if TYPE_CHECKING:

@@ -23,7 +23,8 @@ from explorer.page.brain import atlas_of, readable
 from explorer.page.lab_trial import first_parcel, format_rank, rounded
 from explorer.page.pictures import data_uri
 from explorer.page.session import Session
-from explorer.types import LECTURE_STEPS, Request, UserError, View
+from explorer.request import LECTURE_STEPS, Request, View
+from explorer.types import UserError
 from explorer.workbench import similarities
 
 if TYPE_CHECKING:

@@ -9,7 +9,8 @@ from dataclasses import fields
 from typing import Any
 from urllib.parse import urlencode
 
-from explorer.types import Request, UserError, View
+from explorer.request import Request, View
+from explorer.types import UserError
 
 AVERAGE = "average"
 REQUEST_KEYS = (

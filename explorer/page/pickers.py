@@ -10,7 +10,7 @@ import gradio as gr
 
 from explorer.page import links, trial
 from explorer.page.choices import repeats_of
-from explorer.types import SEED, Request, View
+from explorer.request import SEED, Request, View
 
 if TYPE_CHECKING:
     from explorer.workbench import Workbench

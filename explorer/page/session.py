@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from typing import Any
 
-from explorer.types import Request, View
+from explorer.request import Request, View
 
 
 class Session:

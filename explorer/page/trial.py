@@ -10,7 +10,7 @@ from explorer.figures import heat_overlay
 from explorer.metrics import written
 from explorer.page.links import format_number, format_repeats
 from explorer.page.pictures import THUMBNAIL, data_uri
-from explorer.types import Request, View
+from explorer.request import Request, View
 from explorer.workbench import TYPICAL_SCALE, sampled_scale
 
 if TYPE_CHECKING:

@@ -116,7 +116,7 @@ def compare(folder: Path, device: str, size: Size) -> list[Line]:
     from diffusers import AutoencoderKL, DDIMScheduler, StableDiffusionPipeline
 
     from backends.generators.stable import CONTEXT, StableContext
-    from explorer.types import Condition
+    from explorer.protocols import Condition
 
     generator = StableContext(folder / "none", device, folder)
     vae = AutoencoderKL.from_pretrained(folder / "vae", torch_dtype=generator.dtype).to(device)

@@ -81,7 +81,7 @@ def measure_models(checkpoints: Path, simulated: Path | None) -> list[Line]:
 def over_test_images(bench: Any, request: Any) -> list[Line]:
     """Time a subject's map over all test images, and one trial's integrated gradients."""
     from explorer.evidence.statistics import PERMUTATIONS, subject_map
-    from explorer.types import View
+    from explorer.request import View
 
     request = replace(request, mapper="ridge")
     found, again = View(), View(measure="share")

@@ -11,7 +11,8 @@ import pytest
 
 from explorer.brain.parcels import Atlas
 from explorer.catalogue import named_path, named_sources, recognise
-from explorer.types import FSAVERAGE5_VERTICES, Label, Parcellation, Request, UserError
+from explorer.request import Request
+from explorer.types import FSAVERAGE5_VERTICES, Label, Parcellation, UserError
 
 
 def copied(checkpoints, folder, **changed):

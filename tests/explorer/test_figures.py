@@ -29,15 +29,8 @@ from explorer.figures import (
     trial_figure,
     vertex_values,
 )
-from explorer.types import (
-    FSAVERAGE5_VERTICES,
-    MEASURES,
-    Label,
-    Parcellation,
-    Request,
-    UserError,
-    VoxelSpace,
-)
+from explorer.request import MEASURES, Request
+from explorer.types import FSAVERAGE5_VERTICES, Label, Parcellation, UserError, VoxelSpace
 
 ALARM = "three <b>red</b> cars costing $5 or ${x}$_^"
 

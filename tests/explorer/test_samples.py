@@ -17,7 +17,8 @@ from explorer.page.api import Endpoints
 from explorer.page.choices import Choices, settle
 from explorer.page.handlers import Handlers
 from explorer.page.session import Session
-from explorer.types import Request, UserError, View
+from explorer.request import Request, View
+from explorer.types import UserError
 
 REQUEST = Request(
     "fake", "sub-01", "test-04", "linear", "painter", (0.0, 1.5, 4.0), steps=2, seed=3, samples=4

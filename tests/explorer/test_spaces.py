@@ -15,7 +15,8 @@ import pytest
 from explorer.page import links, pickers
 from explorer.page.api import Endpoints
 from explorer.page.choices import settle
-from explorer.types import EmbeddingSpace, Request, UserError, View
+from explorer.request import Request, View
+from explorer.types import EmbeddingSpace, UserError
 
 WORDS = EmbeddingSpace("pocket-clip", "words", (8,))
 UNSEEN = EmbeddingSpace("elsewhere", "image", (8,))

@@ -13,18 +13,16 @@ import pytest
 import scipy.sparse as sp
 
 from explorer import types
+from explorer.request import Request, View
 from explorer.types import (
     FSAVERAGE5_VERTICES,
-    MAX_SCALES,
     Card,
     EmbeddingSpace,
     Label,
     Parcellation,
-    Request,
     Subject,
     Trials,
     UserError,
-    View,
     VoxelSpace,
     resolve,
     voxel_hash,
@@ -185,107 +183,6 @@ def test_embedding_spaces_without_size(shape):
         EmbeddingSpace("clip", "image", shape)
 
 
-# ----------------------------------------------------------------------------------------- choices
-
-
-def request(**changes):
-    return replace(Request("d", "s", "t", "m", "g"), **changes)
-
-
-def test_requests_are_hashable_and_canonical():
-    a = request(scales=[0, 2], repeats=[np.int64(1)], options=[("eta", 1)])
-    b = request(scales=(0.0, 2.0), repeats=(1,), options=(("eta", 1.0),))
-    assert a == b and hash(a) == hash(b) and isinstance(a.scales, tuple)
-    assert Request(**json.loads(json.dumps(asdict(a)))) == a
-
-
-@pytest.mark.parametrize(
-    ("changes", "message"),
-    [
-        ({"scales": ()}, f"1 to {MAX_SCALES} guidance scales, found 0"),
-        ({"scales": range(200)}, f"1 to {MAX_SCALES} guidance scales, found 200"),
-        ({"scales": (1e9,)}, r"between 0 and 30, found 1e\+09"),
-        ({"scales": (-1,)}, "between 0 and 30, found -1"),
-        ({"scales": (float("nan"),)}, "between 0 and 30, found nan"),
-        ({"scales": (float("inf"),)}, "between 0 and 30, found inf"),
-        ({"scales": (1, 2, 1)}, "may be given once; remove the repeated one"),
-        ({"steps": 0}, "steps lies between 1 and 100, found 0"),
-        ({"steps": 101}, "steps lies between 1 and 100, found 101"),
-        ({"seed": -1}, "seed lies between 0 and 2147483647, found -1"),
-        ({"seed": 2**31}, "found 2147483648"),
-    ],
-)
-def test_requests_outside_what_a_sweep_can_do(changes, message):
-    with pytest.raises(UserError, match=message):
-        request(**changes)
-
-
-@pytest.mark.parametrize(
-    "name", ["method", "measure", "surface", "hemisphere", "camera", "target", "attention"]
-)
-def test_views_that_are_not_on_offer(name):
-    with pytest.raises(UserError, match=f"^{name} is one of .+, found '<b>x</b>'.$"):
-        View(**{name: "<b>x</b>"})
-
-
-def test_every_default_and_offer_of_a_view_is_valid():
-    assert View().measure == "enrichment"
-    for name, offered in {
-        "method": types.METHODS,
-        "measure": types.MEASURES,
-        "surface": types.SURFACES,
-        "hemisphere": types.HEMISPHERES,
-        "camera": types.CAMERAS,
-        "target": types.TARGETS,
-        "attention": types.ATTENTIONS,
-    }.items():
-        for value in offered:
-            assert getattr(View(**{name: value}), name) == value
-
-
-@pytest.mark.parametrize(
-    ("value", "sentence"),
-    [
-        (2.5, "n lies between 1 and 2, found 2.5"),
-        (float("nan"), "n lies between 1 and 2, found nan"),
-        (1.5, "n is a whole number, found 1.5"),
-    ],
-)
-def test_an_option_refuses_what_it_does_not_take(value, sentence):
-    option = types.Option("n", 1, 2, 1, "A number.", whole=True)
-    option.check(2.0)
-    with pytest.raises(UserError, match=f"^{sentence}.$"):
-        option.check(value)
-
-
-def test_rows_are_plain_requests_that_differ_by_their_value():
-    plain = request(options=(("a", 1), ("b", 2)), seed=7)
-    assert plain.rows() == (plain,)
-    seeds = replace(plain, axis="seed", values=(3, 0)).rows()
-    assert seeds == (replace(plain, seed=3), replace(plain, seed=0))
-    options = replace(plain, axis="a", values=(0.5,)).rows()
-    assert options == (replace(plain, options=(("b", 2), ("a", 0.5))),)
-
-
-@pytest.mark.parametrize(
-    ("changes", "sentence"),
-    [
-        ({"values": (1,)}, "1 values are given and nothing that they are of"),
-        ({"axis": "a"}, "Give 1 to 8 values of a, a row each; found 0"),
-        ({"axis": "a", "values": range(9)}, "Give 1 to 8 values of a, a row each; found 9"),
-        ({"axis": "a", "values": (1, 1.0)}, "Each value of a may be given once"),
-        ({"axis": "seed", "values": (0.5,)}, "A seed is a whole number .*, found 0.5"),
-        (
-            {"axis": "seed", "values": (2**31,)},
-            "A seed is a whole number between 0 and 2147483647",
-        ),
-    ],
-)
-def test_rows_that_cannot_be(changes, sentence):
-    with pytest.raises(UserError, match=sentence):
-        request(**changes)
-
-
 # ------------------------------------------------------------------------------------- checkpoints
 
 
@@ -324,7 +221,8 @@ def test_resolve():
 
 
 def test_nouns_are_frozen(trials):
-    for noun in (LABELS[0], trials, trials.subject, request(), View(), card()):
+    chosen = Request("d", "s", "t", "m", "g"), View()
+    for noun in (LABELS[0], trials, trials.subject, *chosen, card()):
         with pytest.raises(AttributeError):
             setattr(noun, fields(noun)[0].name, None)
 

@@ -13,7 +13,9 @@ import pytest
 from explorer import metrics, records
 from explorer.brain import importance
 from explorer.models import content_hash
-from explorer.types import METHODS, TARGETS, Neighbour, Option, Request, UserError, View
+from explorer.protocols import Neighbour, Option
+from explorer.request import METHODS, TARGETS, Request, View
+from explorer.types import UserError
 from explorer.workbench import Frame
 
 REQUEST = Request(

@@ -14,7 +14,8 @@ from backends.simulation.judge import PocketJudge
 from backends.simulation.scenes import render, sample_scenes
 from backends.training.engine import Plan
 from explorer.mapper import read_card
-from explorer.types import Condition, UserError
+from explorer.protocols import Condition
+from explorer.types import UserError
 
 MINIATURE = dataclasses.replace(
     QUICK,

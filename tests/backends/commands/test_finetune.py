@@ -21,7 +21,8 @@ from backends.generators.stable import CONTEXT, StableContext
 from backends.generators.tuning import Projection, trained_names, tuned_card
 from backends.training.engine import Course
 from explorer.mapper import read_card, write_card, write_checkpoint
-from explorer.types import Card, Condition, EmbeddingSpace, Trials, UserError
+from explorer.protocols import Condition
+from explorer.types import Card, EmbeddingSpace, Trials, UserError
 
 CHECKPOINTS = Path(__file__).resolve().parents[3] / "checkpoints"
 SIDE = 8  # latents of the tiny Stable Diffusion

@@ -54,7 +54,7 @@ def test_a_folder_has_every_picture_with_its_seed_and_its_scores(workbench, draw
 def test_the_pictures_are_those_of_the_page(workbench, drawn):
     _, table = load(drawn)
     row = table.iloc[3]
-    from explorer.types import Request
+    from explorer.request import Request
 
     request = Request(
         *("fake", "sub-01", row["stimulus"], "linear", "painter"),

@@ -18,7 +18,8 @@ from PIL import Image
 import app
 from backends import DATASETS
 from backends.commands.doctor import examine
-from explorer.types import FSAVERAGE5_VERTICES, SPLITS, Dataset, UserError, resolve
+from explorer.protocols import Dataset
+from explorer.types import FSAVERAGE5_VERTICES, SPLITS, UserError, resolve
 
 
 def make_simulated(place: Path) -> Dataset:

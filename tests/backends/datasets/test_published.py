@@ -18,7 +18,9 @@ from PIL import Image
 import app
 from backends import GENERATORS, MAPPERS
 from backends.mappers.published import Published as Predictions
-from explorer.types import Condition, EmbeddingSpace, Generator, Subject, UserError, View, resolve
+from explorer.protocols import Condition, Generator
+from explorer.request import View
+from explorer.types import EmbeddingSpace, Subject, UserError, resolve
 
 # Test images in the order in which their first trials came: six in session 1, four in session 2.
 APPEARANCE = [f"nsd-{number:05d}" for number in (

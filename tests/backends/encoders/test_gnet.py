@@ -16,7 +16,8 @@ from backends.encoders.gnet import PIXELS, GNet, _Network, import_gnet, pixels_f
 from backends.encoders.voxelwise import Encoding
 from backends.generators.guidance import load_encoder, towards_betas
 from backends.reports.pictures import brain_correlation
-from explorer.types import Condition, UserError
+from explorer.protocols import Condition
+from explorer.types import UserError
 
 V = 200  # of the study of fakes
 BLOCKS = (("conv4a", 5, 4), ("conv4b", 4, 4), ("conv5a", 4, 4), ("conv5b", 4, 4))

@@ -12,7 +12,7 @@ from backends.embedders.pocket import PocketClip
 from backends.generators.adapters import Adapter, as_decoded
 from backends.generators.pocket import CONTEXT, IMAGE, TOKENS, PocketDiffusion
 from backends.simulation.scenes import render, sample_scenes
-from explorer.types import Condition
+from explorer.protocols import Condition
 
 CHECKPOINTS = Path(__file__).resolve().parents[3] / "checkpoints"
 

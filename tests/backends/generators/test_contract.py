@@ -15,7 +15,8 @@ from backends.generators.guidance import blur
 from backends.generators.pixels import GRID
 from backends.generators.pixels import Pixels as PixelsGenerator
 from backends.generators.pocket import IMAGE, PocketDiffusion
-from explorer.types import Condition, EmbeddingSpace, Generator, UserError, resolve
+from explorer.protocols import Condition, Generator
+from explorer.types import EmbeddingSpace, UserError, resolve
 
 CHECKPOINTS = Path(__file__).resolve().parents[3] / "checkpoints"
 SCALES = (0.0, 1.0, 2.0, 4.0, 8.0)

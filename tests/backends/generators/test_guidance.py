@@ -24,15 +24,8 @@ from backends.generators.guidance import (
     towards_features,
 )
 from backends.generators.pocket import IMAGE, OPTIONS, TOKENS, PocketDiffusion
-from explorer.types import (
-    Card,
-    Condition,
-    EmbeddingSpace,
-    Option,
-    Subject,
-    UserError,
-    VoxelSpace,
-)
+from explorer.protocols import Condition, Option
+from explorer.types import Card, EmbeddingSpace, Subject, UserError, VoxelSpace
 
 CHECKPOINTS = Path(__file__).resolve().parents[3] / "checkpoints"
 UNIT = EmbeddingSpace("toy", "unit", (4,), unit_norm=True)

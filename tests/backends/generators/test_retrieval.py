@@ -9,7 +9,8 @@ from PIL import Image
 
 from backends.embedders.pocket import PocketClip
 from backends.generators.retrieval import Retrieval
-from explorer.types import Condition, UserError
+from explorer.protocols import Condition
+from explorer.types import UserError
 
 CHECKPOINTS = Path(__file__).resolve().parents[3] / "checkpoints"
 IMAGE, TOKENS = PocketClip.spaces

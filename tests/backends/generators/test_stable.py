@@ -48,7 +48,8 @@ from backends.embedders.pocket import PocketClip
 from backends.embedders.published import ViTB32
 from backends.generators import stable, weights
 from backends.generators.guidance import Level, towards_betas
-from explorer.types import Condition, EmbeddingSpace, Generator, UserError, resolve
+from explorer.protocols import Condition, Generator
+from explorer.types import EmbeddingSpace, UserError, resolve
 
 FAMILIES = {
     cls.name: cls

@@ -12,7 +12,8 @@ from backends.mappers.ridge import Ridge
 from backends.reports import aims as evaluate
 from backends.reports import study as evidence
 from explorer import metrics
-from explorer.types import Label, Parcellation, Step, Trials
+from explorer.protocols import Step
+from explorer.types import Label, Parcellation, Trials
 
 
 @pytest.fixture(scope="module")

@@ -10,7 +10,7 @@ from backends.datasets.simulated import Simulated
 from backends.reports import evidence as report
 from backends.reports import study as evidence
 from explorer.evidence import controls
-from explorer.types import Step
+from explorer.protocols import Step
 
 SETTING = {"isthmuscingulate", "parahippocampal"}
 CATEGORY = {"fusiform", "inferiortemporal", "middletemporal"}

@@ -18,7 +18,8 @@ from explorer.brain.importance import (
 )
 from explorer.mapper import Mapper
 from explorer.metrics import auc
-from explorer.types import METHODS, EmbeddingSpace, Label, Parcellation, UserError
+from explorer.request import METHODS
+from explorer.types import EmbeddingSpace, Label, Parcellation, UserError
 
 SPACE = EmbeddingSpace("fake", "image", (6,), True)
 VOXELS = 40
@@ -169,7 +170,7 @@ def test_integrated_gradients_are_complete_where_gradient_times_input_is_not(
 
 def test_the_page_says_how_much_integrated_gradients_miss(workbench):
     from explorer.page import brain
-    from explorer.types import Request, View
+    from explorer.request import Request, View
 
     request = Request("fake", "sub-01", "test-04", "linear", "painter")
     assert workbench.importance(request, View()).completeness is None

@@ -17,7 +17,8 @@ from explorer.brain import predicted
 from explorer.page import brain, export, links
 from explorer.page.api import Endpoints
 from explorer.page.choices import settle
-from explorer.types import Label, Parcellation, Request, UserError, View
+from explorer.request import Request, View
+from explorer.types import Label, Parcellation, UserError
 
 REQUEST = Request("fake", "sub-01", "test-04", "linear", "painter", (1.0,), steps=2)
 

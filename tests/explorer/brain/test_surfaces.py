@@ -16,7 +16,8 @@ from explorer.brain.surfaces import (
     layouts,
     surface_mesh,
 )
-from explorer.types import CAMERAS, FSAVERAGE5_VERTICES, SURFACES, Parcellation, UserError
+from explorer.request import CAMERAS, SURFACES
+from explorer.types import FSAVERAGE5_VERTICES, Parcellation, UserError
 
 
 @pytest.fixture(scope="module")

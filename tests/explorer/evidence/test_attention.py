@@ -21,7 +21,8 @@ from explorer.page.api import Endpoints
 from explorer.page.choices import settle
 from explorer.page.handlers import Handlers
 from explorer.page.session import Session
-from explorer.types import Request, UserError, View
+from explorer.request import Request, View
+from explorer.types import UserError
 from explorer.workbench import similarities
 
 REQUEST = Request("fake", "sub-01", "test-04", "linear", "painter", (1.0,), steps=2)

@@ -8,7 +8,8 @@ import pytest
 from explorer import metrics
 from explorer.evidence import comparison, lesions
 from explorer.evidence.comparison import RANK, SIMILAR, TWO_WAY
-from explorer.types import UserError, View
+from explorer.request import View
+from explorer.types import UserError
 
 
 @pytest.fixture

@@ -17,7 +17,8 @@ from explorer.evidence.controls import (
     SINGLES,
     TRUE,
 )
-from explorer.types import Condition, Neighbour, UserError
+from explorer.protocols import Condition, Neighbour
+from explorer.types import UserError
 
 
 @pytest.fixture

@@ -8,7 +8,8 @@ import pytest
 from explorer.brain.importance import UNASSIGNED
 from explorer.evidence import lesions
 from explorer.evidence.lesions import ANOTHER, NOISE, TRAINING_MEAN, ZERO, Lesion
-from explorer.types import Parcellation, UserError, View, VoxelSpace
+from explorer.request import View
+from explorer.types import Parcellation, UserError, VoxelSpace
 
 FUSIFORM = ("fusiform L", "fusiform R")
 

@@ -7,7 +7,8 @@ import pytest
 
 from explorer import metrics
 from explorer.evidence import standing
-from explorer.types import Neighbour, UserError
+from explorer.protocols import Neighbour
+from explorer.types import UserError
 
 
 @pytest.fixture

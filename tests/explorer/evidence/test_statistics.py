@@ -22,7 +22,8 @@ from explorer.evidence.statistics import (
     turns,
 )
 from explorer.mapper import split_hash
-from explorer.types import Card, Request, UserError, View, VoxelSpace
+from explorer.request import Request, View
+from explorer.types import Card, UserError, VoxelSpace
 
 ROOT = Path(__file__).resolve().parents[3]
 REQUEST = Request("fake", "sub-01", "test-04", "linear", "painter")

@@ -13,7 +13,7 @@ from PIL import Image
 from explorer import page
 from explorer.evidence import comparison, controls, lesions
 from explorer.page.api_evidence import Evidence
-from explorer.types import View
+from explorer.request import View
 
 
 @pytest.fixture

@@ -18,16 +18,9 @@ from explorer.brain.parcels import Atlas
 from explorer.page import brain, trial
 from explorer.page.pictures import data_uri
 from explorer.page.session import Session
-from explorer.types import (
-    FSAVERAGE5_VERTICES,
-    Label,
-    Neighbour,
-    Option,
-    Parcellation,
-    Request,
-    UserError,
-    View,
-)
+from explorer.protocols import Neighbour, Option
+from explorer.request import Request, View
+from explorer.types import FSAVERAGE5_VERTICES, Label, Parcellation, UserError
 
 PARTS = (
     *("session", "masthead", "notices", "dataset", "subject", "number", "category", "gallery"),

@@ -19,7 +19,8 @@ from explorer.page.lab import Lab, decided_by
 from explorer.page.lecture import Lecture, typical
 from explorer.page.session import Session
 from explorer.records import from_record
-from explorer.types import PANELS, Request, UserError, View
+from explorer.request import PANELS, Request, View
+from explorer.types import UserError
 
 REQUEST = Request("fake", "sub-01", "test-04", "linear", "painter", steps=4)
 

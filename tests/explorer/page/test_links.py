@@ -12,7 +12,8 @@ import pytest
 
 from explorer.page import links
 from explorer.page.choices import Choices, repeats_of, settle
-from explorer.types import Request, UserError, View
+from explorer.request import Request, View
+from explorer.types import UserError
 
 
 def wanted(query: str) -> dict[str, str]:
