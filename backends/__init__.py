@@ -20,7 +20,7 @@ DATASETS: dict[str, str] = {
 
 EMBEDDERS: dict[str, str] = {
     "pocket-clip": "backends.embedders.pocket:PocketClip",
-    "pixels": "backends.embedders.pocket:Pixels",
+    "pixels": "backends.embedders.pixels:Pixels",
     "resnet50": "backends.embedders.published:ResNet50",
     "vit-b16": "backends.embedders.published:ViTB16",
     "ViT-B-32": "backends.embedders.published:ViTB32",
@@ -29,7 +29,7 @@ EMBEDDERS: dict[str, str] = {
     "ViT-bigG-14": "backends.embedders.published:ViTBigG14",
     "stable-diffusion": "backends.embedders.published:StableDiffusionText",
     "sd-vae": "backends.embedders.published:StableDiffusionLatents",
-    "gnet": "backends.embedders.pocket:GNetPixels",
+    "gnet": "backends.embedders.pixels:GNetPixels",
 }
 
 MAPPERS: dict[str, str] = {

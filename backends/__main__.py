@@ -136,9 +136,9 @@ def train(
         gather,
         pictures_of,
         read_settings,
-        read_sources,
         train_mapper,
     )
+    from backends.embedders.choice import read_sources
     from backends.training.engine import best_device, launched
     from explorer.catalogue import PUBLISHED, named_sources
     from explorer.types import resolve
@@ -238,7 +238,8 @@ def search(
     """Try random settings of a mapper on held-out training stimuli; the same command goes on."""
     from backends import MAPPERS
     from backends.commands import search as searching
-    from backends.commands.train import gather, read_settings, read_sources
+    from backends.commands.train import gather, read_settings
+    from backends.embedders.choice import read_sources
     from backends.training.engine import best_device
     from explorer.catalogue import PUBLISHED
     from explorer.types import resolve
@@ -304,7 +305,8 @@ def train_encoding(
     checkpoints: Checkpoints = ROOT / "checkpoints",
 ) -> None:
     """Fit the model that predicts each subject's betas from images, and write its checkpoint."""
-    from backends.commands.train import gather, read_sources
+    from backends.commands.train import gather
+    from backends.embedders.choice import read_sources
     from backends.encoders.voxelwise import train_encoding as fit
     from backends.training.engine import best_device
 
@@ -454,8 +456,8 @@ def evaluate(
             part.write_text(text, encoding="utf-8")
             part.replace(out)
         return
-    from backends.commands.train import read_sources
     from backends.embedders.captions import read_captions
+    from backends.embedders.choice import read_sources
     from backends.reports.mappers import compare, markdown, write
 
     name, bench = _open(dataset, checkpoints, device, published or ())
@@ -701,7 +703,7 @@ def import_checkpoint(
 ) -> None:
     """Say what a checkpoint of MindEye2, NeuralDiffuser or MinD-Vis holds, or convert it."""
     from backends.commands import importing
-    from backends.commands.train import available_spaces
+    from backends.embedders.choice import available_spaces
 
     found = importing.open_checkpoint(file)
     for line in found.told(tensors):

@@ -515,9 +515,9 @@ class Build:
 
     def mappers(self) -> None:
         """Fit a ridge from betas to pocket-clip/image for every subject."""
-        from backends.commands.train import embed_stimuli
         from backends.datasets.simulated import Simulated
         from backends.embedders.pocket import PocketClip
+        from backends.embedders.store import embed_stimuli
 
         study = Simulated(self.assets, progress=self.progress)
         embedder = PocketClip(self.checkpoints, self.device)
@@ -528,9 +528,9 @@ class Build:
 
     def systems(self) -> None:
         """Train the mappers of the other systems, each on all subjects together (`SYSTEMS`)."""
-        from backends.commands.train import embed_stimuli
         from backends.datasets.simulated import Simulated
         from backends.embedders.pocket import PocketClip
+        from backends.embedders.store import embed_stimuli
 
         study = Simulated(self.assets, progress=self.progress)
         embedder = PocketClip(self.checkpoints, self.device)
@@ -551,9 +551,9 @@ class Build:
 
     def encoding(self) -> None:
         """Fit the encoding models, from pocket-clip's image embedding to each subject's betas."""
-        from backends.commands.train import embed_stimuli
         from backends.datasets.simulated import Simulated
         from backends.embedders.pocket import PocketClip
+        from backends.embedders.store import embed_stimuli
         from backends.encoders.voxelwise import train_encoding
 
         study = Simulated(self.assets, progress=self.progress)

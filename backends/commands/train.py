@@ -11,8 +11,8 @@ from typing import Any
 
 import numpy as np
 
-from backends import EMBEDDERS
-from backends.embedders.store import Store, embed_kept
+from backends.embedders.choice import make_embedders, weights_of
+from backends.embedders.store import embed_stimuli
 from backends.training.engine import STATE, Batch, launched, versions
 from explorer.protocols import Condition, Dataset, Embedder
 from explorer.types import Card, EmbeddingSpace, Trials, UserError, resolve
@@ -21,133 +21,6 @@ Progress = Callable[[str], None]
 PICTURE_SCALE = 2.0  # guidance of pictures in the tracker: our choice
 # Keywords of a mapper's fit that `train_mapper` gives by itself: none is a person's setting.
 OWN = ("seed", "progress", "device", "run", "trackers", "pictures")
-
-
-def available_spaces() -> dict[str, tuple[str, EmbeddingSpace]]:
-    """Return every space an embedder can make: its name -> (embedder's name, space).
-
-    Spaces of pictures first, then those of captions.
-    """
-    found = {}
-    for kind in ("spaces", "text_spaces"):
-        for name, entry in EMBEDDERS.items():
-            found |= {s.name: (name, s) for s in getattr(resolve(entry), kind, ())}
-    return found
-
-
-def find_space(name: str) -> tuple[str, EmbeddingSpace]:
-    """Return the embedder's name and the space called ``name``; unknown ones raise `UserError`."""
-    spaces = available_spaces()
-    if name not in spaces:
-        raise UserError(f"There is no space {name!r}; choose one of {', '.join(spaces)}.")
-    return spaces[name]
-
-
-def read_sources(pairs: Sequence[str]) -> dict[str, str]:
-    """Return embedder -> where its weights are, from ``NAME=PATH_OR_ID`` texts."""
-    published = [n for n, entry in EMBEDDERS.items() if hasattr(resolve(entry), "hub")]
-    found = {}
-    for pair in pairs:
-        name, equals, source = pair.partition("=")
-        if not (equals and source) or name not in published:
-            raise UserError(
-                f"--embedder takes NAME=PATH_OR_ID with one of {', '.join(published)}, found "
-                f"{pair!r}."
-            )
-        found[name] = source
-    return found
-
-
-def make_embedders(
-    spaces: Sequence[str],
-    checkpoints: Path,
-    device: str = "cpu",
-    sources: Mapping[str, str] | None = None,
-) -> dict[EmbeddingSpace, Embedder]:
-    """Return space -> the embedder that makes it, each loaded once however many spaces it makes.
-
-    ``spaces``: names, e.g. ``pocket-clip/image``. ``sources``: embedder -> folder or hub id of its
-    weights, where they are not in ``checkpoints``.
-    """
-    made: dict[str, Embedder] = {}
-    found = {}
-    for name, space in map(find_space, spaces):
-        if name not in made:
-            given = {"source": sources[name]} if sources and name in sources else {}
-            made[name] = resolve(EMBEDDERS[name])(checkpoints, device, **given)
-        found[space] = made[name]
-    return found
-
-
-def weights_of(makers: Mapping[EmbeddingSpace, Embedder]) -> dict[str, dict[str, str]]:
-    """Return what a card tells of the weights that made its targets: where from, and their hash.
-
-    Embedders without weights are left out.
-    """
-    return {
-        space.model: {
-            "weights": str(getattr(maker, "source", "") or "checkpoints"),
-            "hash": maker.fingerprint,
-        }
-        for space, maker in makers.items()
-        if hasattr(maker, "fingerprint")
-    }
-
-
-def embed_stimuli(
-    dataset: Dataset,
-    stimuli: Sequence[str],
-    embedder: Embedder,
-    space: EmbeddingSpace,
-    progress: Progress | None = None,
-    *,
-    captions: Mapping[str, str] | None = None,
-    cache: Path | None = None,
-) -> dict[str, np.ndarray]:
-    """Return stimulus -> embedding of the space's shape, reading the pictures in blocks.
-
-    In a space of captions, each stimulus's caption is embedded: that in ``captions``, else the
-    data set's own; where there is none, `UserError`. ``cache`` is a folder in which embeddings are
-    kept (`backends.embedders.store`), None keeps nothing.
-    """
-    text = space in getattr(embedder, "text_spaces", ())
-    said = _captions(dataset, stimuli, space, captions or {}) if text else {}
-    embed = embedder.embed_text if text else embedder.embed
-    store = None
-    if cache is not None and Store.keeps(embedder):
-        store = Store(cache, embedder, space, say=progress)
-    embeddings: dict[str, np.ndarray] = {}
-    told = time.monotonic()
-    try:
-        for begin in range(0, len(stimuli), 128):
-            block = stimuli[begin : begin + 128]
-            items = [said[s] if text else dataset.image(s) for s in block]
-            rows = embed_kept(items, lambda new: embed(new, space), store)
-            embeddings.update(zip(block, rows, strict=True))
-            if progress and time.monotonic() - told > 10:
-                told = time.monotonic()
-                what = "captions" if text else "pictures"
-                progress(f"{space.name}: {len(embeddings)}/{len(stimuli)} {what} embedded")
-    finally:
-        if store:
-            store.flush()
-    return embeddings
-
-
-def _captions(
-    dataset: Dataset, stimuli: Sequence[str], space: EmbeddingSpace, given: Mapping[str, str]
-) -> dict[str, str]:
-    own = dataset.stimuli["caption"].reindex(stimuli).fillna("").to_dict()
-    found = own | {s: given[s] for s in stimuli if given.get(s, "").strip()}
-    without = [stimulus for stimulus in stimuli if not found[stimulus].strip()]
-    if without:
-        raise UserError(
-            f"{space.name} is made of captions, and {dataset.name} has none for {len(without)} of "
-            f"{len(stimuli)} stimuli (first {without[0]!r}); choose a space of pictures, or write "
-            f"captions with python -m backends caption --dataset {dataset.name}=PATH --model "
-            "PATH_OR_ID and name that file with --captions."
-        )
-    return found
 
 
 def gather(

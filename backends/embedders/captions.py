@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from backends.embedders.files import MISFITS_TOLD, refuse_random
 from backends.embedders.published import AT_ONCE, Pretrained
 from backends.training.engine import in_chunks
 from explorer.protocols import Dataset
@@ -41,10 +42,9 @@ class Captioner(Pretrained):
         from transformers import AutoProcessor, GitForCausalLM
 
         model, found = GitForCausalLM.from_pretrained(
-            folder, local_files_only=True, use_safetensors=True, output_loading_info=True
+            folder, local_files_only=True, use_safetensors=True, **MISFITS_TOLD
         )
-        if found["missing_keys"]:  # would be random numbers
-            raise ValueError(f"{sorted(found['missing_keys'])[0]} is missing")
+        refuse_random(found)
         self.processor = AutoProcessor.from_pretrained(folder, local_files_only=True)
         self.model = model.to(self.device).float().eval().requires_grad_(False)
 

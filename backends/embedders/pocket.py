@@ -1,8 +1,7 @@
-"""Images and captions to embeddings, by what ships; published models are in `targets`."""
+"""Images and captions to embeddings, by what ships; `published` has the others."""
 
 from __future__ import annotations
 
-import hashlib
 import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -10,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from backends.embedders.files import hash_of_files
 from explorer.types import EmbeddingSpace
 
 if TYPE_CHECKING:
@@ -18,47 +18,6 @@ if TYPE_CHECKING:
 CONTEXT_LENGTH = 24
 ROWS_AT_ONCE = 128
 WORDS = re.compile(r"[a-z0-9]+")
-
-
-class Pixels:
-    """The picture itself as an embedding: grey, 10 x 10 area means, 0 (black) to 1 (white).
-
-    The reconstruction of Miyawaki et al. 2008 (Neuron 60) decodes contrast patches on this grid.
-    """
-
-    spaces = (EmbeddingSpace("pixels", "10x10", (100,)),)
-
-    def __init__(self, checkpoints: Path | None = None, device: str = "cpu") -> None:
-        """Take the arguments every embedder takes; there are no weights."""
-
-    def embed(self, images: Sequence[np.ndarray], space: EmbeddingSpace) -> np.ndarray:
-        """Return float32 (n, 100), row by row from the top left, for images uint8 (H, W, 3)."""
-        from PIL import Image
-
-        rows = [
-            np.asarray(Image.fromarray(image).convert("L").resize((10, 10), Image.Resampling.BOX))
-            for image in images
-        ]
-        return np.stack(rows).reshape(len(rows), 100).astype(np.float32) / 255
-
-
-class GNetPixels:
-    """The picture as the encoding model GNet takes it: RGB in 0 ... 1, 227 x 227 (Lanczos)."""
-
-    spaces = (EmbeddingSpace("gnet", "pixels", (3, 227, 227)),)
-
-    def __init__(self, checkpoints: Path | None = None, device: str = "cpu") -> None:
-        """Take the arguments every embedder takes; there are no weights."""
-
-    def embed(self, images: Sequence[np.ndarray], space: EmbeddingSpace) -> np.ndarray:
-        """Return float32 (n, 3, 227, 227) for images uint8 (H, W, 3)."""
-        from PIL import Image
-
-        rows = [
-            np.asarray(Image.fromarray(image).resize((227, 227), Image.Resampling.LANCZOS))
-            for image in images
-        ]
-        return np.stack(rows).transpose(0, 3, 1, 2).astype(np.float32) / 255
 
 
 def words(caption: str) -> list[str]:
@@ -254,12 +213,3 @@ def in_pieces(
             embed(items[i : i + size]).float().cpu().numpy() for i in range(0, len(items), size)
         ]
     return np.concatenate(parts)
-
-
-def hash_of_files(*files: Path) -> str:
-    """Return a short hash of the contents of files, in the order given."""
-    digest = hashlib.sha256()
-    for file in files:
-        with file.open("rb") as stream:
-            digest.update(hashlib.file_digest(stream, "sha256").digest())
-    return digest.hexdigest()[:16]

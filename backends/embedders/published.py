@@ -7,21 +7,20 @@ configuration beside its own weights says.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from backends.embedders.pocket import hash_of_files, in_pieces, last_tokens
+from backends.embedders.files import HUB_ID, MISFITS_TOLD, hash_of_files, reason, refuse_random
+from backends.embedders.pocket import in_pieces, last_tokens
 from explorer.types import EmbeddingSpace, UserError
 
 if TYPE_CHECKING:
     import torch
 
 AT_ONCE = 16  # pictures of 224 x 224 in ViT-bigG/14 take 2 GB
-HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 
 
 class Pretrained:
@@ -65,11 +64,10 @@ class Pretrained:
         try:
             self._load(self.folder)
         except Exception as error:  # each library has its own for files that do not fit
-            first = str(error).strip().split("\n")[0]
             raise UserError(
                 f"The weights in {self.folder} cannot be loaded as {self.name} "
-                f"({type(error).__name__}: {first}); it was made for {self.hub}, copy its files "
-                f"again or name others with {self.flag}PATH_OR_ID."
+                f"({type(error).__name__}: {reason(error)}); it was made for {self.hub}, copy "
+                f"its files again or name others with {self.flag}PATH_OR_ID."
             ) from error
         self.fingerprint = hash_of_files(*(self.folder / file for file in self.files))
 
@@ -103,11 +101,10 @@ class Pretrained:
         try:
             return Path(snapshot_download(repository, allow_patterns=list(self.files)))
         except (HfHubHTTPError, OSError, ValueError) as error:
-            first = str(error).strip().split("\n")[0]
             raise UserError(
-                f"The weights of {repository} ({self.size}) could not be downloaded ({first}); "
-                f"bring the files {', '.join(self.files)} here by another way and name their "
-                f"folder with {self.flag}PATH."
+                f"The weights of {repository} ({self.size}) could not be downloaded "
+                f"({reason(error)}); bring the files {', '.join(self.files)} here by another way "
+                f"and name their folder with {self.flag}PATH."
             ) from error
 
     def _load(self, folder: Path) -> None:
@@ -331,10 +328,9 @@ class StableDiffusionText(Pretrained):
             folder / "text_encoder",
             local_files_only=True,
             use_safetensors=True,
-            output_loading_info=True,
+            **MISFITS_TOLD,
         )
-        if found["missing_keys"]:  # would be random numbers
-            raise ValueError(f"{sorted(found['missing_keys'])[0]} is missing")
+        refuse_random(found)
         self.tokenizer = CLIPTokenizer.from_pretrained(folder / "tokenizer", local_files_only=True)
         self.model = model.to(self.device).float().eval().requires_grad_(False)
 
@@ -379,8 +375,7 @@ class StableDiffusionLatents(Pretrained):
             output_loading_info=True,
             torch_dtype=torch.float32,  # in half precision it overflows
         )
-        if found["missing_keys"]:  # would be random numbers
-            raise ValueError(f"{sorted(found['missing_keys'])[0]} is missing")
+        refuse_random(found)
         side = self.spaces[0].shape[-1] * 2 ** (len(model.config.block_out_channels) - 1)
         processor = VaeImageProcessor()
         self.prepare = lambda image: processor.preprocess(image, side, side)[0]

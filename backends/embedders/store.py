@@ -1,4 +1,4 @@
-"""Embeddings kept on disk between runs, so that no picture is embedded twice."""
+"""A study's stimuli to embeddings, kept on disk between runs so that none is embedded twice."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from explorer.types import EmbeddingSpace
+from explorer.types import Dataset, Embedder, EmbeddingSpace, UserError
 
 LIMIT = 20 * 10**9  # bytes in the whole folder: 27,000 pictures of 257 x 768, our choice
 SHARD = 64 * 10**6  # bytes of rows in one file, so that little is lost when a run is stopped
@@ -179,6 +179,62 @@ def embed_kept(
     if lacking:
         store.add(dict(zip(lacking, embed(list(lacking.values())), strict=True)))
     return [store.get(key) for key in keys]
+
+
+def embed_stimuli(
+    dataset: Dataset,
+    stimuli: Sequence[str],
+    embedder: Embedder,
+    space: EmbeddingSpace,
+    progress: Callable[[str], None] | None = None,
+    *,
+    captions: Mapping[str, str] | None = None,
+    cache: Path | None = None,
+) -> dict[str, np.ndarray]:
+    """Return stimulus -> embedding of the space's shape, reading the pictures in blocks.
+
+    In a space of captions, each stimulus's caption is embedded: that in ``captions``, else the
+    data set's own; where there is none, `UserError`. ``cache`` is a folder in which embeddings are
+    kept (`Store`), None keeps nothing.
+    """
+    text = space in getattr(embedder, "text_spaces", ())
+    said = _captions(dataset, stimuli, space, captions or {}) if text else {}
+    embed = embedder.embed_text if text else embedder.embed
+    store = None
+    if cache is not None and Store.keeps(embedder):
+        store = Store(cache, embedder, space, say=progress)
+    embeddings: dict[str, np.ndarray] = {}
+    told = time.monotonic()
+    try:
+        for begin in range(0, len(stimuli), 128):
+            block = stimuli[begin : begin + 128]
+            items = [said[s] if text else dataset.image(s) for s in block]
+            rows = embed_kept(items, lambda new: embed(new, space), store)
+            embeddings.update(zip(block, rows, strict=True))
+            if progress and time.monotonic() - told > 10:
+                told = time.monotonic()
+                what = "captions" if text else "pictures"
+                progress(f"{space.name}: {len(embeddings)}/{len(stimuli)} {what} embedded")
+    finally:
+        if store:
+            store.flush()
+    return embeddings
+
+
+def _captions(
+    dataset: Dataset, stimuli: Sequence[str], space: EmbeddingSpace, given: Mapping[str, str]
+) -> dict[str, str]:
+    own = dataset.stimuli["caption"].reindex(stimuli).fillna("").to_dict()
+    found = own | {s: given[s] for s in stimuli if given.get(s, "").strip()}
+    without = [stimulus for stimulus in stimuli if not found[stimulus].strip()]
+    if without:
+        raise UserError(
+            f"{space.name} is made of captions, and {dataset.name} has none for {len(without)} of "
+            f"{len(stimuli)} stimuli (first {without[0]!r}); choose a space of pictures, or write "
+            f"captions with python -m backends caption --dataset {dataset.name}=PATH --model "
+            "PATH_OR_ID and name that file with --captions."
+        )
+    return found
 
 
 def _sum(values: np.ndarray) -> str:

@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from backends.embedders.pocket import GNetPixels
+from backends.embedders.pixels import GNetPixels
 from backends.training.engine import versions
 from explorer.mapper import (
     check_fits,

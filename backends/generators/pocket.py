@@ -432,7 +432,7 @@ class _Draft:
 
 def _load(checkpoints: Path) -> tuple[PocketNetworks, Mapping[str, Any], str]:
     """Return the networks that ship, their card's settings, and the hash of their files."""
-    from backends.embedders.pocket import hash_of_files
+    from backends.embedders.files import hash_of_files
     from backends.generators.networks import PocketNetworks
     from explorer.mapper import CARD, WEIGHTS, read_card, read_weights
 

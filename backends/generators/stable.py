@@ -674,7 +674,7 @@ class StableContext(LatentDiffusion):
     @property
     def fingerprint(self) -> str:
         """Names the exact files of its weights, fine-tuned ones included."""
-        from backends.embedders.pocket import hash_of_files
+        from backends.embedders.files import hash_of_files
         from explorer.mapper import CARD, WEIGHTS
 
         if not self._tuned:

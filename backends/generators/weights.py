@@ -8,7 +8,6 @@ safetensors are read, since the older ``.bin`` and ``.ckpt`` are pickles.
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -17,10 +16,9 @@ from typing import Any
 
 import torch
 
-from backends.embedders.pocket import hash_of_files
+from backends.embedders.files import HUB_ID, MISFITS_TOLD, hash_of_files, reason, refuse_random
 from explorer.types import UserError, resolve
 
-HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 DTYPES = ("F32", "F16", "BF16", "F64", "I64", "I32", "BOOL")  # whole numbers: positions of tokens
 NETWORK = ("config.json", "diffusion_pytorch_model.safetensors")
 TRANSFORMER = ("config.json", "model.safetensors")
@@ -125,26 +123,27 @@ class Weights:
         A weight that is missing would be a random number, so it raises `UserError`, as does
         whatever the library says of files that do not fit.
         """
-        library = part.cls.partition(":")[0].partition(".")[0]
         path = self.file(part, part.files[-1])
-        variant = {"variant": "fp16"} if ".fp16." in path.name else {}
+        of_text = part.cls.startswith("transformers:")
+        given = MISFITS_TOLD if of_text else {"torch_dtype": dtype, "output_loading_info": True}
+        if ".fp16." in path.name:
+            given = {**given, "variant": "fp16"}
         try:
             network, found = resolve(part.cls).from_pretrained(
                 self.path(part),
                 local_files_only=True,
                 use_safetensors=True,
-                output_loading_info=True,
-                **{"dtype" if library == "transformers" else "torch_dtype": dtype},
-                **variant,
+                **given,
             )
-            if found["missing_keys"]:
-                raise ValueError(f"{sorted(found['missing_keys'])[0]} is missing")
+            refuse_random(found)
         except Exception as error:  # each library has its own for files that do not fit
             raise UserError(
                 f"The weights in {self.path(part)} cannot be loaded for {self.name} "
-                f"({type(error).__name__}: {_first_line(error)}); it was made "
+                f"({type(error).__name__}: {reason(error)}); it was made "
                 f"for {part.hub or self.hub}, get its files again with: {self.command}."
             ) from error
+        if of_text:
+            network.to(dtype)  # the argument for it has another name in older versions
         return network.eval().requires_grad_(False)
 
     # ------------------------------------------------------------------------------- finding files
@@ -188,7 +187,7 @@ class Weights:
                 "with: hf auth login if it is private"
             )
         else:
-            said = f"could not be downloaded ({_first_line(cause)}); check the connection"
+            said = f"could not be downloaded ({reason(cause)}); check the connection"
         raise UserError(
             f"{repository} ({self.size} in all) {said}, or bring its files here by another way "
             f"({self.command}) and name their folder with --generator {self.name}=PATH."
@@ -253,9 +252,14 @@ def taesd(folder: Path) -> Any:
 
     try:
         if (folder / "config.json").is_file():
-            network = AutoencoderTiny.from_pretrained(
-                folder, local_files_only=True, use_safetensors=True, torch_dtype=torch.float32
+            network, found = AutoencoderTiny.from_pretrained(
+                folder,
+                local_files_only=True,
+                use_safetensors=True,
+                output_loading_info=True,
+                torch_dtype=torch.float32,
             )
+            refuse_random(found)
         else:
             network, state = AutoencoderTiny(), {}
             for half, shift in (("encoder", 0), ("decoder", 1)):
@@ -266,7 +270,7 @@ def taesd(folder: Path) -> Any:
     except Exception as error:  # each library has its own for files that do not fit
         raise UserError(
             f"The tiny autoencoder in {folder} cannot be loaded ({type(error).__name__}: "
-            f"{_first_line(error)}); get it again with: hf download madebyollin/taesd config.json "
+            f"{reason(error)}); get it again with: hf download madebyollin/taesd config.json "
             f"diffusion_pytorch_model.safetensors --local-dir {folder} (10 MB), or remove that "
             "folder for coarser previews."
         ) from error
@@ -309,7 +313,3 @@ def place(network: torch.nn.Module, device: str, working: float) -> str:
 def is_out_of_memory(error: RuntimeError) -> bool:
     """Return whether an error says that a GPU or the CPU has no memory left."""
     return isinstance(error, torch.OutOfMemoryError) or "not enough memory" in str(error)
-
-
-def _first_line(error: Exception) -> str:
-    return str(error).strip().split("\n")[0].rstrip(".")

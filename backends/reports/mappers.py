@@ -349,7 +349,7 @@ class _Truth:
         return np.stack([known[stimulus] for stimulus in stimuli])
 
     def _embed(self, space: EmbeddingSpace, stimuli: Sequence[str]) -> dict[str, np.ndarray]:
-        from backends.commands.train import embed_stimuli
+        from backends.embedders.store import embed_stimuli
 
         for name, entry in self.bench.embedders.items():
             cls = resolve(entry)

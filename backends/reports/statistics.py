@@ -94,7 +94,7 @@ def ask(bench: Workbench, subject: str, mapper: str) -> Request:
 
 def training_goals(bench: Workbench, subject: str, say: Say) -> dict[str, np.ndarray]:
     """Return the embedding of every training stimulus in ridge's target space."""
-    from backends.commands.train import embed_stimuli
+    from backends.embedders.store import embed_stimuli
 
     space = bench.offer(DATASET, subject, MAPPER).targets[0]
     embedder = bench.models.embedder(bench.embedder_name(space))

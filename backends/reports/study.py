@@ -311,7 +311,7 @@ def held_out(study: Study, count: int) -> tuple[list[str], np.ndarray, np.ndarra
     its card names, and decodes those: like test trials, but no test trial is looked at.
     """
     from backends import MAPPERS
-    from backends.commands.train import embed_stimuli
+    from backends.embedders.store import embed_stimuli
     from explorer.types import resolve
 
     cls, space = resolve(MAPPERS[MAPPER]), study.space

@@ -12,7 +12,7 @@ from PIL import Image
 
 from backends import DATASETS, EMBEDDERS, GENERATORS, MAPPERS
 from backends.__main__ import main
-from backends.commands.train import available_spaces, find_space
+from backends.embedders.choice import available_spaces, find_space
 from explorer.mapper import read_card
 from explorer.types import UserError
 from explorer.workbench import Workbench

@@ -16,15 +16,15 @@ from backends import DATASETS, EMBEDDERS, GENERATORS, MAPPERS
 from backends.__main__ import main
 from backends.commands.train import (
     Together,
-    embed_stimuli,
-    find_space,
     identify,
     pictures_of,
     read_settings,
     settings_of,
     train_mapper,
 )
+from backends.embedders.choice import find_space
 from backends.embedders.pocket import PocketClip
+from backends.embedders.store import embed_stimuli
 from backends.mappers.contrastive import Contrastive
 from backends.mappers.ridge import Ridge
 from backends.training.engine import Batch, TrialRows

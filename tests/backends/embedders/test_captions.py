@@ -11,8 +11,8 @@ import torch
 from PIL import Image
 
 from backends.__main__ import main
-from backends.commands.train import embed_stimuli
 from backends.embedders.captions import Captioner, caption_stimuli, read_captions, write_captions
+from backends.embedders.store import embed_stimuli
 from explorer.types import EmbeddingSpace, UserError
 
 CHECKPOINTS = Path(__file__).resolve().parents[3] / "checkpoints"

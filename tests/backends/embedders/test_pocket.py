@@ -10,7 +10,8 @@ import pytest
 import torch
 
 from backends import EMBEDDERS
-from backends.embedders.pocket import CONTEXT_LENGTH, Pixels, PocketClip, WordTokenizer, to_tensor
+from backends.embedders.pixels import Pixels
+from backends.embedders.pocket import CONTEXT_LENGTH, PocketClip, WordTokenizer, to_tensor
 from backends.simulation.scenes import render, sample_scenes
 from explorer.types import EmbeddingSpace, UserError, resolve
 

@@ -9,7 +9,7 @@ from PIL import Image
 from torchvision.transforms import functional as images
 
 from backends import EMBEDDERS
-from backends.commands.train import make_embedders, read_sources, weights_of
+from backends.embedders.choice import make_embedders, read_sources, weights_of
 from backends.embedders.published import (
     ResNet50,
     StableDiffusionLatents,

@@ -7,8 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from backends.commands.train import embed_stimuli
-from backends.embedders.store import Store, embed_kept, key_of
+from backends.embedders.store import Store, embed_kept, embed_stimuli, key_of
 from explorer.types import EmbeddingSpace
 
 SPACE = EmbeddingSpace("counter", "sums", (2, 3))

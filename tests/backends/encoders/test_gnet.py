@@ -11,7 +11,7 @@ import torch
 from PIL import Image
 from torch.nn import functional
 
-from backends.embedders.pocket import GNetPixels
+from backends.embedders.pixels import GNetPixels
 from backends.encoders.gnet import PIXELS, GNet, _Network, import_gnet, pixels_for_gnet, sizes_of
 from backends.encoders.voxelwise import Encoding
 from backends.generators.guidance import load_encoder, towards_betas

@@ -1,14 +1,12 @@
 """Generators: the contract over the dict literal, and the sweep held to one plain call a scale."""
 
+import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from diffusers import DPMSolverMultistepScheduler
-from diffusers.pipelines.deprecated.stable_diffusion_sag.pipeline_stable_diffusion_sag import (
-    CrossAttnStoreProcessor,
-)
+from diffusers import DPMSolverMultistepScheduler, StableDiffusionSAGPipeline
 
 from backends import GENERATORS
 from backends.generators.guidance import blur
@@ -18,6 +16,7 @@ from backends.generators.pocket import IMAGE, PocketDiffusion
 from explorer.protocols import Condition, Generator
 from explorer.types import EmbeddingSpace, UserError, resolve
 
+SAG = sys.modules[StableDiffusionSAGPipeline.__module__]  # whose place depends on the version
 CHECKPOINTS = Path(__file__).resolve().parents[3] / "checkpoints"
 SCALES = (0.0, 1.0, 2.0, 4.0, 8.0)
 
@@ -77,7 +76,7 @@ def plain_call(pocket, given, scale, steps, seed, begin=0, rescale=0, self_atten
     layer = networks.denoiser.mid_block.attentions[0].transformer_blocks[0].attn1
     for step, timestep in enumerate(scheduler.timesteps):
         rows = torch.cat([latents, latents])
-        usual, layer.processor = layer.processor, CrossAttnStoreProcessor()
+        usual, layer.processor = layer.processor, SAG.CrossAttnStoreProcessor()
         uncond, cond = networks.velocity(rows, context, timestep.expand(2)).chunk(2)
         seen, layer.processor = layer.processor.attention_probs.float(), usual
         now = scale if step >= begin else min(scale, 1)

@@ -21,13 +21,11 @@ from diffusers import (
     KandinskyV22Pipeline,
     StableDiffusionImg2ImgPipeline,
     StableDiffusionPipeline,
+    StableDiffusionSAGPipeline,
     StableDiffusionXLPipeline,
     StableUnCLIPImg2ImgPipeline,
     UNet2DConditionModel,
     VQModel,
-)
-from diffusers.pipelines.deprecated.stable_diffusion_sag.pipeline_stable_diffusion_sag import (
-    StableDiffusionSAGPipeline,
 )
 from diffusers.pipelines.stable_diffusion.stable_unclip_image_normalizer import (
     StableUnCLIPImageNormalizer,
@@ -943,6 +941,12 @@ def misshapen(folder):
     save_file(load_file(path) | {"conv_in.weight": torch.zeros(3, 4, 3, 3)}, path)
 
 
+def misshapen_text(folder):
+    path = folder / "text_encoder" / "model.safetensors"
+    (name,) = [key for key in load_file(path) if key.endswith("layers.0.mlp.fc1.weight")]
+    save_file(load_file(path) | {name: torch.zeros(3, 2)}, path, {"format": "pt"})
+
+
 def no_json(folder):
     (folder / "scheduler" / "scheduler_config.json").write_text("{")
 
@@ -959,6 +963,7 @@ def no_json(folder):
         (other_width, "another architecture than sd15-context needs: its cross_attention_dim is"),
         (lost_tensor, "cannot be loaded for sd15-context .*conv_in.weight is missing.*hf downlo"),
         (misshapen, "cannot be loaded for sd15-context .*conv_in.weight"),
+        (misshapen_text, r"sd15-context .*fc1.weight has the shape \(3, 2\), expected \(16, 768"),
         (no_json, "scheduler_config.json cannot be read as JSON .*get it again with: hf downloa"),
     ],
 )
@@ -966,6 +971,15 @@ def test_damaged_weights_are_named(damage, said, copied):
     folder, opened = copied
     damage(folder)
     with pytest.raises(UserError, match=said):
+        opened()
+
+
+def test_a_misshapen_tensor_is_named_without_accelerate_too(copied, monkeypatch):
+    """Which of its two loaders diffusers takes, and so what it says, depends on that library."""
+    folder, opened = copied
+    misshapen(folder)
+    monkeypatch.setattr("diffusers.models.modeling_utils.is_accelerate_available", lambda: False)
+    with pytest.raises(UserError, match="cannot be loaded for sd15-context .*conv_in.weight"):
         opened()
 
 
