@@ -6,7 +6,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from backends import EMBEDDERS
-from explorer.types import Embedder, EmbeddingSpace, UserError, resolve
+from explorer.protocols import Embedder
+from explorer.types import EmbeddingSpace, UserError, resolve
 
 
 def available_spaces() -> dict[str, tuple[str, EmbeddingSpace]]:

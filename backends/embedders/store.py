@@ -14,7 +14,8 @@ from typing import Any
 
 import numpy as np
 
-from explorer.types import Dataset, Embedder, EmbeddingSpace, UserError
+from explorer.protocols import Dataset, Embedder
+from explorer.types import EmbeddingSpace, UserError
 
 LIMIT = 20 * 10**9  # bytes in the whole folder: 27,000 pictures of 257 x 768, our choice
 SHARD = 64 * 10**6  # bytes of rows in one file, so that little is lost when a run is stopped
