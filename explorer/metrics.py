@@ -7,13 +7,13 @@ number without its N and chance is not comparable: the published names hide diff
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import numpy as np
 
 from explorer.types import UserError
 
-# ------------------------------------------------------------------------------------- two
-# pictures
+# ------------------------------------------------------------------------------------ two pictures
 
 
 def match_size(image: np.ndarray, height: int, width: int) -> np.ndarray:
@@ -75,8 +75,7 @@ def ssim(truth: np.ndarray, image: np.ndarray) -> float:
     )
 
 
-# ---------------------------------------------------------------------------------------
-# embeddings
+# -------------------------------------------------------------------------------------- embeddings
 
 
 def unit(rows: np.ndarray) -> np.ndarray:
@@ -140,14 +139,14 @@ def retrieval_rank(similarity: np.ndarray, index: int | np.ndarray) -> float | n
 
     ``similarity`` (N,) with one ``index``, or (n, N) with (n,). Lower is better; chance is
     (N + 1) / 2. Ties share their ranks: a rank is 1 + candidates that are strictly more similar +
-    half of those equally similar, so that a constant prediction sits at chance. A NaN similarity
-    of the true item gives NaN.
+    half of those equally similar, so that a constant prediction sits at chance. Where a similarity
+    is NaN, nobody knows what is better, and the rank is NaN.
     """
     rows = np.atleast_2d(np.asarray(similarity, dtype=np.float64))
     true = np.take_along_axis(rows, np.broadcast_to(index, len(rows)).reshape(-1, 1), axis=1)
     better = (rows > true).sum(axis=1)
     tied = (rows == true).sum(axis=1) - 1
-    rank = np.where(np.isnan(true[:, 0]), np.nan, 1 + better + tied / 2)
+    rank = np.where(np.isnan(rows).any(axis=1), np.nan, 1 + better + tied / 2)
     return float(rank[0]) if np.ndim(similarity) == 1 else rank
 
 
@@ -156,7 +155,7 @@ def top_k(similarity: np.ndarray, index: np.ndarray, k: int) -> float:
 
     ``similarity`` (n, N), ``index`` (n,). Higher is better; chance is k / N. N is the gallery, n
     the trials. A tie counts by its middle rank (see `retrieval_rank`): a constant row is a miss
-    unless k reaches (N + 1) / 2.
+    unless k reaches (N + 1) / 2, and a row whose rank is NaN always.
     """
     return float(np.mean(retrieval_rank(np.atleast_2d(similarity), index) <= k))
 
@@ -167,9 +166,9 @@ def n_way_retrieval(similarity: np.ndarray, index: np.ndarray, n: int) -> np.nda
     ``similarity`` (rows, N), ``index`` (rows,). The other n - 1 candidates are drawn at random
     from the N - 1 others; where there are fewer, all are candidates. What is returned is the
     expectation over all draws, C(worse, n - 1) / C(N - 1, n - 1), not the result of some. Higher
-    is better; chance is 1 / min(n, N). A tie is a miss. Source: the retrieval of Scotti et al.
-    2024, arXiv 2403.11207 (n = 300, there 30 draws; predictions find images, or images, by the
-    transposed similarity, find predictions).
+    is better; chance is 1 / min(n, N). A tie is a miss, a row that holds NaN gives NaN. Source:
+    the retrieval of Scotti et al. 2024, arXiv 2403.11207 (n = 300, there 30 draws; predictions
+    find images, or images, by the transposed similarity, find predictions).
     """
     rows = np.atleast_2d(np.asarray(similarity, dtype=np.float64))
     true = np.take_along_axis(rows, np.reshape(index, (-1, 1)), axis=1)
@@ -179,19 +178,21 @@ def n_way_retrieval(similarity: np.ndarray, index: np.ndarray, n: int) -> np.nda
     better = (rows >= true).sum(axis=1) - 1
     before = np.arange(others)
     passed = np.cumprod(np.maximum(others - drawn - before, 0) / (others - before))
-    return np.concatenate([[1.0], passed])[better]
+    found = np.concatenate([[1.0], passed])[better]
+    return np.where(np.isnan(rows).any(axis=1), np.nan, found)
 
 
 def identification(similarity: np.ndarray, index: np.ndarray) -> np.ndarray:
     """Return (n,): the share of the other candidates that are less similar than the true item.
 
     ``similarity`` (n, N), ``index`` (n,). Strictly less; ties (within 1e-12, as equal items differ
-    by rounding) count half. Higher is better; chance is 0.5 whatever N.
+    by rounding) count half. Higher is better; chance is 0.5 whatever N. A row that holds NaN, as
+    that of a prediction which is not finite, gives NaN.
     """
     own = np.take_along_axis(similarity, np.reshape(index, (-1, 1)), axis=1)
     tied = np.abs(similarity - own) <= 1e-12
     wins = ((similarity < own) & ~tied).sum(axis=1) + (tied.sum(axis=1) - 1) / 2
-    return wins / (similarity.shape[1] - 1)
+    return np.where(np.isnan(similarity).any(axis=1), np.nan, wins / (similarity.shape[1] - 1))
 
 
 def two_way_identification(
@@ -271,6 +272,66 @@ def auc(scores: np.ndarray, positives: np.ndarray) -> float:
     if not n or not m:
         return float("nan")
     return float((_ranks(scores)[positives].sum() - n * (n + 1) / 2) / (n * m))
+
+
+# ------------------------------------------------------------------------------------------- means
+
+
+@dataclass(frozen=True)
+class Mean:
+    """A mean, how many values it is over, and how many were undefined.
+
+    ``value``: NaN where none was defined. ``n``: the values it is over; undefined ones among them
+    where they count as ``undefined_as``, else None: they are left out. ``why``: what makes a value
+    undefined, in a few words.
+    """
+
+    value: float
+    n: int
+    undefined: int = 0
+    why: str = ""
+    undefined_as: float | None = None
+
+    @property
+    def of(self) -> int:
+        """How many values were given, defined or not."""
+        return self.n if self.undefined_as is not None else self.n + self.undefined
+
+    @property
+    def remark(self) -> str:
+        """What must stand beside the mean, one sentence; "" where every value was defined."""
+        if not self.undefined:
+            return ""
+        counted = self.undefined_as is not None
+        are = "is" if self.undefined == 1 else "are"
+        end = "s" * (counted and self.undefined == 1)
+        done = f"count{end} as {self.undefined_as:g}" if counted else f"{are} left out"
+        why = f" ({self.why})" if self.why else ""
+        return f"{self.undefined} of {self.of} values {are} undefined{why} and {done}."
+
+
+def counted(values: np.ndarray, undefined_as: float | None = None) -> np.ndarray:
+    """Return float64 (n,), the values that a mean is over: without NaN, or with what it counts as.
+
+    An infinite value is undefined too. For `bootstrap_interval` beside `mean_of`.
+    """
+    values = np.asarray(values, dtype=np.float64).ravel()
+    known = np.isfinite(values)
+    return values[known] if undefined_as is None else np.where(known, values, undefined_as)
+
+
+def mean_of(values: np.ndarray, why: str = "", undefined_as: float | None = None) -> Mean:
+    """Return the mean of ``values`` (N,), of which some may be undefined: not finite.
+
+    Leaving values out can raise a mean (the worst pictures are the ones without a score), so it is
+    never done in silence: see `Mean.remark`. Give ``undefined_as`` where the published number
+    counts such a value as a failure.
+    """
+    values = np.asarray(values, dtype=np.float64).ravel()
+    over = counted(values, undefined_as)
+    undefined = int((~np.isfinite(values)).sum())
+    value = float(over.mean()) if len(over) else float("nan")
+    return Mean(value, len(over), undefined, why if undefined else "", undefined_as)
 
 
 # ------------------------------------------------------------------------------------ uncertainty

@@ -18,8 +18,7 @@ def picture(rng, height=40, width=32):
     return rng.integers(0, 256, (height, width, 3), dtype=np.uint8)
 
 
-# ------------------------------------------------------------------------------------- two
-# pictures
+# ------------------------------------------------------------------------------------ two pictures
 
 
 def test_a_picture_equals_itself(rng):
