@@ -144,7 +144,8 @@ def fake_voxels(seed: int) -> tuple[VoxelSpace, list[str]]:
     """Return voxels on fsaverage5 under the Desikan-Killiany atlas, and each voxel's parcel."""
     import scipy.sparse as sp
 
-    from explorer.brain.parcels import desikan_killiany, lay
+    from explorer.brain.atlases import desikan_killiany
+    from explorer.brain.parcels import lay
 
     atlas, rng = desikan_killiany(), np.random.default_rng(seed)
     chosen = [

@@ -358,7 +358,8 @@ def read_voxels(
     if any(c.startswith("roi_") for c in table):
         atlases["ROIs"] = _masks(table, file, digest)
     if projection is not None:
-        from explorer.brain.parcels import desikan_killiany, lay
+        from explorer.brain.atlases import desikan_killiany
+        from explorer.brain.parcels import lay
 
         atlas = lay(desikan_killiany(), projection, digest)
         atlases.setdefault(atlas.name, atlas)

@@ -208,7 +208,8 @@ class Brains:
             projection, lacking = self._project_volume(subject, usable)
         atlases, counts = _parcellations(list(regions.values()), usable, digest)
         if projection is not None:
-            from explorer.brain.parcels import desikan_killiany, lay
+            from explorer.brain.atlases import desikan_killiany
+            from explorer.brain.parcels import lay
 
             atlas = lay(desikan_killiany(), projection, digest)
             atlases[atlas.name] = atlas

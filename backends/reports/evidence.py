@@ -15,7 +15,7 @@ import numpy as np
 
 from backends.reports.study import DATASET, MAPPER, Say, Study
 from explorer import metrics
-from explorer.brain.importance import UNASSIGNED
+from explorer.brain.parcels import UNASSIGNED
 from explorer.evidence import controls, lesions
 from explorer.evidence.controls import ANOTHER, AVERAGE, MEAN, NOISELESS, NONE, SINGLES, TRUE
 from explorer.evidence.lesions import Lesion

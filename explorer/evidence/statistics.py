@@ -35,8 +35,9 @@ import numpy as np
 
 from explorer import metrics
 from explorer.brain import importance
-from explorer.brain.importance import SMALL, UNASSIGNED
-from explorer.brain.parcels import bundled
+from explorer.brain.importance import SMALL
+from explorer.brain.parcels import UNASSIGNED
+from explorer.brain.surfaces import bundled
 from explorer.request import Request, View
 from explorer.types import FSAVERAGE5_VERTICES, Parcellation, UserError, VoxelSpace
 from explorer.workbench import similarities

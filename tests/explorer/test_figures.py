@@ -12,8 +12,9 @@ import pytest
 import scipy.sparse as sp
 from PIL import Image
 
+from explorer.brain.atlases import desikan_killiany
 from explorer.brain.importance import per_parcel
-from explorer.brain.parcels import desikan_killiany, lay, voxel_map
+from explorer.brain.parcels import lay, voxel_map
 from explorer.brain.surfaces import HALF, SIDES, centred, drawn_parcels, surface_mesh
 from explorer.figures import (
     COLOURS,

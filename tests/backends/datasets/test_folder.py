@@ -77,7 +77,7 @@ def test_vertices_give_a_projection_and_the_atlas(root, given):
         if vertex >= 0:
             expected[vertex] = 1
         np.testing.assert_array_equal(projection[:, voxel], expected)
-    from explorer.brain.parcels import desikan_killiany
+    from explorer.brain.atlases import desikan_killiany
 
     atlas, laid = desikan_killiany(), voxels.parcellations["Desikan-Killiany"]
     assert laid.membership[2] == -1

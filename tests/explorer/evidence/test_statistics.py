@@ -346,7 +346,7 @@ def test_places_by_hand():
 def test_a_turn_keeps_neighbours_together_and_mirrors_the_hemispheres():
     import scipy.sparse as sp
 
-    from explorer.brain.parcels import bundled
+    from explorer.brain.surfaces import bundled
 
     rows = np.r_[0:2562, 10242 : 10242 + 2562]  # a coarser sphere of the same vertices
     places = (np.ones(len(rows), np.float32), (rows, np.arange(len(rows))))
