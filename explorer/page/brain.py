@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
-from explorer import figures
+from explorer.brain import display
 from explorer.brain.importance import INCOMPLETE
 from explorer.brain.predicted import ACCURACY, FEWEST, MEASURED, PREDICTED, PREDICTIONS
 from explorer.request import IMPORTANCE, LIKELIHOOD, MEASURES, PARCELS, Request, View
@@ -177,7 +177,7 @@ def frame(request: Request, view: View, workbench: Workbench, plotly: str) -> di
             "measure": MEASURE_SENTENCES,
             "help": list(HELP),
         },
-        "colours": {kind: list(stops) for kind, stops in figures.COLOURS.items()},
+        "colours": {kind: list(stops) for kind, stops in display.COLOURS.items()},
         "no_surface": nowhere,
         "note": nowhere or workbench.parcellation(request.dataset, request.subject, atlas).note,
         "maps": {},
@@ -226,7 +226,7 @@ def with_map(value: Mapping[str, Any], parcel_map: ParcelMap) -> dict[str, Any]:
         "state": "done",
         "sentences": sentences,
         "note": note,
-        "maps": {measure: figures.parcel_values(parcel_map, measure) for measure in MEASURES},
+        "maps": {measure: display.parcel_values(parcel_map, measure) for measure in MEASURES},
         "rows": rows(parcel_map.table, MEASURES),
     }
 
@@ -267,8 +267,8 @@ def with_voxel_map(
         **value,
         "state": "done",
         "sentences": {**value["sentences"], "shows": sentence},
-        "maps": {"mean": figures.map_values(shown)},
-        "vertices": figures.map_payload(shown, parcellation, voxels),
+        "maps": {"mean": display.map_values(shown)},
+        "vertices": display.map_payload(shown, parcellation, voxels),
         "rows": rows(shown.table, columns),
     }
 
@@ -300,7 +300,7 @@ def surface_server(workbench: Workbench) -> Callable[[dict], dict]:
     """Return the function by which a browser asks for a surface that it does not have yet."""
 
     def surface(wanted: dict) -> dict:
-        """Answer with `figures.surface_payload`, without the mesh where ``parcels_only``."""
+        """Answer with `display.surface_payload`, without the mesh where ``parcels_only``."""
         try:
             if not isinstance(wanted, dict):
                 raise UserError("A surface is asked for with dataset, subject, atlas and surface.")
@@ -308,7 +308,7 @@ def surface_server(workbench: Workbench) -> Callable[[dict], dict]:
             place = name["dataset"], name["subject"]
             space = workbench.trials(*place).subject.voxels
             parcellation = workbench.parcellation(*place, name["atlas"])
-            payload = figures.surface_payload(parcellation, space, name["surface"])
+            payload = display.surface_payload(parcellation, space, name["surface"])
         except UserError as error:
             return {"problem": str(error)}
         if wanted.get("parcels_only"):

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import gradio as gr
 import numpy as np
 
-from explorer import figures
+from explorer.brain import display
 from explorer.brain.parcels import voxel_map
 from explorer.evidence import controls, lesions, standing
 from explorer.metrics import written
@@ -118,7 +118,7 @@ def _brain(bench: Workbench, request: Request) -> dict[str, Any]:
     betas = (bench.betas(request) - mean) / np.where(sd > 0, sd, 1)
     parcellation = bench.parcellation(request.dataset, request.subject)
     shown = voxel_map("betas", "response, SD of the training trials", betas, parcellation)
-    vertices = figures.map_payload(shown, parcellation, trials.subject.voxels)
+    vertices = display.map_payload(shown, parcellation, trials.subject.voxels)
     n = len(trials.rows("test", request.stimulus))
     repeats = "one viewing" if n == 1 else f"the average of {n} viewings"
     nowhere = "" if vertices else "This study gives no voxel locations, so no brain can be drawn."

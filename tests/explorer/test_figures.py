@@ -1,213 +1,20 @@
-"""Payloads that decode to what went in, and figures that hold what they should."""
+"""Figures that hold what they should, and files of them."""
 
-import base64
-import json
-import re
 import threading
 from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
-import scipy.sparse as sp
 from PIL import Image
 
-from explorer.brain.atlases import desikan_killiany
-from explorer.brain.importance import per_parcel
-from explorer.brain.parcels import lay, voxel_map
-from explorer.brain.surfaces import HALF, SIDES, centred, drawn_parcels, surface_mesh
-from explorer.figures import (
-    COLOURS,
-    TITLES,
-    installed_versions,
-    label_colours,
-    map_payload,
-    map_values,
-    parcel_values,
-    provenance_line,
-    save_figure,
-    surface_payload,
-    trial_figure,
-    vertex_values,
-)
-from explorer.request import MEASURES, Request
-from explorer.types import FSAVERAGE5_VERTICES, Label, Parcellation, UserError, VoxelSpace
+from explorer.brain.display import COLOURS, TITLES
+from explorer.brain.parcels import voxel_map
+from explorer.figures import installed_versions, provenance_line, save_figure, trial_figure
+from explorer.request import Request
+from explorer.types import UserError, VoxelSpace
 
 ALARM = "three <b>red</b> cars costing $5 or ${x}$_^"
-
-
-@pytest.fixture(scope="module")
-def study():
-    """Return a voxel space that samples every fourth vertex, its atlas, and one trial's map."""
-    atlas = desikan_killiany()
-    vertices = np.arange(0, FSAVERAGE5_VERTICES, 4)
-    columns = np.arange(len(vertices))
-    shape = (FSAVERAGE5_VERTICES, len(vertices))
-    projection = sp.csr_matrix((np.ones(len(vertices)), (vertices, columns)), shape)
-    parcellation = lay(atlas, projection, "h")
-    space = VoxelSpace(len(vertices), "h", projection, parcellations={"dk": parcellation})
-    values = np.random.default_rng(0).normal(size=len(vertices))
-    return SimpleNamespace(
-        parcellation=parcellation, space=space, map=make_map(values, parcellation)
-    )
-
-
-def make_map(values, parcellation):
-    limits = {"enrichment": (0, 2), "share": (0, 0.1), "mean": (0, 2), "signed": (-30, 30)}
-    table = per_parcel(values, parcellation)
-    return SimpleNamespace(table=table, limits=limits, flat=not values.any())
-
-
-def decoded(entry):
-    """Read an array as a browser does."""
-    little = np.dtype(entry["dtype"]).newbyteorder("<")
-    return np.frombuffer(base64.b64decode(entry["data"]), little).reshape(entry["shape"])
-
-
-# ---------------------------------------------------------------------------------------- payloads
-
-
-@pytest.mark.parametrize("surface", ["inflated", "flat"])
-def test_surface_payload_decodes_to_what_went_in(surface, study):
-    payload = json.loads(json.dumps(surface_payload(study.parcellation, study.space, surface)))
-    assert payload["surface"] == surface and payload["atlas"] == "Desikan-Killiany"
-    mesh = surface_mesh(surface)
-    drawn = drawn_parcels(study.parcellation, study.space.projection)
-    for side, rows in zip(SIDES, (slice(None, HALF), slice(HALF, None)), strict=True):
-        part = payload[side]
-        np.testing.assert_array_equal(decoded(part["vertices"]), centred(mesh[side]))
-        np.testing.assert_array_equal(decoded(part["faces"]), mesh[side]["faces"])
-        np.testing.assert_array_equal(decoded(part["parcel"]), drawn[rows])
-        assert decoded(part["background"]).shape == (HALF,)
-        assert part["vertices"]["dtype"] == "float32" and part["parcel"]["dtype"] == "int16"
-    assert set(payload["layouts"]) >= {"lateral", "medial", "ventral", "posterior"}
-
-
-def test_surface_payload_names_parcels_and_stays_small(study):
-    payload = surface_payload(study.parcellation, study.space, "inflated")
-    assert len(json.dumps(payload)) < 800_000
-    parcels = payload["parcels"]
-    assert [p["key"] for p in parcels] == [label.key for label in study.parcellation.labels]
-    assert sum(p["voxels"] for p in parcels) == (study.parcellation.membership >= 0).sum()
-    assert all(re.fullmatch("#[0-9a-f]{6}", p["colour"]) for p in parcels)
-    for stops in payload["colours"].values():
-        assert all(re.fullmatch("#[0-9a-f]{6}", stop) for stop in stops)
-    assert payload["colours"]["diverging"][5] == "#f7f7f7" and len(COLOURS["diverging"]) == 11
-
-
-def test_a_study_without_locations_has_no_surface(study):
-    nowhere = VoxelSpace(study.space.n_voxels, "h")
-    with pytest.raises(UserError, match="gives no voxel locations, so there is no surface"):
-        surface_payload(replace(study.parcellation, surface=None), nowhere, "inflated")
-
-
-@pytest.mark.parametrize("measure", MEASURES)
-def test_parcel_values_are_tiny_and_in_the_order_of_the_payload(measure, study):
-    told = json.loads(json.dumps(parcel_values(study.map, measure), allow_nan=False))
-    assert len(json.dumps(told)) < 2000
-    parcels = surface_payload(study.parcellation, study.space, "inflated")["parcels"]
-    table = study.map.table.set_index("parcel")
-    for parcel, value in zip(parcels, told["values"], strict=True):
-        expected = table.loc[parcel["key"], measure]
-        if parcel["voxels"]:
-            assert value == pytest.approx(expected, rel=1e-3)
-        else:
-            assert value is None and np.isnan(expected)
-    assert told["kind"] == ("diverging" if measure == "signed" else "sequential")
-    assert told["limits"] == list(study.map.limits[measure])
-    assert told["title"] == TITLES[measure]
-    assert told["reference"] == (1.0 if measure == "enrichment" else None)
-    small = [parcels[i]["key"] for i in told["small"]]
-    assert small == [p["key"] for p in parcels if p["voxels"] < 10]
-
-
-def test_parcel_values_of_a_flat_gradient_and_an_unknown_measure(study):
-    flat = make_map(np.zeros(study.space.n_voxels), study.parcellation)
-    told = parcel_values(flat, "share")
-    assert told["flat"] and set(told["values"]) == {None}
-    with pytest.raises(UserError, match="measure is one of enrichment, .*, found 'size'"):
-        parcel_values(study.map, "size")
-
-
-def test_a_map_of_voxels_shows_each_where_it_is_and_reaches_a_little_further(study):
-    """Every fourth vertex has a voxel: all of the cortex is within two vertices of one."""
-    y = surface_mesh("pial")
-    y = np.concatenate([y[side]["vertices"][:, 1] for side in SIDES])
-    seen = np.arange(0, FSAVERAGE5_VERTICES, 4)
-    values = y[seen].astype(float)
-    values[5] = np.nan
-    shown = voxel_map("y", "millimetres to the front", values, study.parcellation)
-    found = vertex_values(shown, study.parcellation, study.space)
-    rest = np.delete(np.arange(len(seen)), 5)
-    np.testing.assert_allclose(found[seen[rest]], values[rest], rtol=1e-5)
-    cortex = study.parcellation.surface >= 0
-    assert np.isfinite(found[cortex]).mean() > 0.99
-    near = cortex & np.isfinite(found)
-    assert np.median(np.abs(found - y)[near]) < 1 and np.abs(found - y)[near].max() < 15
-    unseen = np.setdiff1d(np.flatnonzero(~cortex), seen)
-    assert np.isnan(found[unseen]).all()  # the medial wall stays blank
-    payload = map_payload(shown, study.parcellation, study.space)
-    np.testing.assert_array_equal(decoded(payload["left"]), found[:HALF])
-    np.testing.assert_array_equal(decoded(payload["right"]), found[HALF:])
-
-
-def test_far_from_any_voxel_nothing_is_shown(study):
-    one = np.full(study.space.n_voxels, np.nan)
-    one[100] = 2.0
-    shown = voxel_map("x", "x", one, study.parcellation)
-    found = vertex_values(shown, study.parcellation, study.space)
-    assert 7 <= np.isfinite(found).sum() <= 19  # itself and two rings of at most six and twelve
-    assert set(found[np.isfinite(found)]) == {2.0}
-
-
-def test_what_a_map_tells_is_the_mean_of_each_parcel(study):
-    values = np.random.default_rng(1).normal(size=study.space.n_voxels)
-    values[::7] = np.nan
-    shown = voxel_map("x", "the title", values, study.parcellation)
-    told = json.loads(json.dumps(map_values(shown), allow_nan=False))
-    member = study.parcellation.membership
-    expected = [np.nanmean(values[member == i]) for i in range(68)]
-    assert told["values"] == pytest.approx(expected, rel=1e-3)
-    assert (told["kind"], told["title"], told["measure"]) == ("diverging", "the title", "mean")
-    low, high = told["limits"]
-    assert low == -high and 2 < high < 3.5
-
-
-@pytest.fixture
-def painted():
-    """Return two ROIs without places that an atlas paints, and the voxel space they are of."""
-    surface = np.full(FSAVERAGE5_VERTICES, -1)
-    surface[:100], surface[HALF : HALF + 50] = 0, 1
-    member = np.arange(6) < np.array([[4], [6]])
-    labels = (Label("V1"), Label("LOC"))
-    rois = Parcellation("ROIs on a", "masks", labels, member, "h", surface, "Group location, not.")
-    return rois, VoxelSpace(6, "h", parcellations={"ROIs on a": rois})
-
-
-def test_painted_rois_show_their_means_at_the_groups_places(painted):
-    rois, space = painted
-    shown = voxel_map("x", "x", np.arange(6.0), rois)
-    found = vertex_values(shown, rois, space)
-    assert set(found[:100]) == {1.5} and set(found[HALF : HALF + 50]) == {2.5}
-    assert np.isfinite(found).sum() == 150
-    payload = surface_payload(rois, space, "inflated")
-    assert decoded(payload["left"]["parcel"])[:101].tolist() == [0] * 100 + [-1]
-    figure = draw(parcel_map=shown, parcellation=rois, voxel_space=space)
-    assert len(surfaces(figure)) == 8
-    assert any("Group location, not." in said for said in words(figure))
-
-
-def test_labels_of_one_colour_are_told_apart(study):
-    own = label_colours(study.parcellation)
-    assert own[0] == "#{:02x}{:02x}{:02x}".format(*study.parcellation.labels[0].colour)
-    labels = tuple(Label(name, side) for side in "LR" for name in ("V1", "V2", "LOC"))
-    grey = Parcellation("rois", "partition", labels, np.zeros(3, int), "h")
-    colours = label_colours(grey)
-    assert colours[:3] == colours[3:] and len(set(colours)) == 3
-    assert label_colours(replace(grey, labels=labels[:1])) == ["#808080"]
-
-
-# ---------------------------------------------------------------------------------------- figures
 
 
 REQUEST = Request("simulated", "sub-01", "test-0012", "ridge", "pocket-diffusion", seed=7)
@@ -220,13 +27,13 @@ def frame(index, scale, done=True, row=0):
     return SimpleNamespace(**place, image=image, done=done, scores=scores)
 
 
-def draw(study=None, scales=(0, 1, 2.5), **changes):
+def draw(sampled=None, scales=(0, 1, 2.5), **changes):
     frames = [frame(i, s) for i, s in enumerate(scales)]
     truth = np.full((16, 16, 3), 255, dtype=np.uint8)
     kwargs = {"caption": ALARM, "decoding": SimpleNamespace(rank=3, n=300)}
-    if study is not None:
-        kwargs["parcel_map"] = study.map
-        kwargs |= {"parcellation": study.parcellation, "voxel_space": study.space}
+    if sampled is not None:
+        kwargs["parcel_map"] = sampled.map
+        kwargs |= {"parcellation": sampled.parcellation, "voxel_space": sampled.space}
     return trial_figure(truth, frames, "Simulated data: foot", **{**kwargs, **changes})
 
 
@@ -261,8 +68,8 @@ def test_provenance_says_what_makes_it_again():
     assert f"torch {installed_versions()['torch']}" in line and "Checkpoints" not in line
 
 
-def test_a_figure_holds_truth_sweep_brain_and_foot(study):
-    figure = draw(study)
+def test_a_figure_holds_truth_sweep_brain_and_foot(sampled):
+    figure = draw(sampled)
     said = words(figure)
     assert {"ground truth", "scale 0", "scale 1", "scale 2.5", ALARM} <= set(said)
     assert "generated\nPixCorr 0.12\nSSIM -0.50\npocket-clip 0.75" in said
@@ -276,14 +83,14 @@ def test_a_figure_holds_truth_sweep_brain_and_foot(study):
     assert len(bars) == 1 and bars[0].get_xlim() == (0, 2)
 
 
-def test_colours_on_the_brain_are_those_of_the_colour_bar(study):
+def test_colours_on_the_brain_are_those_of_the_colour_bar(sampled):
     """One parcel alone has a value at the top of the limits: only its faces have that colour."""
-    values = np.zeros(study.space.n_voxels)
-    index = [label.key for label in study.parcellation.labels].index("pericalcarine L")
-    values[study.parcellation.membership == index] = 1
-    single = make_map(values, study.parcellation)
+    values = np.zeros(sampled.space.n_voxels)
+    index = [label.key for label in sampled.parcellation.labels].index("pericalcarine L")
+    values[sampled.parcellation.membership == index] = 1
+    single = sampled.map_of(values)
     single.limits["share"] = (0, 1)
-    figure = draw(study, parcel_map=single, measure="share")
+    figure = draw(sampled, parcel_map=single, measure="share")
     top, low = [tuple(int(c[i : i + 2], 16) for i in (1, 3, 5)) for c in
                 (COLOURS["sequential"][-1], COLOURS["sequential"][0])]  # fmt: skip
     counts = []
@@ -334,52 +141,62 @@ def test_any_number_of_scales_fits_on_the_page(count):
         assert not any(a.overlaps(b) for b in pictures[:i])
 
 
-def test_without_locations_the_highest_parcels_are_bars(study):
-    nowhere = VoxelSpace(study.space.n_voxels, "h")
-    rois = replace(study.parcellation, surface=None)
-    figure = draw(study, voxel_space=nowhere, parcellation=rois)
+def test_without_locations_the_highest_parcels_are_bars(sampled):
+    nowhere = VoxelSpace(sampled.space.n_voxels, "h")
+    rois = replace(sampled.parcellation, surface=None)
+    figure = draw(sampled, voxel_space=nowhere, parcellation=rois)
     (bars,) = [axes for axes in figure.axes if axes.patches and not axes.images]
-    table = study.map.table[~study.map.table["small"]].iloc[:-1]
+    table = sampled.map.table[~sampled.map.table["small"]].iloc[:-1]
     expected = table.sort_values("enrichment", ascending=False)["parcel"].head(10).tolist()
     assert [label.get_text() for label in bars.get_yticklabels()][::-1] == expected
     assert bars.get_xlabel() == TITLES["enrichment"] and not surfaces(figure)
 
 
-def test_a_figure_of_a_map_has_its_own_bar_and_colours(study):
-    values = np.linspace(0, 10, study.space.n_voxels)
-    shown = voxel_map("ncsnr", "reliability", values, study.parcellation)
-    figure = draw(study, parcel_map=shown, surface="flat")
+def test_a_figure_of_a_map_has_its_own_bar_and_colours(sampled):
+    values = np.linspace(0, 10, sampled.space.n_voxels)
+    shown = voxel_map("ncsnr", "reliability", values, sampled.parcellation)
+    figure = draw(sampled, parcel_map=shown, surface="flat")
     (bar,) = [axes for axes in figure.axes if axes.get_xlabel() == "reliability"]
     assert bar.get_xlim() == pytest.approx((0, 9.9), rel=1e-3)
     assert "grey: no voxels" in words(figure)
     left, right = (axes.collections[0].get_facecolor()[:, :3] for axes in surfaces(figure))
     assert np.median(left, axis=0)[1] > np.median(right, axis=0)[1]  # low is light, high is dark
-    rois = replace(study.parcellation, surface=None)
+    rois = replace(sampled.parcellation, surface=None)
     bars = draw(parcel_map=shown, parcellation=rois, voxel_space=VoxelSpace(5121, "h"))
     (axes,) = [axes for axes in bars.axes if axes.patches and not axes.images]
     assert axes.get_xlabel() == "reliability" and axes.get_yticklabels()[-1].get_text()[-1] == "R"
 
 
-def test_a_figure_of_parcels_has_the_atlas_colours_and_no_bar(study):
-    shown = voxel_map("parcels", "parcels of dk", None, study.parcellation)
-    figure = draw(study, parcel_map=shown)
+def test_a_figure_of_parcels_has_the_atlas_colours_and_no_bar(sampled):
+    shown = voxel_map("parcels", "parcels of dk", None, sampled.parcellation)
+    figure = draw(sampled, parcel_map=shown)
     assert "parcels of dk" in words(figure) and len(surfaces(figure)) == 8
     assert not any(axes.get_xlabel() for axes in figure.axes)
-    index = [label.key for label in study.parcellation.labels].index("lateraloccipital L")
-    colour = np.array(study.parcellation.labels[index].colour) / 255
+    index = [label.key for label in sampled.parcellation.labels].index("lateraloccipital L")
+    colour = np.array(sampled.parcellation.labels[index].colour) / 255
     lateral = surfaces(figure)[0].collections[0].get_facecolor()[:, :3]
     assert (np.abs(lateral - colour).max(axis=1) < 0.01).sum() > 200
 
 
-def test_without_parcels_there_are_pictures_only(study):
-    nothing = SimpleNamespace(table=study.map.table.tail(1), limits=study.map.limits, flat=False)
+def test_a_figure_of_painted_rois_says_whose_places_they_are(painted):
+    rois, space = painted
+    shown = voxel_map("x", "x", np.arange(6.0), rois)
+    figure = draw(parcel_map=shown, parcellation=rois, voxel_space=space)
+    assert len(surfaces(figure)) == 8
+    assert any("Group location, not." in said for said in words(figure))
+
+
+def test_without_parcels_there_are_pictures_only(sampled):
+    nothing = SimpleNamespace(
+        table=sampled.map.table.tail(1), limits=sampled.map.limits, flat=False
+    )
     figure = draw(parcel_map=nothing)
     assert len(figure.axes) == 4 and all(axes.images for axes in figure.axes)
 
 
-def test_a_flat_gradient_is_said_and_drawn_grey(study):
-    flat = make_map(np.zeros(study.space.n_voxels), study.parcellation)
-    figure = draw(study, parcel_map=flat, surface="flat")
+def test_a_flat_gradient_is_said_and_drawn_grey(sampled):
+    flat = sampled.map_of(np.zeros(sampled.space.n_voxels))
+    figure = draw(sampled, parcel_map=flat, surface="flat")
     assert "the gradient is zero for every voxel: nothing to map" in words(figure)
     assert len(surfaces(figure)) == 2
     for axes in surfaces(figure):
@@ -390,8 +207,8 @@ def test_a_flat_gradient_is_said_and_drawn_grey(study):
 # ------------------------------------------------------------------------------------------ saving
 
 
-def test_files_of_each_format(study, tmp_path):
-    figure = draw(study, surface="flat")
+def test_files_of_each_format(sampled, tmp_path):
+    figure = draw(sampled, surface="flat")
     png = save_figure(figure, tmp_path / "a.png")
     with Image.open(png) as image:
         assert image.width == 2160 and image.info["Description"] == "Simulated data: foot"
@@ -425,7 +242,7 @@ def test_saving_refuses_and_leaves_nothing_behind(tmp_path):
     assert kept.read_bytes() == b"before" and [p.name for p in tmp_path.iterdir()] == ["a.png"]
 
 
-def test_drawing_in_threads_leaves_no_figure_and_no_setting_behind(study, tmp_path):
+def test_drawing_in_threads_leaves_no_figure_and_no_setting_behind(sampled, tmp_path):
     import matplotlib
     from matplotlib import pyplot
 
@@ -434,7 +251,9 @@ def test_drawing_in_threads_leaves_no_figure_and_no_setting_behind(study, tmp_pa
 
     def work(number):
         try:
-            save_figure(draw(study, scales=(number,), surface="flat"), tmp_path / f"{number}.svg")
+            save_figure(
+                draw(sampled, scales=(number,), surface="flat"), tmp_path / f"{number}.svg"
+            )
         except Exception as error:
             problems.append(error)
 
