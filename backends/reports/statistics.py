@@ -18,7 +18,7 @@ import numpy as np
 
 from backends.training.ridge_solver import Decomposition, decompose
 from explorer.brain import importance
-from explorer.evidence import statistics
+from explorer.evidence import inference, statistics
 from explorer.request import METHODS, Request, View
 from explorer.types import UserError
 
@@ -125,7 +125,7 @@ def null_tests(
     parcellation = bench.parcellation(DATASET, subject)
     masks, kept = parcellation.masks()[:-1], []
     masks = masks[masks.sum(axis=1) >= importance.SMALL]
-    sources = statistics.turns(trials.subject.voxels, statistics.PERMUTATIONS, 0)
+    sources = inference.turns(trials.subject.voxels, inference.PERMUTATIONS, 0)
     say(f"{subject}: training trials")
     parts, rows = training_voxels(mapper, trials)
     names = trials.table["stimulus"].iloc[rows].to_numpy()
@@ -146,7 +146,7 @@ def null_tests(
         with torch.no_grad():
             weight.copy_(parts.weight(parts.project(goal), alpha))
             intercept.copy_(goal.mean(0) - parts.voxel_mean @ weight)
-        _, p_evidence = statistics.parcel_evidence(
+        _, p_evidence = inference.parcel_evidence(
             lambda some: mapper.decode(some, subject)[space],
             betas,
             mapper.statistics(subject)[0].numpy(),
@@ -156,16 +156,16 @@ def null_tests(
         )
         margin = importance.retrieval_margin(shown, order)
         attribution = importance.attribute(mapper, betas, subject, margin, space=space)
-        p_place, _ = statistics.place_test(importance.mean_map(attribution), masks, sources)
+        p_place, _ = inference.place_test(importance.mean_map(attribution), masks, sources)
         kept.append(
             pd.DataFrame(
                 {
                     "subject": subject,
                     "study": study,
                     "p_evidence": p_evidence,
-                    "q_evidence": statistics.discoveries(p_evidence, everything),
+                    "q_evidence": inference.discoveries(p_evidence, everything),
                     "p_place": p_place,
-                    "q_place": statistics.discoveries(p_place, everything),
+                    "q_place": inference.discoveries(p_place, everything),
                 }
             )
         )

@@ -10,7 +10,7 @@ import threading
 from collections.abc import Callable, Generator, Mapping
 from typing import TYPE_CHECKING, Any
 
-from explorer.evidence import evaluation, statistics
+from explorer.evidence import evaluation, group, statistics
 from explorer.page.lab_pairs import surface_map
 from explorer.page.lab_trial import Parts, parcel_names, rounded
 from explorer.request import Request, View
@@ -90,7 +90,7 @@ def statistics_view(bench: Workbench, request: Request, view: View) -> Parts:
     """Send the map over all test images with its intervals, p and q."""
     if view.people == "group":
         found = yield from followed(
-            lambda tell: statistics.group_map(bench, request, view, progress=tell)
+            lambda tell: group.group_map(bench, request, view, progress=tell)
         )
         yield _group(bench, request, view, found), "", 1.0
         return
@@ -132,7 +132,7 @@ def _subject(
 
 
 def _group(
-    bench: Workbench, request: Request, view: View, found: statistics.GroupMap
+    bench: Workbench, request: Request, view: View, found: group.GroupMap
 ) -> dict[str, Any]:
     table = found.table
     known = int((table["q"] <= statistics.LEVEL).sum())

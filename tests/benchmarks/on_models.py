@@ -80,7 +80,8 @@ def measure_models(checkpoints: Path, simulated: Path | None) -> list[Line]:
 
 def over_test_images(bench: Any, request: Any) -> list[Line]:
     """Time a subject's map over all test images, and one trial's integrated gradients."""
-    from explorer.evidence.statistics import PERMUTATIONS, subject_map
+    from explorer.evidence.inference import PERMUTATIONS
+    from explorer.evidence.statistics import subject_map
     from explorer.request import View
 
     request = replace(request, mapper="ridge")

@@ -5,7 +5,8 @@ import pandas as pd
 import pytest
 
 from backends.reports.statistics import controls, on_truth, under_null
-from explorer.evidence.statistics import Randomised, Reliability, SubjectMap
+from explorer.evidence.inference import Randomised, Reliability
+from explorer.evidence.statistics import SubjectMap
 
 NAN = float("nan")
 
