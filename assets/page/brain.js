@@ -60,11 +60,15 @@ const ramp = h("i");
 const low = h("span"), high = h("span"), unit = h("span", { class: "ai-unit" }), tick = h("b", { hidden: true });
 const bar = h("div", { class: "ai-colourbar" }, h("div", { class: "ai-ramp" }, ramp, tick), h("p", { class: "ai-ends ai-number" }, low, unit, high));
 const picked = h("p", { class: "ai-picked", "aria-live": "polite" });
-const stage = h("div", { class: "ai-stage" }, canvas, overlay, tip);
-const surfaceSide = h("div", { class: "ai-surface-side" }, h("div", { class: "ai-controls ai-bare" }, camera, surface, hemisphere), stage, bar, picked);
+const sides = h("div", { class: "ai-sides", "aria-hidden": "true" });
+const zoomer = (text, label, by) => h("button", { type: "button", title: label, "aria-label": label, onclick: () => zoomBy(by) }, text);
+const zoomers = h("div", { class: "ai-zoom", role: "group", "aria-label": "Size of the brain" }, zoomer("+", "Larger", 1.25), zoomer("−", "Smaller", 0.8), zoomer("⟲", "Turn back and whole", 0));
+const stageHelp = h("span", { class: "ai-unseen", id: "stage-help" }, "Arrow keys turn the brain, plus and minus change its size, 0 turns it back; comma and full stop choose the parcel before or after in the table, Escape none.");
+const stage = h("div", { class: "ai-stage", role: "application", tabindex: "0", "aria-label": "Cortical surface", "aria-describedby": "stage-help", onkeydown: (event) => press(event) }, canvas, sides, overlay, tip);
+const surfaceSide = h("div", { class: "ai-surface-side" }, h("div", { class: "ai-controls ai-bare" }, camera, surface, hemisphere), h("div", { class: "ai-stage-frame" }, stage, zoomers, stageHelp), bar, picked);
 const head = h("tr");
 const body = h("tbody");
-const table = h("div", { class: "ai-table", tabindex: "0", "aria-label": "Numbers per parcel" }, h("table", {}, h("thead", {}, head), body));
+const table = h("div", { class: "ai-table", role: "region", tabindex: "0", "aria-label": "Numbers per parcel", onkeydown: (event) => walkRows(event) }, h("table", {}, h("thead", {}, head), body));
 const help = h("details", { class: "ai-help" }, h("summary", {}, "What this shows, and what it does not"));
 const heading = h("h2");
 const measureSide = h("div", {}, h("div", { class: "ai-controls" }, measure), measureText);
@@ -126,8 +130,11 @@ window.addEventListener("afterimage-effects", ({ detail }) => {
 const sorted = () => {
   const { column, descending } = sort;
   const key = (row) => row[column];
+  const few = !["name", "hemisphere", "voxels"].includes(column);
   return [...value.rows].sort((a, b) => {
     const [x, y] = [key(a), key(b)];
+    // Values of few voxels are wild: they never lead, except where one looks for a name or a size.
+    if (few && a.small !== b.small) return a.small - b.small;
     if (x === null || y === null) return (x === null) - (y === null);
     const order = typeof x === "number" ? x - y : String(x).localeCompare(String(y));
     return (descending ? -order : order) || a.parcel.localeCompare(b.parcel);
@@ -140,24 +147,26 @@ const renderTable = () => {
       return h(
         "th",
         { scope: "col", class: typeof value.rows[0]?.[column] === "number" || show[column] ? "ai-right" : "", "aria-sort": on ? (sort.descending ? "descending" : "ascending") : "none" },
-        h("button", { type: "button", "data-column": column, "aria-label": label || "Hemisphere", onclick: () => { sort = { column, descending: on ? !sort.descending : Boolean(show[column]) }; renderTable(); } }, label, h("i", { "aria-hidden": "true" }, on ? (sort.descending ? "▾" : "▴") : "")),
+        h("button", { type: "button", "data-column": column, "aria-label": label || "Hemisphere", onclick: () => { sort = { column, descending: on ? !sort.descending : Boolean(show[column]) }; renderTable(); head.querySelector(`[data-column=${column}]`).focus({ preventScroll: true }); } }, label, h("i", { "aria-hidden": "true" }, on ? (sort.descending ? "▾" : "▴") : "")),
       );
     }),
   );
   const by = measured();
   const map = value.maps[by];
   const most = Math.max(...value.rows.map((r) => Math.abs(r[by] ?? 0)), 1e-12);
-  body.replaceChildren(
+  keepRow(body, () => body.replaceChildren(
     ...sorted().map((row) => {
       const chosen = row.parcel === view.parcel;
       return h(
         "tr",
         {
-          class: `${row.small ? "ai-few" : ""} ${chosen ? "ai-chosen" : ""}`, "data-parcel": row.parcel, "aria-selected": chosen,
+          class: `${row.small ? "ai-few" : ""} ${chosen ? "ai-chosen" : ""}`, "data-parcel": row.parcel,
           title: row.small ? "Fewer than 10 voxels: too few to trust" : null, onclick: () => choose(row.parcel),
         },
-        ...columns().map(([column]) => {
-          const cell = h("td", { class: show[column] ? "ai-right ai-number" : "" }, format(column, row[column]));
+        ...columns().map(([column], place) => {
+          const text = format(column, row[column]);
+          const cell = h("td", { class: show[column] ? "ai-right ai-number" : "" }, place ? text : rowButton(text, row.label, chosen));
+          if (!place && row.small) cell.append(h("small", { class: "ai-few-note" }, " few voxels"));
           if (column === by && map && row[column] !== null) {
             cell.classList.add("ai-measured");
             cell.style.setProperty("--fill", `${(100 * Math.abs(row[column])) / most}%`);
@@ -166,7 +175,7 @@ const renderTable = () => {
         }),
       );
     }),
-  );
+  ));
 };
 const reveal = () => {
   const row = body.querySelector("tr.ai-chosen");
@@ -195,214 +204,6 @@ const choose = (parcel) => {
   renderPicked();
   reveal();
   paint();
-};
-
-// ---------------------------------------------------------------------------------------- surface
-const TYPES = { float32: Float32Array, int16: Int16Array, uint16: Uint16Array, uint8: Uint8Array, int32: Int32Array };
-const decode = ({ dtype, data }) => new TYPES[dtype](Uint8Array.from(atob(data), (c) => c.charCodeAt(0)).buffer);
-
-const hasWebGL = () => {
-  try {
-    const context = document.createElement("canvas").getContext("webgl");
-    context?.getExtension("WEBGL_lose_context")?.loseContext();
-    return Boolean(context);
-  } catch {
-    return false;
-  }
-};
-let webgl = null;
-const drawable = () => (webgl ??= hasWebGL());
-const loadPlotly = () => {
-  if (window.Plotly) return Promise.resolve();
-  window.afterimagePlotly ??= new Promise((resolve, reject) => {
-    const script = h("script", { src: value.plotly, async: true });
-    script.onload = resolve;
-    script.onerror = () => reject(new Error("plotly.min.js could not be loaded"));
-    document.head.append(script);
-  });
-  return window.afterimagePlotly;
-};
-
-const fetchBrain = async () => {
-  const { dataset, subject, atlas: name } = value.key;
-  const key = JSON.stringify([dataset, subject, name, view.surface]);
-  if (!payloads.has(key)) {
-    const mesh = meshes.get(view.surface);
-    payloads.set(key, server.surface({ dataset, subject, atlas: name, surface: view.surface, parcels_only: Boolean(mesh) }).then((payload) => {
-      if (payload.problem) throw new Error(payload.problem);
-      if (!meshes.has(view.surface) && payload.left.vertices) {
-        meshes.set(payload.surface, {
-          layouts: payload.layouts,
-          ...Object.fromEntries(SIDES.map((s) => [s, { vertices: decode(payload[s].vertices), faces: decode(payload[s].faces), background: decode(payload[s].background) }])),
-        });
-      }
-      return { parcels: payload.parcels, colours: payload.colours, left: decode(payload.left.parcel), right: decode(payload.right.parcel), surface: payload.surface, borders: {} };
-    }));
-    payloads.get(key).catch(() => payloads.delete(key));
-  }
-  const parcels = await payloads.get(key);
-  return { ...parcels, key, mesh: meshes.get(parcels.surface) };
-};
-
-const placed = (side) => {
-  const layout = brain.mesh.layouts[view.camera];
-  const [r0, r1, r2] = layout[side].rotation;
-  const shift = view.hemisphere === "both" ? layout[side].offset : 0;
-  const v = brain.mesh[side].vertices;
-  const n = v.length / 3;
-  const [x, y, z] = [new Float32Array(n), new Float32Array(n), new Float32Array(n)];
-  for (let i = 0; i < n; i++) {
-    const [a, b, c] = [v[3 * i], v[3 * i + 1], v[3 * i + 2]];
-    x[i] = r0[0] * a + r0[1] * b + r0[2] * c + shift;
-    y[i] = r1[0] * a + r1[1] * b + r1[2] * c;
-    z[i] = r2[0] * a + r2[1] * b + r2[2] * c;
-  }
-  return { x, y, z };
-};
-
-const borders = (faces, parcels) => {
-  // Vertices of a parcel with a neighbour outside it: the parcel's outline.
-  const marks = new Uint8Array(parcels.length);
-  for (let i = 0; i < faces.length; i += 3) {
-    const [a, b, c] = [faces[i], faces[i + 1], faces[i + 2]];
-    if (parcels[a] !== parcels[b] || parcels[b] !== parcels[c]) marks[a] = marks[b] = marks[c] = 1;
-  }
-  return marks;
-};
-const INK = [23, 26, 30];
-const OUTLINE = 0.8; // brightness of the border between parcels
-const colours = (side) => {
-  const map = value.maps[measured()];
-  const stops = brain.colours[map.kind];
-  const at = vertices?.[side];
-  const chosen = brain.parcels.findIndex((p) => p.key === view.parcel);
-  const marks = (brain.borders[side] ??= borders(brain.mesh[side].faces, brain[side]));
-  const few = new Set(map.small);
-  const fills = map.kind === "labels"
-    ? brain.parcels.map((p) => rgb(p.colour))
-    : map.values.map((v, i) => (v === null || map.flat || few.has(i) ? null : colour(stops, map.limits, v)));
-  const out = new Array(brain[side].length);
-  const cache = new Map();
-  brain[side].forEach((parcel, i) => {
-    const grey = brain.mesh[side].background[i];
-    const inked = marks[i] && parcel >= 0 && parcel === chosen;
-    const outline = marks[i] && parcel >= 0 && !at; // a map of voxels knows no borders
-    const key = inked ? "ink" : `${at ? at[i] : parcel},${grey},${outline}`;
-    let text = cache.get(key);
-    if (!text) {
-      const own = at ? (Number.isNaN(at[i]) ? null : colour(stops, map.limits, at[i])) : fills[parcel];
-      const fill = parcel < 0 && !at ? null : own;
-      const shade = (1 - DARKEN * (1 - grey / 204)) * (outline ? OUTLINE : 1);
-      const c = inked ? INK : fill ? fill.map((x) => x * shade) : [grey + 22, grey + 21, grey + 19];
-      text = `rgb(${c.map((x) => Math.round(Math.min(255, x))).join(",")})`;
-      cache.set(key, text);
-    }
-    out[i] = text;
-  });
-  return out;
-};
-
-const scene = () => {
-  const axis = { visible: false, showspikes: false };
-  const layout = brain.mesh.layouts[view.camera];
-  const [wide, deep, tall] = view.hemisphere === "both" ? layout.extent : layout.single;
-  const box = canvas.getBoundingClientRect();
-  // An orthographic scene of plotly is FILL high (in its own units) at the distance of EYE.
-  const size = FILL * Math.min(1 / tall, box.width / box.height / wide);
-  return {
-    xaxis: axis, yaxis: axis, zaxis: axis, aspectmode: "manual",
-    aspectratio: { x: size * wide, y: size * Math.max(deep, 1), z: size * tall }, // a flat map has no depth
-    camera: { eye: { ...EYE }, up: { x: 0, y: 0, z: 1 }, center: { x: 0, y: 0, z: 0 }, projection: { type: "orthographic" } },
-    dragmode: view.surface === "flat" ? "pan" : "orbit", hovermode: "closest", bgcolor: "rgba(0,0,0,0)",
-  };
-};
-const traceOf = (side) => {
-  const f = brain.mesh[side].faces;
-  const flat = view.surface === "flat";
-  const pick = (k) => f.filter((_, i) => i % 3 === k);
-  return {
-    type: "mesh3d", ...placed(side), i: pick(0), j: pick(1), k: pick(2), vertexcolor: colours(side),
-    hoverinfo: "none", visible: view.hemisphere === "both" || view.hemisphere === side,
-    flatshading: false,
-    lighting: flat ? { ambient: 1, diffuse: 0, specular: 0, fresnel: 0 } : { ambient: 0.86, diffuse: 0.24, specular: 0.03, roughness: 0.7, fresnel: 0.02, vertexnormalsepsilon: 0, facenormalsepsilon: 0 },
-    lightposition: { x: -300, y: -1000, z: 500 },
-  };
-};
-const face = () => plot && window.Plotly.relayout(plot, { "scene.camera": scene().camera });
-
-let drawn = ""; // which geometry the plot shows
-let drawing = Promise.resolve();
-const geometry = () => JSON.stringify([brain.key, view.camera, view.hemisphere]);
-const draw = (always) => {
-  drawing = drawing.then(() => drawNow(always)).catch((error) => {
-    overlay.hidden = false;
-    setText(overlay, `The surface cannot be drawn here (${error.message}); the table says the same.`);
-  });
-  return drawing;
-};
-const drawNow = async () => {
-  if (!value || value.no_surface || !Object.keys(value.maps).length) return;
-  if (!drawable()) {
-    overlay.hidden = false;
-    setText(overlay, "This browser offers no WebGL, so the surface cannot be drawn; the table says the same.");
-    return;
-  }
-  const [next] = await Promise.all([fetchBrain(), loadPlotly()]);
-  brain = next;
-  if (drawn === geometry() && plot) {
-    paint();
-    return;
-  }
-  const layout = {
-    scene: scene(), margin: { l: 0, r: 0, t: 0, b: 0 },
-    paper_bgcolor: "rgba(0,0,0,0)", plot_bgcolor: "rgba(0,0,0,0)", showlegend: false, hovermode: "closest", uirevision: geometry(),
-  };
-  const config = { displayModeBar: false, responsive: true, scrollZoom: false, doubleClick: false };
-  await window.Plotly.react(canvas, SIDES.map(traceOf), layout, config);
-  drawn = geometry();
-  if (!plot) attach();
-  plot = canvas;
-  overlay.hidden = true;
-};
-const paint = () => {
-  if (!plot || !brain || !Object.keys(value.maps).length) return;
-  window.Plotly.restyle(plot, { vertexcolor: SIDES.map(colours) });
-};
-
-// ---------------------------------------------------------------------------------- hover, click
-const parcelAt = (point) => {
-  const side = SIDES[point.curveNumber];
-  const index = brain[side][point.pointNumber];
-  return index < 0 ? null : brain.parcels[index];
-};
-const valueAt = (point, row) => {
-  const v = vertices?.[SIDES[point.curveNumber]][point.pointNumber];
-  if (v !== undefined) return Number.isNaN(v) ? "no voxel" : format("mean", v);
-  return value.maps[measured()].kind === "labels" ? "" : withUnit(measured(), row?.[measured()]);
-};
-const attach = () => {
-  let down = null;
-  canvas.on("plotly_hover", ({ points }) => {
-    hovered = parcelAt(points[0]);
-    const row = hovered && value.rows.find((r) => r.parcel === hovered.key);
-    const text = row || vertices ? valueAt(points[0], row) : "";
-    tip.hidden = (!row && !text) || !stage.matches(":hover");
-    tip.replaceChildren(row ? h("b", {}, row.label) : "", h("span", { class: "ai-number" }, ` ${text}`), row?.small ? h("small", {}, " few voxels") : "");
-  });
-  canvas.on("plotly_unhover", () => { hovered = null; tip.hidden = true; });
-  canvas.on("plotly_click", ({ points }) => { const p = parcelAt(points[0]); if (p) choose(p.key); });
-  stage.addEventListener("pointerleave", () => { tip.hidden = true; });
-  stage.addEventListener("pointermove", (event) => {
-    const box = stage.getBoundingClientRect();
-    tip.style.left = `${Math.min(event.clientX - box.left + 14, box.width - 150)}px`;
-    tip.style.top = `${event.clientY - box.top + 16}px`;
-  });
-  stage.addEventListener("pointerdown", (event) => { down = [event.clientX, event.clientY]; }, true);
-  stage.addEventListener("pointerup", (event) => {
-    const moved = down && Math.hypot(event.clientX - down[0], event.clientY - down[1]);
-    if (hovered && moved !== null && moved < 4) choose(hovered.key);
-    down = null;
-  }, true);
 };
 
 // ----------------------------------------------------------------------------------------- render

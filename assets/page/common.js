@@ -29,3 +29,19 @@ const follow = (render) => {
   watch("value", update);
   update();
 };
+// A row of a table is chosen by a button in its first cell, so that keys reach it as a pointer does.
+const rowButton = (text, label, chosen) => h("button", { type: "button", class: "ai-row-button", "aria-pressed": chosen, "aria-label": label }, text);
+const walkRows = (event) => {
+  const buttons = [...event.currentTarget.querySelectorAll(".ai-row-button")];
+  const at = buttons.indexOf(event.target);
+  const to = { ArrowDown: at + 1, ArrowUp: at - 1, Home: 0, End: buttons.length - 1 }[event.key];
+  if (at < 0 || to === undefined) return;
+  event.preventDefault();
+  buttons[Math.max(0, Math.min(buttons.length - 1, to))].focus();
+};
+// Rows are written anew after each choice; the one under the keys keeps them.
+const keepRow = (body, write) => {
+  const held = body.contains(document.activeElement) && document.activeElement.closest("tr")?.dataset.parcel;
+  write();
+  if (held) [...body.rows].find((row) => row.dataset.parcel === held)?.querySelector(".ai-row-button")?.focus({ preventScroll: true });
+};

@@ -6,7 +6,17 @@ const MAKERS = { controls: controlsView, lesion: lesionView, compare: compareVie
 const views = {};
 let current = null, filled = null;
 
-const tabs = h("div", { class: "ai-tabs", role: "tablist", "aria-label": "Evidence" });
+// Arrow keys move among the tabs, as in any list of tabs; the one that is reached opens on Enter.
+const walkTabs = (event) => {
+  const all = [...tabs.children], at = all.indexOf(event.target);
+  const to = { ArrowRight: at + 1, ArrowLeft: at - 1, Home: 0, End: all.length - 1 }[event.key];
+  if (at < 0 || to === undefined) return;
+  event.preventDefault();
+  const next = all[(to + all.length) % all.length];
+  all.forEach((tab) => { tab.tabIndex = tab === next ? 0 : -1; });
+  next.focus();
+};
+const tabs = h("div", { class: "ai-tabs", role: "tablist", "aria-label": "Evidence", onkeydown: walkTabs });
 const question = h("h3", { class: "ai-question" });
 const status = h("p", { class: "ai-lab-status", role: "status", "aria-live": "polite" });
 const stop = h("button", { class: "ai-button", id: "lab-stop", type: "button", onclick: () => trigger("stop", {}) }, "Stop");
@@ -15,7 +25,7 @@ const bar = h("i");
 const reason = h("p", { class: "ai-reason" });
 const holder = h("div", { class: "ai-lab-body" });
 const panel = h(
-  "div", { class: "ai-lab-panel", role: "tabpanel", hidden: true },
+  "div", { class: "ai-lab-panel", role: "tabpanel", id: "lab-panel", tabindex: "-1", hidden: true },
   h("header", { class: "ai-lab-head" }, question, h("div", { class: "ai-run" }, status, stop, again)),
   h("div", { class: "ai-bar", "aria-hidden": "true" }, bar), reason, holder,
 );
@@ -28,18 +38,28 @@ root.append(
 window.addEventListener("afterimage-lesion", ({ detail }) => {
   const others = current?.panel === "lesion" ? current.settings.chosen : [];
   choose({ panel: "lesion", lesion: [...others.filter((key) => key !== detail), detail].join(";") });
-  root.scrollIntoView({ behavior: "smooth", block: "start" });
+  wanted = "lesion";
 });
+let wanted = null; // a view that is brought to the reader once it stands
+// A trial that was picked down here is shown up there.
+const goUp = () => document.querySelector("#trial")?.scrollIntoView({ block: "start" });
 
 const render = (value) => {
   if (current && value.ticket < current.ticket) return;
   const opened = value.panel !== current?.panel;
   const asked = value.ticket !== current?.ticket;
   current = value;
+  const held = tabs.contains(document.activeElement) && document.activeElement.id;
+  const reach = value.offered.includes(value.panel) ? value.panel : value.offered[0];
   tabs.replaceChildren(...value.offered.map((name) => {
     const on = name === value.panel;
-    return h("button", { type: "button", role: "tab", id: `tab-${name}`, "aria-selected": on, onclick: () => choose({ panel: on ? "none" : name }) }, LABELS[name]);
+    return h("button", { type: "button", role: "tab", id: `tab-${name}`, tabindex: name === reach ? 0 : -1, "aria-selected": on, "aria-controls": on ? "lab-panel" : null, onclick: () => choose({ panel: on ? "none" : name }) }, LABELS[name]);
   }));
+  if (held) document.getElementById(held)?.focus({ preventScroll: true });
+  if (value.panel) panel.setAttribute("aria-labelledby", `tab-${value.panel}`);
+  // On a phone the tabs are a strip that scrolls sideways: the one in use is in it.
+  const used = document.getElementById(`tab-${value.panel}`);
+  if (used && opened) tabs.scrollLeft = used.offsetLeft - tabs.offsetLeft - (tabs.clientWidth - used.offsetWidth) / 2;
   root.dataset.state = value.state;
   root.dataset.panel = value.panel;
   panel.hidden = !value.panel;
@@ -55,6 +75,11 @@ const render = (value) => {
   stop.hidden = !busy;
   again.hidden = value.state !== "stopped";
   bar.style.width = busy ? `${Math.round(100 * value.progress.fraction)}%` : "0";
+  if (wanted === value.panel) {
+    wanted = null;
+    root.scrollIntoView({ block: "start" });
+    panel.focus({ preventScroll: true });
+  }
   if (asked) view.settings(value.settings);
   if (Object.keys(value.content || {}).length) { view.fill(value.content); filled = value.ticket; }
   // What was computed for an earlier choice stays, pale, until the first part of the new one.

@@ -44,7 +44,7 @@ const statisticsView = () => {
   const brains = h("div", { class: "ai-two-brains" }, h("div", {}, ownTitle, own.node), randomBox);
   const head = h("tr"), body = h("tbody");
   const facts = h("dl", { class: "ai-facts" });
-  const node = h("div", {}, people, banner, summary, h("div", { class: "ai-pair" }, h("section", {}, which, brains, facts), h("section", {}, h("div", { class: "ai-table ai-lab-table ai-tall", tabindex: "0", "aria-label": "Statistics of every parcel" }, h("table", {}, h("thead", {}, head), body)), h("p", { class: "ai-small" }, "Intervals are 95 % over test images (over subjects in a group). q is p corrected over parcels (Benjamini–Hochberg): “evidence” asks whether the parcel's betas belong to the shown image, “place” whether importance is greater here than elsewhere on the cortex."), exports_(["Save as CSV", () => saveTable("statistics.csv", Object.keys(content.rows[0]), content.rows)]))));
+  const node = h("div", {}, people, banner, summary, h("div", { class: "ai-pair" }, h("section", {}, which, brains, facts), h("section", {}, h("div", { class: "ai-table ai-lab-table ai-tall", tabindex: "0", role: "region", "aria-label": "Statistics of every parcel" }, h("table", {}, h("thead", {}, head), body)), h("p", { class: "ai-small" }, "Intervals are 95 % over test images (over subjects in a group). q is p corrected over parcels (Benjamini–Hochberg): “evidence” asks whether the parcel's betas belong to the shown image, “place” whether importance is greater here than elsewhere on the cortex."), exports_(["Save as CSV", () => saveTable("statistics.csv", Object.keys(content.rows[0]), content.rows)]))));
   const COLUMNS = { subject: [["value", null], ["low", "95 % interval"], ["q_evidence", "q, evidence"], ["q_place", "q, place"], ["randomised", "shuffled"]], group: [["value", null], ["low", "95 % interval"], ["found", "found in"], ["q", "q"]] };
   const LABEL = { value: "Importance", evidence: "Evidence", per_ceiling: "÷ noise ceiling" };
   const cell = (row, name) => {
@@ -57,7 +57,7 @@ const statisticsView = () => {
     head.replaceChildren(h("th", { scope: "col" }, "Parcel"), ...columns.map(([name, text]) => h("th", { scope: "col", class: "ai-right", "aria-sort": name === sort ? (name.startsWith("q") ? "ascending" : "descending") : "none" }, h("button", { type: "button", onclick: () => { sort = name; render(); } }, text || content.measure, h("i", { "aria-hidden": "true" }, name === sort ? "▾" : "")))));
     const up = sort.startsWith("q") ? 1 : -1;
     const most = Math.max(...content.rows.map((r) => Math.abs(r.value ?? 0)), 1e-12);
-    body.replaceChildren(...[...content.rows].sort((a, b) => (a[sort] === null) - (b[sort] === null) || up * ((a[sort] ?? 0) - (b[sort] ?? 0))).map((row) => {
+    body.replaceChildren(...[...content.rows].sort((a, b) => a.small - b.small || (a[sort] === null) - (b[sort] === null) || up * ((a[sort] ?? 0) - (b[sort] ?? 0))).map((row) => {
       const sure = (row.q_evidence ?? row.q) !== null && (row.q_evidence ?? row.q) <= 0.05;
       return h("tr", { class: `${row.small ? "ai-few" : ""} ${sure ? "ai-sure" : ""}`, "data-parcel": row.parcel }, h("td", {}, row.label), ...columns.map(([name]) => {
         const p = { q_evidence: row.p_evidence, q_place: row.p_place, q: row.p }[name];
@@ -128,7 +128,7 @@ const evaluationView = () => {
         if (v === null) return;
         const on = of.stimuli[i] === content.stimulus;
         const shift = ((i * 0.61803) % 1 - 0.5) * (line - 16); // spread, the same for a trial in every row
-        node.append(svg("circle", { class: `ai-point ai-tiny${on ? " ai-on" : ""}`, cx: px(v), cy: y + (on ? 0 : shift), r: on ? 6 : 3, "data-stimulus": of.stimuli[i], onclick: () => trigger("select", { stimulus: of.stimuli[i] }) }, svg("title", {}, `Trial ${of.numbers[i]}, ${of.stimuli[i]}: ${number(v, 3)}`)));
+        node.append(svg("circle", { class: `ai-point ai-tiny${on ? " ai-on" : ""}`, cx: px(v), cy: y + (on ? 0 : shift), r: on ? 6 : 3, "data-stimulus": of.stimuli[i], onclick: () => { goUp(); trigger("select", { stimulus: of.stimuli[i] }); } }, svg("title", {}, `Trial ${of.numbers[i]}, ${of.stimuli[i]}: ${number(v, 3)}`)));
       });
       const sorted = values[mapper].filter((v) => v !== null).sort((x, z) => x - z), middle = sorted[Math.floor(sorted.length / 2)];
       node.append(svg("line", { class: "ai-median", x1: px(middle), x2: px(middle), y1: y - 17, y2: y + 17 }));

@@ -149,7 +149,7 @@ const lesionView = () => {
   const result = h("div", { class: "ai-lesion-result" }, pictures, undrawn, numbers, warning);
   const tableHead = h("tr", {}, ["Parcel", "Voxels", "Lesion effect, nats", "Rank without", "Importance"].map((text, i) => h("th", { class: i ? "ai-right" : "", scope: "col" }, text)));
   const body = h("tbody");
-  const table = h("div", { class: "ai-table ai-lab-table", tabindex: "0", "aria-label": "Lesion effect of every parcel" }, h("table", {}, h("thead", {}, tableHead), body));
+  const table = h("div", { class: "ai-table ai-lab-table", tabindex: "0", role: "region", "aria-label": "Lesion effect of every parcel", onkeydown: walkRows }, h("table", {}, h("thead", {}, tableHead), body));
   const which = h("div", { class: "ai-toggle", role: "group" });
   const figure = h("div");
   const rho = h("p", { class: "ai-rho" });
@@ -212,13 +212,13 @@ const lesionView = () => {
     pictures.classList.toggle("ai-stale", !value.pictures);
     setText(undrawn, value.undrawn || "");
     const most = Math.max(...value.rows.map((r) => Math.abs(r.effect ?? 0)), 1e-12);
-    body.replaceChildren(...[...value.rows].sort((a, b) => (b.effect ?? b.shift ?? -1e9) - (a.effect ?? a.shift ?? -1e9)).map((row) => {
+    keepRow(body, () => body.replaceChildren(...[...value.rows].sort((a, b) => a.small - b.small || (b.effect ?? b.shift ?? -1e9) - (a.effect ?? a.shift ?? -1e9)).map((row) => {
       const effect = h("td", { class: "ai-right ai-number ai-measured" }, signed(row.effect));
       effect.style.setProperty("--fill", `${(100 * Math.abs(row.effect ?? 0)) / most}%`);
       const on = value.chosen.includes(row.parcel);
-      return h("tr", { class: `${row.small ? "ai-few" : ""} ${on ? "ai-chosen" : ""}`, "data-parcel": row.parcel, "aria-selected": on, title: row.small ? "Fewer than 10 voxels: what it does may be chance" : null, onclick: () => (value.unchosen ? only(row.parcel) : toggle(row.parcel)) },
-        h("td", {}, row.label), h("td", { class: "ai-right ai-number" }, row.voxels.toLocaleString("en")), effect, h("td", { class: "ai-right ai-number" }, row.rank), h("td", { class: "ai-right ai-number" }, number(row.importance)));
-    }));
+      return h("tr", { class: `${row.small ? "ai-few" : ""} ${on ? "ai-chosen" : ""}`, "data-parcel": row.parcel, title: row.small ? "Fewer than 10 voxels: what it does may be chance" : null, onclick: () => (value.unchosen ? only(row.parcel) : toggle(row.parcel)) },
+        h("td", {}, rowButton(row.label, row.label, on), row.small ? h("small", { class: "ai-few-note" }, " few voxels") : null), h("td", { class: "ai-right ai-number" }, row.voxels.toLocaleString("en")), effect, h("td", { class: "ai-right ai-number" }, row.rank), h("td", { class: "ai-right ai-number" }, number(row.importance)));
+    })));
     renderFigure();
     window.dispatchEvent(new CustomEvent("afterimage-effects", { detail: Object.fromEntries(value.rows.map((r) => [r.parcel, r.effect])) }));
   };

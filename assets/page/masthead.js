@@ -26,10 +26,45 @@ const menu = h(
 );
 const lecture = h("button", { type: "button", class: "ai-button", id: "lecture-open", title: "Five steps on a typical trial, in large type", onclick: () => window.dispatchEvent(new Event("afterimage-lecture")) }, "Lecture");
 const theme = h("button", { type: "button", class: "ai-button ai-icon", id: "theme", title: "Light or dark", "aria-label": "Switch between light and dark", onclick: () => toggle() }, "◐");
+// ------------------------------------------------------------------------------------------- keys
+const SHORTCUTS = [
+  ["← →", "the trial before, the next trial"], ["r", "a random trial"], ["?", "this list"], ["Esc", "close what is open"],
+];
+const ELSEWHERE = [
+  ["Tab", "from field to field; in the list of evidence ← → move, Enter opens"],
+  ["↑ ↓", "in a table of parcels, from row to row; Enter chooses the parcel"],
+  ["← → ↑ ↓  + − 0", "on the brain: turn, size, back"], [", .", "on the brain: the parcel before, the next in the table"],
+];
+let single = true; // whether single keys do something outside a field
+try { single = localStorage.getItem("afterimage-keys") !== "off"; } catch { /* private mode */ }
+const toggleKeys = h("input", { type: "checkbox", id: "keys-on", checked: single, onchange: () => {
+  single = toggleKeys.checked;
+  try { localStorage.setItem("afterimage-keys", single ? "on" : "off"); } catch { /* private mode */ }
+} });
+const listed = (rows) => h("dl", {}, rows.map(([key, text]) => h("div", {}, h("dt", {}, key), h("dd", {}, text))));
+const keys = h(
+  "dialog", { class: "ai-keys", "aria-labelledby": "keys-title", onclick: (event) => { if (event.target === keys) keys.close(); } },
+  h("h2", { id: "keys-title" }, "Keys"), listed(SHORTCUTS),
+  h("label", {}, toggleKeys, " Single keys go from trial to trial (arrows, r, ?)"),
+  h("h3", {}, "Inside a part of the page"), listed(ELSEWHERE),
+  h("button", { type: "button", class: "ai-button", onclick: () => keys.close() }, "Close"),
+);
+const keysOpen = h("button", { type: "button", class: "ai-button ai-icon", id: "keys-open", title: "Keys", "aria-label": "List of keys", onclick: () => keys.showModal() }, "⌨\uFE0E");
+
+// The first stop of the Tab key: past the pickers, to the trial.
+const skip = h("a", { class: "ai-skip", href: "#trial", onclick: (event) => {
+  event.preventDefault();
+  const to = document.querySelector(".ai-caption");
+  to?.setAttribute("tabindex", "-1");
+  to?.focus();
+} }, "Skip to the trial");
+
 root.append(
-  h("a", { class: "ai-mark", href: "?", title: "Start again with a random trial" }, h("i", { "aria-hidden": "true" }), "Afterimage"),
+  skip,
+  h("h1", {}, h("a", { class: "ai-mark", href: "?", title: "Start again with a random trial" }, h("i", { "aria-hidden": "true" }), "Afterimage")),
   h("p", { class: "ai-about" }, study, badge, note),
-  h("div", { class: "ai-tools" }, busy, lecture, copy, menu, picker, theme),
+  h("div", { class: "ai-tools" }, busy, lecture, copy, menu, picker, keysOpen, theme),
+  keys,
 );
 
 const waiting = (text) => {
@@ -100,12 +135,14 @@ document.addEventListener("click", (event) => {
   if (menu.open && !menu.contains(event.target)) menu.open = false;
 });
 const KEYS = { ArrowLeft: "previous", ArrowRight: "next", r: "random" };
+// What takes these keys for itself: fields, tabs, tables, the brain, an open list.
+const OWN = "input, textarea, select, dialog, [contenteditable], [role=listbox], [role=slider], [role=tablist], [role=application], .ai-table";
 document.addEventListener("keydown", (event) => {
   if (event.key === "Escape") menu.open = false;
-  if (event.ctrlKey || event.metaKey || event.altKey || event.shiftKey) return;
-  const typing = event.target.closest("input, textarea, select, [contenteditable], [role=listbox], [role=slider], .js-plotly-plot");
+  if (event.ctrlKey || event.metaKey || event.altKey || !single || event.target.closest(OWN)) return;
+  if (event.key === "?") { keys.showModal(); event.preventDefault(); return; }
   const button = document.getElementById(KEYS[event.key] || "none");
-  if (typing || !button) return;
+  if (event.shiftKey || !button) return;
   event.preventDefault();
   button.click();
 });

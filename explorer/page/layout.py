@@ -37,7 +37,7 @@ def build_page(workbench: Workbench) -> gr.Blocks:
             with gr.Column(elem_id="main", scale=1, min_width=320):
                 ui.notices = _component("notices", {})
                 ui.trial = _component("trial", None)
-                ui.brain = _component("brain", None, **_surfaces(workbench))
+                ui.brain = _component("brain", None, ("brain_surface.js",), **_surfaces(workbench))
                 ui.lab = _component("lab", None, LAB_SCRIPTS, **_surfaces(workbench))
         ui.footer = _component("footer", None)
         ui.lecture = _component("lecture", None, SMALL_BRAIN, **_surfaces(workbench))
