@@ -88,6 +88,7 @@ const COLUMNS = [
   ["name", "Parcel"], ["hemisphere", ""], ["voxels", "Voxels"], ["share", "Share, %"],
   ["known", "Known"], ["mean", "Mean"], ["r_ceiling", "r, at best"], ["r_trial", "r, trial"], ["enrichment", "Enrichment"], ["signed", "Signed"], ["effect", "Lesion effect"],
 ];
+const ASIDE = new Set(["share", "mean", "enrichment", "signed"]); // no room for these on a phone, but for the one that is drawn
 const columns = () => COLUMNS.filter(([column]) => value.rows.some((row) => column in row && (column !== "known" || row.known < row.voxels)));
 // Importance has four measures to choose from, any other map only its mean.
 const measured = () => ("mean" in value.maps && !(view.measure in value.maps) ? "mean" : view.measure);
@@ -146,7 +147,7 @@ const renderTable = () => {
       const on = sort.column === column;
       return h(
         "th",
-        { scope: "col", class: typeof value.rows[0]?.[column] === "number" || show[column] ? "ai-right" : "", "aria-sort": on ? (sort.descending ? "descending" : "ascending") : "none" },
+        { scope: "col", "data-aside": ASIDE.has(column) && column !== measured(), class: typeof value.rows[0]?.[column] === "number" || show[column] ? "ai-right" : "", "aria-sort": on ? (sort.descending ? "descending" : "ascending") : "none" },
         h("button", { type: "button", "data-column": column, "aria-label": label || "Hemisphere", onclick: () => { sort = { column, descending: on ? !sort.descending : Boolean(show[column]) }; renderTable(); head.querySelector(`[data-column=${column}]`).focus({ preventScroll: true }); } }, label, h("i", { "aria-hidden": "true" }, on ? (sort.descending ? "▾" : "▴") : "")),
       );
     }),
@@ -165,7 +166,7 @@ const renderTable = () => {
         },
         ...columns().map(([column], place) => {
           const text = format(column, row[column]);
-          const cell = h("td", { class: show[column] ? "ai-right ai-number" : "" }, place ? text : rowButton(text, row.label, chosen));
+          const cell = h("td", { "data-aside": ASIDE.has(column) && column !== by, class: show[column] ? "ai-right ai-number" : "" }, place ? text : rowButton(text, row.label, chosen));
           if (!place && row.small) cell.append(h("small", { class: "ai-few-note" }, " few voxels"));
           if (column === by && map && row[column] !== null) {
             cell.classList.add("ai-measured");

@@ -28,16 +28,16 @@ const compareView = () => {
   const pictures = h("ol", { class: "ai-sweep ai-trio" });
   const note = h("p", { class: "ai-small ai-wide" });
   const body = h("tbody");
-  const tests = h("table", { class: "ai-numbers ai-tests" }, h("thead", {}, h("tr", {}, ["Over the test images", "A", "B", "B − A, 95 % interval", "", "Chance", "N"].map((t, i) => h("th", { scope: "col", class: i && i !== 4 ? "ai-right" : "" }, t)))), body);
+  const tests = h("table", { class: "ai-numbers ai-tests" }, h("thead", {}, h("tr", {}, ["Over the test images", "A", "B", "B − A, 95 % interval", "Verdict", "Chance", "N"].map((t, i) => h("th", { scope: "col", class: i && i !== 4 ? "ai-right" : "" }, t)))), body);
   const brains = ["A", "B", "B − A"].map((side) => brainFigure(["posterior", "ventral"], `Parcel map of ${side}`));
   const bars = h("div");
   const mapNote = h("p", { class: "ai-small" });
   const maps = h("section", {}, h("h4", {}, "What each rests on, on the same colours"), h("div", { class: "ai-two-brains ai-three" }, ["A", "B", "B − A"].map((side, i) => h("div", {}, h("p", { class: "ai-letter" }, side), brains[i].node))), mapNote);
-  const most = h("section", {}, h("h4", {}, "Where they differ most"), h("p", { class: "ai-small" }, h("b", { class: "ai-key-a" }, "A"), " and ", h("b", { class: "ai-key-b" }, "B"), ", the parcels furthest apart."), bars);
+  const most = h("section", {}, h("h4", {}, "Where they differ most"), h("p", { class: "ai-small" }, h("b", { class: "ai-key-a" }, "A"), " and ", h("b", { class: "ai-key-b" }, "B"), ", the parcels furthest apart."), bars, exports_(["Save figure as SVG", () => bars.firstElementChild && saveFigure("compare.svg", bars.firstElementChild)]));
   const pair = h("div", { class: "ai-pair" }, maps, most);
   const people = h("ol", { class: "ai-cards ai-people" });
   const everybody = h("section", { class: "ai-apart" }, h("h4", {}, "The same image in every subject"), people);
-  const node = h("div", {}, h("p", { class: "ai-against" }, h("span", { class: "ai-atlas" }, "Compare with ", against)), pictures, note, h("div", { class: "ai-scroll" }, tests), pair, everybody);
+  const node = h("div", {}, h("p", { class: "ai-against" }, h("span", { class: "ai-atlas" }, "Compare with ", against)), pictures, note, h("div", { class: "ai-scroll" }, tests), exports_(["Save tests as CSV", () => saveTable("compare.csv", ["metric", "of", "a", "b", "difference", "low", "high", "better", "chance", "n", "reason"], kept.tests)]), pair, everybody);
   const settings = (value) => {
     const titles = { mapper: "Mapper", generator: "Generator", subject: "Subject" };
     against.replaceChildren(...value.offered.filter((g) => g.sides.length).map((group) => h("optgroup", { label: titles[group.kind] }, group.sides.map((side) => h("option", { value: side, selected: side === value.chosen }, side.slice(group.kind.length + 1))))));
@@ -47,7 +47,9 @@ const compareView = () => {
   const percent = (metric) => metric === "two-way identification" || metric === "identification";
   const show = (metric, v) => (v === null ? "–" : percent(metric) ? `${(100 * v).toFixed(1)} %` : number(v, digits(metric)));
   const change = (metric, v) => (v === null ? "–" : percent(metric) ? signed(100 * v, 1) : signed(v, digits(metric)));
+  let kept = { tests: [] };
   const fill = (value) => {
+    kept = value;
     const under = (s) => h("div", {}, meterOf(s.identified), rankLine(s.rank));
     pictures.replaceChildren(
       tile({ ...value.a, label: `A · ${value.a.label}` }, under(value.a)),
@@ -83,9 +85,12 @@ const line = (px, py, xs, ys, cls) => svg("polyline", { class: cls, points: xs.m
 const curveView = () => {
   const told = h("p", { class: "ai-small ai-wide" });
   const plots = h("div", { class: "ai-curves" });
-  const node = h("div", {}, told, plots);
+  let kept = null;
+  const rows = () => Object.entries(kept.scores).flatMap(([score, s]) => kept.scales.map((scale, i) => ({ score, scale, mean: s.mean[i], low: s.low?.[i], high: s.high?.[i], test: s.test?.[i], test_low: s.test_low?.[i], test_high: s.test_high?.[i], chance: s.chance?.[i] })));
+  const node = h("div", {}, told, plots, exports_(["Save as CSV", () => kept && saveTable("sweep-curve.csv", Object.keys(rows()[0]), rows())]));
   const NAMES = { identification: "Picture identified, share" };
   const fill = (value) => {
+    kept = value;
     const behind = value.behind ? ` Behind it, grey: the mean over ${value.behind} test images with its interval, and chance, dashed.` : "";
     setText(told, `This trial at every scale of the sweep: the mean of ${value.seeds} seed${value.seeds > 1 ? "s, and how far they lie apart" : ""}.${behind}${value.reason ? ` ${value.reason}` : ""}`);
     const xs = value.scales.map((_, i) => i); // evenly, as the thumbnails lie
@@ -93,7 +98,7 @@ const curveView = () => {
       const every = [s.low, s.high, s.mean, s.test_low, s.test_high, s.test, s.chance].flat().filter((v) => v !== null && v !== undefined);
       const [a, b] = [Math.min(...every), Math.max(...every)], pad = (b - a || 1) * 0.08;
       const width = 500, left = 44, right = 8;
-      const plot = axes({ width, height: 230, left, right, bottom: 30, x: [-0.5, xs.length - 0.5], y: [a - pad, b + pad], xTitle: "", yTitle: "", xTicks: [] });
+      const plot = axes({ label: `${NAMES[name] || name} against guidance scale`, width, height: 230, left, right, bottom: 30, x: [-0.5, xs.length - 0.5], y: [a - pad, b + pad], xTitle: "", yTitle: "", xTicks: [] });
       const { px, py } = plot;
       if (s.test) {
         if (s.test_low.some((v) => v !== null)) plot.node.append(band(px, py, xs, s.test_low, s.test_high, "ai-band-test"));
@@ -103,7 +108,7 @@ const curveView = () => {
       if (value.seeds > 1) plot.node.append(band(px, py, xs, s.low, s.high, "ai-band"));
       plot.node.append(line(px, py, xs, s.mean, "ai-line"), ...xs.map((x, i) => svg("circle", { class: "ai-dot-a", cx: px(x), cy: py(s.mean[i]), r: 4 }, svg("title", {}, `scale ${value.scales[i]}: ${number(s.mean[i], 3)}`))), ...xs.map((x, i) => svg("text", { class: "ai-tick", x: px(x), y: 216, "text-anchor": "middle" }, value.scales[i])));
       const row = h("ol", { class: "ai-thumbs", style: `padding-left:${(100 * left) / width}%;padding-right:${(100 * right) / width}%` }, value.images.map((src, i) => h("li", {}, h("img", { src, alt: `Reconstruction, scale ${value.scales[i]}`, draggable: "false" }))));
-      return h("figure", {}, h("h4", {}, NAMES[name] || name), plot.node, row);
+      return h("figure", {}, h("h4", {}, NAMES[name] || name), plot.node, row, exports_(["Save figure as SVG", () => saveFigure(`sweep-${name}.svg`, plot.node)]));
     }));
   };
   return { node, settings: () => {}, fill };

@@ -6,7 +6,8 @@ const save = (name, mime, text) => {
   link.remove();
   setTimeout(() => URL.revokeObjectURL(link.href), 5000);
 };
-const quoted = (v) => { const text = v === null || v === undefined ? "" : String(v); return /[",\n]/.test(text) ? `"${text.replaceAll('"', '""')}"` : text; };
+// A name that begins like a formula would be one in a spreadsheet.
+const quoted = (v) => { const own = v === null || v === undefined ? "" : String(v); const text = typeof v === "string" && /^[=+\-@\t\r]/.test(own) && Number.isNaN(Number(own.replace("−", "-"))) ? `'${own}` : own; return /[",\n]/.test(text) ? `"${text.replaceAll('"', '""')}"` : text; };
 const saveTable = (name, columns, rows) => save(name, "text/csv", [columns, ...rows.map((row) => columns.map((c) => row[c]))].map((row) => row.map(quoted).join(",")).join("\n") + "\n");
 // What css says of a figure is written into its copy, so that it looks the same elsewhere.
 const saveFigure = (name, node) => {

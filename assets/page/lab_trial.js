@@ -37,7 +37,7 @@ const ticks = (low, high, count = 4) => {
 };
 const short = (v) => minus(Number(v.toPrecision(3)).toString());
 // A square plot with its axes: `at` maps values to points. Returns the svg and its scales.
-const axes = ({ width, height, x, y, xTitle, yTitle, left = 52, bottom = 40, top = 12, right = 14, xTicks, yTicks }) => {
+const axes = ({ width, height, x, y, xTitle, yTitle, label, left = 52, bottom = 40, top = 12, right = 14, xTicks, yTicks }) => {
   const px = (v) => left + ((v - x[0]) / (x[1] - x[0] || 1)) * (width - left - right);
   const py = (v) => height - bottom - ((v - y[0]) / (y[1] - y[0] || 1)) * (height - top - bottom);
   const frame = [
@@ -50,7 +50,7 @@ const axes = ({ width, height, x, y, xTitle, yTitle, left = 52, bottom = 40, top
     svg("text", { class: "ai-title", x: (left + width - right) / 2, y: height - 5, "text-anchor": "middle" }, xTitle),
     svg("text", { class: "ai-title", transform: `translate(11 ${(top + height - bottom) / 2}) rotate(-90)`, "text-anchor": "middle" }, yTitle),
   ];
-  return { px, py, node: svg("svg", { class: "ai-figure", viewBox: `0 0 ${width} ${height}`, role: "img" }, frame.flat()) };
+  return { px, py, node: svg("svg", { class: "ai-figure", viewBox: `0 0 ${width} ${height}`, role: "img", "aria-label": label }, frame.flat()) };
 };
 
 // -------------------------------------------------------------------------------------- controls
@@ -76,7 +76,9 @@ const controlsView = () => {
       h("p", { class: "ai-small" }, value.sentence),
     );
   };
+  let kept = { cards: [] };
   const fill = (content) => {
+    kept = content;
     const scale = content.scale ? ` at scale ${content.scale}` : "";
     setText(told, `The same generator (${content.generator})${scale}, the same seed (${content.seed}), given something else each time. “Identified” counts how often the picture resembles the shown image more than another test image: the mark is chance, 50 % on average, around which a single picture without a brain may lie anywhere.`);
     const before = new Set(cards.keys());
@@ -91,7 +93,9 @@ const controlsView = () => {
     });
     before.forEach((name) => { cards.get(name).node.remove(); cards.delete(name); });
   };
-  return { node: h("div", {}, told, strip), settings: () => {}, fill };
+  const rows = () => kept.cards.map(({ name, rank, identified, reason, scores }) => ({ control: name, identified, rank, ...Object.fromEntries(scores || []), reason }));
+  const saves = exports_(["Save as CSV", () => saveTable("controls.csv", [...new Set(rows().flatMap(Object.keys))], rows())]);
+  return { node: h("div", {}, told, strip, saves), settings: () => {}, fill };
 };
 
 // --------------------------------------------------------------------------------------- lesions
@@ -100,6 +104,7 @@ const scatterPlot = (value, chosen, pick) => {
   const ends = (v, zero) => { const [a, b] = [Math.min(...v, ...zero), Math.max(...v, ...zero)]; const pad = (b - a || 1) * 0.06; return [a - (a < 0 ? pad : 0), b + pad]; };
   const plot = axes({
     width: 460, height: 330, x: ends(xs, [0]), y: ends(ys, [0]), xTitle: `Gradient importance (${value.measure})`,
+    label: "Importance of each parcel against the effect of its lesion; the table beside holds the same numbers",
     yTitle: value.against === "effect" ? "Lesion effect, nats" : "Size of the lesion effect, nats",
   });
   // The three largest are named, unless their names would lie on one another.
@@ -158,8 +163,10 @@ const lesionView = () => {
     "div", {},
     h("div", { class: "ai-lesion" }, side, result),
     h("div", { class: "ai-pair" },
-      h("section", {}, h("h4", {}, "What each parcel alone is worth"), h("p", { class: "ai-small" }, "How far the retrieval margin of the shown image falls when one parcel is replaced: above 0 the parcel speaks for the image, below 0 against it. Select a row to lesion it."), table),
-      h("section", {}, h("h4", {}, "Does the map tell the truth about this decoder?"), which, figure, rho, sentence)),
+      h("section", {}, h("h4", {}, "What each parcel alone is worth"), h("p", { class: "ai-small" }, "How far the retrieval margin of the shown image falls when one parcel is replaced: above 0 the parcel speaks for the image, below 0 against it. Select a row to lesion it."), table,
+        exports_(["Save as CSV", () => saveTable("lesions.csv", ["parcel", "label", "voxels", "effect", "rank", "importance", "small"], content.rows)])),
+      h("section", {}, h("h4", {}, "Does the map tell the truth about this decoder?"), which, figure, rho, sentence,
+        exports_(["Save figure as SVG", () => figure.firstElementChild && saveFigure("importance-and-lesions.svg", figure.firstElementChild)]))),
   );
 
   const told = (value, reset) => {
@@ -206,7 +213,7 @@ const lesionView = () => {
       setText(donorText, of.donor.caption);
     }
     numbers.hidden = !of;
-    if (of) numbers.replaceChildren(h("thead", {}, h("tr", {}, ["", "Intact", "Lesioned", ""].map((t, i) => h("th", { scope: "col", class: i === 1 || i === 2 ? "ai-right" : "" }, t)))), h("tbody", {}, of.rows.map(([name, a, b, unit]) => h("tr", {}, h("th", { scope: "row" }, name), h("td", { class: "ai-right ai-number" }, a), h("td", { class: "ai-right ai-number" }, b), h("td", { class: "ai-hint" }, unit)))));
+    if (of) numbers.replaceChildren(h("thead", {}, h("tr", {}, ["", "Intact", "Lesioned", ""].map((t, i) => h(t ? "th" : "td", t === "" ? {} : { scope: "col", class: i === 1 || i === 2 ? "ai-right" : "" }, t)))), h("tbody", {}, of.rows.map(([name, a, b, unit]) => h("tr", {}, h("th", { scope: "row" }, name), h("td", { class: "ai-right ai-number" }, a), h("td", { class: "ai-right ai-number" }, b), h("td", { class: "ai-hint" }, unit)))));
     if (value.pictures) pictures.replaceChildren(...value.pictures.map((p) => tile(p, p.label === "Difference" ? h("p", { class: "ai-hint" }, "lesioned − intact; grey is no change") : null)));
     else if (!pictures.childElementCount) pictures.replaceChildren(...["Intact", "Lesioned", "Difference"].map((label) => tile({ label, src: "", scores: [] })));
     pictures.classList.toggle("ai-stale", !value.pictures);

@@ -19,7 +19,7 @@ const sheet = h(
 root.append(sheet);
 
 const brain = brainFigure(["posterior", "ventral"], "Responses of this trial on the cortical surface");
-const photo = (p) => h("li", { class: p.chosen ? "ai-shown" : "" }, h("img", { src: p.src, alt: p.label, draggable: "false" }), h("p", {}, p.label));
+const photo = (p) => h("li", { class: p.chosen ? "ai-shown" : "" }, h("img", { src: p.src, alt: "", draggable: "false" }), h("p", {}, p.label));
 const strip = ({ label, values }) => {
   const low = [33, 102, 172], high = [178, 24, 43], mid = [239, 236, 229];
   return h("div", { class: "ai-strip" }, h("p", {}, label), h("div", {}, values.map((v) => {

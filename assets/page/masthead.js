@@ -98,6 +98,12 @@ const copyLink = async () => {
   setTimeout(() => (copy.textContent = "Copy link"), 1600);
 };
 
+// On a phone the decoder's fields are folded away above the trial.
+if (window.matchMedia("(max-width: 720px)").matches) {
+  const fold = () => document.querySelector("#decoder > button")?.click();
+  if (document.querySelector("#decoder")) fold(); else setTimeout(fold, 400);
+}
+
 const dark = (on) => document.body.classList.toggle("dark", on);
 const toggle = () => {
   const on = !document.body.classList.contains("dark");
