@@ -89,7 +89,9 @@ const COLUMNS = [
   ["known", "Known"], ["mean", "Mean"], ["r_ceiling", "r, at best"], ["r_trial", "r, trial"], ["enrichment", "Enrichment"], ["signed", "Signed"], ["effect", "Lesion effect"],
 ];
 const ASIDE = new Set(["share", "mean", "enrichment", "signed"]); // no room for these on a phone, but for the one that is drawn
-const columns = () => COLUMNS.filter(([column]) => value.rows.some((row) => column in row && (column !== "known" || row.known < row.voxels)));
+// Beside lesion effects there is no room for all measures.
+const room = (column) => !effects || !["mean", "signed"].includes(column) || column === measured();
+const columns = () => COLUMNS.filter(([column]) => room(column) && value.rows.some((row) => column in row && (column !== "known" || row.known < row.voxels)));
 // Importance has four measures to choose from, any other map only its mean.
 const measured = () => ("mean" in value.maps && !(view.measure in value.maps) ? "mean" : view.measure);
 const ofVoxels = () => Boolean(value.maps.mean) && !value.maps.enrichment;
