@@ -181,3 +181,16 @@ def test_every_panel_saves_its_numbers(open_page: Any, panel: str) -> None:
     text = saved.value.path().read_text("utf-8")
     assert len(text.splitlines()) > 1
     assert "," in text.splitlines()[0]
+
+
+def test_a_dot_of_the_evaluation_brings_its_trial_into_view(open_page: Any, shipped: str) -> None:
+    page = open_page("trial=test-0012&steps=2&scales=1&panel=evaluation", at=shipped)
+    page.wait_for_selector('.ai-lab[data-panel="evaluation"][data-state="done"]')
+    page.evaluate("document.querySelector('.ai-lab').scrollIntoView()")
+    dot = page.locator('.ai-strip-figure circle:not([data-stimulus="test-0012"])').first
+    stimulus = dot.get_attribute("data-stimulus")
+    dot.dispatch_event("click")
+    page.wait_for_function(
+        "name => document.querySelector('.ai-kicker').textContent.endsWith(name)", arg=stimulus
+    )
+    assert abs(page.evaluate("document.querySelector('#trial').getBoundingClientRect().top")) < 40
