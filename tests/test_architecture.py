@@ -38,7 +38,10 @@ FLOORS = (
     "explorer.types explorer",
 )
 KINDS = {  # what members of a kind share
-    "backends.datasets": "layout reading published nsd_space",
+    "backends.datasets": (
+        "layout reading published nsd_space bdata god_study miyawaki_blocks "
+        "bold5000_files bold5000_lists bold5000_arrays bold5000_volumes"
+    ),
     "backends.mappers": "mixer_parts",
     "backends.generators": "networks adapters gallery guidance weights tuning",
 }

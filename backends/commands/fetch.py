@@ -16,7 +16,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from backends.datasets.bold5000 import PEOPLE, RUN
+from backends.datasets.bold5000_files import PEOPLE, RUN
 from explorer.types import UserError
 
 # Snapshot 1.2.0 is the only one that holds the images; they were taken out of 1.3.0. Counts and

@@ -1,7 +1,5 @@
-"""GOD: real ids and containers, and miniatures in which every known trap is laid."""
+"""GOD as bdpy files: real lists and containers, and miniatures in which every trap is laid."""
 
-import csv
-import json
 from pathlib import Path
 
 import h5py
@@ -9,133 +7,31 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from backends.datasets.god import GOD, BData, GODMindVis, as_mask, image_name, read_id_list
+from backends.datasets.bdata import BData
+from backends.datasets.god import GOD
+from backends.datasets.god_study import image_name
 from explorer.types import UserError
+from tests.miniatures.god import (
+    ROIS,
+    TEST,
+    TRAIN,
+    VOXELS,
+    design,
+    number,
+    scored,
+    write_god,
+    write_lists,
+)
 
 SHARED = Path(__file__).resolve().parents[3].parent / "shared" / "data"
 IDS = SHARED / "god_metadata"
 CONTAINERS = SHARED / "bdata_h5"
-
-# Names as published; two of them end in a zero that a text of the id loses.
-TRAIN = [
-    *("n01518878_10042", "n01518878_5958", "n01518878_14910", "n01639765_22407"),
-    *("n01639765_32862", "n01726692_9090"),
-]
-TEST = ["n01443537_22563", "n01621127_19020"]
-ROIS = {"VC": [0, 1, 2, 3, 4, 5], "LVC": [0, 1, 2], "V1": [1, 2], "HVC": [3, 4, 5], "FFA": [5]}
-VOXELS = 8  # two of them in no ROI
-
-
-def number(name: str) -> float:
-    """Return the id that a file holds for a stimulus, as a text with six decimals gives it."""
-    synset, _, picture = name[1:].partition("_")
-    return float(f"{int(synset)}.{int(picture or 0):06d}")
-
-
-def design() -> list[tuple[int, int, str]]:
-    """Return DataType, Run and stimulus of every row; run numbers start again in each type."""
-    training = [(1, run, name) for run in (1, 2) for name in TRAIN[::-1]]
-    seen = [(2, 1, name) for name in TEST * 3]
-    imagined = [(3, 1, name) for name in TEST * 3]
-    return training + seen + imagined
-
-
-def write_god(
-    file: Path,
-    *,
-    rows: list[tuple[int, int, str]] | None = None,
-    spelling: tuple[str, str] = ("dataset", "metadata"),
-    label: str = "stimulus_id",
-    extra: dict[str, list[float]] | None = None,
-    change=lambda voxels: voxels,  # noqa: ANN001
-    dtype: str = "f8",
-    n_voxels: int = VOXELS,
-    rois: dict[str, list[int]] = ROIS,
-    seed: int = 0,
-) -> np.ndarray:
-    """Write a bdpy file with the labels before the voxels and return its voxels (n, V)."""
-    rows = design() if rows is None else rows
-    rng = np.random.default_rng(seed)
-    kinds, runs, names = zip(*rows, strict=True)
-    columns = {
-        "DataType": kinds,
-        "Run": runs,
-        label: [n if isinstance(n, float) else number(n) for n in names],
-        **(extra or {}),
-    }
-    # Every run has a level of its own, so that a wrong grouping gives other numbers.
-    level = 100 * np.array(kinds) + 10 * np.array(runs)
-    voxels = change(rng.standard_normal((len(rows), n_voxels)) + level[:, None])
-    matrix = np.column_stack([*columns.values(), voxels])
-    begin = len(columns)
-    marks: dict[str, np.ndarray] = {}
-    for at, key in enumerate(columns):
-        marks[key] = np.full(matrix.shape[1], np.nan)
-        marks[key][at] = 1
-    voxel = np.arange(matrix.shape[1]) >= begin
-    marks["VoxelData"] = np.where(voxel, 1, np.nan)
-    for i, (roi, inside) in enumerate(rois.items()):
-        # outside an ROI there is NaN in some files and 0 in others
-        marks[f"ROI_{roi}"] = np.where(voxel & (i % 2 == 0), 0, np.nan)
-        marks[f"ROI_{roi}"][begin + np.array(inside)] = 1
-    for axis in "xyz":
-        marks[f"voxel_{axis}"] = np.where(voxel, rng.integers(-3, 3, matrix.shape[1]), np.nan)
-    with h5py.File(file, "w") as h5:
-        h5[spelling[0]] = matrix.astype(dtype)
-        group = h5.create_group(spelling[1])
-        group["key"] = np.array(list(marks), dtype="S")
-        group["description"] = np.array(list(marks), dtype="S")
-        group["value"] = np.stack(list(marks.values()))
-    return voxels
-
-
-def write_lists(folder: Path, names: tuple[str, str]) -> None:
-    """Write the two lists: text order, which is not the order of the trials."""
-    for file, pictures in zip(names, (TRAIN, TEST), strict=True):
-        lines = [
-            f'{int(p[1:9])}.{int(p.split("_")[1]):06d},"{p}.JPEG"\n' for p in sorted(pictures)
-        ]
-        (folder / file).write_text("".join(lines))
-
-
-def scored(values: np.ndarray, of: np.ndarray | None = None, ddof: int = 0) -> np.ndarray:
-    of = values if of is None else of
-    return (values - of.mean(axis=0)) / of.std(axis=0, ddof=ddof)
-
-
-# -------------------------------------------------------------------------------------- real files
 
 
 def real(folder: Path, name: str) -> Path:
     if not (folder / name).exists():
         pytest.skip(f"{name} is not in ../shared/data/{folder.name}")
     return folder / name
-
-
-@pytest.mark.parametrize(
-    ("name", "count"), [("imageID_training.csv", 1200), ("imageID_test.csv", 50)]
-)
-def test_all_real_ids_decode_to_their_file_names(name, count):
-    file = real(IDS, name)
-    with open(file, newline="") as opened:
-        rows = list(csv.reader(opened))
-    assert len(rows) == count
-    assert [image_name(float(text)) for text, _ in rows] == [f.split(".")[0] for _, f in rows]
-    listed = read_id_list(file)
-    assert list(listed.values()) == [picture for _, picture in rows]
-
-
-def test_real_ids_that_lost_their_zeros_are_the_same_stimuli():
-    text = real(IDS, "stimulus_ImageNetTest.tsv").read_text()
-    rows = [line.split("\t") for line in text.splitlines()]
-    assert ["n01621127_19020", "1621127.01902"] in [row[:2] for row in rows]
-    for name, identity, *_ in rows:
-        assert image_name(float(identity)) == name
-    imagined = real(IDS, "category_GODImagery.tsv").read_text().splitlines()
-    categories = [line.split("\t")[:2] for line in imagined]
-    assert len(categories) == 50
-    assert {name.split("_")[0] for name, *_ in rows} == {category for category, _ in categories}
-    assert all(image_name(float(identity)) == name for name, identity in categories)
 
 
 def test_the_real_lists_name_the_stimuli(tmp_path):
@@ -167,9 +63,6 @@ def test_real_bdpy_containers_open(name):
     assert not GOD.recognise(file)
     with pytest.raises(UserError, match="bdpy file without VoxelData, .* it has Data, Label"):
         GOD(file, "god")
-
-
-# -------------------------------------------------------------------------------------- bdpy files
 
 
 @pytest.fixture
@@ -414,162 +307,3 @@ def test_other_files_are_not_god(tmp_path):
     data = (tmp_path / "whole.h5").read_bytes()
     (tmp_path / "cut.h5").write_bytes(data[: len(data) // 2])
     assert not GOD.recognise(tmp_path / "cut.h5")
-
-
-def test_a_list_whose_ids_are_not_its_files_is_refused(tmp_path):
-    file = tmp_path / "image_test_id.csv"
-    file.write_text('1443537.022563,"n01621127_19020.JPEG"\n')
-    with pytest.raises(UserError, match="line 1: the id 1443537.022563 is n01443537_22563, not"):
-        read_id_list(file)
-    file.write_text("id,file\n")
-    with pytest.raises(UserError, match='needs rows of id,"file"'):
-        read_id_list(file)
-
-
-# ---------------------------------------------------------------------------------------- MinD-Vis
-
-
-def write_mindvis(folder: Path, *, save=np.savez, pictures=np.uint8, **replace) -> dict:  # noqa: ANN001, ANN003
-    """Write one subject and the pictures as MinD-Vis does; return the arrays."""
-    folder.mkdir(parents=True, exist_ok=True)
-    rng = np.random.default_rng(1)
-    arrays = {
-        "arr_0": 50 + 5 * rng.standard_normal((6, VOXELS)),
-        "arr_1": 50 + 5 * rng.standard_normal((70, VOXELS)),
-        "arr_2": 50 + 5 * rng.standard_normal((2, VOXELS)),
-        "arr_3": np.array([3, 1, 0, 2, 5, 4]),  # not its own inverse
-        "VC": np.isin(np.arange(VOXELS), ROIS["VC"]),
-        "V1": np.isin(np.arange(VOXELS), ROIS["V1"]).astype(int),
-    }
-    arrays = {k: v for k, v in {**arrays, **replace}.items() if v is not None}
-    save(folder / "sbj_1.npz", **arrays)
-    images = {
-        f"{split}_images": rng.integers(0, 256, (n, 4, 4, 3), dtype=np.uint8)
-        for split, n in (("train", 6), ("test", 2))
-    }
-    scale = 255.0 if pictures == "unit" else 1
-    kind = np.float64 if pictures == "unit" else pictures
-    save(folder / "images_256.npz", **{k: (v / scale).astype(kind) for k, v in images.items()})
-    for word, names in (("training", TRAIN), ("testing", TEST)):
-        rows = [f"'{int(n[1:9])}.{int(n.split('_')[1]):06d}','{n}.JPEG'\n" for n in names]
-        (folder / f"imagenet_{word}_label.csv").write_text("".join(rows))
-    index = {"0": ["n01440764", "tench"], "1": ["n01443537", "goldfish"]}
-    (folder / "imagenet_class_index.json").write_text(json.dumps(index))
-    return arrays | images
-
-
-@pytest.mark.parametrize("save", [np.savez, np.savez_compressed])
-def test_mindvis_trials_are_scaled_by_raw_training_trials(tmp_path, save):
-    given = write_mindvis(tmp_path / "npz", save=save)
-    trials = GODMindVis(tmp_path, "g").load("sbj_1")
-    raw = np.concatenate([given["arr_0"], given["arr_2"]])[:, ROIS["VC"]]
-    expected = scored(raw, of=raw[:6])
-    np.testing.assert_allclose(np.asarray(trials.betas), expected, rtol=1e-4, atol=1e-4)
-    # MinD-Vis's own test values, scaled by scaled training trials, would be near 50
-    assert np.abs(trials.betas[6:]).max() < 10
-    plain = GODMindVis(tmp_path / "npz", "g", norm="none").load("sbj_1")
-    np.testing.assert_allclose(np.asarray(plain.betas), raw, rtol=1e-6)
-    assert GODMindVis.recognise(tmp_path) and GODMindVis.recognise(tmp_path / "npz")
-    assert not GOD.recognise(tmp_path / "npz") and not GODMindVis.recognise(tmp_path / "x")
-
-
-def test_mindvis_trials_show_the_row_of_arr_3(tmp_path):
-    given = write_mindvis(tmp_path)
-    study = GODMindVis(tmp_path, "g")
-    trials = study.load("sbj_1")
-    assert trials.table["stimulus"].tolist() == [*(TRAIN[i] for i in given["arr_3"]), *TEST]
-    assert trials.table["repeat"].tolist() == [0] * 8  # arr_1 has no known order
-    np.testing.assert_array_equal(study.image(TRAIN[3]), given["train_images"][3])
-    np.testing.assert_array_equal(study.image(TEST[1]), given["test_images"][1])
-    assert study.stimuli.loc[TEST[0], "category"] == "goldfish"
-    assert study.stimuli.loc[TEST[1], "category"] == "n01621127"  # not one of the thousand
-    said = " ".join(study.remarks())
-    assert "arr_1, the single test trials, is not used" in said
-    assert "sbj_2, sbj_3, sbj_4, sbj_5 of sbj_1 to sbj_5 are not here" in said
-    assert "sbj_1 has 6 voxels in VC where the published file has 4466" in said
-
-
-@pytest.mark.parametrize("pictures", [np.uint8, np.float32, "unit"])
-def test_mindvis_pictures_of_any_scale_are_bytes(tmp_path, pictures):
-    given = write_mindvis(tmp_path, pictures=pictures)
-    picture = GODMindVis(tmp_path, "g").image(TEST[0])
-    assert picture.dtype == np.uint8
-    np.testing.assert_array_equal(picture, given["test_images"][0])
-
-
-@pytest.mark.parametrize("kind", [bool, np.int64, np.uint8, float, "columns"])
-def test_rois_of_zeros_and_ones_are_masks_not_columns(tmp_path, kind):
-    inside = np.array([2, 4, 5])
-    given = inside if kind == "columns" else np.isin(np.arange(VOXELS), inside).astype(kind)
-    write_mindvis(tmp_path, VC=given)
-    study = GODMindVis(tmp_path, "g", norm="none")
-    arrays = write_mindvis(tmp_path, VC=given)
-    trials = study.load("sbj_1")
-    # as an index, a mask of ints would have given eight voxels, all of them voxel 0 or 1
-    np.testing.assert_allclose(np.asarray(trials.betas[:6]), arrays["arr_0"][:, inside], rtol=1e-6)
-    rois = trials.subject.voxels.parcellations["ROIs"]
-    assert dict(zip([x.key for x in rois.labels], rois.membership.sum(axis=1), strict=True)) == {
-        **{"VC": 3, "V1": 1}
-    }
-
-
-def test_rois_that_are_neither_are_refused():
-    for wrong in (np.arange(9), np.array([1, 1, 3]), np.array([0.5, 2.0]), np.zeros((8, 2))):
-        with pytest.raises(UserError, match="ROI V1 needs a mask over 8 voxels or a list"):
-            as_mask(wrong, 8, "ROI V1")
-
-
-def test_mindvis_arrays_are_mapped_not_read(tmp_path):
-    write_mindvis(tmp_path)
-    study = GODMindVis(tmp_path, "g")
-    assert isinstance(study._images["train"], np.memmap)
-    assert not study._images["train"].flags.writeable
-
-
-@pytest.mark.parametrize(
-    ("replace", "sentence"),
-    [
-        ({"arr_3": np.arange(1, 7)}, "arr_3 needs one row .* 0 to 5, .* values 1 to 6"),
-        ({"arr_2": np.zeros((3, VOXELS))}, r"arr_2 needs shape \(2, voxels of arr_0\), found"),
-        ({"arr_0": np.array([{"a": 1}] * 6)}, r"sbj_1.npz \(arr_0\) holds pickled Python objects"),
-        ({"V1": np.zeros(5, bool)}, "ROI V1 needs a mask over 8 voxels .* bool \\(5,\\)"),
-        ({"VC": None}, "roi is one of V1, all, not 'VC'"),
-        ({"arr_0": np.ones((6, VOXELS))}, "no voxel that varies in VC"),
-    ],
-)
-def test_mindvis_files_that_cannot_be_right_are_refused(tmp_path, replace, sentence):
-    write_mindvis(tmp_path, **replace)
-    with pytest.raises(UserError, match=sentence):
-        GODMindVis(tmp_path, "g").load("sbj_1")
-
-
-def test_mindvis_without_names_or_pictures(tmp_path):
-    write_mindvis(tmp_path)
-    for file in tmp_path.glob("im*"):
-        file.unlink()
-    study = GODMindVis(tmp_path, "g")
-    assert study.load("sbj_1").table["stimulus"].tolist()[-2:] == ["test-0000", "test-0001"]
-    with pytest.raises(UserError, match=r"images_256.npz is not in .* Kamitani lab"):
-        study.image("test-0000")
-    said = " ".join(study.remarks())
-    assert "pictures are named by their row" in said and "images_256.npz is not here" in said
-    with pytest.raises(UserError, match="norm is one of train, none, not 'run'"):
-        GODMindVis(tmp_path, "g", norm="run")
-
-
-def test_mindvis_list_of_another_length_is_refused(tmp_path):
-    write_mindvis(tmp_path)
-    file = tmp_path / "imagenet_testing_label.csv"
-    file.write_text(file.read_text().splitlines()[0])
-    with pytest.raises(UserError, match="has 1 pictures where 2 are needed"):
-        GODMindVis(tmp_path, "g").load("sbj_1")
-
-
-def test_a_mindvis_file_cut_short_is_refused(tmp_path):
-    write_mindvis(tmp_path)
-    file = tmp_path / "images_256.npz"
-    file.write_bytes(file.read_bytes()[:200])
-    with pytest.raises(UserError, match=r"images_256.npz is damaged or cut short"):
-        GODMindVis(tmp_path, "g").image(TEST[0])
-    (tmp_path / "sbj_1.npz").write_bytes(b"PK nothing")
-    assert not GODMindVis.recognise(tmp_path)
