@@ -74,7 +74,7 @@ def build_demo(
 ) -> None:
     """Make the embedded study and its models again from seeds (about two hours on 2 cores)."""
     from backends.commands.build_demo import FULL, QUICK, Build, run
-    from backends.training.engine import best_device
+    from backends.training.machine import best_device
 
     if quick and out is None:
         raise UserError("--quick makes untrained models; give --out FOLDER to keep the real ones.")
@@ -139,7 +139,7 @@ def train(
         train_mapper,
     )
     from backends.embedders.choice import read_sources
-    from backends.training.engine import best_device, launched
+    from backends.training.machine import best_device, launched
     from explorer.catalogue import PUBLISHED, named_sources
     from explorer.types import resolve
 
@@ -240,7 +240,7 @@ def search(
     from backends.commands import search as searching
     from backends.commands.train import gather, read_settings
     from backends.embedders.choice import read_sources
-    from backends.training.engine import best_device
+    from backends.training.machine import best_device
     from explorer.catalogue import PUBLISHED
     from explorer.types import resolve
 
@@ -308,7 +308,7 @@ def train_encoding(
     from backends.commands.train import gather
     from backends.embedders.choice import read_sources
     from backends.encoders.voxelwise import train_encoding as fit
-    from backends.training.engine import best_device
+    from backends.training.machine import best_device
 
     name, bench = _open(dataset, checkpoints)
     study, device = bench.dataset(name), best_device(device)
@@ -356,7 +356,7 @@ def caption(
     """Describe the pictures of a data set that have no caption, for targets made of text."""
     from backends.commands.augment import find_extra
     from backends.embedders.captions import Captioner, caption_stimuli
-    from backends.training.engine import best_device
+    from backends.training.machine import best_device
     from explorer.catalogue import named_path
 
     name, path, _ = named_path(dataset) if "=" in dataset else (dataset, None, {})
@@ -567,7 +567,7 @@ def finetune(
     """Fine-tune a generator on what a mapper decodes from training trials (system 3)."""
     from backends import GENERATORS
     from backends.commands import finetune as tuning
-    from backends.training.engine import Course
+    from backends.training.plan import Course
     from explorer.catalogue import named_sources
 
     if Path(title).name != title:
@@ -646,7 +646,7 @@ def reconstruct(
 
 def best(device: str) -> str:
     """Return a torch device string; "auto" is a GPU where there is one."""
-    from backends.training.engine import best_device
+    from backends.training.machine import best_device
 
     return best_device(device)
 

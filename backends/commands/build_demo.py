@@ -30,7 +30,9 @@ from backends.simulation.scenes import (
     render,
     sample_scenes,
 )
-from backends.training.engine import Plan, Progress, batches, clock, fit, in_chunks, versions
+from backends.training.fit import fit
+from backends.training.machine import versions
+from backends.training.plan import Plan, Progress, batches, clock, in_chunks
 from explorer.mapper import read_card, read_weights, write_checkpoint
 from explorer.types import Card, EmbeddingSpace, Trials, UserError
 

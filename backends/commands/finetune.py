@@ -26,15 +26,10 @@ import numpy as np
 
 from backends.simulation.judge import PocketJudge
 from backends.simulation.scenes import CATEGORIES
-from backends.training.engine import (
-    Batch,
-    Course,
-    TrialRows,
-    in_chunks,
-    launched,
-    train_network,
-    versions,
-)
+from backends.training.engine import train_network
+from backends.training.machine import launched, versions
+from backends.training.plan import Course, in_chunks
+from backends.training.rows import Batch, TrialRows
 from explorer.mapper import CARD, split_hash, write_checkpoint
 from explorer.metrics import bootstrap_interval, two_way_identification, unit
 from explorer.protocols import Condition

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from backends.training.engine import launched
+from backends.training.machine import launched
 from explorer.request import Request
 from explorer.types import UserError
 

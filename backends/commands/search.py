@@ -19,7 +19,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from backends.commands.train import _written, read_settings, settings_of
-from backends.training.engine import STATE, TrialRows, launched
+from backends.training.machine import launched
+from backends.training.rows import TrialRows
+from backends.training.state import STATE
 from explorer.metrics import two_way_identification
 from explorer.types import EmbeddingSpace, Trials, UserError
 

@@ -13,7 +13,9 @@ import numpy as np
 
 from backends.embedders.choice import make_embedders, weights_of
 from backends.embedders.store import embed_stimuli
-from backends.training.engine import STATE, Batch, launched, versions
+from backends.training.machine import launched, versions
+from backends.training.rows import Batch
+from backends.training.state import STATE
 from explorer.protocols import Condition, Dataset, Embedder
 from explorer.types import Card, EmbeddingSpace, Trials, UserError, resolve
 

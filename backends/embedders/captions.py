@@ -16,7 +16,7 @@ import numpy as np
 
 from backends.embedders.files import MISFITS_TOLD, refuse_random
 from backends.embedders.published import AT_ONCE, Pretrained
-from backends.training.engine import in_chunks
+from backends.training.plan import in_chunks
 from explorer.protocols import Dataset
 from explorer.types import UserError
 

@@ -18,7 +18,7 @@ import torch
 from torch import nn
 
 from backends.embedders.pixels import GNetPixels
-from backends.training.engine import versions
+from backends.training.machine import versions
 from explorer.mapper import (
     check_fits,
     read_card,

@@ -16,7 +16,7 @@ from typing import Any, Self
 import numpy as np
 import torch
 
-from backends.training.engine import versions
+from backends.training.machine import versions
 from backends.training.ridge_solver import (
     ALPHAS,
     cross_validate,

@@ -16,7 +16,9 @@ import torch
 from torch.nn import functional
 
 from backends.encoders.voxelwise import Encoding
-from backends.training.engine import Batch, Course, TrialRows, train_network
+from backends.training.engine import train_network
+from backends.training.plan import Course
+from backends.training.rows import Batch, TrialRows
 from explorer.mapper import Mapper
 from explorer.metrics import two_way_identification
 from explorer.types import EmbeddingSpace, Trials, UserError
@@ -165,7 +167,7 @@ class Contrastive(Mapper):
             Share of voxels that are silent in a trial of an epoch, and standard deviation of the
             noise added, in units of a voxel's own.
         epochs, batch, lr, weight_decay, patience, validation, accumulate, precision
-            See `backends.training.engine.Course`.
+            See `backends.training.plan.Course`.
         from_checkpoint
             A folder of a mapper like this: its trunk and heads are taken and kept, and only the
             layers of the subjects in ``trials`` are learned. Width, hidden and activation are

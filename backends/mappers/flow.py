@@ -29,7 +29,8 @@ import numpy as np
 import torch
 from torch import nn
 
-from backends.training.engine import Batch, Course, TrialRows, train_network
+from backends.training.engine import train_network
+from backends.training.plan import Course
 from backends.training.ridge_solver import (
     ALPHAS,
     cross_validate,
@@ -38,6 +39,7 @@ from backends.training.ridge_solver import (
     leave_out,
     solve,
 )
+from backends.training.rows import Batch, TrialRows
 from explorer.mapper import (
     ROWS_AT_ONCE,
     Mapper,
@@ -491,7 +493,7 @@ class Flow(Mapper):
         folds, alphas
             Of the ridge regressions, see `backends.mappers.ridge.Ridge.fit`.
         epochs, batch, lr, weight_decay, patience, validation
-            See `backends.training.engine.Course`.
+            See `backends.training.plan.Course`.
         device, run, trackers
             See `backends.training.engine.train_network`.
         """

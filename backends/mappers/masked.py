@@ -31,8 +31,10 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from backends.training.engine import Batch, Course, TrialRows, train_network
+from backends.training.engine import train_network
 from backends.training.fewer import fewer
+from backends.training.plan import Course
+from backends.training.rows import Batch, TrialRows
 from explorer.mapper import Mapper
 from explorer.metrics import two_way_identification
 from explorer.types import EmbeddingSpace, Subject, Trials, UserError
@@ -475,7 +477,7 @@ class Masked(Mapper):
             Weight of the contrastive loss beside the squared error (in units of a target's
             variance), and by which its cosines are divided.
         epochs, batch, lr, weight_decay, patience, validation, accumulate, precision
-            See `backends.training.engine.Course`; ``epochs`` and ``lr`` are of fine-tuning.
+            See `backends.training.plan.Course`; ``epochs`` and ``lr`` are of fine-tuning.
         from_checkpoint
             A folder of a mapper like this, from which learning begins, masked modelling included:
             its encoder, null, heads of the same targets, and the parts of subjects with the same

@@ -36,8 +36,9 @@ from torch import nn
 from torch.nn import functional
 
 from backends.mappers.mixer_parts import LEVELS, LatentHead, TokenHead, Trunk, convert
-from backends.training.engine import Batch, Course, TrialRows, train_network
+from backends.training.engine import train_network
 from backends.training.fewer import fewer
+from backends.training.plan import Course
 from backends.training.ridge_solver import (
     ALPHAS,
     cross_validate,
@@ -46,6 +47,7 @@ from backends.training.ridge_solver import (
     leave_out,
     solve,
 )
+from backends.training.rows import Batch, TrialRows
 from explorer.mapper import ROWS_AT_ONCE, Mapper
 from explorer.metrics import two_way_identification
 from explorer.types import EmbeddingSpace, Trials, UserError
@@ -294,7 +296,7 @@ class Mixer(Mapper):
         folds, alphas
             Of the ridge regressions, see `backends.mappers.ridge.Ridge.fit`.
         epochs, batch, lr, weight_decay, patience, validation, accumulate, precision
-            See `backends.training.engine.Course`.
+            See `backends.training.plan.Course`.
         from_checkpoint
             A folder of a mixer trained on other subjects: trunk and heads begin as its, the
             layers of the subjects in ``trials`` are new. Sizes and prior are that mixer's.

@@ -15,7 +15,9 @@ import numpy as np
 import torch
 from torch import nn
 
-from backends.training.engine import Batch, Course, TrialRows, train_network
+from backends.training.engine import train_network
+from backends.training.plan import Course
+from backends.training.rows import Batch, TrialRows
 from explorer.mapper import Mapper
 from explorer.metrics import two_way_identification
 from explorer.types import EmbeddingSpace, Trials, UserError
@@ -132,7 +134,7 @@ class MLP(Mapper):
             Share of voxels that are silent in a trial of an epoch, and standard deviation of the
             noise added, in units of a voxel's own.
         epochs, batch, lr, weight_decay, patience, validation, accumulate, precision
-            See `backends.training.engine.Course`.
+            See `backends.training.plan.Course`.
         device, run, trackers, pictures
             See `backends.training.engine.train_network`.
         """

@@ -14,7 +14,7 @@ from backends.commands.train import gather, train_mapper
 from backends.embedders.pocket import PocketClip
 from backends.encoders.voxelwise import Encoding, train_encoding
 from backends.simulation.scenes import render, sample_scenes
-from backends.training.engine import Batch, TrialRows
+from backends.training.rows import Batch, TrialRows
 from explorer.mapper import read_card, split_hash, training_statistics
 from explorer.types import EmbeddingSpace, Subject, Trials, UserError, VoxelSpace, resolve
 

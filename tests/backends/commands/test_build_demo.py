@@ -12,7 +12,7 @@ from backends.generators.networks import AUTOENCODER, Autoencoder
 from backends.generators.pocket import IMAGE, PocketDiffusion
 from backends.simulation.judge import PocketJudge
 from backends.simulation.scenes import render, sample_scenes
-from backends.training.engine import Plan
+from backends.training.plan import Plan
 from explorer.mapper import read_card
 from explorer.protocols import Condition
 from explorer.types import UserError

@@ -19,7 +19,7 @@ from backends.generators.pixels import Pixels
 from backends.generators.pocket import IMAGE, PocketDiffusion
 from backends.generators.stable import CONTEXT, StableContext
 from backends.generators.tuning import Projection, trained_names, tuned_card
-from backends.training.engine import Course
+from backends.training.plan import Course
 from explorer.mapper import read_card, write_card, write_checkpoint
 from explorer.protocols import Condition
 from explorer.types import Card, EmbeddingSpace, Trials, UserError

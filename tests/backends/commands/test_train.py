@@ -27,7 +27,7 @@ from backends.embedders.pocket import PocketClip
 from backends.embedders.store import embed_stimuli
 from backends.mappers.contrastive import Contrastive
 from backends.mappers.ridge import Ridge
-from backends.training.engine import Batch, TrialRows
+from backends.training.rows import Batch, TrialRows
 from explorer.mapper import read_card
 from explorer.types import EmbeddingSpace, Subject, Trials, UserError, VoxelSpace
 from explorer.workbench import Workbench

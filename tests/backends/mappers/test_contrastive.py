@@ -10,7 +10,7 @@ import torch
 
 from backends.mappers.contrastive import Contrastive, info_nce
 from backends.mappers.ridge import Ridge
-from backends.training.engine import Batch, TrialRows
+from backends.training.rows import Batch, TrialRows
 from explorer.metrics import two_way_identification
 from explorer.types import Card, EmbeddingSpace, Subject, Trials, UserError, VoxelSpace
 

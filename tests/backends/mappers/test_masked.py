@@ -18,8 +18,9 @@ from backends.mappers.masked import (
     published_encoder,
     sine_positions,
 )
-from backends.training.engine import STATE, Batch, TrialRows
 from backends.training.fewer import fewer
+from backends.training.rows import Batch, TrialRows
+from backends.training.state import STATE
 from explorer.metrics import two_way_identification
 from explorer.types import (
     Card,

@@ -10,9 +10,10 @@ import torch
 from backends.mappers.mixer import Mixer, _Learner, bimixco, principal_axes, soft_clip
 from backends.mappers.mixer_parts import LEVELS, convert, noise_schedule
 from backends.mappers.ridge import Ridge
-from backends.training.engine import Batch, Course, TrialRows
 from backends.training.fewer import fewer
+from backends.training.plan import Course
 from backends.training.ridge_solver import ALPHAS
+from backends.training.rows import Batch, TrialRows
 from explorer.metrics import two_way_identification
 from explorer.types import Card, EmbeddingSpace, Subject, Trials, UserError, VoxelSpace
 

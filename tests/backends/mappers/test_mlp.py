@@ -8,7 +8,7 @@ import torch
 from backends.commands.train import read_settings
 from backends.mappers.mlp import MLP, Block
 from backends.mappers.ridge import Ridge
-from backends.training.engine import Batch, TrialRows
+from backends.training.rows import Batch, TrialRows
 from explorer.types import EmbeddingSpace, Subject, Trials, UserError, VoxelSpace
 
 SPACE = EmbeddingSpace("toy", "vector", (3,))
