@@ -7,22 +7,22 @@ from __future__ import annotations
 
 import textwrap
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from explorer.brain.display import (
-    COLOURS,
-    DIVERGING,
-    label_colours,
-    map_values,
-    parcel_values,
-    vertex_values,
+from explorer.brain.display import DIVERGING
+from explorer.brain.printed import (
+    BRAINS,
+    INK,
+    MARGIN,
+    WIDTH,
+    draw_bars,
+    draw_surface,
+    printable,
 )
-from explorer.brain.parcels import UNASSIGNED, VoxelMap
-from explorer.brain.surfaces import HALF, SIDES, background, centred, drawn_parcels, surface_mesh
 from explorer.request import SEED, Request
 from explorer.types import Parcellation, UserError, VoxelSpace
 
@@ -30,9 +30,6 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-WIDTH, MARGIN = 7.2, 0.12  # inches: 183 mm, two columns of a journal
-INK = "#222222"
-BRAINS = 3.0  # inches for four views of two hemispheres, and their colour bar
 FORMATS = {"png": "Description", "svg": "Description", "pdf": "Subject"}  # and where words go
 OPAQUE = 0.85  # of the strongest part of a heat map over an image
 ROW_TITLE = 0.26  # inches above a row's pictures
@@ -108,6 +105,9 @@ def trial_figure(
     parcellation: Parcellation | None = None,
     voxel_space: VoxelSpace | None = None,
     surface: str = "inflated",
+    camera: str = "",
+    hemisphere: str = "both",
+    parcel: str = "",
 ) -> Figure:
     """Return one trial as a figure 183 mm wide: pictures, then the brain or a bar chart.
 
@@ -138,6 +138,8 @@ def trial_figure(
     parcellation, voxel_space, surface
         Where the parcels lie. Without a projection the highest parcels are drawn as bars; a study
         without parcels gets pictures only.
+    camera, hemisphere, parcel
+        The view that comes first, which halves are drawn, and the parcel with an outline.
     """
     from matplotlib.figure import Figure
 
@@ -149,7 +151,7 @@ def trial_figure(
     lines = _in_lines(panels, done, rows, len(samples), columns)
     told = [max(len(below) for _, _, below in line) for _, line in lines]
     heights = [0.17 + cell + 0.11 * count + 0.1 for count in told]
-    drawn = "none" if parcel_map is None else _evidence(parcel_map, parcellation, voxel_space)
+    drawn = "none" if parcel_map is None else printable(parcel_map, parcellation, voxel_space)
     below = {"none": 0.0, "bars": 2.0, "surface": BRAINS}[drawn]
     foot = textwrap.wrap(provenance, 170)
     head = 0.3 if caption or decoding is not None else 0.05
@@ -189,9 +191,10 @@ def trial_figure(
             write(left, top + 0.17 + cell + 0.05, "\n".join(scores), 6, linespacing=1.25)
         top += row_height
     if drawn == "bars":
-        _draw_bars(place(2.0, top + 0.2, 3.4, below - 0.6), parcel_map, measure)
+        draw_bars(place(2.0, top + 0.2, 3.4, below - 0.6), parcel_map, measure)
     elif drawn == "surface":
-        _draw_surface(place, write, top, parcel_map, measure, parcellation, voxel_space, surface)
+        shown = parcel_map, measure, parcellation, voxel_space
+        draw_surface(place, write, top, *shown, surface, camera, hemisphere, parcel)
     write(MARGIN, height - MARGIN - 0.1 * len(foot), "\n".join(foot), 5.5, color="#666666")
     return figure
 
@@ -278,153 +281,3 @@ def save_figure(figure: Figure, path: str | Path, format: str | None = None) -> 
     finally:
         temporary.unlink(missing_ok=True)
     return path
-
-
-def _evidence(
-    parcel_map: Any, parcellation: Parcellation | None, voxel_space: VoxelSpace | None
-) -> str:
-    """Return how a map can be drawn: on a "surface", as "bars", or "none"."""
-    painted = parcellation is not None and parcellation.surface is not None
-    located = voxel_space is not None and (voxel_space.projection is not None or painted)
-    on_voxels = isinstance(parcel_map, VoxelMap) and parcel_map.values is not None
-    parcels = (parcel_map.table["parcel"] != UNASSIGNED).any()
-    if located and parcellation is not None and (parcels or on_voxels):
-        return "surface"
-    return "bars" if parcels and (on_voxels or not isinstance(parcel_map, VoxelMap)) else "none"
-
-
-def _told(parcel_map: Any, measure: str) -> dict[str, Any]:
-    if isinstance(parcel_map, VoxelMap):
-        return map_values(parcel_map)
-    return parcel_values(parcel_map, measure)
-
-
-def _on_vertices(
-    parcel_map: Any, told: Mapping[str, Any], parcellation: Parcellation, voxel_space: VoxelSpace
-) -> np.ndarray:
-    """Return what each vertex shows (20,484,): a value, or a label's position; NaN for nothing."""
-    drawn = drawn_parcels(parcellation, voxel_space.projection)
-    if told["kind"] == "labels":
-        return np.where(drawn < 0, np.nan, drawn)
-    if isinstance(parcel_map, VoxelMap):
-        return vertex_values(parcel_map, parcellation, voxel_space)
-    values = np.array([np.nan if v is None else v for v in told["values"]])
-    values[told["small"]] = np.nan
-    return np.append(values, np.nan)[drawn]
-
-
-def _draw_surface(
-    place: Callable[..., Axes],
-    write: Callable[..., None],
-    top: float,
-    parcel_map: Any,
-    measure: str,
-    parcellation: Parcellation,
-    voxel_space: VoxelSpace,
-    surface: str,
-) -> None:
-    """Draw four views of each hemisphere with one colour bar, by nilearn."""
-    from matplotlib.colorbar import ColorbarBase
-    from matplotlib.colors import LinearSegmentedColormap, ListedColormap, Normalize
-    from nilearn.plotting import plot_surf
-
-    told = _told(parcel_map, measure)
-    on_vertices = _on_vertices(parcel_map, told, parcellation, voxel_space)
-    by_label, by_vertex = told["kind"] == "labels", isinstance(parcel_map, VoxelMap)
-    low, high = told["limits"]
-    high = high if high > low else low + 1
-    if by_label:
-        low, high = -0.5, len(parcellation.labels) - 0.5
-        colours = ListedColormap(label_colours(parcellation))
-    else:
-        colours = LinearSegmentedColormap.from_list(told["kind"], COLOURS[told["kind"]])
-    on_flat = surface == "flat"
-    views = ((90, 270),) if on_flat else ("lateral", "medial", "ventral", "posterior")
-    columns = len(SIDES) if on_flat else len(views)
-    wide = (WIDTH - 2 * MARGIN - 0.2) / columns
-    side_length = 2.6 if on_flat else wide  # of the square axes, which may overlap: they are clear
-    mesh = surface_mesh(surface)
-    for row, side in enumerate(SIDES):
-        middle = top + (1.35 if on_flat else 0.8 + 1.2 * row)
-        label = MARGIN + (row * wide if on_flat else 0)
-        write(label, middle, side[0].upper(), 7, va="center")
-        for column, view in enumerate(views):
-            centre = MARGIN + 0.2 + (row if on_flat else column) * wide + wide / 2
-            if row == 0 and not on_flat:
-                write(centre, top + 0.02, view, 7, ha="center")
-            corner = (centre - side_length / 2, middle - side_length / 2)
-            axes = place(*corner, side_length, side_length, projection="3d")
-            plot_surf(
-                [centred(mesh[side]), mesh[side]["faces"]],
-                on_vertices[row * HALF :][:HALF],
-                bg_map=1 - background(mesh[side]["sulc"]) / 255,
-                hemi=side,
-                view=view,
-                engine="matplotlib",
-                cmap=colours,
-                vmin=low,
-                vmax=high,
-                avg_method="mean" if by_vertex and not by_label else _inside,
-                colorbar=False,
-                axes=axes,
-                figure=axes.figure,
-            )
-            _fit(axes, mesh[side])
-    foot = top + BRAINS - 0.35
-    if by_label:
-        write(WIDTH / 2, foot, told["title"], 6.5, ha="center")
-    else:
-        bar = place(WIDTH / 2 - 1.4, foot, 2.8, 0.08)
-        scale = ColorbarBase(
-            bar, cmap=colours, norm=Normalize(low, high), orientation="horizontal"
-        )
-        scale.set_label(told["title"], fontsize=6.5, color=INK, labelpad=2)
-        scale.outline.set_visible(False)
-        bar.tick_params(labelsize=6, length=2, width=0.5, pad=1.5, colors=INK)
-        if told["reference"] is not None and low < told["reference"] < high:
-            bar.axvline(told["reference"], color=INK, linewidth=0.8)
-    note = "grey: no voxels, or fewer than 10 in the parcel"
-    if by_vertex:
-        note = "grey: no voxels"
-    if told["flat"]:
-        note = "the gradient is zero for every voxel: nothing to map"
-    lines = [note, *textwrap.wrap(parcellation.note, 52)]
-    write(MARGIN, foot, "\n".join(lines), 5.5, color="#666666")
-
-
-def _inside(corners: np.ndarray) -> float:
-    """Return the value of a face (3,) inside one parcel; NaN, grey, where parcels meet."""
-    return float(corners[0]) if corners[0] == corners[1] == corners[2] else float("nan")
-
-
-def _fit(axes: Axes, part: Mapping[str, np.ndarray]) -> None:
-    """Let a mesh fill its axes, undistorted and without perspective; keep it as pixels in svg."""
-    vertices = centred(part)
-    reach = float(np.abs(vertices).max())
-    middle = -vertices.mean(axis=0)  # nilearn moves a mesh to the mean of its vertices
-    for set_limits, at in zip((axes.set_xlim, axes.set_ylim, axes.set_zlim), middle, strict=True):
-        set_limits(at - reach, at + reach)
-    axes.set_proj_type("ortho")
-    axes.set_box_aspect((1, 1, 1), zoom=1.62)
-    axes.patch.set_visible(False)
-    for mesh in axes.collections:
-        mesh.set_rasterized(True)  # 20,000 faces as vectors would make files of many megabytes
-
-
-def _draw_bars(axes: Axes, parcel_map: Any, measure: str) -> None:
-    """Draw the ten highest parcels (the furthest from zero where signed)."""
-    told = _told(parcel_map, measure)
-    measure, table = told["measure"], parcel_map.table
-    table = table[(table["parcel"] != UNASSIGNED) & table[measure].notna()]
-    table = table[~table["small"]] if "small" in table else table
-    top = table.sort_values(measure, key=abs, ascending=False).head(10)[::-1]
-    axes.barh(range(len(top)), top[measure], color=COLOURS["sequential"][6], height=0.7)
-    axes.set_yticks(range(len(top)), [str(key) for key in top["parcel"]], parse_math=False)
-    axes.set_xlabel(told["title"], fontsize=6.5, color=INK)
-    axes.tick_params(labelsize=6, length=2, width=0.5, colors=INK)
-    axes.spines[["top", "right"]].set_visible(False)
-    axes.spines[["left", "bottom"]].set(linewidth=0.5, color=INK)
-    if told["reference"] is not None:
-        axes.axvline(told["reference"], color=INK, linewidth=0.8)
-    if told["flat"]:
-        axes.text(0.5, 0.5, "the gradient is zero for every voxel", transform=axes.transAxes)

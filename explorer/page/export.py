@@ -92,6 +92,9 @@ def _figure(workbench: Workbench, request: Request, view: View, form: str) -> by
         parcellation=workbench.parcellation(request.dataset, request.subject, view.atlas),
         voxel_space=space,
         surface=view.surface,
+        camera=view.camera,
+        hemisphere=view.hemisphere,
+        parcel=view.parcel,
     )
     with tempfile.TemporaryDirectory() as folder:
         return figures.save_figure(figure, Path(folder) / f"figure.{form}").read_bytes()
