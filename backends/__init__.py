@@ -46,12 +46,12 @@ GENERATORS: dict[str, str] = {
     "pocket-diffusion": "backends.generators.pocket:PocketDiffusion",
     "pixels": "backends.generators.pixels:Pixels",
     "retrieval": "backends.generators.retrieval:Retrieval",
-    "sd15-context": "backends.generators.stable:StableContext",
-    "sd15-label": "backends.generators.stable:StableLabel",
-    "unclip": "backends.generators.stable:StableUnCLIP",
-    "kandinsky": "backends.generators.stable:Kandinsky",
-    "ip-adapter": "backends.generators.stable:IPAdapter",
-    "ip-adapter-xl": "backends.generators.stable:IPAdapterXL",
+    "sd15-context": "backends.generators.sd15_context:StableContext",
+    "sd15-label": "backends.generators.sd15_label:StableLabel",
+    "unclip": "backends.generators.unclip:StableUnCLIP",
+    "kandinsky": "backends.generators.kandinsky:Kandinsky",
+    "ip-adapter": "backends.generators.ip_adapter:IPAdapter",
+    "ip-adapter-xl": "backends.generators.ip_adapter:IPAdapterXL",
     "published": "backends.generators.published:Published",
 }
 

@@ -43,7 +43,8 @@ KINDS = {  # what members of a kind share
         "bold5000_files bold5000_lists bold5000_arrays bold5000_volumes"
     ),
     "backends.mappers": "mixer_parts",
-    "backends.generators": "networks adapters gallery guidance weights tuning",
+    "backends.generators": "networks adapters gallery guidance pulls clip_pulls sampling memory "
+    "weights tuning latent_diffusion",
 }
 HEAVY = (
     *("torch", "gradio", "nilearn", "diffusers", "open_clip", "matplotlib", "plotly"),

@@ -113,7 +113,7 @@ def finetune(
     """
     import torch
 
-    from backends.generators.pocket import has_fast_bfloat16
+    from backends.generators.memory import has_fast_bfloat16
 
     check(alignment, trainee.generator, trainee.space, mapper)
     if alignment != "none" and embedder is None:

@@ -7,35 +7,31 @@ class inside a checkpoint folder would run that folder's code.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from backends.generators.guidance import (
-    SCALED,
-    SELF_ATTENTION,
-    Level,
+from backends.generators.guidance import SCALED, SELF_ATTENTION, Level, at_step, predicted
+from backends.generators.memory import has_fast_bfloat16
+from backends.generators.pulls import (
     Pull,
-    at_step,
-    chosen,
     guided,
     load_encoder,
-    predicted,
     towards_betas,
     towards_features,
 )
-from explorer.protocols import Condition, Option, Step
+from backends.generators.sampling import Sampling, pixels, source_of_noise
+from explorer.protocols import Condition, Option
 from explorer.types import EmbeddingSpace, UserError
 
 if TYPE_CHECKING:
     import torch
 
     from backends.encoders.voxelwise import Encoding
-    from backends.generators.guidance import Features, Loss
     from backends.generators.networks import PocketNetworks
+    from backends.generators.pulls import Features, Loss
     from backends.generators.tuning import Trainee
 
 IMAGE = EmbeddingSpace("pocket-clip", "image", (128,), unit_norm=True)
@@ -43,7 +39,6 @@ TOKENS = EmbeddingSpace("pocket-clip", "tokens", (64, 192))
 CONTEXT = EmbeddingSpace("pocket-clip", "context", (24, 96))
 ADAPTED = (TOKENS, CONTEXT)  # by `adapters` into an image embedding
 SIDE = 128  # pixels of a picture
-PREVIEWS = 3  # looks at the unfinished pictures of a sweep
 ROWS_AT_ONCE = 32
 CANDIDATES = 8
 OPTIONS = (
@@ -92,7 +87,7 @@ OPTIONS = (
 )
 
 
-class PocketDiffusion:
+class PocketDiffusion(Sampling):
     """Pictures of a decoded pocket-clip image embedding, with classifier-free guidance.
 
     Decoded tokens or text context go through an adapter into an image embedding first.
@@ -103,6 +98,7 @@ class PocketDiffusion:
     an encoding model.
     """
 
+    name = "pocket-diffusion"
     accepts = (IMAGE, *ADAPTED)
     provenance = "generated"
     guided = True
@@ -173,108 +169,51 @@ class PocketDiffusion:
         self._projection = learned.projection
         self.remarks += tuned_remarks(card)
 
-    def sweep(
-        self,
-        condition: Condition,
-        scales: Sequence[float],
-        steps: int,
-        seed: int,
-        **options: float,
-    ) -> Iterator[Step]:
-        """Yield previews and one finished `Step` per scale, as many scales in a batch as fit.
+    # ------------------------------------------------------------------------------------- drawing
 
-        Only rows that matter are computed: no conditional row at scale 0, no unconditional one at
-        scale 1, and the first step once for all scales, as they all start from the same noise.
-        With candidates the previews are the first one's, and a note says what chose the picture.
-        """
-        import torch
+    def _at_once(self, how: Mapping[str, float]) -> int:
+        return ROWS_AT_ONCE // int(how["candidates"])
 
-        how = self._chosen(options)
-        n = int(how["candidates"])
-        looks = {round(steps * k / (PREVIEWS + 1)) for k in range(1, PREVIEWS + 1)}
-        noise = torch.cat([self._noise(seed + i) for i in range(n)])
-        at_once = ROWS_AT_ONCE // n
-        for begin in range(0, len(scales), at_once):
-            part = list(scales)[begin : begin + at_once]
-            draft = _Draft(
-                [condition] * len(part),
-                noise.repeat(len(part), 1, 1, 1),
-                torch.tensor(part, device=self.device).repeat_interleave(n),
-                how,
-            )
-            for step, clean in self._denoise(draft, steps, shared_start=n == 1):
-                if step == steps:
-                    pictures, notes = self._finish(clean, draft)
-                elif step in looks:
-                    pictures, notes = self._previews(clean[::n]), [""] * len(part)
-                else:
-                    continue
-                for i, (image, note) in enumerate(zip(pictures, notes, strict=True)):
-                    at = begin + i
-                    yield Step(at, float(scales[at]), step, steps, image, step == steps, note)
-
-    def generate(
+    def _draw(
         self,
         conditions: Sequence[Condition],
-        scale: float,
+        scales: Sequence[float],
         seeds: Sequence[int],
         steps: int,
-        **options: float,
-    ) -> np.ndarray:
-        """Return uint8 (n, 128, 128, 3): each condition's finished picture, with its own seed."""
-        import torch
-
-        if len(conditions) != len(seeds):
-            raise UserError(
-                f"Give one seed a condition: {len(conditions)} and {len(seeds)} found."
-            )
-        how = self._chosen(options)
-        n = int(how["candidates"])
-        pictures = []
-        for begin in range(0, len(conditions), ROWS_AT_ONCE // n):
-            part = slice(begin, begin + ROWS_AT_ONCE // n)
-            noise = torch.cat([self._noise(seed + i) for seed in seeds[part] for i in range(n)])
-            guidance = torch.full((len(noise),), float(scale), device=self.device)
-            draft = _Draft(conditions[part], noise, guidance, how)
-            for _, clean in self._denoise(draft, steps):
-                last = clean
-            pictures.append(self._finish(last, draft)[0])
-        return np.concatenate(pictures)
-
-    def _chosen(self, options: Mapping[str, float]) -> dict[str, float]:
-        """Return every option's value; one that is not on offer or out of range is refused."""
-        return chosen("pocket-diffusion", self.options, options)
-
-    def _denoise(
-        self, draft: _Draft, steps: int, shared_start: bool = False
+        how: Mapping[str, float],
     ) -> Iterator[tuple[int, torch.Tensor]]:
-        """Yield (1-based step, estimate of the clean latents (n, 16, 16, 16)) for n rows.
+        """Yield (1-based step, estimate of the clean latents (n, 16, 16, 16)).
 
-        ``shared_start``: all rows begin with the same noise and tokens, so the first step needs
-        one conditional and one unconditional row only.
+        A picture has one row for each of its candidates, side by side.
         """
         import torch
         from diffusers import DPMSolverMultistepScheduler
 
         scheduler = DPMSolverMultistepScheduler(**self.scheduler)
         scheduler.set_timesteps(steps, device=self.device)
-        embeddings = torch.stack([self._embedding(one) for one in draft.rows])
+        n, pictures = int(how["candidates"]), max(len(conditions), len(scales))
+        rows = _rows(list(conditions) * (pictures // len(conditions)), how)
+        noise = torch.cat([self._noise(seed + i) for seed in seeds for i in range(n)])
+        latents = noise.repeat(pictures // len(seeds), 1, 1, 1)
+        guidance = torch.tensor([float(s) for s in scales], device=self.device)
+        guidance = guidance.repeat(pictures // len(scales)).repeat_interleave(n)
+        embeddings = torch.stack([self._embedding(one) for one in rows])
         if self._projection is not None:
             embeddings = self._projection(embeddings)
-        tokens, latents = self.networks.condition(embeddings), draft.noise
-        pulls = self._pulls(draft)
+        tokens, pulls = self.networks.condition(embeddings), self._pulls(rows, how)
         for step, timestep in enumerate(scheduler.timesteps, start=1):
             sigma = scheduler.sigmas[step - 1].to(latents)
             level = Level(timestep, 1 - sigma, sigma, "flow_prediction")
             acting = [pull for pull in pulls if pull.acts(step, steps)]
+            alike = n == 1 == len(conditions)  # one noise and one embedding
             predict = partial(
                 predicted,
                 level=level,
-                scale=at_step(draft.guidance, step, steps, draft.how),
+                scale=at_step(guidance, step, steps, how),
                 predict=partial(self._velocity, tokens, timestep),
                 unet=self.networks.denoiser,
-                options=draft.how,
-                same=shared_start and step == 1 and not acting,
+                options=how,
+                same=alike and step == 1 and not acting,
             )
             if acting:
                 velocity, clean = guided(
@@ -301,15 +240,15 @@ class PocketDiffusion:
         told = torch.cat([tokens[with_brain], null])
         return self.networks.velocity(latents, told, timestep.expand(len(latents)))
 
-    def _pulls(self, draft: _Draft) -> list[Pull]:
+    def _pulls(self, rows: Sequence[Condition], how: Mapping[str, float]) -> list[Pull]:
         """Return what pictures are pulled towards, [] without further guidance."""
-        how, pulls = draft.how, []
+        pulls = []
         if how["feature_kappa"] > 0:
             weights = {IMAGE: how["image_weight"], TOKENS: how["tokens_weight"]}
-            loss = self._towards_features(draft.rows, weights)
+            loss = self._towards_features(rows, weights)
             pulls.append(Pull(loss, how["feature_kappa"], how["feature_eta"]))
         if how["brain_kappa"] > 0:
-            loss = self._towards_betas(draft.rows)
+            loss = self._towards_betas(rows)
             pulls.append(Pull(loss, how["brain_kappa"], how["brain_alpha"]))
         return pulls
 
@@ -350,45 +289,46 @@ class PocketDiffusion:
         clip = PocketClip(self._checkpoints, self.device)
         return {IMAGE: clip.encode, TOKENS: clip.encode_tokens}
 
-    def _finish(self, latents: torch.Tensor, draft: _Draft) -> tuple[np.ndarray, list[str]]:
-        """Return the best candidate's picture of each condition, and notes of the choice."""
+    def _finished(
+        self, latents: torch.Tensor, conditions: Sequence[Condition], how: Mapping[str, float]
+    ) -> Iterator[tuple[np.ndarray, str]]:
+        """Yield the best candidate's picture of each condition, and a note of the choice."""
         import torch
 
-        pixels, n = self.networks.decode(latents), int(draft.how["candidates"])
+        decoded, n = self.networks.decode(latents), int(how["candidates"])
         if n == 1:
-            return _pixels(pixels), [""] * len(pixels)
-        if draft.how["best_by"]:
-            loss, measure = self._towards_betas(draft.rows), "predicted to measured betas"
+            yield from ((picture, "") for picture in pixels(decoded))
+            return
+        rows = _rows(conditions, how)
+        if how["best_by"]:
+            loss, measure = self._towards_betas(rows), "predicted to measured betas"
         else:
-            loss = self._towards_features(draft.rows, {IMAGE: 1.0})
+            loss = self._towards_features(rows, {IMAGE: 1.0})
             measure = "pocket-clip similarity to the decoded embedding"
         with torch.no_grad():
-            alike = 1 - loss(pixels.clamp(-1, 1)).view(-1, n)  # (conditions, candidates)
+            alike = 1 - loss(decoded.clamp(-1, 1)).view(-1, n)  # (conditions, candidates)
         best = alike.argmax(dim=1)
-        notes = [
-            f"best of {n} by {measure}: {one.max():.3f}, the {n} have {one.mean():.3f} on average"
-            for one in alike
-        ]
         first = torch.arange(len(best), device=best.device) * n
-        return _pixels(pixels[first + best]), notes
+        for picture, one in zip(pixels(decoded[first + best]), alike, strict=True):
+            yield (
+                picture,
+                f"best of {n} by {measure}: {one.max():.3f}, the {n} have {one.mean():.3f} on "
+                "average",
+            )
+
+    def _previews(self, latents: torch.Tensor, how: Mapping[str, float]) -> np.ndarray:
+        """Return the previews of the first candidates."""
+        return pixels(self.networks.preview(latents[:: int(how["candidates"])]))
 
     def _embedding(self, condition: Condition) -> torch.Tensor:
         """Return the condition's embedding (128,) on the device; none raises `UserError`."""
         import torch
 
-        space = next((space for space in self.accepts if space in condition.embeddings), None)
-        if space is None:
-            found = ", ".join(space.name for space in condition.embeddings) or "none"
-            known = ", ".join(space.name for space in self.accepts)
-            raise UserError(
-                f"pocket-diffusion draws from {known}, the mapper gave {found}; choose a mapper "
-                "with such a target."
-            )
-        decoded = torch.as_tensor(condition.embeddings[space]).float().to(self.device)
+        space, decoded = self._decoded(condition)
         if space == IMAGE:
-            return decoded.reshape(128)
+            return decoded
         with torch.no_grad():  # not inference mode: guidance needs gradients beside it
-            return self._adapters[space.layer](decoded.reshape(1, *space.shape))[0]
+            return self._adapters[space.layer](decoded[None])[0]
 
     @cached_property
     def _adapters(self) -> torch.nn.ModuleDict:
@@ -407,27 +347,13 @@ class PocketDiffusion:
         """Return the starting noise (1, 16, 16, 16) of a seed, the same on every device."""
         import torch
 
-        generator = torch.Generator().manual_seed(int(seed))
-        return torch.randn((1, *self.networks.latent_shape), generator=generator).to(self.device)
-
-    def _previews(self, latents: torch.Tensor) -> np.ndarray:
-        return _pixels(self.networks.preview(latents))
+        shape = (1, *self.networks.latent_shape)
+        return torch.randn(shape, generator=source_of_noise(seed)).to(self.device)
 
 
-@dataclass(frozen=True, eq=False)
-class _Draft:
-    """What a batch is drawn from: conditions, and one row for each of their candidates."""
-
-    conditions: Sequence[Condition]
-    noise: torch.Tensor  # (rows, 16, 16, 16), the candidates of a condition side by side
-    guidance: torch.Tensor  # (rows,)
-    how: Mapping[str, float]  # the value of every option
-
-    @property
-    def rows(self) -> list[Condition]:
-        """The condition of each row."""
-        n = len(self.noise) // len(self.conditions)
-        return [condition for condition in self.conditions for _ in range(n)]
+def _rows(conditions: Sequence[Condition], how: Mapping[str, float]) -> list[Condition]:
+    """Return the condition of each row: one for every candidate."""
+    return [condition for condition in conditions for _ in range(int(how["candidates"]))]
 
 
 def _load(checkpoints: Path) -> tuple[PocketNetworks, Mapping[str, Any], str]:
@@ -441,25 +367,3 @@ def _load(checkpoints: Path) -> tuple[PocketNetworks, Mapping[str, Any], str]:
     networks = PocketNetworks(**settings["architecture"])
     networks.load_state_dict(read_weights(folder, networks.state_dict()))
     return networks, settings, hash_of_files(folder / WEIGHTS, folder / CARD)
-
-
-def has_fast_bfloat16(device: str) -> bool:
-    """Return whether products in bfloat16 are faster than in float32 on a device.
-
-    On two cores with AVX-512 BF16 a sweep takes half the time, and the pictures differ by about
-    one grey level at most from those in float32.
-    """
-    import torch
-
-    if device.startswith("cuda"):
-        return torch.cuda.is_bf16_supported(including_emulation=False)
-    able = torch.cpu.get_capabilities()
-    return device == "cpu" and bool(able.get("avx512_bf16") or able.get("amx_bf16"))
-
-
-def _pixels(decoded: torch.Tensor) -> np.ndarray:
-    """Return uint8 (n, H, W, 3) of pixels (n, 3, H, W) in about -1 ... 1."""
-    import torch
-
-    grey_levels = decoded.clamp(-1, 1).add(1).mul(127.5).round()
-    return grey_levels.to(torch.uint8).permute(0, 2, 3, 1).cpu().numpy()

@@ -12,17 +12,17 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any
-
-import torch
+from typing import TYPE_CHECKING, Any
 
 from backends.embedders.files import HUB_ID, MISFITS_TOLD, hash_of_files, reason, refuse_random
 from explorer.types import UserError, resolve
 
+if TYPE_CHECKING:
+    import torch
+
 DTYPES = ("F32", "F16", "BF16", "F64", "I64", "I32", "BOOL")  # whole numbers: positions of tokens
 NETWORK = ("config.json", "diffusion_pytorch_model.safetensors")
 TRANSFORMER = ("config.json", "model.safetensors")
-GB = 1e9
 
 
 @dataclass(frozen=True)
@@ -44,6 +44,24 @@ class Part:
         """Return the same part with weights in half precision, where that is what to download."""
         files = (name.replace(".safetensors", ".fp16.safetensors") for name in self.files)
         return replace(self, files=tuple(files))
+
+
+def pipeline_parts(**unet: Any) -> tuple[Part, ...]:
+    """Return UNet (of this configuration), autoencoder and scheduler."""
+    return (
+        Part("unet", "diffusers:UNet2DConditionModel", expects={"in_channels": 4, **unet}),
+        Part("vae", "diffusers:AutoencoderKL", expects={"latent_channels": 4}),
+        Part("scheduler", "", ("scheduler_config.json",)),
+    )
+
+
+def text_parts(number: str = "", cls: str = "CLIPTextModel") -> tuple[Part, ...]:
+    """Return a text encoder and its tokenizer, which give the context of an empty prompt."""
+    words = ("tokenizer_config.json", "special_tokens_map.json", "vocab.json", "merges.txt")
+    return (
+        Part(f"text_encoder{number}", f"transformers:{cls}", TRANSFORMER),
+        Part(f"tokenizer{number}", "", words),
+    )
 
 
 class Weights:
@@ -117,15 +135,23 @@ class Weights:
                 f"{path} cannot be read as JSON ({error}); get it again with: {self.command}."
             ) from error
 
-    def load(self, part: Part, dtype: torch.dtype = torch.float32) -> Any:
+    def load(self, part: Part, dtype: torch.dtype | None = None) -> Any:
         """Return a part's network in eval mode and without gradients, on the CPU.
+
+        ``dtype``: of its numbers, None for float32.
 
         A weight that is missing would be a random number, so it raises `UserError`, as does
         whatever the library says of files that do not fit.
         """
-        path = self.file(part, part.files[-1])
-        of_text = part.cls.startswith("transformers:")
-        given = MISFITS_TOLD if of_text else {"torch_dtype": dtype, "output_loading_info": True}
+        import torch
+
+        dtype, path = dtype or torch.float32, self.file(part, part.files[-1])
+        of_transformers = part.cls.startswith("transformers:")
+        given = (
+            MISFITS_TOLD
+            if of_transformers
+            else {"torch_dtype": dtype, "output_loading_info": True}
+        )
         if ".fp16." in path.name:
             given = {**given, "variant": "fp16"}
         try:
@@ -142,9 +168,22 @@ class Weights:
                 f"({type(error).__name__}: {reason(error)}); it was made "
                 f"for {part.hub or self.hub}, get its files again with: {self.command}."
             ) from error
-        if of_text:
+        if of_transformers:
             network.to(dtype)  # the argument for it has another name in older versions
         return network.eval().requires_grad_(False)
+
+    def words(self, parts: Mapping[str, Part], number: str = "") -> tuple[Any, Any]:
+        """Return a tokenizer and its text encoder, on the CPU."""
+        from transformers import CLIPTokenizer
+
+        words = CLIPTokenizer.from_pretrained(
+            self.path(parts[f"tokenizer{number}"]), local_files_only=True
+        )
+        return words, self.load(parts[f"text_encoder{number}"])
+
+    def empty_prompt(self, parts: Mapping[str, Part], number: str = "") -> Any:
+        """Return what a text encoder says of an empty prompt; it is not kept."""
+        return said(*self.words(parts, number), "")
 
     # ------------------------------------------------------------------------------- finding files
 
@@ -247,6 +286,7 @@ def taesd(folder: Path) -> Any:
     Reads diffusers' layout, and that of its author (``taesd_encoder.safetensors`` and
     ``taesd_decoder.safetensors``; madebyollin/taesd): its decoder counts the clamp in front.
     """
+    import torch
     from diffusers import AutoencoderTiny
     from safetensors.torch import load_file
 
@@ -277,39 +317,11 @@ def taesd(folder: Path) -> Any:
     return network.eval().requires_grad_(False)
 
 
-def free_memory(device: str) -> int | None:
-    """Return the free bytes of a GPU; None where memory is not watched."""
-    if not device.startswith("cuda"):
-        return None
-    return torch.cuda.mem_get_info(device)[0]
+def said(words: Any, encoder: Any, prompt: str) -> Any:
+    """Return what a text encoder says of a prompt, padded and cut to 77 tokens."""
+    import torch
 
-
-def place(network: torch.nn.Module, device: str, working: float) -> str:
-    """Put a network on a device as its free memory allows, and say how.
-
-    "whole" where twice the memory of one row's work is left beside the weights, "sliced" where
-    attention must be computed in slices, "offloaded" where the weights come over layer by layer.
-
-    Parameters
-    ----------
-    working
-        Bytes that one row's activations take.
-    """
-    free = free_memory(device)
-    weights = sum(p.numel() * p.element_size() for p in network.parameters())
-    if free is not None and free < weights + working:
-        from accelerate import cpu_offload
-
-        cpu_offload(network, execution_device=torch.device(device))
-        return "offloaded"
-    network.to(device)
-    # slices replace all attention processors, and with them an adapter's
-    if free is not None and free < weights + 2 * working and network.encoder_hid_proj is None:
-        network.set_attention_slice("auto")
-        return "sliced"
-    return "whole"
-
-
-def is_out_of_memory(error: RuntimeError) -> bool:
-    """Return whether an error says that a GPU or the CPU has no memory left."""
-    return isinstance(error, torch.OutOfMemoryError) or "not enough memory" in str(error)
+    shape = {"padding": "max_length", "max_length": 77, "truncation": True}
+    ids = words(prompt, **shape, return_tensors="pt").input_ids
+    with torch.inference_mode():
+        return encoder(ids.to(encoder.device), output_hidden_states=True)

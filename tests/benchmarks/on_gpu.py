@@ -115,7 +115,7 @@ def compare(folder: Path, device: str, size: Size) -> list[Line]:
     import torch
     from diffusers import AutoencoderKL, DDIMScheduler, StableDiffusionPipeline
 
-    from backends.generators.stable import CONTEXT, StableContext
+    from backends.generators.sd15_context import CONTEXT, StableContext
     from explorer.protocols import Condition
 
     generator = StableContext(folder / "none", device, folder)

@@ -17,7 +17,7 @@ from backends.commands import finetune as tuning
 from backends.embedders.pocket import PocketClip
 from backends.generators.pixels import Pixels
 from backends.generators.pocket import IMAGE, PocketDiffusion
-from backends.generators.stable import CONTEXT, StableContext
+from backends.generators.sd15_context import CONTEXT, StableContext
 from backends.generators.tuning import Projection, trained_names, tuned_card
 from backends.training.plan import Course
 from explorer.mapper import read_card, write_card, write_checkpoint

@@ -10,20 +10,10 @@ from diffusers.models.attention_processor import Attention
 
 from backends.embedders.pocket import PocketClip
 from backends.encoders.voxelwise import Encoding
-from backends.generators.guidance import (
-    Level,
-    Pull,
-    at_step,
-    attention,
-    blur,
-    chosen,
-    guided,
-    load_encoder,
-    predicted,
-    towards_betas,
-    towards_features,
-)
+from backends.generators.guidance import Level, at_step, attention, blur, predicted
 from backends.generators.pocket import IMAGE, OPTIONS, TOKENS, PocketDiffusion
+from backends.generators.pulls import Pull, guided, load_encoder, towards_betas, towards_features
+from backends.generators.sampling import chosen
 from explorer.protocols import Condition, Option
 from explorer.types import Card, EmbeddingSpace, Subject, UserError, VoxelSpace
 

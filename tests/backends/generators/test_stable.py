@@ -45,7 +45,8 @@ from backends import EMBEDDERS, GENERATORS
 from backends.embedders.pocket import PocketClip
 from backends.embedders.published import ViTB32
 from backends.generators import stable, weights
-from backends.generators.guidance import Level, towards_betas
+from backends.generators.guidance import Level
+from backends.generators.pulls import towards_betas
 from explorer.protocols import Condition, Generator
 from explorer.types import EmbeddingSpace, UserError, resolve
 

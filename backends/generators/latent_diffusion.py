@@ -1,0 +1,314 @@
+"""What Stable Diffusion and its kin share: decoded embeddings in the place of a prompt.
+
+One loop draws for all families; a family says which weights it needs and how its UNet is told an
+embedding, and no embedding. The loop is ours because the published pipelines compute both rows at
+every scale, one scale a call, and a pipeline class in a folder would run that folder's code.
+
+Two families can further be pulled (`pulls`) towards decoded features of CLIP ViT-B/32, as in
+NeuralDiffuser but on the textbook x̂0, and towards betas. They also have its self-attention
+guidance, which there is on without being mentioned and here an option that is off.
+
+Sampling is DDIM without added noise (eta 0; Song et al. 2021, arXiv 2010.02502), so that a picture
+rests on its first noise alone. Published safety checkers are never loaded: they blacken pictures.
+
+MindEye2's SDXL unCLIP is not among the families. Its UNet could be written as a
+`UNet2DConditionModel` (``cross_attention_dim`` 1664 for the 256 tokens; "text_time" with four time
+ids, no pooled text and 1024 inputs; MedARC-AI/MindEyeV2, configs/unclip6.yaml), but it was
+published only as a pickled checkpoint under the names of another library, which is not read here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from functools import cached_property, partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from backends.generators.clip_pulls import eyes, pulls_of
+from backends.generators.guidance import SCALED, Level, at_step, predicted
+from backends.generators.memory import Denoiser, best_dtype, place
+from backends.generators.pulls import Pull, guided
+from backends.generators.sampling import Sampling, pixels, source_of_noise
+from backends.generators.weights import Part, Weights, taesd
+from explorer.protocols import Condition, Option
+from explorer.types import EmbeddingSpace
+
+if TYPE_CHECKING:
+    import torch
+
+    from backends.generators.memory import Inputs
+    from backends.generators.pulls import Features
+
+PICTURES_AT_ONCE = 16
+WORKING = 1.5e9  # bytes one row of 64 x 64 latents may take besides the weights: our choice
+ADDED = ("image_embeds", "text_embeds", "time_ids")  # what a UNet takes as added_cond_kwargs
+
+# Latents to RGB in -1 ... 1, without decoding (comfyanonymous/ComfyUI, comfy/latent_formats.py)
+SD1_COLOURS = (
+    *((0.3512, 0.2297, 0.3227), (0.3250, 0.4974, 0.2350)),
+    *((-0.2829, 0.1762, 0.2721), (-0.2120, -0.2616, -0.7177)),
+)
+
+
+class LatentDiffusion(Sampling):
+    """What all families share: loading, the loop, guidance, previews.
+
+    ``prediction = uncond + scale * (cond - uncond)``: scale 0 is the generator without the brain,
+    1 plain conditional sampling. Only rows that matter are computed, all scales in one batch.
+
+    Parameters
+    ----------
+    checkpoints
+        Its folder ``generators/NAME`` holds the weights, unless ``source`` is given; previews use
+        ``taesd`` there or in the folder of the weights.
+    device
+        Where it computes: in bfloat16 or float16 on a GPU, in float32 elsewhere.
+    source
+        Another folder in diffusers' layout, or a hub id.
+
+    Attributes
+    ----------
+    hub, size
+        The weights it was made for, and how large they are in all.
+    remarks : list of str
+        One sentence each about what somebody must know of the weights that were loaded.
+    """
+
+    name: str
+    hub: str
+    size: str
+    accepts: tuple[EmbeddingSpace, ...] = ()
+    provenance = "generated"
+    guided = True
+    needs = ()
+    options: tuple[Option, ...] = SCALED
+    default_steps = 30
+    tiny = "taesd"  # the folder of its tiny autoencoder
+    colours: tuple[tuple[float, ...], ...] = SD1_COLOURS  # () has no preview but by a tiny one
+
+    def __init__(
+        self, checkpoints: Path, device: str = "cpu", source: str | Path | None = None
+    ) -> None:
+        usual = Path(checkpoints) / "generators" / self.name
+        self.weights = Weights(self.name, self.hub, self.size, self.parts(), usual, source)
+        self.device, self.dtype = device, best_dtype(device)
+        self._checkpoints = Path(checkpoints)
+        self.remarks: list[str] = []
+        parts = {part.folder: part for part in self.weights.parts}
+        self.unet = self._adapted(self.weights.load(parts["unet"], self.dtype))
+        side = self.unet.config.sample_size
+        placement = place(self.unet, device, WORKING * (side / 64) ** 2)
+        if placement != "whole":
+            self.remarks.append(
+                f"{self.name} is slower than it could be: for want of free memory on {device}, "
+                f"its UNet is {placement}."
+            )
+        about = self.name, self.size, device, self.dtype, self._added
+        self.denoiser = Denoiser(self.unet, *about)
+        # in half precision published autoencoders overflow
+        self.decoder = self.weights.load(parts[self._decoder]).to(device)
+        self.scheduler = self.weights.config(parts["scheduler"])
+        self.latent_shape = (self.unet.config.in_channels, side, side)
+        self._prepare(parts)
+        if (self.weights.folder / "safety_checker").is_dir():
+            self.remarks.append(
+                f"{self.name} does not use the safety checker that lies with its weights: it "
+                "would blacken pictures."
+            )
+        places = [self.weights.folder / self.tiny, self._checkpoints / self.tiny]
+        found = next((place for place in places if self.tiny and place.is_dir()), None)
+        self._tiny = None if found is None else taesd(found).to(device)
+
+    @property
+    def fingerprint(self) -> str:
+        """Names the exact files of its weights; reading them all takes seconds, once."""
+        return self.weights.fingerprint
+
+    # ----------------------------------------------------------------------- what a family decides
+
+    _decoder = "vae"
+
+    @classmethod
+    def parts(cls) -> tuple[Part, ...]:
+        """Return the parts of its weights; "unet", "scheduler" and the decoder are among them."""
+        raise NotImplementedError
+
+    def _adapted(self, unet: Any) -> Any:
+        """Return the UNet with what must be built into it before it is placed."""
+        return unet
+
+    def _prepare(self, parts: Mapping[str, Part]) -> None:
+        """Load and compute what no condition changes."""
+
+    def _inputs(
+        self,
+        embeddings: torch.Tensor,
+        conditions: Sequence[Condition],
+        noise: Sequence[torch.Generator],
+        how: Mapping[str, float],
+    ) -> tuple[Inputs, Inputs]:
+        """Return what the UNet is told with the embeddings (n, ...), and what without them."""
+        raise NotImplementedError
+
+    def _added(self, inputs: Inputs) -> dict[str, Any]:
+        return {name: inputs[name] for name in ADDED if name in inputs}
+
+    def _begin(
+        self,
+        noise: torch.Tensor,
+        conditions: Sequence[Condition],
+        scheduler: Any,
+        how: Mapping[str, float],
+    ) -> tuple[torch.Tensor, int]:
+        """Return the first latents (n, C, S, S) and how many steps are left out."""
+        return noise * scheduler.init_noise_sigma, 0
+
+    def _decode(self, latents: torch.Tensor) -> torch.Tensor:
+        """Return pixels (1, 3, H, W) in -1 ... 1 of latents (1, C, S, S)."""
+        return self.decoder.decode(latents / self.decoder.config.scaling_factor).sample
+
+    # ------------------------------------------------------------------------------------- drawing
+
+    def latents(
+        self,
+        conditions: Sequence[Condition],
+        scale: float,
+        seeds: Sequence[int],
+        steps: int,
+        **options: float,
+    ) -> torch.Tensor:
+        """Return the finished latents float32 (n, C, S, S) of each condition, before decoding."""
+        import torch
+
+        found = self._last(conditions, scale, seeds, steps, self._chosen(options))
+        return torch.cat([latents for _, latents in found])
+
+    def _at_once(self, how: Mapping[str, float]) -> int:
+        return PICTURES_AT_ONCE
+
+    def _draw(
+        self,
+        conditions: Sequence[Condition],
+        scales: Sequence[float],
+        seeds: Sequence[int],
+        steps: int,
+        how: Mapping[str, float],
+    ) -> Iterator[tuple[int, torch.Tensor]]:
+        import torch
+        from diffusers import DDIMScheduler
+
+        noise = [source_of_noise(seed) for seed in seeds]
+        embeddings = torch.stack([self._decoded(condition)[1] for condition in conditions])
+        cond, null = self._inputs(embeddings, conditions, noise, how)
+        start = torch.stack([torch.randn(self.latent_shape, generator=g) for g in noise])
+        scheduler = DDIMScheduler.from_config(self.scheduler)
+        scheduler.set_timesteps(steps, device=self.device)
+        latents, first = self._begin(start.to(self.device), conditions, scheduler, how)
+        shared = len(conditions) < len(scales)
+        n = max(len(conditions), len(scales))
+        guidance = torch.tensor([float(s) for s in scales], device=self.device).expand(n)
+        latents = latents.expand(n, -1, -1, -1)
+        cond = {name: value.expand(n, *value.shape[1:]) for name, value in cond.items()}
+        null = {name: value.expand(n, *value.shape[1:]) for name, value in null.items()}
+        pulls = [self._pulls(condition, how) for condition in conditions]
+        for step, timestep in enumerate(scheduler.timesteps[first:], start=first + 1):
+            scale = at_step(guidance, step, steps, how)
+            given = latents, _level(scheduler, timestep), cond, null, scale, how
+            acting = [
+                [pull for pull in one if pull.acts(step - first, steps - first)] for one in pulls
+            ]
+            if any(acting):
+                prediction = self._pulled(acting * (n // len(acting)), *given)
+            else:
+                prediction = self._prediction(*given, same=shared and step == first + 1)
+            made = scheduler.step(prediction, timestep, latents, eta=0.0)
+            latents = made.prev_sample
+            yield step, latents if step == steps else made.pred_original_sample
+
+    def _pulls(self, condition: Condition, how: Mapping[str, float]) -> list[Pull]:
+        """Return what the picture of a condition is pulled towards."""
+        return pulls_of(condition, how, self._features, self._checkpoints, self.device)
+
+    @cached_property
+    def _features(self) -> Features:
+        """What guidance sees of pictures; loaded when first seen with."""
+        return eyes(self._checkpoints, self.device)
+
+    def _pulled(
+        self,
+        pulls: Sequence[Sequence[Pull]],
+        latents: torch.Tensor,
+        level: Level,
+        cond: Inputs,
+        null: Inputs,
+        scale: torch.Tensor,
+        how: Mapping[str, float],
+    ) -> torch.Tensor:
+        """Return the prediction (n, C, S, S) with each row's pulls, row by row.
+
+        A gradient through UNet and decoder takes all the memory that one picture may.
+        """
+        import torch
+
+        found = []
+        for i, pull in enumerate(pulls):
+            row = slice(i, i + 1)
+            told = [{name: value[row] for name, value in one.items()} for one in (cond, null)]
+            given = level, *told, scale[row], how
+            with self.denoiser.one_picture():
+                predict = partial(lambda given, z: self._prediction(z, *given, same=False), given)
+                found.append(guided(latents[row], predict, level.clean, self._decode, pull)[0])
+        return torch.cat(found)
+
+    def _prediction(
+        self,
+        latents: torch.Tensor,
+        level: Level,
+        cond: Inputs,
+        null: Inputs,
+        scale: torch.Tensor,
+        how: Mapping[str, float],
+        same: bool,
+    ) -> torch.Tensor:
+        """Return the guided prediction float32 (n, C, S, S).
+
+        ``same``: all rows have the same latents and inputs, so one of each kind is enough.
+        """
+        import torch
+
+        def predict(
+            noisy: torch.Tensor, with_brain: torch.Tensor, without: torch.Tensor
+        ) -> torch.Tensor:
+            told = {
+                name: torch.cat([cond[name][with_brain], null[name][without]]) for name in cond
+            }
+            return self.denoiser(noisy, level.timestep, told)
+
+        return predicted(latents, level, scale, predict, self.unet, how, same)
+
+    def _finished(
+        self, latents: torch.Tensor, conditions: Sequence[Condition], how: Mapping[str, float]
+    ) -> Iterator[tuple[np.ndarray, str]]:
+        for row in latents.split(1):  # a decoder takes more memory than the UNet
+            with self.denoiser.one_picture():
+                (picture,) = pixels(self._decode(row))
+            yield picture, ""
+
+    def _previews(self, latents: torch.Tensor, how: Mapping[str, float]) -> np.ndarray:
+        import torch
+
+        if self._tiny is not None:
+            rows = [pixels(self._tiny.decode(row).sample) for row in latents.split(1)]
+            return np.concatenate(rows)
+        if not self.colours:
+            return np.empty((0, 1, 1, 3), np.uint8)
+        factors = torch.tensor(self.colours, device=latents.device)
+        return pixels(torch.einsum("nchw,cr->nrhw", latents, factors))
+
+
+def _level(scheduler: Any, timestep: torch.Tensor) -> Level:
+    """Return the noise level of a timestep, by the scheduler's cumulative product."""
+    kept = scheduler.alphas_cumprod[int(timestep)].item()
+    return Level(timestep, kept**0.5, (1 - kept) ** 0.5, scheduler.config.prediction_type)

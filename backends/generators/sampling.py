@@ -1,0 +1,184 @@
+"""`sweep` and `generate` of a generator that draws in steps: options, seeds, batches, previews."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from explorer.protocols import Condition, Option, Step
+from explorer.types import EmbeddingSpace, UserError
+
+if TYPE_CHECKING:
+    import torch
+
+PREVIEWS = 3  # looks at the unfinished pictures of a sweep
+
+
+class Sampling:
+    """Pictures by denoising latents; a generator says how a batch is drawn, and how it is shown.
+
+    A batch has the scales of one condition and seed, or conditions with a seed each at one scale.
+    Only rows that matter are computed: no conditional row at scale 0, no unconditional one at
+    scale 1, and the first step once for all scales, as they all start from the same noise.
+
+    Attributes
+    ----------
+    device : str
+        Where it computes.
+    """
+
+    name: str
+    accepts: tuple[EmbeddingSpace, ...]
+    options: tuple[Option, ...]
+    device: str
+
+    def sweep(
+        self,
+        condition: Condition,
+        scales: Sequence[float],
+        steps: int,
+        seed: int,
+        **options: float,
+    ) -> Iterator[Step]:
+        """Yield previews and one finished `Step` per scale, as many scales in a batch as fit."""
+        how = self._chosen(options)
+        looks = {round(steps * k / (PREVIEWS + 1)) for k in range(1, PREVIEWS + 1)}
+        for batch in self._batches(len(scales), how):
+            part = [float(scale) for scale in scales[batch]]
+            for step, latents in self._draw([condition], part, [seed], steps, how):
+                if step == steps:  # pictures one by one: a large one takes seconds to decode
+                    shown = self._finished(latents, [condition] * len(part), how)
+                elif step in looks:
+                    shown = ((image, "") for image in self._previews(latents, how))
+                else:
+                    continue
+                for i, (image, note) in enumerate(shown):
+                    at = batch.start + i
+                    yield Step(at, part[i], step, steps, image, step == steps, note)
+
+    def generate(
+        self,
+        conditions: Sequence[Condition],
+        scale: float,
+        seeds: Sequence[int],
+        steps: int,
+        **options: float,
+    ) -> np.ndarray:
+        """Return uint8 (n, H, W, 3): each condition's finished picture, with its own seed."""
+        how = self._chosen(options)
+        pictures = []
+        for batch, latents in self._last(conditions, scale, seeds, steps, how):
+            pictures += [image for image, _ in self._finished(latents, conditions[batch], how)]
+        return np.stack(pictures)
+
+    def _last(
+        self,
+        conditions: Sequence[Condition],
+        scale: float,
+        seeds: Sequence[int],
+        steps: int,
+        how: Mapping[str, float],
+    ) -> Iterator[tuple[slice, torch.Tensor]]:
+        """Yield a batch of the conditions, and its latents after the last step."""
+        if len(conditions) != len(seeds):
+            raise UserError(
+                f"Give one seed a condition: {len(conditions)} and {len(seeds)} found."
+            )
+        for batch in self._batches(len(conditions), how):
+            for _, latents in self._draw(conditions[batch], [scale], seeds[batch], steps, how):
+                last = latents
+            yield batch, last
+
+    def _batches(self, n: int, how: Mapping[str, float]) -> Iterator[slice]:
+        at_once = self._at_once(how)
+        for begin in range(0, n, at_once):
+            yield slice(begin, begin + at_once)
+
+    def _chosen(self, options: Mapping[str, float]) -> dict[str, float]:
+        """Return every option's value; one that is not on offer or out of range is refused."""
+        return chosen(self.name, self.options, options)
+
+    def _decoded(self, condition: Condition) -> tuple[EmbeddingSpace, torch.Tensor]:
+        """Return the best space of a condition that it draws from, and the embedding there."""
+        space = next((space for space in self.accepts if space in condition.embeddings), None)
+        if space is None:
+            found = ", ".join(space.name for space in condition.embeddings) or "none"
+            known = ", ".join(space.name for space in self.accepts)
+            raise UserError(
+                f"{self.name} draws from {known}, the mapper gave {found}; choose a mapper with "
+                "such a target."
+            )
+        return space, self._tensor(condition.embeddings, space)
+
+    def _tensor(
+        self, values: Mapping[EmbeddingSpace, torch.Tensor], space: EmbeddingSpace
+    ) -> torch.Tensor:
+        """Return what a space holds as float32 of its shape, on the device."""
+        import torch
+
+        return torch.as_tensor(values[space]).float().reshape(space.shape).to(self.device)
+
+    # -------------------------------------------------------------------- what a generator decides
+
+    def _at_once(self, how: Mapping[str, float]) -> int:
+        """Return how many pictures are drawn in one batch."""
+        raise NotImplementedError
+
+    def _draw(
+        self,
+        conditions: Sequence[Condition],
+        scales: Sequence[float],
+        seeds: Sequence[int],
+        steps: int,
+        how: Mapping[str, float],
+    ) -> Iterator[tuple[int, torch.Tensor]]:
+        """Yield (1-based step, estimate of the clean latents); after the last the latents.
+
+        ``how``: the value of every option.
+        """
+        raise NotImplementedError
+
+    def _finished(
+        self, latents: torch.Tensor, conditions: Sequence[Condition], how: Mapping[str, float]
+    ) -> Iterator[tuple[np.ndarray, str]]:
+        """Yield each condition's picture uint8 (H, W, 3), and a note that must stand beside it."""
+        raise NotImplementedError
+
+    def _previews(self, latents: torch.Tensor, how: Mapping[str, float]) -> np.ndarray:
+        """Return rough pictures uint8 (n, H, W, 3); none where latents cannot be shown."""
+        raise NotImplementedError
+
+
+def chosen(
+    generator: str, options: Sequence[Option], given: Mapping[str, float]
+) -> dict[str, float]:
+    """Return every option's value, those given and the defaults; what is not on offer is refused.
+
+    ``generator``: its name, for the message.
+    """
+    known = {option.name: option for option in options}
+    for name, value in given.items():
+        if name not in known:
+            raise UserError(
+                f"The generator {generator} has no option {name!r}, it has {', '.join(known)}; "
+                "leave it out."
+            )
+        known[name].check(value)
+    return {name: option.default for name, option in known.items()} | dict(given)
+
+
+def source_of_noise(seed: int) -> torch.Generator:
+    """Return what draws a picture's noise: on the CPU, so the same alone and on any device."""
+    import torch
+
+    return torch.Generator().manual_seed(int(seed))
+
+
+def pixels(decoded: torch.Tensor) -> np.ndarray:
+    """Return uint8 (n, H, W, 3) of pixels (n, 3, H, W) in about -1 ... 1."""
+    import torch
+
+    grey_levels = decoded.clamp(-1, 1).add(1).mul(127.5).round()
+    return grey_levels.to(torch.uint8).permute(0, 2, 3, 1).cpu().numpy()
