@@ -8,7 +8,6 @@ image that was shown and away from the others of its batch.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
@@ -16,11 +15,11 @@ import torch
 from torch.nn import functional
 
 from backends.encoders.voxelwise import Encoding
+from backends.mappers.parts.learned import Learned, disturbed, identified
+from backends.mappers.parts.losses import info_nce
 from backends.training.engine import train_network
 from backends.training.plan import Course
 from backends.training.rows import Batch, TrialRows
-from explorer.mapper import Mapper
-from explorer.metrics import two_way_identification
 from explorer.types import EmbeddingSpace, Trials, UserError
 
 ACTIVATIONS: dict[str, type[torch.nn.Module]] = {
@@ -29,7 +28,7 @@ ACTIVATIONS: dict[str, type[torch.nn.Module]] = {
 }
 
 
-class Contrastive(Mapper):
+class Contrastive(Learned):
     """Selected voxels -> a layer of the subject -> shared trunk -> a direction in each target.
 
     ``trunk``: LayerNorm, Linear to ``hidden``, activation; then one Linear a target. What comes
@@ -48,14 +47,9 @@ class Contrastive(Mapper):
         Outputs of a subject's layer and of the trunk.
     activation
         "identity" or "gelu".
-
-    Attributes
-    ----------
-    history : dict
-        How training went, for the card; a loaded mapper has an empty one.
     """
 
-    joint = True  # several subjects make one mapper
+    course = Course(batch=512, lr=1e-3)
 
     def __init__(
         self,
@@ -74,7 +68,6 @@ class Contrastive(Mapper):
             hidden=hidden,
             activation=activation,
         )
-        self.history: dict[str, Any] = {}
         self.layers = torch.nn.ModuleDict()
         for subject in voxels:
             count = selected[subject]
@@ -128,19 +121,8 @@ class Contrastive(Mapper):
         temperature: float = 0.1,
         voxel_dropout: float = 0.0,
         noise: float = 0.0,
-        epochs: int = 40,
-        batch: int = 512,
-        lr: float = 1e-3,
-        weight_decay: float = 0.01,
-        patience: int = 8,
-        validation: float = 0.1,
-        accumulate: int = 1,
-        precision: str = "auto",
         from_checkpoint: str = "",
-        device: str = "cpu",
-        run: Path | None = None,
-        trackers: Sequence[str] = ("tensorboard",),
-        pictures: Callable[[Mapper, Batch], np.ndarray] | None = None,
+        **training: Any,
     ) -> Self:
         """Return a mapper trained on the training rows of all ``trials`` together.
 
@@ -166,14 +148,12 @@ class Contrastive(Mapper):
         voxel_dropout, noise
             Share of voxels that are silent in a trial of an epoch, and standard deviation of the
             noise added, in units of a voxel's own.
-        epochs, batch, lr, weight_decay, patience, validation, accumulate, precision
-            See `backends.training.plan.Course`.
         from_checkpoint
             A folder of a mapper like this: its trunk and heads are taken and kept, and only the
             layers of the subjects in ``trials`` are learned. Width, hidden and activation are
             that mapper's.
-        device, run, trackers, pictures
-            See `backends.training.engine.train_network`.
+        **training
+            Course and options of the training, see `Learned`.
         """
         if activation not in ACTIVATIONS:
             raise UserError(f"activation is {' or '.join(ACTIVATIONS)}, found {activation!r}.")
@@ -188,54 +168,37 @@ class Contrastive(Mapper):
                 f"voxels, width and hidden are whole numbers from 1, found voxels={voxels}, "
                 f"width={width}, hidden={hidden}."
             )
-        course = Course(
-            epochs=epochs,
-            batch=batch,
-            lr=lr,
-            weight_decay=weight_decay,
-            patience=patience,
-            validation=validation,
-            accumulate=accumulate,
-            precision=precision,
-            seed=seed,
-        )
+        course, options = cls.how(seed, progress, training)
         data = TrialRows(trials, targets)
-        source = cls._source(from_checkpoint, targets) if from_checkpoint else None
+        source = cls.source(from_checkpoint, targets) if from_checkpoint else None
         if source is not None:
             width, hidden = source.architecture["width"], source.architecture["hidden"]
             activation = source.architecture["activation"]
         counts = {one.subject.name: one.subject.voxels.n_voxels for one in trials}
         selected = {name: min(voxels, count) for name, count in counts.items()}
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(seed)
-            mapper = cls(tuple(targets), counts, selected, width, hidden, activation)
+        mapper = cls.begin(seed, trials, targets, selected, width, hidden, activation)
         for one in trials:
-            mapper.set_statistics(one)
             if selected[one.subject.name] < counts[one.subject.name]:
-                encoding = Encoding.fit(one, targets, seed=seed, device=device, progress=progress)
+                encoding = Encoding.fit(
+                    one, targets, seed=seed, device=options["device"], progress=progress
+                )
                 columns = encoding.select_voxels(selected[one.subject.name])
-                mapper._set(f"columns_{one.subject.name}", columns)
+                mapper.put(f"columns_{one.subject.name}", columns)
         for i, goals in enumerate(data.goals.values()):
             # every stimulus counts once, whoever saw it
-            mapper._set(f"centre_{i}", goals.flatten(1).mean(0))
+            mapper.put(f"centre_{i}", goals.flatten(1).mean(0))
         if source is not None:
             mapper._take(source)
-        who = ", ".join(counts)
-        history = train_network(
-            f"Contrastive for {who}",
+        mapper.history = train_network(
+            f"Contrastive for {', '.join(counts)}",
             mapper,
             lambda part: mapper._predict(part, voxel_dropout, noise),
             lambda found, part: mapper._loss(found, part, temperature),
             data,
             course,
-            run=run,
-            device=device,
-            progress=progress,
-            trackers=trackers,
             measure=mapper._measure,
-            pictures=pictures,
-        )
-        mapper.history = history.to_dict()
+            **options,
+        ).to_dict()
         mapper._set_gains(data, course)
         return mapper.requires_grad_(True)
 
@@ -247,13 +210,7 @@ class Contrastive(Mapper):
         parts = {}
         for subject, betas in batch.betas.items():
             voxels = self.select(betas, subject)
-            if batch.training and voxel_dropout:
-                kept = batch.random("voxel dropout", voxels.shape[1:], subject) >= voxel_dropout
-                voxels = voxels * kept / (1 - voxel_dropout)
-            if batch.training and noise:
-                # uniform numbers of this SD do as well as normal ones and are drawn faster
-                drawn = batch.random("noise", voxels.shape[1:], subject)
-                voxels = voxels + noise * 12**0.5 * (drawn - 0.5)
+            voxels = disturbed(voxels, batch, subject, voxel_dropout, noise)
             parts[subject] = self.directions(voxels, subject)
         return batch.merge(parts)
 
@@ -275,16 +232,9 @@ class Contrastive(Mapper):
     def _measure(
         self, found: Mapping[EmbeddingSpace, torch.Tensor], batch: Batch
     ) -> dict[str, float]:
-        """Return two-way identification of validation trials among each other, chance 0.5."""
-        some = slice(0, 1000)  # the share among all pairs, near enough
-        return {
-            f"validation two-way identification, {space.name}": float(
-                two_way_identification(
-                    z[some].numpy(), self._goal_directions(space, batch)[some].numpy()
-                )
-            )
-            for space, z in found.items()
-        }
+        return identified(
+            (space, z, self._goal_directions(space, batch)) for space, z in found.items()
+        )
 
     @torch.no_grad()
     def _set_gains(self, data: TrialRows, course: Course) -> None:
@@ -304,23 +254,9 @@ class Contrastive(Mapper):
         for subject, total in sums.items():
             if counts[subject]:  # a subject may have seen none of the held-out stimuli
                 # below 0 the mapper would be worse than the centre alone
-                self._set(f"gain_{subject}", (total / counts[subject]).clamp_min(1e-3))
-
-    def _set(self, name: str, values: np.ndarray | torch.Tensor) -> None:
-        getattr(self, name).copy_(torch.as_tensor(values))
+                self.put(f"gain_{subject}", (total / counts[subject]).clamp_min(1e-3))
 
     # --------------------------------------------------------------------------- a further subject
-
-    @classmethod
-    def _source(cls, folder: str, targets: Mapping[EmbeddingSpace, Any]) -> Self:
-        source = cls.from_pretrained(folder)
-        if source.targets != tuple(targets):
-            raise UserError(
-                f"The mapper in {folder} gives {', '.join(s.name for s in source.targets)}, asked "
-                f"for were {', '.join(s.name for s in targets)}; name the same spaces in the same "
-                "order."
-            )
-        return source
 
     def _take(self, source: Contrastive) -> None:
         """Take trunk, heads and centres of another mapper; none of these learns."""
@@ -329,20 +265,3 @@ class Contrastive(Mapper):
             mine.requires_grad_(False)
         for space in self.targets:
             self.centre(space).copy_(source.centre(space))
-
-
-def info_nce(
-    predicted: torch.Tensor, true: torch.Tensor, stimuli: torch.Tensor, temperature: float
-) -> torch.Tensor:
-    """Return the symmetric InfoNCE of unit vectors (n, D); 0 is the best, log(n) is chance.
-
-    Cross-entropy of the cosines over ``temperature``, from each prediction over all true vectors
-    and from each true vector over all predictions, averaged. Trials of one stimulus (equal numbers
-    in ``stimuli`` (n,)) are each other's right answers in equal shares, never negatives.
-    """
-    logits = predicted @ true.T / temperature
-    same = (stimuli[:, None] == stimuli[None]).to(logits)
-    share = same / same.sum(1, keepdim=True)  # symmetric: both directions use it
-    return 0.5 * (
-        functional.cross_entropy(logits, share) + functional.cross_entropy(logits.T, share)
-    )

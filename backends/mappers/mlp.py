@@ -8,18 +8,16 @@ is kept.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
 import torch
 from torch import nn
 
+from backends.mappers.parts.learned import Learned, disturbed, identified
 from backends.training.engine import train_network
 from backends.training.plan import Course
 from backends.training.rows import Batch, TrialRows
-from explorer.mapper import Mapper
-from explorer.metrics import two_way_identification
 from explorer.types import EmbeddingSpace, Trials, UserError
 
 
@@ -36,12 +34,11 @@ class Block(nn.Module):
         return h + self.outer(nn.functional.gelu(self.inner(self.norm(h))))
 
 
-class MLP(Mapper):
+class MLP(Learned):
     """Voxels -> a layer of the subject -> residual blocks -> a linear layer a target.
 
     The embedding is ``centre + scale * output``: the target's mean over training stimuli and one
-    number, its standard deviation. Subjects share all but their first layers. ``history`` tells
-    how the training went, for the card; a loaded mapper has an empty one.
+    number, its standard deviation. Subjects share all but their first layers.
 
     Parameters
     ----------
@@ -53,7 +50,7 @@ class MLP(Mapper):
         Number of residual blocks; 0 leaves a linear map of low rank, normalised in between.
     """
 
-    joint = True  # several subjects make one mapper
+    course = Course(lr=5e-4, weight_decay=0.05)
 
     def __init__(
         self,
@@ -63,7 +60,6 @@ class MLP(Mapper):
         blocks: int,
     ) -> None:
         super().__init__(targets, voxels, width=width, blocks=blocks)
-        self.history: dict[str, Any] = {}
         self.layers = nn.ModuleDict({f"of_{s}": nn.Linear(v, width) for s, v in voxels.items()})
         self.trunk = nn.Sequential(*(Block(width) for _ in range(blocks)), nn.LayerNorm(width))
         self.heads = nn.ModuleList(nn.Linear(width, space.size) for space in self.targets)
@@ -102,18 +98,7 @@ class MLP(Mapper):
         blocks: int = 2,
         voxel_dropout: float = 0.3,
         noise: float = 0.0,
-        epochs: int = 40,
-        batch: int = 256,
-        lr: float = 5e-4,
-        weight_decay: float = 0.05,
-        patience: int = 8,
-        validation: float = 0.1,
-        accumulate: int = 1,
-        precision: str = "auto",
-        device: str = "cpu",
-        run: Path | None = None,
-        trackers: Sequence[str] = ("tensorboard",),
-        pictures: Callable[[Mapper, Batch], np.ndarray] | None = None,
+        **training: Any,
     ) -> Self:
         """Return a mapper trained on the training rows of all ``trials`` together.
 
@@ -133,10 +118,8 @@ class MLP(Mapper):
         voxel_dropout, noise
             Share of voxels that are silent in a trial of an epoch, and standard deviation of the
             noise added, in units of a voxel's own.
-        epochs, batch, lr, weight_decay, patience, validation, accumulate, precision
-            See `backends.training.plan.Course`.
-        device, run, trackers, pictures
-            See `backends.training.engine.train_network`.
+        **training
+            Course and options of the training, see `Learned`.
         """
         if width < 1 or blocks < 0 or not 0 <= voxel_dropout < 1 or noise < 0:
             raise UserError(
@@ -144,24 +127,9 @@ class MLP(Mapper):
                 f"and noise not below 0, found width={width}, blocks={blocks}, "
                 f"voxel_dropout={voxel_dropout:g}, noise={noise:g}."
             )
-        course = Course(
-            epochs=epochs,
-            batch=batch,
-            lr=lr,
-            weight_decay=weight_decay,
-            patience=patience,
-            validation=validation,
-            accumulate=accumulate,
-            precision=precision,
-            seed=seed,
-        )
+        course, options = cls.how(seed, progress, training)
         data = TrialRows(trials, targets)
-        counts = {one.subject.name: one.subject.voxels.n_voxels for one in trials}
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(seed)
-            mapper = cls(tuple(targets), counts, width, blocks)
-        for one in trials:
-            mapper.set_statistics(one)
+        mapper = cls.begin(seed, trials, targets, width, blocks)
         for i, (space, goals) in enumerate(data.goals.items()):
             centre, scale = mapper._unit(i)
             centre.copy_(goals.flatten(1).mean(0))  # every stimulus counts once, whoever saw it
@@ -172,18 +140,14 @@ class MLP(Mapper):
                     "another space."
                 )
         mapper.history = train_network(
-            f"MLP for {', '.join(counts)}",
+            f"MLP for {', '.join(mapper.subjects)}",
             mapper,
             lambda part: mapper._predict(part, voxel_dropout, noise),
             mapper._loss,
             data,
             course,
-            run=run,
-            device=device,
-            progress=progress,
-            trackers=trackers,
             measure=mapper._measure,
-            pictures=pictures,
+            **options,
         ).to_dict()
         return mapper
 
@@ -193,13 +157,7 @@ class MLP(Mapper):
         parts = {}
         for subject, betas in batch.betas.items():
             voxels = self.standardise(betas, subject)
-            if batch.training and voxel_dropout:
-                kept = batch.random("voxel dropout", voxels.shape[1:], subject) >= voxel_dropout
-                voxels = voxels * kept / (1 - voxel_dropout)
-            if batch.training and noise:
-                # uniform numbers of this SD do as well as normal ones and are drawn faster
-                drawn = batch.random("noise", voxels.shape[1:], subject)
-                voxels = voxels + noise * 12**0.5 * (drawn - 0.5)
+            voxels = disturbed(voxels, batch, subject, voxel_dropout, noise)
             parts[subject] = self._embeddings(voxels, subject)
         return batch.merge(parts)
 
@@ -214,11 +172,4 @@ class MLP(Mapper):
     def _measure(
         self, found: Mapping[EmbeddingSpace, torch.Tensor], batch: Batch
     ) -> dict[str, float]:
-        """Return two-way identification of validation trials among each other, chance 0.5."""
-        some = slice(0, 1000)  # the share among all pairs, near enough
-        return {
-            f"validation two-way identification, {space.name}": float(
-                two_way_identification(z[some].numpy(), batch.goals[space][some].numpy())
-            )
-            for space, z in found.items()
-        }
+        return identified((space, z, batch.goals[space]) for space, z in found.items())

@@ -8,7 +8,8 @@ import pandas as pd
 import pytest
 import torch
 
-from backends.mappers.contrastive import Contrastive, info_nce
+from backends.mappers.contrastive import Contrastive
+from backends.mappers.parts.losses import info_nce
 from backends.mappers.ridge import Ridge
 from backends.training.rows import Batch, TrialRows
 from explorer.metrics import two_way_identification

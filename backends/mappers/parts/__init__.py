@@ -1,0 +1,1 @@
+"""What mappers are made of: a module here serves one of them, or several."""
