@@ -42,7 +42,15 @@ class Mapper(torch.nn.Module, abc.ABC):
     **settings
         A subclass's own constructor arguments (JSON-able); it passes them on, and they come back
         from ``card.settings["architecture"]`` when it is loaded.
+
+    Attributes
+    ----------
+    exact : tuple of str
+        Beginnings of the names of tensors that stay float32 in a checkpoint of half the size: the
+        voxels' statistics.
     """
+
+    exact: tuple[str, ...] = ("mean_", "sd_")
 
     def __init__(
         self, targets: Sequence[EmbeddingSpace], voxels: Mapping[str, int], **settings: Any
@@ -81,7 +89,9 @@ class Mapper(torch.nn.Module, abc.ABC):
     ) -> Self:
         """Return a mapper trained on the training rows of ``trials``, one entry a subject.
 
-        ``targets``: space -> stimulus -> embedding (...), the shape of the space.
+        ``targets``: space -> stimulus -> embedding (...) of the space's shape, for every training
+        stimulus. ``seed`` decides all that is drawn; ``progress`` is called with a sentence now
+        and then.
         """
 
     def statistics(self, subject: str) -> tuple[torch.Tensor, torch.Tensor]:
@@ -119,17 +129,13 @@ class Mapper(torch.nn.Module, abc.ABC):
     def save_pretrained(self, folder: str | Path, card: Card, *, half: bool = False) -> None:
         """Write weights and card into ``folder`` as a whole: an interrupted save changes nothing.
 
-        ``half`` stores floats as float16, except the voxel statistics. The constructor's own
-        settings are added to the card as ``settings["architecture"]``.
+        ``half`` stores floats as float16, except what is ``exact``. The constructor's own settings
+        are added to the card as ``settings["architecture"]``.
         """
-        exact = {f"{kind}_{s}" for kind in ("mean", "sd") for s in self.subjects}
+        state = self.state_dict()
+        exact = {name for name in state if name.startswith(self.exact)}
         write_checkpoint(
-            folder,
-            self.state_dict(),
-            card,
-            half=half,
-            exact=exact,
-            architecture=self.architecture,
+            folder, state, card, half=half, exact=exact, architecture=self.architecture
         )
         self.card = read_card(folder)
 

@@ -25,6 +25,7 @@ from typing import Any, Self
 import numpy as np
 import torch
 
+from backends.mappers.parts.codes import check_alphas, standardised_rows
 from backends.training.fewer import fewer
 from backends.training.ridge_solver import (
     ALPHAS,
@@ -37,7 +38,7 @@ from backends.training.ridge_solver import (
     grouped_folds,
     solve,
 )
-from explorer.mapper import ROWS_AT_ONCE, Mapper
+from explorer.mapper import Mapper
 from explorer.types import EmbeddingSpace, Trials, UserError
 
 RECALIBRATIONS = ("none", "cross-validated")
@@ -120,8 +121,7 @@ class Ridge(Mapper):
         device
             Where to compute; the mapper returned is on the CPU.
         """
-        if not len(alphas) or min(alphas) <= 0:
-            raise UserError(f"alphas must be positive numbers, found {list(alphas)}.")
+        check_alphas(alphas)
         if recalibrate == "test-batch":
             raise UserError(
                 'recalibrate="test-batch" makes a trial depend on the others of its batch, which '
@@ -144,7 +144,7 @@ class Ridge(Mapper):
             held_out = grouped_folds(groups, folds, seed)
             size = len(rows), one.subject.voxels.n_voxels, goals.shape[1]
             check_memory(subject, bytes_needed(*size, folds), free_bytes(device))
-            parts = decompose(_training_voxels(mapper, one, rows).to(device))
+            parts = decompose(standardised_rows(one, rows, *mapper.statistics(subject)).to(device))
             say = _sayer(progress, subject)
             result = cross_validate(parts, goals, held_out, alphas, say)
             mapper._solve(subject, parts, goals, result, recalibrate == "cross-validated")
@@ -209,15 +209,6 @@ def check_memory(subject: str, needed: int, free: int) -> None:
             f"A ridge for {subject} needs {needed / 1e9:.1f} GB of memory, {free / 1e9:.1f} GB "
             "are free; choose a smaller target space or fewer voxels, or end other programs."
         )
-
-
-def _training_voxels(mapper: Ridge, trials: Trials, rows: np.ndarray) -> torch.Tensor:
-    """Return the standardised training rows, read in blocks."""
-    voxels = torch.empty(len(rows), trials.subject.voxels.n_voxels)
-    for i in range(0, len(rows), ROWS_AT_ONCE):
-        block = torch.as_tensor(np.asarray(trials.betas[rows[i : i + ROWS_AT_ONCE]], np.float32))
-        voxels[i : i + len(block)] = mapper.standardise(block, trials.subject.name)
-    return voxels
 
 
 def _sayer(progress: Callable[[str], None] | None, subject: str) -> Callable[[str], None]:

@@ -8,7 +8,9 @@ import pytest
 import torch
 from scipy.stats import kstest, multivariate_normal, multivariate_t
 
-from backends.mappers.flow import ActNorm, ConditionalFlow, Flow, principal_axes
+from backends.mappers.flow import Flow
+from backends.mappers.parts.codes import principal_axes
+from backends.mappers.parts.coupling import ActNorm, ConditionalFlow
 from explorer.mapper import split_hash
 from explorer.types import Card, EmbeddingSpace, Subject, Trials, UserError, VoxelSpace
 
