@@ -35,6 +35,7 @@ FLOORS = (
     "backends explorer.figures",
     "explorer.brain",
     "explorer.mapper explorer.metrics explorer.cache explorer.protocols explorer.request",
+    "explorer.files",
     "explorer.types explorer",
 )
 KINDS = {  # what members of a kind share

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from backends.datasets.bold5000_files import HEMISPHERES, PEOPLE, ROIS, Found, whose
-from backends.datasets.reading import LazyRows, open_hdf5, read_array, standardised
+from backends.datasets.reading import LazyRows, open_hdf5, standardised
+from explorer.files import read_array
 from explorer.types import Label, Parcellation, UserError, VoxelSpace, voxel_hash
 
 if TYPE_CHECKING:

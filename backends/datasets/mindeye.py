@@ -43,7 +43,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from backends.datasets.reading import LazyRows, hdf5_rows, open_hdf5, read_array
+from backends.datasets.reading import LazyRows, hdf5_rows, open_hdf5
+from explorer.files import read_array
 from explorer.types import (
     Label,
     Parcellation,

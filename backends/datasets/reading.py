@@ -5,22 +5,26 @@ Nothing is converted or copied: a reader keeps its files open read-only and give
 
 from __future__ import annotations
 
+import math
+import os
 import struct
 import threading
 import zipfile
-import zlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from explorer.files import DEFLATE, damaged, guard, npy_header, pickled
 from explorer.types import UserError
 
 if TYPE_CHECKING:
     import h5py
 
 CHUNK_ROWS = 256  # rows in memory at once while statistics are gathered
+MOST_CHUNKS = 100_000  # of an HDF5 array: counting them takes a tenth of a second
+KINDS = {"fiub": "numbers", "fiu": "numbers", "iu": "whole numbers", "SO": "texts"}
 
 
 class LazyRows:
@@ -144,12 +148,75 @@ def open_hdf5(path: Path, needs: str = "") -> h5py.File:
     """
     import h5py
 
-    try:
+    with guard(path, missing=needs or "check the path"):
         return h5py.File(path, "r", locking=False)
-    except FileNotFoundError as error:
-        raise UserError(f"{path} is missing; {needs or 'check the path'}.") from error
-    except OSError as error:
-        raise UserError(f"{path} is damaged or cut short ({error}); copy it again.") from error
+
+
+def hdf5_array(
+    group: h5py.Group, name: str, ndim: int | None = None, kinds: str = "fiub"
+) -> h5py.Dataset:
+    """Return an array of an HDF5 file whose numbers are there; nothing of it is read.
+
+    Parameters
+    ----------
+    group
+        The file or a group in it.
+    name
+        Of the array; a link that leads nowhere counts as missing.
+    ndim, kinds
+        What it must be: axes, and numpy's kinds of dtype.
+    """
+    import h5py
+
+    path = group.file.filename
+    with guard(path, at=name):
+        found = group.get(name)
+        there = ", ".join(map(str, group)) or "nothing"
+    if not isinstance(found, h5py.Dataset):
+        what = "has no array" if found is None else "has a group, expected an array,"
+        raise UserError(f"{path} {what} {name!r}; it has {there}.")
+    if found.shape is None or found.dtype.kind not in kinds or ndim not in (None, found.ndim):
+        shape = "" if found.shape is None else f" {found.shape}"
+        axes = "" if ndim is None else f" along {ndim} axes"
+        raise UserError(
+            f"{path}: {name!r} needs {KINDS.get(kinds, 'numbers')}{axes}, found "
+            f"{found.dtype}{shape}; take the file as it was published."
+        )
+    with guard(path, at=name):
+        _check_allocated(found, path, name)
+    return found
+
+
+def hdf5_values(array: h5py.Dataset, index: Any = ()) -> np.ndarray:
+    """Return numbers of an HDF5 array, which may be damaged where they lie."""
+    with guard(array.file.filename, at=str(array.name).strip("/")):
+        return array[index]
+
+
+def _check_allocated(array: h5py.Dataset, path: str, name: str) -> None:
+    """Refuse numbers that lie in other files, or that were never written and read as zeros."""
+    about = array.id.get_create_plist()
+    if array.is_virtual or about.get_external_count():
+        raise UserError(
+            f"{path}: the numbers of {name!r} lie in other files, which are not opened; copy them "
+            "into one file (h5repack, or h5py)."
+        )
+    declared, size = math.prod(array.shape) * array.dtype.itemsize, os.path.getsize(path)
+    there = size * DEFLATE
+    if not about.get_nfilters():
+        there = array.id.get_storage_size()
+    if array.chunks:
+        chunks = math.prod(-(-n // c) for n, c in zip(array.shape, array.chunks, strict=True))
+        if declared <= there and chunks <= MOST_CHUNKS:
+            written = array.id.get_num_chunks()
+            there = declared * written // chunks if written < chunks else declared
+    if declared > there:
+        raise damaged(
+            path,
+            f"it declares the shape {array.shape}, {declared:,} bytes, of which at most {there:,} "
+            "are there",
+            at=name,
+        )
 
 
 def hdf5_rows(array: h5py.Dataset, source: str, columns: np.ndarray | None = None) -> LazyRows:
@@ -163,7 +230,7 @@ def hdf5_rows(array: h5py.Dataset, source: str, columns: np.ndarray | None = Non
 
     def read(wanted: np.ndarray) -> np.ndarray:
         values = np.empty((len(wanted), width), np.float32)
-        with lock:
+        with lock, guard(source):
             # consecutive rows come in one piece
             for run in np.split(np.arange(len(wanted)), np.flatnonzero(np.diff(wanted) > 1) + 1):
                 part = array[wanted[run[0]] : wanted[run[-1]] + 1]
@@ -171,19 +238,6 @@ def hdf5_rows(array: h5py.Dataset, source: str, columns: np.ndarray | None = Non
         return values
 
     return LazyRows((array.shape[0], width), read, source)
-
-
-def read_array(path: Path, needs: str = "", mmap: bool = True) -> np.ndarray:
-    """Return a ``.npy`` array, never unpickled; a pickle is refused by name."""
-    try:
-        return np.load(path, mmap_mode="r" if mmap else None, allow_pickle=False)
-    except FileNotFoundError as error:
-        raise UserError(f"{path} is missing; {needs or 'check the path'}.") from error
-    except (OSError, ValueError, EOFError) as error:
-        # mapping a pickle fails with words of its own
-        if "pickle" in str(error).lower() or "Python objects" in str(error):
-            raise _pickled(path) from error
-        raise UserError(f"{path} is damaged or cut short ({error}); copy it again.") from error
 
 
 def npz_names(path: Path, needs: str = "") -> list[str]:
@@ -203,15 +257,16 @@ def npz_array(path: Path, name: str) -> np.ndarray:
         if f"{name}.npy" not in archive.namelist():
             raise UserError(f"{path} has no array {name!r}; it has {', '.join(npz_names(path))}.")
         info = archive.getinfo(f"{name}.npy")
-        try:
+        with guard(path, at=name):
             with archive.open(info) as member:
-                version = np.lib.format.read_magic(member)
-                read = {(1, 0): "read_array_header_1_0", (2, 0): "read_array_header_2_0"}[version]
-                shape, fortran, dtype = getattr(np.lib.format, read)(member)
-                skip = member.tell()
+                shape, fortran, dtype, skip = npy_header(member)
             if dtype.hasobject:
-                raise _pickled(path, name)
-            if info.compress_type != zipfile.ZIP_STORED or not np.prod(shape):
+                raise pickled(path, name)
+            stored, size = info.compress_type == zipfile.ZIP_STORED, math.prod(shape)
+            most = info.compress_size * (1 if stored else DEFLATE)
+            if skip + size * dtype.itemsize > min(info.file_size, most):
+                raise damaged(path, f"it declares the shape {shape}, and is smaller", at=name)
+            if not stored or not size:
                 with archive.open(info) as member:
                     return np.lib.format.read_array(member, allow_pickle=False)
             with open(path, "rb") as file:  # the local header: 30 bytes, then a name and extras
@@ -219,24 +274,8 @@ def npz_array(path: Path, name: str) -> np.ndarray:
                 begin = info.header_offset + 30 + sum(struct.unpack("<2H", file.read(4)))
             order = "F" if fortran else "C"
             return np.memmap(path, dtype, "r", begin + skip, shape, order)
-        except (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile, zlib.error) as error:
-            raise UserError(
-                f"{path} is damaged or cut short at {name!r} ({error}); copy it again."
-            ) from error
 
 
 def _opened_zip(path: Path, needs: str = "") -> zipfile.ZipFile:
-    try:
+    with guard(path, missing=needs or "check the path"):
         return zipfile.ZipFile(path)
-    except FileNotFoundError as error:
-        raise UserError(f"{path} is missing; {needs or 'check the path'}.") from error
-    except (OSError, zipfile.BadZipFile) as error:
-        raise UserError(f"{path} is damaged or cut short ({error}); copy it again.") from error
-
-
-def _pickled(path: Path, name: str = "") -> UserError:
-    where = f"{path} ({name})" if name else f"{path}"
-    return UserError(
-        f"{where} holds pickled Python objects, which can run code when they are opened, so it is "
-        "not read; save it as a plain array (np.save of numbers, HDF5 or safetensors)."
-    )

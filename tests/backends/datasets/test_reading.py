@@ -1,7 +1,6 @@
 """Arrays read by rows: every kind of index, z-scores by hand, files that are not what they say."""
 
 import os
-import pickle
 import threading
 import zipfile
 
@@ -242,7 +241,7 @@ def test_missing_and_cut_hdf5_take_one_sentence(file, tmp_path):
             open_hdf5(cut)
 
 
-# ---------------------------------------------------------------------------------- .npy and .npz
+# -------------------------------------------------------------------------------------------- .npz
 
 
 class Trap:
@@ -250,35 +249,6 @@ class Trap:
 
     def __reduce__(self):
         return os.mkdir, ("unpickled",)
-
-
-@pytest.mark.parametrize("mmap", [True, False])
-def test_arrays_are_read_and_pickles_are_not(tmp_path, monkeypatch, mmap):
-    monkeypatch.chdir(tmp_path)
-    np.save("plain.npy", STORED)
-    np.testing.assert_array_equal(reading.read_array(tmp_path / "plain.npy", mmap=mmap), STORED)
-    np.save("objects.npy", np.array([Trap()], dtype=object), allow_pickle=True)
-    (tmp_path / "pickle.npy").write_bytes(pickle.dumps(Trap()))
-    for name in ("objects.npy", "pickle.npy"):
-        with pytest.raises(UserError, match=f"{name} holds pickled .* save it as a plain array"):
-            reading.read_array(tmp_path / name, mmap=mmap)
-    assert not (tmp_path / "unpickled").exists()
-
-
-def test_a_mapped_array_cannot_be_written(tmp_path):
-    np.save(tmp_path / "plain.npy", STORED)
-    with pytest.raises(ValueError, match="read-only"):
-        reading.read_array(tmp_path / "plain.npy")[0] = 1
-
-
-def test_missing_and_cut_arrays_take_one_sentence(tmp_path):
-    np.save(tmp_path / "whole.npy", np.zeros(1000))
-    (tmp_path / "cut.npy").write_bytes((tmp_path / "whole.npy").read_bytes()[:3000])
-    for mmap in (True, False):
-        with pytest.raises(UserError, match="cut.npy is damaged or cut short"):
-            reading.read_array(tmp_path / "cut.npy", mmap=mmap)
-    with pytest.raises(UserError, match="nowhere.npy is missing; it comes from far away"):
-        reading.read_array(tmp_path / "nowhere.npy", "it comes from far away")
 
 
 @pytest.mark.parametrize("save", [np.savez, np.savez_compressed])
@@ -319,3 +289,104 @@ def test_an_npz_that_is_not_one_takes_one_sentence(tmp_path, monkeypatch):
         archive.writestr("fine.npy", "this is no array")
     with pytest.raises(UserError, match="text.npz is damaged or cut short at 'fine'"):
         reading.npz_array(tmp_path / "text.npz", "fine")
+
+
+# ---------------------------------------------------------- HDF5 arrays that are not what they say
+
+
+def test_an_array_of_hdf5_is_what_its_reader_needs(file):
+    with h5py.File(file, "a") as written:
+        written["names"] = ["a", "b"]
+        written["gone"] = h5py.SoftLink("/nowhere")
+        written["loop"] = h5py.SoftLink("/loop")
+        written.create_group("group")
+        written["nothing"] = h5py.Empty("f4")
+    with open_hdf5(file) as opened:
+        assert reading.hdf5_array(opened, "betas", 2, "iu").shape == (12, 5)
+        for name in ("absent", "gone"):
+            with pytest.raises(UserError, match=f"betas.hdf5 has no array '{name}'; it has betas"):
+                reading.hdf5_array(opened, name)
+        with pytest.raises(UserError, match="betas.hdf5 is damaged or cut short at 'loop'"):
+            reading.hdf5_array(opened, "loop")
+        for name, ndim, sentence in (
+            ("group", None, "has a group, expected an array, 'group'; it has betas"),
+            ("names", None, "'names' needs numbers, found object .2,.; take the file"),
+            ("nothing", None, "'nothing' needs numbers, found float32; take"),
+            ("betas", 3, r"'betas' needs numbers along 3 axes, found int16 \(12, 5\); take"),
+        ):
+            with pytest.raises(UserError, match=sentence):
+                reading.hdf5_array(opened, name, ndim)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},  # contiguous, never written
+        {"chunks": (100, 100)},
+        {"chunks": (100, 100), "compression": "gzip"},
+        {"chunks": (100_000, 10_000), "compression": "gzip"},  # few chunks, none written
+    ],
+)
+def test_numbers_that_were_never_written_are_refused(tmp_path, options):
+    """A file of some kilobytes may declare gigabytes, which would all be read as 0."""
+    with h5py.File(tmp_path / "sparse.h5", "w") as written:
+        written.create_dataset("betas", (1_000_000, 10_000), "f4", **options)
+    with open_hdf5(tmp_path / "sparse.h5") as opened:
+        with pytest.raises(
+            UserError, match=r"sparse.h5 is damaged or cut short at 'betas' .*40,000,000,000 bytes"
+        ):
+            reading.hdf5_array(opened, "betas")
+
+
+def test_a_chunk_that_was_never_written_is_refused(tmp_path):
+    with h5py.File(tmp_path / "half.h5", "w") as written:
+        for name, more in (("plain", {}), ("packed", {"compression": "gzip"})):
+            array = written.create_dataset(name, (8, 4), "f4", chunks=(2, 4), **more)
+            array[:6] = 1  # the last of four chunks is missing
+    with open_hdf5(tmp_path / "half.h5") as opened:
+        for name in ("plain", "packed"):
+            with pytest.raises(UserError, match="128 bytes, of which at most 96 are there"):
+                reading.hdf5_array(opened, name)
+
+
+def test_numbers_in_other_files_are_not_opened(tmp_path, file):
+    layout = h5py.VirtualLayout((12, 5), "i2")
+    layout[:] = h5py.VirtualSource(file, "betas", (12, 5))
+    with h5py.File(tmp_path / "other.h5", "w") as written:
+        written.create_virtual_dataset("virtual", layout)
+        outside = [(str(tmp_path / "raw"), 0, 8)]
+        written.create_dataset("external", (4,), "i2", external=outside)
+    with open_hdf5(tmp_path / "other.h5") as opened:
+        for name in ("virtual", "external"):
+            with pytest.raises(UserError, match=f"numbers of '{name}' lie in other files"):
+                reading.hdf5_array(opened, name)
+
+
+def test_a_packed_row_that_is_damaged_is_named_when_it_is_read(tmp_path):
+    path = tmp_path / "packed.h5"
+    with h5py.File(path, "w") as written:
+        values = np.random.default_rng(0).integers(0, 9, (64, 64))
+        written.create_dataset("betas", data=values, chunks=(32, 64), compression="gzip")
+        where = written["betas"].id.get_chunk_info(1).byte_offset
+    harmed = bytearray(path.read_bytes())
+    harmed[where + 20 : where + 60] = bytes(40)
+    path.write_bytes(harmed)
+    with open_hdf5(path) as opened:
+        array = reading.hdf5_array(opened, "betas")
+        assert hdf5_rows(array, "study/sub-01")[:32].shape == (32, 64)
+        with pytest.raises(UserError, match=r"study/sub-01 is damaged or cut short \("):
+            hdf5_rows(array, "study/sub-01")[40]
+        with pytest.raises(UserError, match="packed.h5 is damaged or cut short at 'betas'"):
+            reading.hdf5_values(array)
+
+
+@pytest.mark.parametrize("save", [np.savez, np.savez_compressed])
+def test_an_npz_array_that_declares_too_much_takes_no_memory(tmp_path, save):
+    save(tmp_path / "a.npz", betas=np.ones((3, 4)))
+    with zipfile.ZipFile(tmp_path / "a.npz") as archive:
+        member = archive.read("betas.npy")
+    with zipfile.ZipFile(tmp_path / "huge.npz", "w", zipfile.ZIP_DEFLATED) as archive:
+        # as long as the other text, so that the header's length stays
+        archive.writestr("betas.npy", member.replace(b"(3, 4), }      ", b"(3, 400000000)}"))
+    with pytest.raises(UserError, match=r"huge.npz is damaged .* at 'betas' .*\(3, 400000000\)"):
+        reading.npz_array(tmp_path / "huge.npz", "betas")

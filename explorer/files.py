@@ -1,0 +1,267 @@
+"""Files that others wrote: what is wrong with one becomes one sentence, before it takes memory.
+
+Every reader opens through here. `guard` turns what a library raises about a file into a
+`UserError` with the file, what was expected, what was found and what to do. The openers hold a
+declared shape against the size of the file first: a header of a few bytes may declare terabytes.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import math
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from explorer.types import UserError
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+COPY = "copy it again"
+# Deflate never packs better (zlib.net/zlib_tech.html), so this bounds what a packed file can hold.
+DEFLATE = 1032
+PACKED = (".gz", ".mgz")
+MOST_TEXT = 2**28  # bytes of a text file: our choice, ten times the largest table of NSD
+LONGEST = 200  # letters of a library's own words in a sentence
+
+
+@contextlib.contextmanager
+def guard(
+    path: str | Path,
+    what: str = "",
+    do: str = COPY,
+    missing: str = "check the path",
+    at: str = "",
+) -> Iterator[None]:
+    """Turn what a library raises about a file into one `UserError`.
+
+    Around calls of libraries alone: their errors about damaged files have no common class, so
+    everything but a missing library counts as one.
+
+    Parameters
+    ----------
+    path
+        The file, as the sentence names it.
+    what
+        What was expected, e.g. "a NIfTI volume".
+    do, missing
+        How the sentence ends, and how it does where there is no such file.
+    at
+        The part of the file that is being read, if it has names.
+    """
+    try:
+        yield
+    except (UserError, ImportError):
+        raise
+    except FileNotFoundError as error:
+        raise UserError(f"{path} is missing; {missing}.") from error
+    except PermissionError as error:
+        raise UserError(f"{path} may not be read; give yourself the right to.") from error
+    except IsADirectoryError as error:
+        raise UserError(f"{path} is a folder, expected {what or 'a file'}; {missing}.") from error
+    except MemoryError as error:
+        raise UserError(
+            f"{path} asks for more memory than there is; it is damaged, or too large to be read "
+            f"here: {do}."
+        ) from error
+    except Exception as error:
+        raise damaged(path, reason(error), what, do, at) from error
+
+
+def damaged(path: str | Path, why: str, what: str = "", do: str = COPY, at: str = "") -> UserError:
+    """Return the error for a file that is not what it should be."""
+    where = f" at {at!r}" if at else ""
+    wrong = f"cannot be read as {what}" if what else "is damaged or cut short"
+    return UserError(f"{path} {wrong}{where} ({why}); {do}.")
+
+
+def reason(error: BaseException) -> str:
+    """Return a library's own words in one line without a full stop, or the error's name."""
+    if isinstance(error, RecursionError):
+        return "it is nested too deep"
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    text = lines[0].rstrip(".:; ") if lines else ""
+    if isinstance(error, KeyError) or not text:
+        text = f"{type(error).__name__} {text}".strip()
+    return text if len(text) <= LONGEST else f"{text[:LONGEST]}..."
+
+
+def check_size(
+    path: str | Path, shape: Sequence[int], itemsize: int, begin: int = 0, do: str = COPY
+) -> None:
+    """Refuse a file whose header declares more numbers than the file can hold.
+
+    Parameters
+    ----------
+    path
+        The file; by its ending it counts as packed.
+    shape, itemsize
+        What its header declares: numbers along each axis, bytes a number.
+    begin
+        Bytes in front of the numbers.
+    """
+    path = Path(path)
+    with guard(path):
+        size = path.stat().st_size
+    if any(n < 0 for n in shape):
+        raise damaged(path, f"its header declares the shape {_written(shape)}", do=do)
+    needed = begin + math.prod(map(int, shape)) * int(itemsize)
+    packed = path.suffix.lower() in PACKED
+    if needed > size * (DEFLATE if packed else 1):
+        raise damaged(
+            path,
+            f"its header declares the shape {_written(shape)}, {needed:,} bytes, and the file has "
+            f"{size:,}{', packed' if packed else ''}",
+            do=do,
+        )
+
+
+def _written(shape: Sequence[int]) -> str:
+    return f"({', '.join(str(int(n)) for n in shape)})"
+
+
+# -------------------------------------------------------------------------------------------- text
+
+
+def read_text(path: str | Path, do: str = COPY, missing: str = "check the path") -> str:
+    """Return a text file, UTF-8 with or without a byte order mark."""
+    path = Path(path)
+    with guard(path, "text in UTF-8", do, missing):
+        size = path.stat().st_size
+        if size > MOST_TEXT:
+            raise UserError(
+                f"{path} has {size:,} bytes, expected a text of at most {MOST_TEXT:,}; give the "
+                "right file."
+            )
+        return path.read_text(encoding="utf-8-sig")
+
+
+def read_json(path: str | Path, do: str = COPY, missing: str = "check the path") -> Any:
+    """Return what a JSON file holds, of whatever type; its caller checks that."""
+    text = read_text(path, do, missing)
+    with guard(path, "JSON", do, missing):
+        return json.loads(text)
+
+
+def read_object(
+    path: str | Path, do: str = COPY, missing: str = "check the path"
+) -> dict[str, Any]:
+    """Return a JSON file that holds an object with fields."""
+    values = read_json(path, do, missing)
+    if not isinstance(values, dict):
+        raise UserError(
+            f"{path} holds a {type(values).__name__}, expected an object with fields; {do}."
+        )
+    return values
+
+
+def read_table(
+    path: str | Path,
+    separator: str = "\t",
+    do: str = COPY,
+    missing: str = "check the path",
+    **options: Any,
+) -> pd.DataFrame:
+    """Return a table, all cells as text; a missing cell is "".
+
+    ``options`` go to `pandas.read_csv`.
+    """
+    import pandas as pd
+
+    kind = "tab" if separator == "\t" else "comma"
+    with guard(path, f"a {kind}-separated table", do, missing):
+        table = pd.read_csv(
+            path,
+            sep=separator,
+            encoding="utf-8-sig",
+            keep_default_na=False,
+            **{"dtype": str, **options},
+        )
+        if not isinstance(table.index, pd.RangeIndex):  # pandas takes the first as a name
+            raise ValueError("its rows have more cells than its header")
+        return table.fillna("")  # rows with fewer cells than the header
+
+
+# ----------------------------------------------------------------------------------------- numbers
+
+
+def read_array(path: str | Path, missing: str = "check the path", mmap: bool = True) -> np.ndarray:
+    """Return a ``.npy`` array, mapped so that rows are read on demand; never unpickled.
+
+    A pickle and an archive are refused by name.
+    """
+    path = Path(path)
+    with guard(path, "a .npy array", missing=missing):
+        with path.open("rb") as file:
+            first = file.read(4)
+            file.seek(0)
+            if first.startswith(b"PK\x03\x04"):
+                raise UserError(
+                    f"{path} is an archive of arrays (.npz), expected one array; save it with "
+                    "np.save."
+                )
+            if first.startswith(b"\x80"):
+                raise pickled(path)
+            shape, _, dtype, begin = npy_header(file)
+        if dtype.hasobject:
+            raise pickled(path)
+        check_size(path, shape, dtype.itemsize, begin)
+        return np.load(path, mmap_mode="r" if mmap and math.prod(shape) else None)
+
+
+def npy_header(file: Any) -> tuple[tuple[int, ...], bool, np.dtype, int]:
+    """Return shape, Fortran order, dtype and length of a stream's ``.npy`` header."""
+    version = np.lib.format.read_magic(file)
+    readers = {
+        (1, 0): np.lib.format.read_array_header_1_0,
+        (2, 0): np.lib.format.read_array_header_2_0,
+    }
+    if version not in readers:
+        raise ValueError(f"a header of version {version[0]}.{version[1]}, expected 1.0 or 2.0")
+    shape, fortran, dtype = readers[version](file)
+    return shape, fortran, dtype, file.tell()
+
+
+def pickled(path: str | Path, name: str = "") -> UserError:
+    """Return the error for pickled objects, which are never loaded."""
+    where = f"{path} ({name})" if name else f"{path}"
+    return UserError(
+        f"{where} holds pickled Python objects, which can run code when they are opened, so it is "
+        "not read; save it as a plain array (np.save of numbers, HDF5 or safetensors)."
+    )
+
+
+# ------------------------------------------------------------------------------------------ images
+
+
+def open_volume(
+    path: str | Path,
+    what: str = "a NIfTI volume",
+    do: str = COPY,
+    missing: str = "check the path",
+    **options: Any,
+) -> Any:
+    """Return an image of nibabel whose numbers stay on disk, its shape held against the file.
+
+    ``options`` go to `nibabel.load`.
+    """
+    import nibabel
+
+    with guard(path, what, do, missing):
+        image = nibabel.load(path, **options)
+        stored = getattr(image, "dataobj", None)
+        if nibabel.is_proxy(stored):
+            check_size(path, stored.shape, np.dtype(stored.dtype).itemsize, stored.offset, do)
+        return image
+
+
+def volume_data(
+    image: Any, path: str | Path, index: Any = ..., dtype: Any = None, do: str = COPY
+) -> np.ndarray:
+    """Return numbers of an opened image, scaled as its header says; ``index`` picks a part."""
+    with guard(path, do=do):
+        return np.asarray(image.dataobj[index], dtype=dtype)
