@@ -13,7 +13,8 @@ from functools import lru_cache
 import numpy as np
 from PIL import Image
 
-from backends.simulation.objects import COLOURS
+from backends.simulation.pen import COLOURS
+from backends.simulation.scenery import LIGHTS
 from backends.simulation.scenes import (
     CATEGORIES,
     SETTINGS,
@@ -22,7 +23,6 @@ from backends.simulation.scenes import (
     object_mask,
     render,
 )
-from backends.simulation.settings import LIGHTS
 
 GRID = 16  # retinotopic maps are kept on 16 x 16 cells, 8 pixels each
 FREQUENCIES = (4, 8, 16)  # cycles per image, an octave apart like V1's channels (De Valois 1982)

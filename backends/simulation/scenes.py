@@ -10,8 +10,10 @@ from dataclasses import asdict, dataclass
 import numpy as np
 from PIL import Image, ImageDraw, ImageFilter
 
-from backends.simulation.objects import COLOURS, CREAM, INK, OBJECT_PAINTERS, Pen, mix
-from backends.simulation.settings import LIGHTS, SETTING_PAINTERS, TINTS
+from backends.simulation.objects import OBJECT_PAINTERS
+from backends.simulation.pen import COLOURS, CREAM, INK, Pen, mix
+from backends.simulation.scenery import LIGHTS, TINTS
+from backends.simulation.settings import SETTING_PAINTERS
 
 SUPERCATEGORIES: tuple[str, ...] = ("face", "animal", "building", "food", "vehicle", "tool")
 # Four categories each, in the order in which objects.py paints them.

@@ -5,136 +5,12 @@ corner and (1, 1) the lower right one. The ground begins above y = 0.6 everywher
 objects stand between there and the lower edge.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 import numpy as np
-from PIL import Image
 
-from backends.simulation.objects import CREAM, INK, Colour, Pen, arc, dark, mix, pale
-
-LIGHTS: tuple[str, ...] = ("day", "dusk", "night")
-# Factor per colour channel that each light leaves of a painted surface (our choice, by eye).
-TINTS: dict[str, tuple[float, float, float]] = {
-    "day": (1.0, 1.0, 1.0),
-    "dusk": (0.98, 0.80, 0.74),
-    "night": (0.42, 0.51, 0.80),
-}
-# Colours of the sky from its top to the horizon.
-SKIES: dict[str, tuple[tuple[Colour, Colour], ...]] = {
-    "day": (
-        ((96, 172, 232), (214, 238, 246)),
-        ((122, 190, 228), (250, 240, 220)),
-        ((88, 186, 214), (206, 240, 232)),
-    ),
-    "dusk": (
-        ((104, 84, 150), (255, 178, 120)),
-        ((214, 110, 120), (255, 212, 140)),
-        ((84, 110, 166), (250, 170, 150)),
-    ),
-    "night": (
-        ((20, 26, 66), (66, 86, 140)),
-        ((26, 22, 60), (92, 78, 138)),
-        ((12, 34, 70), (50, 104, 136)),
-    ),
-}
-
-
-def _pick(rng: np.random.Generator, choices: Sequence) -> object:
-    return choices[rng.integers(len(choices))]
-
-
-def fade(pen: Pen, y0: float, y1: float, top: Colour, base: Colour, glow: bool = False) -> None:
-    """Fill the band from y0 to y1 with a vertical gradient."""
-    width = pen.image.width
-    first, last = round(y0 * width), round(y1 * width)
-    ends = np.array([pen.paint(top, glow), pen.paint(base, glow)], float)
-    share = np.linspace(0, 1, last - first)[:, None, None]
-    column = (ends[0] * (1 - share) + ends[1] * share).astype(np.uint8)
-    pen.image.paste(Image.fromarray(column).resize((width, last - first)), (0, first))
-
-
-def ridge(
-    pen: Pen, rng: np.random.Generator, y: float, height: float, colour: Colour, waves: float = 1.5
-) -> None:
-    """Fill everything under a soft line of hills around y."""
-    along = np.linspace(0, 1, 40)
-    line = np.zeros(40)
-    for k in (1.0, 2.3):
-        line += np.sin(2 * np.pi * (waves * k * along * rng.uniform(0.7, 1.2) + rng.random())) / k
-    upper = np.stack([along, y - height * line / 2], axis=1)
-    pen.poly(np.concatenate([upper, [(1.0, 1.0), (0.0, 1.0)]]), colour)
-
-
-def cloud(pen: Pen, rng: np.random.Generator, x: float, y: float, w: float, light: str) -> None:
-    """Draw a cloud of soft balls with a flat base, `w` wide."""
-    colour = {"day": (255, 255, 255), "dusk": (255, 206, 186), "night": (84, 92, 146)}[light]
-    for dx, r in ((-0.32, 0.15), (-0.1, 0.24), (0.14, 0.2), (0.34, 0.13)):
-        r *= rng.uniform(0.85, 1.15)
-        pen.ell(x + dx * w, y - r * w * 0.55, r * w, r * w * 0.8, colour, glow=True)
-    pen.draw.rounded_rectangle(
-        pen.place([(x - 0.48 * w, y - 0.13 * w), (x + 0.48 * w, y + 0.05 * w)]),
-        radius=0.09 * w * pen.scale,
-        fill=colour,
-    )
-
-
-def disc(pen: Pen, x: float, y: float, r: float, colour: Colour) -> None:
-    """Draw the sun or the moon within a soft halo."""
-    for k, opacity in ((2.3, 34), (1.8, 44), (1.4, 60)):
-        pen.ell(x, y, r * k, r * k, (*colour, opacity), glow=True)
-    pen.ell(x, y, r, r, pale(colour, 0.4), glow=True)
-
-
-def stars(pen: Pen, rng: np.random.Generator, n: int, base: float) -> None:
-    """Scatter n stars above `base`; one in eight is large and has four points."""
-    for i, (x, y, r) in enumerate(rng.random((n, 3)).tolist()):
-        y, r = y * base, 0.0025 + 0.004 * r**2
-        pen.ell(x, y, r, r, (255, 250, 224), glow=True)
-        if i % 8 == 0:
-            a, b = 0.021, 0.004
-            pen.poly(
-                [(x, y - a), (x + b, y - b), (x + a, y), (x + b, y + b),
-                 (x, y + a), (x - b, y + b), (x - a, y), (x - b, y - b)],
-                (255, 246, 206), glow=True,
-            )  # fmt: skip
-
-
-def sky(pen: Pen, rng: np.random.Generator, light: str, base: float) -> None:
-    """Fill the sky down to `base`: gradient, sun or moon, clouds or stars."""
-    top, low = _pick(rng, SKIES[light])
-    fade(pen, 0, base, top, low, glow=True)
-    x = rng.uniform(0.1, 0.9)
-    if light == "night":
-        stars(pen, rng, 26, base * 0.9)
-        disc(pen, x, rng.uniform(0.09, 0.2), rng.uniform(0.04, 0.06), (250, 240, 206))
-    elif light == "dusk":
-        disc(pen, x, base - rng.uniform(0.03, 0.12), rng.uniform(0.07, 0.1), (255, 214, 120))
-    elif rng.random() < 0.7:
-        disc(pen, x, rng.uniform(0.08, 0.18), rng.uniform(0.05, 0.08), (255, 232, 140))
-    for _ in range(rng.integers(1, 4)):
-        w = rng.uniform(0.16, 0.32)
-        cloud(pen, rng, rng.uniform(0, 1), rng.uniform(0.08, base * 0.7), w, light)
-
-
-def fir(pen: Pen, x: float, base: float, h: float, colour: Colour, snow: bool = False) -> None:
-    """Draw a fir tree of three tiers, `h` high."""
-    pen.box(x - 0.03 * h, base - 0.2 * h, x + 0.03 * h, base, (92, 64, 50))
-    for i, (low, half) in enumerate(((0.1, 0.26), (0.36, 0.21), (0.6, 0.15))):
-        tip = base - h * (low + 0.4)
-        half *= h
-        pen.poly([(x - half, base - low * h), (x, tip), (x + half, base - low * h)],
-                 mix(colour, CREAM, 0.05 * i))  # fmt: skip
-        if snow:
-            mid = base - h * (low + 0.22)
-            pen.poly([(x - half * 0.45, mid), (x, tip), (x + half * 0.45, mid)], (244, 248, 255))
-
-
-def tree(pen: Pen, x: float, base: float, h: float, colour: Colour) -> None:
-    """Draw a round leafy tree, `h` high."""
-    pen.box(x - 0.05 * h, base - 0.5 * h, x + 0.05 * h, base, (112, 78, 56))
-    for dx, dy, r in ((-0.17, 0.52, 0.22), (0.18, 0.54, 0.21), (0.0, 0.74, 0.26)):
-        pen.ell(x + dx * h, base - dy * h, r * h, r * h, colour)
-    pen.ell(x - 0.06 * h, base - 0.78 * h, 0.13 * h, 0.11 * h, pale(colour, 0.18))
+from backends.simulation.pen import CREAM, INK, Pen, arc, dark, mix, pale, pick
+from backends.simulation.scenery import SKIES, fade, fir, ridge, sky, stars, tree
 
 
 def sea(pen: Pen, rng: np.random.Generator, light: str) -> None:
@@ -146,7 +22,7 @@ def sea(pen: Pen, rng: np.random.Generator, light: str) -> None:
         x, w = rng.uniform(0.1, 0.9), rng.uniform(0.12, 0.3)
         pen.dome(x, horizon, w, w * 0.4, (110, 150, 140))
         pen.dome(x + w * 0.6, horizon, w * 0.7, w * 0.22, (134, 168, 150))
-    deep, shallow = _pick(rng, (((34, 112, 178), (92, 198, 212)),
+    deep, shallow = pick(rng, (((34, 112, 178), (92, 198, 212)),
                                 ((30, 132, 160), (124, 214, 200)),
                                 ((46, 96, 170), (110, 180, 226))))  # fmt: skip
     fade(pen, horizon, shore + 0.06, deep, shallow)
@@ -154,7 +30,7 @@ def sea(pen: Pen, rng: np.random.Generator, light: str) -> None:
         for x in rng.random(3):
             w = rng.uniform(0.05, 0.12)
             pen.line(arc(x, y, w, 0.008, 180, 360, 8), 0.007, (*pale(shallow, 0.5), 200))
-    sand = _pick(rng, ((244, 220, 168), (236, 206, 160), (250, 228, 190)))
+    sand = pick(rng, ((244, 220, 168), (236, 206, 160), (250, 228, 190)))
     phase, along = rng.random(), np.linspace(0, 1, 40)
     edge = shore + 0.025 * np.sin(2 * np.pi * (1.6 * along + phase))
     for lift, colour in ((0.03, pale(shallow, 0.35)), (0.014, (255, 255, 255)),
@@ -163,7 +39,7 @@ def sea(pen: Pen, rng: np.random.Generator, light: str) -> None:
         pen.poly(np.concatenate([line, [(1.0, 1.0), (0.0, 1.0)]]), colour)
     for x, y in rng.random((7, 2)):
         pen.ell(x, shore + 0.07 + y * (0.92 - shore), 0.012, 0.007,
-                _pick(rng, ((232, 150, 130), CREAM, dark(sand, 0.2))))  # fmt: skip
+                pick(rng, ((232, 150, 130), CREAM, dark(sand, 0.2))))  # fmt: skip
     for x, y in rng.random((rng.integers(0, 4), 2)) * (0.9, 0.2) + (0.05, 0.06):
         pen.line([(x - 0.03, y - 0.012), (x - 0.012, y - 0.016), (x, y), (x + 0.012, y - 0.016),
                   (x + 0.03, y - 0.012)], 0.008, (*CREAM, 230))  # fmt: skip
@@ -173,8 +49,8 @@ def city_street(pen: Pen, rng: np.random.Generator, light: str) -> None:
     """Paint a street: two rows of houses, a pavement, a road and lamp posts."""
     kerb = rng.uniform(0.56, 0.62)
     sky(pen, rng, light, kerb)
-    far = _pick(rng, ((168, 184, 206), (190, 176, 200), (176, 196, 194)))
-    fronts = _pick(rng, (((214, 140, 116), (236, 198, 150), (150, 172, 176), (188, 110, 104)),
+    far = pick(rng, ((168, 184, 206), (190, 176, 200), (176, 196, 194)))
+    fronts = pick(rng, (((214, 140, 116), (236, 198, 150), (150, 172, 176), (188, 110, 104)),
                          ((126, 150, 180), (206, 190, 180), (168, 132, 150), (226, 206, 170)),
                          ((202, 168, 120), (128, 160, 140), (224, 180, 150),
                           (160, 140, 130))))  # fmt: skip
@@ -224,7 +100,7 @@ def forest(pen: Pen, rng: np.random.Generator, light: str) -> None:
     floor = rng.uniform(0.5, 0.58)
     fade(pen, 0, floor + 0.14, top, mist, glow=True)
     haze = {"day": mist, "dusk": (255, 214, 150), "night": (206, 236, 240)}[light]
-    green = _pick(rng, ((38, 96, 70), (62, 104, 52), (30, 92, 88)))
+    green = pick(rng, ((38, 96, 70), (62, 104, 52), (30, 92, 88)))
     conifers = rng.random() < 0.6
     for depth in range(3):
         shade = mix(pale(green, 0.12), haze, 0.55 - 0.24 * depth)
@@ -258,7 +134,7 @@ def forest(pen: Pen, rng: np.random.Generator, light: str) -> None:
 
 def room(pen: Pen, rng: np.random.Generator, light: str) -> None:
     """Paint a living room: papered wall, window, pictures, floor, rug and a plant."""
-    wall, board = _pick(rng, (((232, 208, 188), (196, 150, 120)),
+    wall, board = pick(rng, (((232, 208, 188), (196, 150, 120)),
                               ((176, 204, 200), (236, 236, 226)),
                               ((226, 192, 196), (246, 236, 228)),
                               ((238, 220, 168), (190, 140, 96)),
@@ -273,14 +149,14 @@ def room(pen: Pen, rng: np.random.Generator, light: str) -> None:
     x, w, h = (0.22 if left else 0.78) + rng.uniform(-0.06, 0.06), rng.uniform(0.13, 0.17), 0.17
     y = rng.uniform(0.24, 0.28)
     pen.box(x - w - 0.02, y - h - 0.02, x + w + 0.02, y + h + 0.02, CREAM)
-    top, low = _pick(rng, SKIES[light])
+    top, low = pick(rng, SKIES[light])
     for upper, shade in ((y - h, mix(top, low, 0.4)), (y - h * 0.2, mix(top, low, 0.8))):
         pen.poly([(x - w, upper), (x + w, upper), (x + w, y + h), (x - w, y + h)], shade, True)
     pen.ell(x + w * 0.4, y - h * 0.45, 0.035, 0.035, (255, 240, 180), glow=True)
     pen.dome(x - w * 0.2, y + h, w * 0.8, h * 0.5, (120, 168, 110))
     pen.box(x - 0.009, y - h, x + 0.009, y + h, CREAM)
     pen.box(x - w, y - 0.009, x + w, y + 0.009, CREAM)
-    cloth = _pick(rng, ((206, 96, 84), (92, 128, 150), (230, 176, 90), (140, 110, 150)))
+    cloth = pick(rng, ((206, 96, 84), (92, 128, 150), (230, 176, 90), (140, 110, 150)))
     for side in (-1, 1):
         pen.poly([(x + side * (w + 0.05), 0.02), (x + side * w * 0.45, 0.02),
                   (x + side * (w * 0.8), 0.3), (x + side * (w + 0.01), base - 0.07),
@@ -298,13 +174,13 @@ def room(pen: Pen, rng: np.random.Generator, light: str) -> None:
         cx, cy, s = px + 0.2 * i * (-1 if left else 1) - 0.08, 0.2 + 0.06 * i, 0.09 - 0.02 * i
         pen.box(cx - s, cy - s, cx + s, cy + s, (128, 90, 62))
         pen.box(cx - s + 0.016, cy - s + 0.016, cx + s - 0.016, cy + s - 0.016, CREAM)
-        pen.ell(cx, cy, s * 0.5, s * 0.5, _pick(rng, (cloth, (110, 160, 150), (236, 180, 90))))
+        pen.ell(cx, cy, s * 0.5, s * 0.5, pick(rng, (cloth, (110, 160, 150), (236, 180, 90))))
         pen.dome(cx, cy + s * 0.72, s * 0.66, s * 0.5, (96, 120, 140))
-    floor = _pick(rng, ((186, 134, 92), (160, 112, 80), (206, 164, 120)))
+    floor = pick(rng, ((186, 134, 92), (160, 112, 80), (206, 164, 120)))
     fade(pen, base, 1, floor, dark(floor, 0.18))
     for y in (base + 0.06, base + 0.15, base + 0.27):
         pen.box(0, y, 1, y + 0.006, dark(floor, 0.22))
-    rug = _pick(rng, ((190, 80, 80), (80, 120, 150), (224, 190, 130), (120, 140, 110)))
+    rug = pick(rng, ((190, 80, 80), (80, 120, 150), (224, 190, 130), (120, 140, 110)))
     rx, ry = rng.uniform(0.4, 0.6), rng.uniform(0.8, 0.86)
     pen.ell(rx, ry, 0.42, 0.12, rug)
     pen.ell(rx, ry, 0.36, 0.098, pale(rug, 0.45))
@@ -323,7 +199,7 @@ def desert(pen: Pen, rng: np.random.Generator, light: str) -> None:
     """Paint a desert: table mountains, dunes and cacti."""
     horizon = rng.uniform(0.42, 0.52)
     sky(pen, rng, light, horizon + 0.06)
-    sand = _pick(rng, ((238, 182, 108), (226, 150, 96), (244, 204, 140)))
+    sand = pick(rng, ((238, 182, 108), (226, 150, 96), (244, 204, 140)))
     for _ in range(rng.integers(1, 4)):
         x, w, h = rng.uniform(0, 1), rng.uniform(0.08, 0.18), rng.uniform(0.07, 0.16)
         rock = mix((184, 96, 76), sand, 0.3)
@@ -334,7 +210,7 @@ def desert(pen: Pen, rng: np.random.Generator, light: str) -> None:
     for i, y in enumerate((0.0, 0.08, 0.2, 0.34)):
         colour = mix(pale(sand, 0.25), dark(sand, 0.16), i / 3)
         ridge(pen, rng, horizon + y + 0.02, 0.05 + 0.015 * i, colour, 1.2)
-    green = _pick(rng, ((74, 138, 84), (92, 150, 110), (60, 120, 92)))
+    green = pick(rng, ((74, 138, 84), (92, 150, 110), (60, 120, 92)))
     for x in rng.permutation((0.07, 0.24, 0.8, 0.93))[: rng.integers(2, 5)]:
         x, base, h = x + rng.uniform(-0.04, 0.04), rng.uniform(0.58, 0.74), rng.uniform(0.2, 0.32)
         t = 0.15 * h
@@ -350,7 +226,7 @@ def desert(pen: Pen, rng: np.random.Generator, light: str) -> None:
 
 def night_sky(pen: Pen, rng: np.random.Generator, light: str) -> None:
     """Paint a great starry sky with a milky way or northern lights and a crescent moon."""
-    top, low = _pick(rng, (((10, 10, 44), (70, 58, 130)), ((8, 16, 52), (40, 92, 134)),
+    top, low = pick(rng, (((10, 10, 44), (70, 58, 130)), ((8, 16, 52), (40, 92, 134)),
                            ((24, 8, 48), (126, 66, 128))))  # fmt: skip
     ground = rng.uniform(0.55, 0.6)
     fade(pen, 0, ground + 0.06, top, low, glow=True)
@@ -360,7 +236,7 @@ def night_sky(pen: Pen, rng: np.random.Generator, light: str) -> None:
             pen.poly([(start - w, 0), (start + w, 0), (start + lean + w, 0.7),
                       (start + lean - w, 0.7)], (190, 170, 240, 13), glow=True)  # fmt: skip
     else:
-        aurora, along = _pick(rng, ((96, 240, 180), (120, 220, 240))), np.linspace(0, 1, 30)
+        aurora, along = pick(rng, ((96, 240, 180), (120, 220, 240))), np.linspace(0, 1, 30)
         for i in range(4):
             y = 0.2 + 0.05 * i + 0.07 * np.sin(2 * np.pi * (along * 1.3 + start)) + lean * 0.1
             band = np.concatenate([np.stack([along, y], 1),
@@ -386,7 +262,7 @@ def snowy_mountains(pen: Pen, rng: np.random.Generator, light: str) -> None:
     """Paint white peaks above a snow field with firs."""
     base = rng.uniform(0.5, 0.57)
     sky(pen, rng, light, base)
-    rock = _pick(rng, ((108, 126, 164), (126, 120, 156), (96, 132, 150)))
+    rock = pick(rng, ((108, 126, 164), (126, 120, 156), (96, 132, 150)))
     for depth, n in ((0, 3), (1, 2)):
         for i in range(n):
             x = (i + rng.uniform(0.2, 0.8)) / n
@@ -403,7 +279,7 @@ def snowy_mountains(pen: Pen, rng: np.random.Generator, light: str) -> None:
             pen.poly([(x, top), (x + cap * w, top + cap * drop), (x + 0.2 * w, top + 0.3 * drop),
                       (x + 0.06 * w, top + 0.4 * drop)], (208, 220, 240))  # fmt: skip
     ridge(pen, rng, base + 0.03, 0.03, (216, 228, 244), 1.4)
-    green = _pick(rng, ((56, 106, 96), (44, 90, 104)))
+    green = pick(rng, ((56, 106, 96), (44, 90, 104)))
     for x in rng.random(rng.integers(5, 10)):
         fir(pen, x, base + rng.uniform(0.03, 0.08), rng.uniform(0.12, 0.24), green, snow=True)
     ridge(pen, rng, base + 0.09, 0.03, (232, 240, 250), 1.2)
@@ -417,7 +293,7 @@ def meadow(pen: Pen, rng: np.random.Generator, light: str) -> None:
     """Paint green hills with trees, a fence and flowers."""
     horizon = rng.uniform(0.4, 0.5)
     sky(pen, rng, light, horizon + 0.08)
-    green = _pick(rng, ((124, 190, 84), (150, 196, 80), (96, 178, 104)))
+    green = pick(rng, ((124, 190, 84), (150, 196, 80), (96, 178, 104)))
     ridge(pen, rng, horizon, 0.1, mix(green, (140, 180, 200), 0.45), 1.0)
     ridge(pen, rng, horizon + 0.07, 0.07, mix(green, (150, 190, 150), 0.25), 1.3)
     for x in rng.random(rng.integers(1, 5)):
@@ -430,7 +306,7 @@ def meadow(pen: Pen, rng: np.random.Generator, light: str) -> None:
         for dy in (-0.07, -0.035):
             pen.box(0, y + dy, 1, y + dy + 0.015, CREAM)
     ridge(pen, rng, horizon + 0.28, 0.05, pale(green, 0.12), 1.0)
-    petals = _pick(rng, (((255, 255, 255), (250, 210, 80)), ((228, 70, 80), (255, 180, 190)),
+    petals = pick(rng, (((255, 255, 255), (250, 210, 80)), ((228, 70, 80), (255, 180, 190)),
                          ((150, 110, 200), (250, 250, 255)),
                          ((255, 200, 70), (240, 120, 80))))  # fmt: skip
     for i, (x, t) in enumerate(rng.random((30, 2))):
