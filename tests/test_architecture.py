@@ -44,8 +44,10 @@ KINDS = {  # what members of a kind share
         "bold5000_files bold5000_lists bold5000_arrays bold5000_volumes"
     ),
     "backends.mappers": "mixer_parts parts",
-    "backends.generators": "networks adapters gallery guidance pulls clip_pulls sampling memory "
-    "weights tuning latent_diffusion",
+    "backends.generators": (
+        "networks adapters gallery guidance pulls clip_pulls sampling memory ddim weights tuning "
+        "latent_diffusion"
+    ),
 }
 HEAVY = (
     *("torch", "gradio", "nilearn", "diffusers", "open_clip", "matplotlib", "plotly"),

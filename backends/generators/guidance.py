@@ -55,7 +55,7 @@ class Level:
     noise``, ``eps - x0``, by diffusers' names.
     """
 
-    timestep: torch.Tensor
+    timestep: torch.Tensor | int
     signal: float | torch.Tensor
     noise: float | torch.Tensor
     predicts: Literal["epsilon", "v_prediction", "flow_prediction"]

@@ -8,8 +8,8 @@ Two families can further be pulled (`pulls`) towards decoded features of CLIP Vi
 NeuralDiffuser but on the textbook x̂0, and towards betas. They also have its self-attention
 guidance, which there is on without being mentioned and here an option that is off.
 
-Sampling is DDIM without added noise (eta 0; Song et al. 2021, arXiv 2010.02502), so that a picture
-rests on its first noise alone. Published safety checkers are never loaded: they blacken pictures.
+Sampling is DDIM without added noise (`ddim`), so that a picture rests on its first noise alone.
+Published safety checkers are never loaded: they blacken pictures.
 
 MindEye2's SDXL unCLIP is not among the families. Its UNet could be written as a
 `UNet2DConditionModel` (``cross_attention_dim`` 1664 for the 256 tokens; "text_time" with four time
@@ -27,6 +27,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from backends.generators.clip_pulls import eyes, pulls_of
+from backends.generators.ddim import DDIM, read_schedule
 from backends.generators.guidance import SCALED, Level, at_step, predicted
 from backends.generators.memory import Denoiser, best_dtype, place
 from backends.generators.pulls import Pull, guided
@@ -109,7 +110,12 @@ class LatentDiffusion(Sampling):
         self.denoiser = Denoiser(self.unet, *about)
         # in half precision published autoencoders overflow
         self.decoder = self.weights.load(parts[self._decoder]).to(device)
-        self.scheduler = self.weights.config(parts["scheduler"])
+        schedule = parts["scheduler"]
+        self.scheduler = read_schedule(
+            self.weights.config(schedule),
+            str(self.weights.path(schedule) / schedule.files[0]),
+            f"name other weights with --generator {self.name}=PATH_OR_ID",
+        )
         self.latent_shape = (self.unet.config.in_channels, side, side)
         self._prepare(parts)
         if (self.weights.folder / "safety_checker").is_dir():
@@ -159,11 +165,11 @@ class LatentDiffusion(Sampling):
         self,
         noise: torch.Tensor,
         conditions: Sequence[Condition],
-        scheduler: Any,
+        ddim: DDIM,
         how: Mapping[str, float],
     ) -> tuple[torch.Tensor, int]:
         """Return the first latents (n, C, S, S) and how many steps are left out."""
-        return noise * scheduler.init_noise_sigma, 0
+        return noise, 0
 
     def _decode(self, latents: torch.Tensor) -> torch.Tensor:
         """Return pixels (1, 3, H, W) in -1 ... 1 of latents (1, C, S, S)."""
@@ -197,15 +203,13 @@ class LatentDiffusion(Sampling):
         how: Mapping[str, float],
     ) -> Iterator[tuple[int, torch.Tensor]]:
         import torch
-        from diffusers import DDIMScheduler
 
         noise = [source_of_noise(seed) for seed in seeds]
         embeddings = torch.stack([self._decoded(condition)[1] for condition in conditions])
         cond, null = self._inputs(embeddings, conditions, noise, how)
         start = torch.stack([torch.randn(self.latent_shape, generator=g) for g in noise])
-        scheduler = DDIMScheduler.from_config(self.scheduler)
-        scheduler.set_timesteps(steps, device=self.device)
-        latents, first = self._begin(start.to(self.device), conditions, scheduler, how)
+        ddim = DDIM(self.scheduler, steps)
+        latents, first = self._begin(start.to(self.device), conditions, ddim, how)
         shared = len(conditions) < len(scales)
         n = max(len(conditions), len(scales))
         guidance = torch.tensor([float(s) for s in scales], device=self.device).expand(n)
@@ -213,9 +217,9 @@ class LatentDiffusion(Sampling):
         cond = {name: value.expand(n, *value.shape[1:]) for name, value in cond.items()}
         null = {name: value.expand(n, *value.shape[1:]) for name, value in null.items()}
         pulls = [self._pulls(condition, how) for condition in conditions]
-        for step, timestep in enumerate(scheduler.timesteps[first:], start=first + 1):
+        for step in range(first + 1, steps + 1):
             scale = at_step(guidance, step, steps, how)
-            given = latents, _level(scheduler, timestep), cond, null, scale, how
+            given = latents, ddim.level(step - 1), cond, null, scale, how
             acting = [
                 [pull for pull in one if pull.acts(step - first, steps - first)] for one in pulls
             ]
@@ -223,9 +227,8 @@ class LatentDiffusion(Sampling):
                 prediction = self._pulled(acting * (n // len(acting)), *given)
             else:
                 prediction = self._prediction(*given, same=shared and step == first + 1)
-            made = scheduler.step(prediction, timestep, latents, eta=0.0)
-            latents = made.prev_sample
-            yield step, latents if step == steps else made.pred_original_sample
+            latents, clean = ddim.step(latents, prediction, step - 1)
+            yield step, latents if step == steps else clean
 
     def _pulls(self, condition: Condition, how: Mapping[str, float]) -> list[Pull]:
         """Return what the picture of a condition is pulled towards."""
@@ -306,9 +309,3 @@ class LatentDiffusion(Sampling):
             return np.empty((0, 1, 1, 3), np.uint8)
         factors = torch.tensor(self.colours, device=latents.device)
         return pixels(torch.einsum("nchw,cr->nrhw", latents, factors))
-
-
-def _level(scheduler: Any, timestep: torch.Tensor) -> Level:
-    """Return the noise level of a timestep, by the scheduler's cumulative product."""
-    kept = scheduler.alphas_cumprod[int(timestep)].item()
-    return Level(timestep, kept**0.5, (1 - kept) ** 0.5, scheduler.config.prediction_type)

@@ -18,6 +18,7 @@ from explorer.types import UserError
 if TYPE_CHECKING:
     import torch
 
+    from backends.generators.ddim import DDIM
     from backends.generators.memory import Inputs
     from backends.generators.tuning import Trainee
 
@@ -142,14 +143,14 @@ class StableContext(LatentDiffusion):
         self,
         noise: torch.Tensor,
         conditions: Sequence[Condition],
-        scheduler: Any,
+        ddim: DDIM,
         how: Mapping[str, float],
     ) -> tuple[torch.Tensor, int]:
         import torch
 
         with_latents = [LATENTS in condition.embeddings for condition in conditions]
         if not any(with_latents):
-            return super()._begin(noise, conditions, scheduler, how)
+            return super()._begin(noise, conditions, ddim, how)
         if not all(with_latents):
             raise UserError(
                 f"Of {len(conditions)} conditions {sum(with_latents)} have {LATENTS.name}, the "
@@ -161,8 +162,7 @@ class StableContext(LatentDiffusion):
                 f"draw latents {self.latent_shape}; name weights of 512 x 512 pixels with "
                 f"--generator {self.name}=PATH_OR_ID."
             )
-        steps = len(scheduler.timesteps)
+        steps = len(ddim.timesteps)
         kept = max(1, min(int(steps * how["strength"]), steps))
         z = torch.stack([self._tensor(condition.embeddings, LATENTS) for condition in conditions])
-        first = steps - kept
-        return scheduler.add_noise(z, noise, scheduler.timesteps[first : first + 1]), first
+        return ddim.noised(z, noise, steps - kept), steps - kept
