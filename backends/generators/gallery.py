@@ -1,7 +1,8 @@
 """Pictures that a decoded embedding is compared with: its nearest neighbours and their class name.
 
 A gallery is a folder of pictures (one sub-folder a class, where they have classes) or a data set's
-own training stimuli; test stimuli never belong to it. The search is exact, by faiss.
+own training stimuli; test stimuli never belong to it. Each picture is compared, and equals stand
+in the gallery's order.
 """
 
 from __future__ import annotations
@@ -12,7 +13,6 @@ from collections import Counter
 from collections.abc import Callable, Mapping
 from functools import cached_property, partial
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -55,7 +55,7 @@ class Gallery:
     ) -> None:
         self.title, self.labels, self.image, self.cache = title, dict(labels), read, cache
         self._known = known
-        self._indices: dict[EmbeddingSpace, Any] = {}
+        self._rows: dict[EmbeddingSpace, np.ndarray] = {}
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -100,15 +100,22 @@ class Gallery:
     ) -> tuple[Neighbour, ...]:
         """Return the k pictures most similar to an embedding of the space's shape, best first.
 
+        Of equally similar ones those that come first in the gallery, however many are asked for.
         Cosine similarity where the space has unit norm, else Pearson correlation over its values;
         from -1 to 1. ``embedder`` makes the space; the whole gallery is embedded once.
         """
-        if space not in self._indices:
-            self._indices[space] = self._index(space, embedder)
-        rows = _unit(np.asarray(embedding, np.float32).reshape(1, -1), space)
-        similarity, at = self._indices[space].search(rows, min(k, len(self)))
-        pairs = zip(at[0], similarity[0], strict=True)
-        return tuple(Neighbour(self.ids[i], self.labels[self.ids[i]], float(s)) for i, s in pairs)
+        if space not in self._rows:
+            self._rows[space] = self._embedded(space, embedder)
+        rows = self._rows[space]
+        sought = _unit(np.asarray(embedding, np.float32).reshape(1, -1), space)[0]
+        similarity = np.empty(len(rows), np.float32)
+        for begin in range(0, len(rows), BLOCK):
+            # a sum by itself for each picture: a matrix product rounds equal ones differently
+            similarity[begin : begin + BLOCK] = (rows[begin : begin + BLOCK] * sought).sum(axis=1)
+        best = np.argsort(-similarity, kind="stable")[:k]
+        return tuple(
+            Neighbour(self.ids[i], self.labels[self.ids[i]], float(similarity[i])) for i in best
+        )
 
     def prompt(
         self,
@@ -134,27 +141,25 @@ class Gallery:
         # a Counter keeps the order of first appearance among equals
         return Counter(names if majority else names[:1]).most_common(1)[0][0], found
 
-    def _index(self, space: EmbeddingSpace, embedder: Embedder) -> Any:
-        import faiss
-
+    def _embedded(self, space: EmbeddingSpace, embedder: Embedder) -> np.ndarray:
+        """Return the pictures' embeddings as rows (n, D) of unit norm; see `_unit`."""
+        fingerprint = getattr(embedder, "fingerprint", "")
+        known = self._known(self.ids, space, fingerprint) if self._known and fingerprint else None
+        if known is not None:
+            return _unit(known.reshape(len(known), -1).astype(np.float32), space)
         store = None
         if self.cache is not None and Store.keeps(embedder):
             store = Store(self.cache, embedder, space)
-        index = faiss.IndexFlatIP(space.size)
-        fingerprint = getattr(embedder, "fingerprint", "")
-        rows = self._known(self.ids, space, fingerprint) if self._known and fingerprint else None
-        if rows is not None:
-            index.add(_unit(rows.reshape(len(rows), -1).astype(np.float32), space))
-            return index
+        found = np.empty((len(self), space.size), np.float32)
         try:
             for begin in range(0, len(self), BLOCK):
                 images = [self.image(picture) for picture in self.ids[begin : begin + BLOCK]]
                 rows = embed_kept(images, lambda new: embedder.embed(new, space), store)
-                index.add(_unit(np.stack(rows).reshape(len(rows), -1), space))
+                found[begin : begin + BLOCK] = _unit(np.stack(rows).reshape(len(rows), -1), space)
         finally:
             if store:
                 store.flush()
-        return index
+        return found
 
 
 class Galleries:

@@ -53,6 +53,19 @@ def test_neighbours_are_those_of_plain_products(pictures, space):
     assert len(gallery.nearest(sought, space, Toy(), k=1000)) == 300
 
 
+@pytest.mark.parametrize("space", [UNIT, RAW])
+def test_of_equal_pictures_the_first_of_the_gallery_is_the_nearest_however_many_are_asked_for(
+    pictures, space
+):
+    equal = ("p3", "p40", "p41", "p299")
+    pictures |= dict.fromkeys(equal, pictures["p40"])
+    gallery = Gallery("toys", dict.fromkeys(pictures, "thing"), pictures.__getitem__)
+    (sought,) = Toy().embed([pictures["p40"]], space)
+    for k in (1, 2, 3, 4, 5, 300):
+        found = [n.picture for n in gallery.nearest(sought, space, Toy(), k)]
+        assert found[:4] == list(equal[:k]), k
+
+
 def test_a_gallery_is_embedded_once_and_kept_on_disk(pictures, tmp_path):
     first, again = Toy(), Toy()
     for embedder, times in ((first, 2), (again, 1)):

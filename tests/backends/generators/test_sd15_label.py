@@ -55,6 +55,20 @@ def test_neighbours_vote(saved, made, tmp_path, labelled):
         labelled(tmp_path, tmp_path).prompt(one)
 
 
+def test_among_equal_pictures_the_class_drawn_is_that_of_the_first_one_shown(
+    saved, labelled, tmp_path
+):
+    for name in ("a", "a_a", "a_a_a", "a_a_a_a"):
+        shutil.copytree(saved / "sd15-label" / "gallery" / "a_a", tmp_path / name)
+    picture = np.asarray(Image.open(tmp_path / "a" / "one.png"))
+    generator, clip = labelled(tmp_path, tmp_path), PocketClip(CHECKPOINTS)
+    one = Condition({POCKET: torch.from_numpy(clip.embed([picture], POCKET)[0])})
+    for votes in (1, 2, 4):
+        words, found = generator.prompt(one, votes=votes)
+        assert words == found[0].label == "a"
+        assert [n.label for n in found] == ["a", "a a", "a a a", "a a a a"]
+
+
 def test_training_stimuli_name_what_is_seen(saved, fakes, tmp_path):
     study, clip = fakes.Study(), PocketClip(CHECKPOINTS)
     source = saved / "sd15-label"
