@@ -16,9 +16,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from backends import DATASETS, EMBEDDERS, ENCODERS, GENERATORS, MAPPERS
+from explorer import drawing
 from explorer.brain.atlases import open_atlas
-from explorer.catalogue import named_path, named_sources
+from explorer.choosing import default_request
 from explorer.evidence.evaluation import read_evaluation
+from explorer.naming import named_path, named_sources
 from explorer.types import UserError
 from explorer.workbench import Workbench
 
@@ -128,8 +130,10 @@ def open_workbench(args: argparse.Namespace) -> Workbench:
         evaluations=args.evaluation,
         device=args.device,
     )
-    for name in workbench.dataset_names():
-        workbench.dataset(name)  # says now, not on the page, that a path holds something else
+    for name in workbench.catalogue.dataset_names():
+        workbench.catalogue.dataset(
+            name
+        )  # says now, not on the page, that a path holds something else
     if args.device not in ("auto", "cpu"):
         _ = workbench.models.device
     return workbench
@@ -140,10 +144,12 @@ def refuse_unshareable(workbench: Workbench, args: argparse.Namespace) -> None:
     if not args.share or args.i_may_share_these_images:
         return
     closed = [
-        name for name in workbench.dataset_names() if not workbench.dataset(name).redistributable
+        name
+        for name in workbench.catalogue.dataset_names()
+        if not workbench.catalogue.dataset(name).redistributable
     ]
     if closed:
-        licence = workbench.dataset(closed[0]).licence
+        licence = workbench.catalogue.dataset(closed[0]).licence
         raise UserError(
             f"--share would show the images of {', '.join(closed)} to anyone with the link, and "
             f"they may not be redistributed (licence: {licence}); leave out --share or that data "
@@ -209,13 +215,15 @@ def serve(workbench: Workbench, args: argparse.Namespace) -> gr.Blocks:
     except OSError as error:  # somebody took the port in between, or 7860 to 7959 are all taken
         raise UserError(f"The page cannot be served: {error}") from error
     print(f"Afterimage is open at {shared or local} (Ctrl+C ends it).", flush=True)
-    for atlas in workbench.atlases:
+    for atlas in workbench.catalogue.atlases:
         print(
             f"Atlas {atlas.name}: {len(atlas.labels)} parcels. {atlas.note}".rstrip(), flush=True
         )
-    for name in workbench.dataset_names():
-        if workbench.dataset(name).simulated:
-            print(f"{name} is no measurement: {workbench.dataset(name).note}", flush=True)
+    for name in workbench.catalogue.dataset_names():
+        if workbench.catalogue.dataset(name).simulated:
+            print(
+                f"{name} is no measurement: {workbench.catalogue.dataset(name).note}", flush=True
+            )
     threading.Thread(target=warm, args=(workbench,), daemon=True).start()
     return page
 
@@ -223,7 +231,7 @@ def serve(workbench: Workbench, args: argparse.Namespace) -> gr.Blocks:
 def warm(workbench: Workbench) -> None:
     """Load what the first trial needs; what cannot be loaded is told, and again on the page."""
     try:
-        workbench.warm(workbench.default_request())
+        drawing.warm(workbench, default_request(workbench.catalogue))
     except UserError as error:
         print(f"app.py: {error}", file=sys.stderr, flush=True)
 

@@ -140,7 +140,8 @@ def train(
     )
     from backends.embedders.choice import read_sources
     from backends.training.machine import best_device, launched
-    from explorer.catalogue import PUBLISHED, named_sources
+    from explorer.catalogue import PUBLISHED
+    from explorer.naming import named_sources
     from explorer.types import resolve
 
     trained = [kind for kind in MAPPERS if kind != PUBLISHED]  # those are read, not trained
@@ -155,11 +156,11 @@ def train(
     first = launched()[0] == 0
     tell = say if first else None
     name, bench = _open(dataset, checkpoints)
-    study = bench.dataset(name)
-    people = list(dict.fromkeys(subject or bench.subjects(name)))
+    study = bench.catalogue.dataset(name)
+    people = list(dict.fromkeys(subject or bench.catalogue.subjects(name)))
     every, embeddings, notes = gather(
         study,
-        {person: bench.trials(name, person) for person in people},
+        {person: bench.catalogue.trials(name, person) for person in people},
         space or ["pocket-clip/image"],
         checkpoints,
         device=best_device(device),
@@ -253,11 +254,11 @@ def search(
     fixed = read_settings(mapper, cls, settings or [])
     drawn = searching.read_tries(mapper, cls, tries or [])
     name, bench = _open(dataset, checkpoints)
-    people = list(dict.fromkeys(subject or bench.subjects(name)))
+    people = list(dict.fromkeys(subject or bench.catalogue.subjects(name)))
     spaces = space or ["pocket-clip/image"]
     every, embeddings, _ = gather(
-        bench.dataset(name),
-        {person: bench.trials(name, person) for person in people},
+        bench.catalogue.dataset(name),
+        {person: bench.catalogue.trials(name, person) for person in people},
         spaces,
         checkpoints,
         device=best_device(device),
@@ -311,11 +312,11 @@ def train_encoding(
     from backends.training.machine import best_device
 
     name, bench = _open(dataset, checkpoints)
-    study, device = bench.dataset(name), best_device(device)
-    people = list(dict.fromkeys(subject or bench.subjects(name)))
+    study, device = bench.catalogue.dataset(name), best_device(device)
+    people = list(dict.fromkeys(subject or bench.catalogue.subjects(name)))
     every, embeddings, _ = gather(
         study,
-        {person: bench.trials(name, person) for person in people},
+        {person: bench.catalogue.trials(name, person) for person in people},
         space or ["pocket-clip/image"],
         checkpoints,
         device=device,
@@ -357,7 +358,7 @@ def caption(
     from backends.commands.augment import find_extra
     from backends.embedders.captions import Captioner, caption_stimuli
     from backends.training.machine import best_device
-    from explorer.catalogue import named_path
+    from explorer.naming import named_path
 
     name, path, _ = named_path(dataset) if "=" in dataset else (dataset, None, {})
     if out is None:
@@ -368,7 +369,7 @@ def caption(
         place = Path(path).expanduser()
         out = (place if place.is_dir() else place.parent) / "captions.csv"
     _, bench = _open(dataset, checkpoints)
-    study = bench.dataset(name)
+    study = bench.catalogue.dataset(name)
     captioner = Captioner(checkpoints, best_device(device), source=model or None)
     count = caption_stimuli(study, captioner, out, say)
     if augment is not None:
@@ -568,14 +569,14 @@ def finetune(
     from backends import GENERATORS
     from backends.commands import finetune as tuning
     from backends.training.plan import Course
-    from explorer.catalogue import named_sources
+    from explorer.naming import named_sources
 
     if Path(title).name != title:
         raise UserError(f"--name is a folder's name, found {title!r}.")
     course = Course(epochs=epochs, batch=batch, lr=lr, patience=0, seed=seed)
     sources = named_sources(weights or (), GENERATORS)
     name, bench = _open(dataset, checkpoints, best(device))
-    people = list(dict.fromkeys(subject or bench.subjects(name)[:1]))
+    people = list(dict.fromkeys(subject or bench.catalogue.subjects(name)[:1]))
     command = " ".join(["python -m backends", *sys.argv[1:]])
     folder = checkpoints / "generators" / name
     if ablate:
@@ -638,8 +639,8 @@ def reconstruct(
     sources = [generator] if "=" in generator else []
     generator = generator.partition("=")[0]
     name, bench = _open(dataset, checkpoints, best(device), sources=sources)
-    people = tuple(dict.fromkeys(subject or bench.subjects(name)))
-    steps = steps or bench.generator_class(generator).default_steps
+    people = tuple(dict.fromkeys(subject or bench.catalogue.subjects(name)))
+    steps = steps or bench.catalogue.generator_class(generator).default_steps
     job = Job(name, people, mapper, generator, scale, steps, samples, seed, limit)
     print(draw(bench, job, out, say))
 
@@ -663,7 +664,7 @@ def _open(
     ``sources``: where weights of generators are, ``NAME=PATH_OR_ID`` each.
     """
     from backends import DATASETS, EMBEDDERS, ENCODERS, GENERATORS, MAPPERS
-    from explorer.catalogue import named_path, named_sources
+    from explorer.naming import named_path, named_sources
     from explorer.workbench import Workbench
 
     name, path, options = named_path(dataset) if "=" in dataset else (dataset, None, {})
@@ -713,7 +714,7 @@ def import_checkpoint(
     people = []
     if dataset:
         name, bench = _open(dataset, checkpoints)
-        people = [bench.trials(name, person).subject for person in subject or ()]
+        people = [bench.catalogue.trials(name, person).subject for person in subject or ()]
     mapper, card, left_out = importing.convert(
         found,
         people,
@@ -743,10 +744,10 @@ def import_gnet(
     from backends.encoders.gnet import import_gnet as bring
 
     name, bench = _open(dataset, checkpoints)
-    for person in dict.fromkeys(subject or bench.subjects(name)):
+    for person in dict.fromkeys(subject or bench.catalogue.subjects(name)):
         folder = checkpoints / "encoding" / name / person
         command = " ".join(["python -m backends", *sys.argv[1:]])
-        card = bring(file, bench.trials(name, person), folder, command=command)
+        card = bring(file, bench.catalogue.trials(name, person), folder, command=command)
         print(f"{person}  {card.voxels[person][0]} voxels  ->  {folder}")
 
 

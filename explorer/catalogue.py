@@ -7,125 +7,27 @@ and cards are read once; what was added later is seen after a restart.
 from __future__ import annotations
 
 import inspect
-import json
-import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from explorer.brain.parcels import Atlas, lay, paint
+from explorer.brain.atlases import with_atlases
+from explorer.brain.parcels import Atlas
 from explorer.cache import Cache
+from explorer.naming import open_dataset, recognise, refuse_options, whose_results
+from explorer.offers import FIT_NOW, Offer, find_encoder, find_mappers, fit_offer, read_cards
 from explorer.protocols import Dataset
-from explorer.request import SEED, Request
-from explorer.types import Card, EmbeddingSpace, Subject, Trials, UserError, resolve
+from explorer.types import EmbeddingSpace, Trials, UserError, resolve
 
 if TYPE_CHECKING:
     import pandas as pd
 
 PUBLISHED = "published"  # the generator and the mapper that show others' results
 PLAIN_FOLDER = "folder"  # the family of a data set whose name is none of a known format
-FIT_NOW = "ridge"  # quick enough to be fitted while a person waits
-FITTED = "ridge (fitted now)"
-FIT_LIMIT = 50_000_000  # training trials x voxels, 200 MB as float32: our choice
 IMAGE_BYTES = 64 * 2**20
-HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
-NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")  # it goes into links and folder names
-
-
-def named_path(pair: str, flag: str = "--dataset") -> tuple[str, Path, dict[str, str]]:
-    """Return name, path and options of ``NAME=PATH`` or ``NAME=PATH?option=value&option=value``.
-
-    The path must exist; one with a question mark in its name is taken as it is. Which options
-    there are is the data set's to say (`Catalogue.dataset`). ``flag``: what it was given to.
-    """
-    name, _, given = pair.partition("=")
-    if not given or not NAME.fullmatch(name):
-        raise UserError(
-            f"{flag} takes NAME=PATH, the name of letters, digits, dots, dashes and "
-            f"underscores; found {pair!r}."
-        )
-    return name, *path_and_options(given, f"{flag} {name}")
-
-
-def named_sources(pairs: Sequence[str], generators: Mapping[str, Any]) -> dict[str, str]:
-    """Return generator -> where its weights or pictures are, from ``NAME=PATH_OR_ID`` texts.
-
-    ``generators``: the dict literal; those that can be told take a ``source``. What is neither
-    there nor written like a hub id raises `UserError`; what it holds is the generator's to check.
-    """
-    found: dict[str, str] = {}
-    for pair in pairs:
-        name, equals, source = pair.partition("=")
-        told = [n for n, entry in generators.items() if _takes_source(resolve(entry))]
-        if not (equals and source) or name not in told:
-            raise UserError(
-                f"--generator takes NAME=PATH_OR_ID with one of {', '.join(told) or 'none'}, "
-                f"found {pair!r}."
-            )
-        if name in found:
-            raise UserError(f"--generator names {name} twice; give each its weights once.")
-        bare = source.partition("?")[0]  # what follows names a gallery, for generators with one
-        if not any(Path(s).expanduser().exists() or HUB_ID.fullmatch(s) for s in (source, bare)):
-            raise UserError(
-                f"--generator {name}: there is nothing at {source}, and it is no hub id such as "
-                "owner/name; check the path."
-            )
-        found[name] = source
-    return found
-
-
-def path_and_options(given: str, who: str) -> tuple[Path, dict[str, str]]:
-    """Return path and options of ``PATH`` or ``PATH?option=value&option=value``; it must exist.
-
-    ``who``: how a refusal begins.
-    """
-    path, _, tail = given.rpartition("?")
-    if not path or Path(given).expanduser().exists():
-        path, tail = given, ""
-    place = Path(path).expanduser()
-    if not place.exists():
-        raise UserError(f"{who}: there is nothing at {path}; check the path.")
-    options: dict[str, str] = {}
-    for word in tail.split("&") if tail else ():
-        key, equals, value = word.partition("=")
-        if not key or not equals or key in options:
-            raise UserError(
-                f"{who}: options are written ?name=value&name=value, each once; found {word!r}."
-            )
-        options[key] = value
-    return place, options
-
-
-def recognise(path: Path, datasets: Mapping[str, Any]) -> str:
-    """Return the key of the class that knows a path by its content, "" if none does."""
-    for name, entry in datasets.items():
-        knows = getattr(resolve(entry), "recognise", None)
-        if knows is not None and knows(path):
-            return name
-    return ""
-
-
-def open_dataset(cls: Any, path: Path, name: str, options: Mapping[str, str], who: str) -> Dataset:
-    """Return a data set of a class that takes these options; ``who`` begins a refusal."""
-    taken = [p for p in inspect.signature(cls).parameters if p not in ("path", "name")]
-    _refuse_options(options, taken, who)
-    return cls(path, name, **options)
-
-
-@dataclass(frozen=True, eq=False)
-class Offer:
-    """A mapper that fits a subject: a checkpoint, or only targets that one is to be fitted to.
-
-    ``published``: the mapper itself, where it looks up what others predicted.
-    """
-
-    targets: tuple[EmbeddingSpace, ...]
-    folder: Path | None = None
-    card: Card | None = None
-    published: Any = None
 
 
 class Catalogue:
@@ -184,7 +86,7 @@ class Catalogue:
         self._problems: dict[str, None] = {}  # an ordered set
         readers = [kind.pop(PUBLISHED, None) for kind in (self._generators, self.mappers)]
         self.pictures: dict[str, Any] = {}  # published ones, by name
-        self._predictions: dict[str, Any] = {}
+        self.predictions: dict[str, Any] = {}
         for result, (path, chosen) in (published or {}).items():
             self._open_published(result, Path(path), chosen, [r for r in readers if r])
 
@@ -239,7 +141,7 @@ class Catalogue:
     ) -> None:
         """Open what others published, and say at once where it cannot be used."""
         said, who = dict(options), f"--published {name}"
-        if name in {*self._generators, *self.pictures, *self._predictions}:
+        if name in {*self._generators, *self.pictures, *self.predictions}:
             raise UserError(f"{who}: the name is taken; give the results another.")
         only = next(iter(self.paths)) if len(self.paths) == 1 else ""
         named = said.pop("dataset", "") or only
@@ -249,19 +151,7 @@ class Catalogue:
                 f"{', '.join(self.dataset_names())}."
             )
         study = self.dataset(named)
-        subjects = study.subjects()
-        whole = r"(?<![A-Za-z0-9]){}(?![A-Za-z0-9])"  # "subj01" of "final_subj01_all_recons.pt"
-        inside = [
-            s
-            for s in subjects
-            if len(subjects) == 1 or re.search(whole.format(re.escape(s)), str(path))
-        ]
-        subject = said.pop("subject", "") or (inside[0] if len(inside) == 1 else "")
-        if subject not in subjects:
-            raise UserError(
-                f"{who}: say whose results they are with ?subject=, one of {', '.join(subjects)}"
-                f"{f'; found {subject!r}' if subject else ''}."
-            )
+        subject = whose_results(said.pop("subject", ""), study.subjects(), path, who)
         cls = next((c for c in map(resolve, readers) if c.recognise(path)), None)
         if cls is None:
             raise UserError(
@@ -270,13 +160,13 @@ class Catalogue:
             )
         parameters = inspect.signature(cls).parameters
         taken = [p for p, kind in parameters.items() if kind.kind is kind.KEYWORD_ONLY]
-        _refuse_options(said, ["dataset", "subject", *taken], who)
+        refuse_options(said, ["dataset", "subject", *taken], who)
         given: list[Any] = [path, name, study, subject]
         if "spaces" in parameters:
             known = (s for entry in self.embedders.values() for s in resolve(entry).spaces)
             given.append({space.name: space for space in known})
         result = cls(*given, **said)
-        (self._predictions if "spaces" in parameters else self.pictures)[name] = result
+        (self.predictions if "spaces" in parameters else self.pictures)[name] = result
         for problem in result.problems:
             self.report(problem)
 
@@ -296,37 +186,9 @@ class Catalogue:
                 f"{', '.join(offered)}."
             )
         trials = self.dataset(dataset).load(subject)
-        return (
-            replace(trials, subject=self._with_atlases(trials.subject)) if self.atlases else trials
-        )
-
-    def _with_atlases(self, subject: Subject) -> Subject:
-        """Return a subject whose voxels also have the atlases that were given at the start.
-
-        Paintings come first: without them nothing is drawn.
-        """
-        voxels, who = subject.voxels, f"{subject.dataset}/{subject.name}"
-        laid, painted = dict(voxels.parcellations), {}
-        for atlas in self.atlases:
-            if atlas.name in laid:
-                self.report(
-                    f"{who} has an atlas {atlas.name} of its own, so the one given with --atlas "
-                    "is left out; name it: --atlas NAME=FILE."
-                )
-            elif voxels.projection is not None:
-                laid[atlas.name] = lay(atlas, voxels.projection, voxels.hash)
-            elif not voxels.parcellations:
-                self.report(
-                    f"{who} gives neither places nor ROIs for its voxels, so the atlas "
-                    f"{atlas.name} cannot be used."
-                )
-            for rois in voxels.parcellations.values() if voxels.projection is None else ():
-                try:
-                    painting = paint(rois, atlas)
-                    painted[painting.name] = painting
-                except UserError as error:
-                    self.report(f"{who}: {error}")
-        return replace(subject, voxels=replace(voxels, parcellations=painted | laid))
+        if not self.atlases:
+            return trials
+        return replace(trials, subject=with_atlases(trials.subject, self.atlases, self.report))
 
     def gallery(self, dataset: str, subject: str) -> pd.DataFrame:
         """Return the subject's test stimuli, indexed by stimulus, in the order of the data set.
@@ -334,28 +196,9 @@ class Catalogue:
         Columns: ``number`` (1-based), ``caption``, ``category``, ``repeats`` (how many trials).
         """
         return self._known.get(
-            ("gallery", dataset, subject), lambda: self._list_stimuli(dataset, subject)
+            ("gallery", dataset, subject),
+            lambda: _list_stimuli(self.trials(dataset, subject), self.dataset(dataset).stimuli),
         )
-
-    def _list_stimuli(self, dataset: str, subject: str) -> pd.DataFrame:
-        trials, stimuli = self.trials(dataset, subject), self.dataset(dataset).stimuli
-        shown = trials.table["stimulus"].iloc[trials.rows("test")].value_counts()
-        lost = [stimulus for stimulus in shown.index if stimulus not in stimuli.index]
-        if lost:
-            raise UserError(
-                f"{dataset}/{subject} has trials of {lost[0]!r}, which the table of stimuli "
-                "lacks; add that row."
-            )
-        rows = stimuli.loc[stimuli.index.isin(shown.index), ["caption", "category"]]
-        if rows.empty:
-            raise UserError(
-                f"{dataset}/{subject} has no test trial, so there is nothing to show; mark trials "
-                "as test in its table."
-            )
-        rows = rows.fillna("").astype(str)
-        rows.insert(0, "number", np.arange(1, len(rows) + 1))
-        rows["repeats"] = shown.reindex(rows.index).astype(int)
-        return rows
 
     def image(self, dataset: str, stimulus: str) -> np.ndarray:
         """Return the picture that was shown, uint8 (H, W, 3)."""
@@ -376,21 +219,6 @@ class Catalogue:
         offer = self.offer(dataset, subject, mapper)
         cls = self.mappers.get(offer.card.cls if offer.card else FIT_NOW)
         return offer.published is None and hasattr(resolve(cls), what)
-
-    def space_names(self, dataset: str, subject: str, mapper: str, generator: str) -> list[str]:
-        """Return what can be decoded: the mapper's targets, those that the generator draws from.
-
-        In the order of the generator's preference; all targets where no generator is chosen.
-        """
-        targets = self.offer(dataset, subject, mapper).targets if mapper else ()
-        accepted = self.generator_class(generator).accepts if generator else targets
-        return [space.name for space in accepted if space in targets]
-
-    def can_sample(self, request: Request) -> bool:
-        """Return whether samples of a request's mapper can be drawn by its generator."""
-        place = request.dataset, request.subject, request.mapper
-        drawn = request.generator and self.generator_class(request.generator).accepts
-        return bool(drawn) and self.mapper_can(*place, "sample")
 
     def generator_names(self, dataset: str, subject: str, mapper: str) -> list[str]:
         """Return the generators that accept what the mapper gives, and published pictures.
@@ -443,40 +271,6 @@ class Catalogue:
     def _usable(self) -> list[str]:
         return [name for name in self._generators if self._has_weights(name)]
 
-    def axes(self, generator: str) -> list[str]:
-        """Return what a sweep can vary besides the scale: the seed, and a generator's options."""
-        if not generator:
-            return []
-        cls = self.generator_class(generator)
-        noise = [SEED] if cls.provenance == "generated" else []
-        return [*noise, *(option.name for option in cls.options)]
-
-    def uses_betas(self, request: Request) -> bool:
-        """Return whether options of a request let betas decide, so that their parcels matter."""
-        if not request.generator:
-            return False
-        asked = [o for o in self.generator_class(request.generator).options if o.betas]
-        return any(
-            dict(row.options).get(option.name, option.default) > 0
-            for row in (request.rows() if asked else ())
-            for option in asked
-        )
-
-    def roi_names(self, dataset: str, subject: str, atlas: str = "") -> list[str]:
-        """Return the parcels of an atlas ("" the first) that hold voxels of a subject."""
-        atlases = self.trials(dataset, subject).subject.voxels.parcellations
-        parcellation = atlases.get(atlas or next(iter(atlases), ""))
-        if parcellation is None:
-            return []
-        counts = parcellation.masks().sum(axis=1)[:-1]
-        return [
-            label.key for label, count in zip(parcellation.labels, counts, strict=True) if count
-        ]
-
-    def scales(self, generator: str) -> tuple[float, ...]:
-        """Return the only guidance scales a generator has; () where any will do."""
-        return tuple(getattr(self.generator_class(generator), "scales", ()))
-
     def offer(self, dataset: str, subject: str, mapper: str) -> Offer:
         """Return what stands behind a mapper's name; an unknown one raises `UserError`."""
         offers = self._offers(dataset, subject)
@@ -499,87 +293,31 @@ class Catalogue:
 
     def _find_offers(self, dataset: str, subject: str) -> dict[str, Offer]:
         trials = self.trials(dataset, subject)
-        found = []
-        for folder, card in self._known.get("cards", self._read_cards):
-            if card.dataset != dataset or subject not in card.subjects:
-                continue
-            what = f"The mapper in {folder.name}"
-            if misfit := _misfit(what, card, trials.subject, self.mappers):
-                self.report(misfit)
-            else:
-                found.append((folder, card))
-        # in the order of the dict literal, so that what comes first there is shown first
-        kinds = list(self.mappers)
-        found.sort(key=lambda one: kinds.index(one[1].cls))
-        names = [card.name for _, card in found]
-        offers = {
-            card.name if names.count(card.name) == 1 else folder.name: Offer(
-                card.targets, folder, card
-            )
-            for folder, card in found
-        }
+        cards = self._known.get("cards", lambda: read_cards(self.checkpoints, self.report))
+        offers = find_mappers(cards, trials.subject, self.mappers, self.report)
         offers |= {
             name: Offer(p.targets, card=p.card, published=p)
-            for name, p in self._predictions.items()
+            for name, p in self.predictions.items()
             if _is_of(p, dataset, subject)
         }
-        return offers or self._fit_offers(trials)
-
-    def _read_cards(self) -> list[tuple[Path, Card]]:
-        cards = []
-        for path in sorted(self.checkpoints.glob("mappers/*/*/card.json")):
-            try:
-                cards.append((path.parent, Card.from_dict(_read_object(path))))
-            except UserError as error:
-                self.report(f"{path.parent.name}: {error}")
-        return cards
-
-    def _fit_offers(self, trials: Trials) -> dict[str, Offer]:
-        """Offer a mapper fitted on the spot to the smallest space that a generator accepts."""
-        who = f"{trials.subject.dataset}/{trials.subject.name}"
-        rows, count = len(trials.rows("train")), trials.subject.voxels.n_voxels
+        if offers:
+            return offers
         accepted = [self.generator_class(name).accepts for name in self._usable()]
-        known = [space for spaces in accepted for space in spaces if self.embedder_name(space)]
-        if not rows or FIT_NOW not in self.mappers or not known:
-            self.report(
-                f"There is no mapper for {who}, nor can its {rows} training trials make one."
-            )
-            return {}
-        if rows * count > FIT_LIMIT:
-            self.report(
-                f"There is no mapper for {who}, and its {rows} training trials of {count} voxels "
-                "are too many to fit one while you wait; run: python -m backends train ridge."
-            )
-            return {}
-        return {FITTED: Offer((min(known, key=lambda space: space.size),))}
+        seen = [space for spaces in accepted for space in spaces if self.embedder_name(space)]
+        return fit_offer(trials, seen if FIT_NOW in self.mappers else [], self.report)
 
     def encoder_offer(self, dataset: str, subject: str) -> Offer | None:
         """Return the encoding model that predicts this subject's betas, None where none fits."""
         return self._known.get(
-            ("encoder", dataset, subject), lambda: self._find_encoder(dataset, subject)
+            ("encoder", dataset, subject),
+            lambda: find_encoder(
+                self.checkpoints / "encoding" / dataset / subject,
+                self.trials(dataset, subject).subject,
+                self.encoders,
+                self.embedder_name,
+                self.report,
+            ),
         )
-
-    def _find_encoder(self, dataset: str, subject: str) -> Offer | None:
-        folder = self.checkpoints / "encoding" / dataset / subject
-        if not self.encoders or not (folder / "card.json").is_file():
-            return None
-        what = f"The encoding model of {dataset}/{subject}"
-        try:
-            card = Card.from_dict(_read_object(folder / "card.json"))
-        except UserError as error:
-            self.report(f"{what}: {error}")
-            return None
-        misfit = _misfit(what, card, self.trials(dataset, subject).subject, self.encoders)
-        blind = [space for space in card.targets if not self.embedder_name(space)]
-        if not misfit and blind:
-            misfit = (
-                f"{what} reads {blind[0].name}, and no embedder here puts images into that; train "
-                "it on a space of this version."
-            )
-        if misfit:
-            self.report(misfit)
-            return None
-        return Offer(card.targets, folder, card)
 
     def embedder_name(self, space: EmbeddingSpace) -> str:
         """Return the embedder that puts images into ``space``, "" if none does."""
@@ -595,165 +333,32 @@ class Catalogue:
         )
         return next(names, "")
 
-    # ------------------------------------------------------------------------------------ requests
 
-    def default_request(
-        self,
-        dataset: str | None = None,
-        subject: str | None = None,
-        seed: int | None = None,
-        **choices: Any,
-    ) -> Request:
-        """Return a request for a random test trial (``seed`` None: another one each time).
-
-        Mapper and generator are the first that fit, "" where none does, so that the trial can
-        still be looked at. ``choices`` are fields of `Request` that are wanted as given.
-        """
-        dataset = dataset or self.dataset_names()[0]
-        subject = subject or self.subjects(dataset)[0]
-        stimuli = self.gallery(dataset, subject).index
-        drawn = stimuli[np.random.default_rng(seed).integers(len(stimuli))]
-        chosen = {"dataset": dataset, "subject": subject, "stimulus": str(drawn), **choices}
-        if "mapper" not in chosen:
-            mappers = self.mapper_names(dataset, subject)
-            usable = (m for m in mappers if self.generator_names(dataset, subject, m))
-            chosen["mapper"] = next(usable, "")
-        if "generator" not in chosen:
-            fitting = self.generator_names(dataset, subject, chosen["mapper"])
-            chosen["generator"] = next(iter(fitting), "")
-        if chosen["generator"]:
-            steps = self.generator_class(chosen["generator"]).default_steps
-            chosen.setdefault("steps", steps)
-            if scales := self.scales(chosen["generator"]):
-                chosen.setdefault("scales", scales)
-        return Request(**chosen)
-
-    def check(self, request: Request, *, pictures: bool = True) -> None:
-        """Refuse a request that names something not on offer, in one sentence.
-
-        Without ``pictures`` it may lack a generator: decoding and importance need none.
-        """
-        trials = self.trials(request.dataset, request.subject)
-        who = f"{request.dataset}/{request.subject}"
-        gallery = self.gallery(request.dataset, request.subject)
-        if request.stimulus not in gallery.index:
-            raise UserError(
-                f"{who} has no test stimulus {request.stimulus!r}; choose one of its "
-                f"{len(gallery)}, {gallery.index[0]} to {gallery.index[-1]}."
-            )
-        there = sorted(trials.table["repeat"].iloc[trials.rows("test", request.stimulus)])
-        lacking = [repeat for repeat in request.repeats if repeat not in there]
-        if lacking:
-            raise UserError(
-                f"{who} has no repeat {lacking[0] + 1} of {request.stimulus} in its test trials; "
-                f"choose {', '.join(str(r + 1) for r in there)} or the average."
-            )
-        fitting = self.generator_names(request.dataset, request.subject, request.mapper)
-        if not request.mapper and request.generator not in fitting:
-            self.offer(request.dataset, request.subject, "")  # says that there is none
-        for name in (request.mapper, request.generator):
-            if request.repeats and name in {*self.pictures, *self._predictions}:
-                raise UserError(
-                    f"{name} was made by others from the average of all repeats; choose the "
-                    "average."
-                )
-        if request.space:
-            place = request.dataset, request.subject, request.mapper
-            offered = self.space_names(*place, request.generator)
-            if request.space not in offered:
-                raise UserError(
-                    f"The mapper {request.mapper or 'none'} decodes no {request.space} that is "
-                    f"drawn from here; choose {' or '.join(offered) or 'another mapper'}."
-                )
-        if not request.generator and not pictures:
-            return
-        if not request.generator and not fitting:
-            spaces = self.offer(request.dataset, request.subject, request.mapper).targets
-            raise UserError(
-                f"No generator here draws from {' or '.join(s.name for s in spaces)}, which the "
-                f"mapper {request.mapper} gives; choose another mapper to see pictures."
-            )
-        options = {o.name: o for o in self.generator_class(request.generator).options}
-        if request.generator not in fitting:
-            if reason := self.lacking(request.generator):
-                raise UserError(reason)
-            raise UserError(
-                f"The generator {request.generator} does not accept what the mapper "
-                f"{request.mapper} gives; choose {' or '.join(fitting) or 'another mapper'}."
-            )
-        if request.samples > 1 and not self.can_sample(request):
-            raise UserError(
-                f"There are no samples of the mapper {request.mapper} for the generator "
-                f"{request.generator}: that takes a mapper that gives a density; choose 1."
-            )
-        for name, value in request.options:
-            if name not in options:
-                raise UserError(
-                    f"The generator {request.generator} has no option {name!r}, it has "
-                    f"{', '.join(options) or 'none'}; leave it out."
-                )
-            options[name].check(value)
-        if request.axis and request.axis not in (axes := self.axes(request.generator)):
-            raise UserError(
-                f"The generator {request.generator} cannot vary {request.axis!r} from row to row, "
-                f"only {', '.join(axes) or 'the scale'}; choose another or none."
-            )
-        for value in request.values if request.axis != SEED else ():
-            options[request.axis].check(value)
-        if request.rois:
-            known = self.roi_names(request.dataset, request.subject, request.roi_atlas)
-            unknown = [name for name in request.rois if name not in known]
-            if unknown:
-                raise UserError(
-                    f"{who} has no parcel {unknown[0]!r} with voxels in the atlas "
-                    f"{request.roi_atlas or 'that comes first'}; choose among "
-                    f"{', '.join(known) or 'none'}."
-                )
-
-
-def _misfit(what: str, card: Card, subject: Subject, known: Mapping[str, Any]) -> str:
-    """Return why a checkpoint does not serve a subject, one sentence that begins with ``what``."""
-    voxels, made_for = subject.voxels, card.voxels.get(subject.name, (0, "none"))
-    if made_for != (voxels.n_voxels, voxels.hash):
-        return (
-            f"{what} was made for {made_for[0]} voxels (hash {made_for[1]}), "
-            f"{subject.dataset}/{subject.name} has {voxels.n_voxels} (hash {voxels.hash}); train "
-            "it again on these."
+def _list_stimuli(trials: Trials, stimuli: pd.DataFrame) -> pd.DataFrame:
+    """Return the test stimuli of trials, see `Catalogue.gallery`."""
+    who = f"{trials.subject.dataset}/{trials.subject.name}"
+    shown = trials.table["stimulus"].iloc[trials.rows("test")].value_counts()
+    lost = [stimulus for stimulus in shown.index if stimulus not in stimuli.index]
+    if lost:
+        raise UserError(
+            f"{who} has trials of {lost[0]!r}, which the table of stimuli lacks; add that row."
         )
-    if card.cls not in known:
-        return (
-            f"{what} is of the kind {card.cls!r}, which this version does not have; it has "
-            f"{', '.join(known) or 'none'}."
+    rows = stimuli.loc[stimuli.index.isin(shown.index), ["caption", "category"]]
+    if rows.empty:
+        raise UserError(
+            f"{who} has no test trial, so there is nothing to show; mark trials "
+            "as test in its table."
         )
-    return ""
+    rows = rows.fillna("").astype(str)
+    rows.insert(0, "number", np.arange(1, len(rows) + 1))
+    rows["repeats"] = shown.reindex(rows.index).astype(int)
+    return rows
 
 
 def _is_of(published: Any, dataset: str, subject: str) -> bool:
     return (published.dataset, published.subject) == (dataset, subject)
 
 
-def _refuse_options(options: Mapping[str, str], taken: Sequence[str], who: str) -> None:
-    for option in options:
-        if option not in taken:
-            raise UserError(
-                f"{who} has no option {option!r}; it takes {', '.join(taken) or 'none'}."
-            )
-
-
-def _takes_source(cls: Any) -> bool:
-    return "source" in inspect.signature(cls).parameters
-
-
 def _has_default_path(entry: Any) -> bool:
     path = inspect.signature(resolve(entry)).parameters.get("path")
     return path is not None and path.default is not inspect.Parameter.empty
-
-
-def _read_object(path: Path) -> dict[str, Any]:
-    try:
-        values = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:  # gone, not UTF-8 or not JSON
-        raise UserError(f"{path.name} cannot be read ({error}); copy it again.") from error
-    if not isinstance(values, dict):
-        raise UserError(f"{path.name} holds a {type(values).__name__}, expected an object.")
-    return values

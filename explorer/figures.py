@@ -116,7 +116,7 @@ def trial_figure(
     truth
         The picture that was shown, uint8 (H, W, 3).
     frames
-        What ``Workbench.reconstruct`` yielded; the finished ones are drawn, by their ``index``.
+        What `explorer.drawing.reconstruct` yielded; those that are done, by their ``index``.
     provenance
         The line at the foot, see `provenance_line`; it also goes into the saved file's metadata.
     caption
@@ -128,7 +128,7 @@ def trial_figure(
     rows
         Names of the frames' rows, where there is more than one.
     samples
-        What ``Workbench.samples`` gave, drawn after the sweep.
+        What `explorer.drawing.draw_samples` gave, drawn after the sweep.
     decoding
         With ``rank`` and ``n``, to print the retrieval rank with N and chance.
     attention

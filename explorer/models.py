@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from explorer.cache import Cache
-from explorer.catalogue import FIT_NOW, FITTED, Catalogue
+from explorer.catalogue import Catalogue
+from explorer.offers import FIT_NOW, FITTED
 from explorer.protocols import Encoder, Generator
 from explorer.request import Request
 from explorer.types import Card, EmbeddingSpace, UserError, resolve

@@ -8,24 +8,29 @@ from collections.abc import Mapping
 from dataclasses import asdict, fields
 from typing import TYPE_CHECKING, Any
 
+from explorer.choosing import check_request
+from explorer.decoding import decode, undecoded
+from explorer.drawing import finished_pictures, finished_samples
+from explorer.evidence.attention import attention_of
 from explorer.request import Request, View
 from explorer.types import UserError
 
 if TYPE_CHECKING:
-    from explorer.workbench import Frame, Workbench
+    from explorer.drawing import Frame
+    from explorer.workbench import Workbench
 
 FORMAT = 1
 LIBRARIES = ("torch", "diffusers", "open_clip_torch", "numpy", "gradio")
 
 
-def record(workbench: Workbench, request: Request, view: View) -> dict[str, Any]:
+def make_record(workbench: Workbench, request: Request, view: View) -> dict[str, Any]:
     """Return what makes a view again, ready for JSON: choices, weights, data, versions, results.
 
     Scores are those of the pictures that are finished by now; a number that is not finite is None.
     """
-    workbench.check(request)
-    dataset = workbench.dataset(request.dataset)
-    voxels = workbench.trials(request.dataset, request.subject).subject.voxels
+    check_request(workbench.catalogue, request)
+    dataset = workbench.catalogue.dataset(request.dataset)
+    voxels = workbench.catalogue.trials(request.dataset, request.subject).subject.voxels
     return {
         "afterimage": FORMAT,
         "request": asdict(request),
@@ -43,10 +48,12 @@ def record(workbench: Workbench, request: Request, view: View) -> dict[str, Any]
         },
         "decoding": _decoding(workbench, request),
         "attention": _attention(workbench, request, view),
-        "provenance": workbench.generator_class(request.generator).provenance,
-        "scores": [_scores(frame, request) for frame in workbench.finished(request)],
-        "notes": [_note(frame, request) for frame in workbench.finished(request) if frame.note],
-        "samples": [_scores(frame) for frame in workbench.finished_samples(request)],
+        "provenance": workbench.catalogue.generator_class(request.generator).provenance,
+        "scores": [_scores(frame, request) for frame in finished_pictures(workbench, request)],
+        "notes": [
+            _note(frame, request) for frame in finished_pictures(workbench, request) if frame.note
+        ],
+        "samples": [_scores(frame) for frame in finished_samples(workbench, request)],
     }
 
 
@@ -66,9 +73,9 @@ def _place(frame: Frame, request: Request | None) -> dict[str, Any]:
 
 
 def _decoding(workbench: Workbench, request: Request) -> dict[str, Any] | None:
-    if workbench.undecoded(request):
+    if undecoded(workbench, request):
         return None
-    decoding = workbench.decode(request)
+    decoding = decode(workbench, request)
     return {
         "space": decoding.space.name,
         "similarity": _number(decoding.similarity),
@@ -82,9 +89,9 @@ def _decoding(workbench: Workbench, request: Request) -> dict[str, Any] | None:
 
 
 def _attention(workbench: Workbench, request: Request, view: View) -> dict[str, Any] | None:
-    if view.attention == "off" or workbench.undecoded(request):
+    if view.attention == "off" or undecoded(workbench, request):
         return None
-    found = workbench.attention(request)
+    found = attention_of(workbench, request)
     return {
         "method": view.attention,
         "similarity": found.similarity,
@@ -93,7 +100,7 @@ def _attention(workbench: Workbench, request: Request, view: View) -> dict[str, 
 
 
 def from_record(values: Any) -> tuple[Request, View]:
-    """Return the request and view that `record` wrote; anything else raises `UserError`."""
+    """Return the request and view that `make_record` wrote; anything else raises `UserError`."""
     if not isinstance(values, Mapping) or values.get("afterimage") != FORMAT:
         raise UserError(
             f'This is no record of Afterimage: it lacks "afterimage": {FORMAT}; choose a .json '
@@ -105,9 +112,9 @@ def from_record(values: Any) -> tuple[Request, View]:
 def changes(workbench: Workbench, values: Mapping[str, Any]) -> list[str]:
     """Return why a record may come out otherwise here, one sentence each; [] if it will not."""
     request, view = from_record(values)
-    workbench.check(request)
+    check_request(workbench.catalogue, request)
     now = workbench.checkpoint_hashes(request, view)
-    voxels = workbench.trials(request.dataset, request.subject).subject.voxels
+    voxels = workbench.catalogue.trials(request.dataset, request.subject).subject.voxels
     now = {f"weights of the {kind}": digest for kind, digest in now.items()}
     now["voxels"] = voxels.hash
     then = {f"weights of the {k}": v for k, v in dict(values.get("checkpoints", {})).items()}

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 import app
+from explorer.brain.maps import parcellation_of
 from explorer.types import UserError
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -85,8 +86,8 @@ def test_an_atlas_is_a_choice_for_every_subject(tmp_path):
     (tmp_path / "halves.tsv").write_text("index\tname\themisphere\n1\thalf\tL\n2\thalf\tR\n")
     args = app.arguments().parse_args(["--atlas", str(tmp_path / "halves.npy")])
     workbench = app.open_workbench(args)
-    for subject in workbench.subjects("simulated")[:2]:
-        laid = workbench.parcellation("simulated", subject, "halves")
+    for subject in workbench.catalogue.subjects("simulated")[:2]:
+        laid = parcellation_of(workbench, "simulated", subject, "halves")
         assert [label.key for label in laid.labels] == ["half L", "half R"]
         assert laid.masks()[-1].sum() == 0  # every vertex has its half
 

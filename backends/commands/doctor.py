@@ -15,8 +15,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from backends.datasets import layout
-from explorer.catalogue import NAME, PLAIN_FOLDER, open_dataset, path_and_options, recognise
+from explorer.catalogue import PLAIN_FOLDER
 from explorer.mapper import ROWS_AT_ONCE
+from explorer.naming import NAME, open_dataset, path_and_options, recognise
 from explorer.protocols import Dataset
 from explorer.types import Trials, UserError, resolve
 

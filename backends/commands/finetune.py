@@ -30,6 +30,8 @@ from backends.training.engine import train_network
 from backends.training.machine import launched, versions
 from backends.training.plan import Course, in_chunks
 from backends.training.rows import Batch, TrialRows
+from explorer.choosing import default_request
+from explorer.drawing import condition_of, picture_scores
 from explorer.mapper import CARD, split_hash, write_checkpoint
 from explorer.metrics import bootstrap_interval, two_way_identification, unit
 from explorer.protocols import Condition
@@ -275,7 +277,7 @@ def run(
     is about pocket-clip's image embedding, which ships and has a gradient. ``goals``: what an
     earlier call of the same generator and subjects returned.
     """
-    cls = bench.generator_class(generator)
+    cls = bench.catalogue.generator_class(generator)
     if not hasattr(cls, "for_training"):
         raise UserError(
             f"{generator} cannot be fine-tuned: it has no cross-attention to decoded embeddings; "
@@ -290,12 +292,12 @@ def run(
     (decoder,) = set(decoders.values())
     check(alignment, generator, cls.accepts[0], decoder)
     trainee = cls.for_training(checkpoints, source)
-    trials = [bench.trials(dataset, subject) for subject in subjects]
+    trials = [bench.catalogue.trials(dataset, subject) for subject in subjects]
     about = {"device": bench.models.device, "progress": progress}
     embedder = bench.models.embedder("pocket-clip")
     if goals is None:
         goals = goals_of(
-            trainee, trials, lambda name: bench.image(dataset, name), embedder, **about
+            trainee, trials, lambda name: bench.catalogue.image(dataset, name), embedder, **about
         )
     try:
         finetune(
@@ -305,7 +307,7 @@ def run(
             embedder=embedder,
             course=course,
             command=command,
-            licence=bench.dataset(dataset).licence,
+            licence=bench.catalogue.dataset(dataset).licence,
             **about,
         )
     finally:
@@ -348,8 +350,10 @@ def ablations(
     steps
         Denoising steps.
     """
-    gallery = list(bench.gallery(dataset, subject).index)[:limit]
-    unknown = set(bench.dataset(dataset).stimuli.loc[gallery, "category"]) - set(CATEGORIES)
+    gallery = list(bench.catalogue.gallery(dataset, subject).index)[:limit]
+    unknown = set(bench.catalogue.dataset(dataset).stimuli.loc[gallery, "category"]) - set(
+        CATEGORIES
+    )
     if unknown:
         raise UserError(
             f"pocket-judge knows the categories of the simulated study, and {dataset} has "
@@ -372,10 +376,12 @@ def ablations(
             )
     request = {"mapper": mapper, "generator": generator}
     conditions = [
-        bench.condition(bench.default_request(dataset, subject, stimulus=one, **request))
+        condition_of(
+            bench, default_request(bench.catalogue, dataset, subject, stimulus=one, **request)
+        )
         for one in gallery
     ]
-    cls, device = bench.generator_class(generator), bench.models.device
+    cls, device = bench.catalogue.generator_class(generator), bench.models.device
     judge, scores = PocketJudge(checkpoints, device), {}
     for name, (place, scale) in sources.items():
         own = {"source": place} if place else {}
@@ -406,11 +412,17 @@ def describe(
     image than to another's, chance 0.5. "PixCorr". Higher is better in all.
     """
     said = judge.classify(list(made))
-    right = bench.dataset(dataset).stimuli.loc[list(stimuli), "category"].to_numpy()
+    right = bench.catalogue.dataset(dataset).stimuli.loc[list(stimuli), "category"].to_numpy()
     embedder = bench.models.embedder("pocket-clip")
-    space, shown = embedder.spaces[0], [bench.image(dataset, stimulus) for stimulus in stimuli]
+    space, shown = (
+        embedder.spaces[0],
+        [bench.catalogue.image(dataset, stimulus) for stimulus in stimuli],
+    )
     drawn, true = embedder.embed(list(made), space), embedder.embed(shown, space)
-    scores = [bench.scores(dataset, s, picture) for s, picture in zip(stimuli, made, strict=True)]
+    scores = [
+        picture_scores(bench, dataset, s, picture)
+        for s, picture in zip(stimuli, made, strict=True)
+    ]
     each = {
         "category": said["category"].to_numpy() == right,
         "super-category": said["supercategory"].to_numpy() == [CATEGORIES[c] for c in right],

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from backends.training.machine import launched
+from explorer.drawing import condition_of, picture_scores
 from explorer.request import Request
 from explorer.types import UserError
 
@@ -109,7 +110,7 @@ def load(folder: Path) -> tuple[dict[str, Any], pd.DataFrame]:
 def _hashes(bench: Workbench, job: Job) -> dict[str, dict[str, str]]:
     found = {}
     for subject in job.subjects:
-        first = bench.gallery(job.dataset, subject).index[0]
+        first = bench.catalogue.gallery(job.dataset, subject).index[0]
         found[subject] = bench.checkpoint_hashes(_request(job, subject, first))
     return found
 
@@ -145,7 +146,7 @@ def _batches(bench: Workbench, job: Job) -> list[list[tuple[str, str, int, int]]
     """Return batches of (subject, stimulus, sample, seed), of one subject each."""
     found = []
     for subject in job.subjects:
-        stimuli = list(bench.gallery(job.dataset, subject).index)
+        stimuli = list(bench.catalogue.gallery(job.dataset, subject).index)
         every = [
             (subject, stimulus, sample, job.seed + i + sample * len(stimuli))
             for sample in range(job.samples)
@@ -169,7 +170,7 @@ def _draw(
     from PIL import Image
 
     requests = [_request(job, subject, stimulus) for subject, stimulus, _, _ in batch]
-    conditions = [bench.condition(request) for request in requests]
+    conditions = [condition_of(bench, request) for request in requests]
     seeds = [seed for *_, seed in batch]
     pictures = bench.models.generator(job.generator).generate(
         conditions, job.scale, seeds, job.steps
@@ -184,7 +185,7 @@ def _draw(
         _write(out / file, packed.getvalue())
         row = {"subject": subject, "stimulus": stimulus, "sample": sample, "seed": seed}
         row |= {"scale": job.scale, "file": file.as_posix()}
-        rows.append(row | bench.scores(job.dataset, stimulus, picture))
+        rows.append(row | picture_scores(bench, job.dataset, stimulus, picture))
     return rows
 
 
@@ -222,7 +223,7 @@ def pictures_of(
         known = ", ".join(dict.fromkeys(table["subject"]))
         raise UserError(f"{folder} has no pictures of {subject}; it has those of {known}.")
     stimuli = list(dict.fromkeys(mine["stimulus"]))
-    shown = [bench.image(settings["dataset"], stimulus) for stimulus in stimuli]
+    shown = [bench.catalogue.image(settings["dataset"], stimulus) for stimulus in stimuli]
     made = []
     for _, one in mine.groupby("sample", sort=True):
         files = one.set_index("stimulus").loc[stimuli, "file"]

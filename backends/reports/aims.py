@@ -33,6 +33,7 @@ from backends.reports.study import (
     sweep_difference,
 )
 from explorer import metrics
+from explorer.brain.maps import parcel_importance, parcellation_of
 from explorer.request import METHODS, View
 
 if TYPE_CHECKING:
@@ -209,7 +210,9 @@ def measure_laws(study: Study) -> list[Row]:
     """Return how far gradients, closed forms, shares and sweeps are from what they must be."""
     study.say("gradients, closed forms and sweeps")
     trials = list(zip(study.subjects, study.stimuli, strict=False))  # one trial a subject
-    tables = [study.bench.importance(study.request(*trial), View()).table for trial in trials]
+    tables = [
+        parcel_importance(study.bench, study.request(*trial), View()).table for trial in trials
+    ]
     slope = max(gradient_error(study, *trial) for trial in trials)
     closed = max(closed_form_error(study, *trial) for trial in trials)
     shares = max(abs(table["share"].sum() - 1) for table in tables)
@@ -319,7 +322,7 @@ def measure_parcels(study: Study) -> tuple[list[Row], Row]:
     lines, permuted = [], []
     for subject in study.subjects:
         roles = study.dataset.truth(subject).parcels
-        parcellation = study.bench.parcellation(DATASET, subject)
+        parcellation = parcellation_of(study.bench, DATASET, subject)
         for method in METHODS:
             study.say(f"importance by {method}: {len(study.stimuli)} trials of {subject}")
             share = mean_share(study, subject, View(method=method))

@@ -16,6 +16,7 @@ import numpy as np
 from backends.reports.study import DATASET, MAPPER, Say, Study
 from explorer import metrics
 from explorer.brain.parcels import UNASSIGNED
+from explorer.decoding import decode_betas, decoded_space, request_betas
 from explorer.evidence import controls, lesions
 from explorer.evidence.controls import ANOTHER, AVERAGE, MEAN, NOISELESS, NONE, SINGLES, TRUE
 from explorer.evidence.lesions import Lesion
@@ -90,7 +91,7 @@ def measure_laws(study: Study) -> list[Row]:
     """Return how far gain 1 is from intact, and the lesion of everything from the mean brain."""
     bench, subject = study.bench, study.subjects[0]
     gain = whole = 0.0
-    mappers = bench.mapper_names(DATASET, subject)
+    mappers = bench.catalogue.mapper_names(DATASET, subject)
     for mapper in mappers:
         request = replace(study.request(subject, study.stimuli[0]), mapper=mapper)
         table = lesions.lesion_effects(bench, request).table
@@ -98,13 +99,13 @@ def measure_laws(study: Study) -> list[Row]:
         every = tuple(dict.fromkeys([*parcels, *_unassigned(table)]))
         betas = np.stack(
             [
-                bench.betas(request),
+                request_betas(bench, request),
                 lesions.lesioned_betas(bench, request, Lesion(parcels[:3], 1.0)),
                 controls.statistics(bench, request)[0],
                 lesions.lesioned_betas(bench, request, Lesion(every)),
             ]
         )
-        z = bench.decode_betas(request, betas)[bench.space(request)].reshape(4, -1)
+        z = decode_betas(bench, request, betas)[decoded_space(bench, request)].reshape(4, -1)
         size = np.abs(z[0]).max()
         gain = max(gain, float(np.abs(z[1] - z[0]).max() / size))
         whole = max(whole, float(np.abs(z[3] - z[2]).max() / size))
@@ -129,7 +130,7 @@ def _unassigned(table: pd.DataFrame) -> list[str]:
 def measure_faithfulness(study: Study, trials: int) -> tuple[list[Row], list[Row]]:
     """Return one line a mapper, method and measure, and what must hold for the ridge."""
     bench, lines = study.bench, []
-    for mapper in bench.mapper_names(DATASET, study.subjects[0]):
+    for mapper in bench.catalogue.mapper_names(DATASET, study.subjects[0]):
         for method in METHODS:
             for measure in ("share", "signed"):
                 view = View(method=method, measure=measure)
@@ -187,7 +188,7 @@ def measure_controls(study: Study) -> tuple[list[Row], list[Row]]:
         for z in embeddings:
             images = study.draw(z, scale, name)
             space = study.space
-            embedder = study.bench.models.embedder(study.bench.embedder_name(space))
+            embedder = study.bench.models.embedder(study.bench.catalogue.embedder_name(space))
             seen = embedder.embed(list(images), space)
             identified.append(_identified(seen, study.truth))
             said = study.judge.classify(list(images))["category"].to_numpy()
@@ -223,8 +224,8 @@ def _control(study: Study, subject: str, name: str) -> np.ndarray:
             for request in requests
         ]
         pairs = zip(requests, of, strict=True)
-        betas = [bench.betas(replace(r, stimulus=s, repeats=repeats)) for r, s in pairs]
-    return bench.decode_betas(requests[0], np.stack(betas))[space]
+        betas = [request_betas(bench, replace(r, stimulus=s, repeats=repeats)) for r, s in pairs]
+    return decode_betas(bench, requests[0], np.stack(betas))[space]
 
 
 def _identified(embeddings: np.ndarray, truth: np.ndarray) -> np.ndarray:
@@ -315,11 +316,11 @@ def _judged(study: Study, what: str, kind: str | None) -> dict[str, np.ndarray]:
     for subject in study.subjects:
         requests = [study.request(subject, stimulus) for stimulus in study.stimuli]
         if kind is None:
-            betas = [study.bench.betas(request) for request in requests]
+            betas = [request_betas(study.bench, request) for request in requests]
         else:
             how = Lesion(tuple(carriers(study.dataset.truth(subject).parcels, kind)))
             betas = [lesions.lesioned_betas(study.bench, request, how) for request in requests]
-        z = study.bench.decode_betas(requests[0], np.stack(betas))[study.space]
+        z = decode_betas(study.bench, requests[0], np.stack(betas))[study.space]
         said = study.judge.classify(list(study.draw(z, SCALE, f"{what}, {subject}")))
         hits.append({label: (said[label] == study.labels[label]).to_numpy() for label in labels})
     return {label: np.mean([one[label] for one in hits], axis=0) for label in labels}

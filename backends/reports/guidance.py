@@ -14,6 +14,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from backends.simulation.judge import PocketJudge
+from explorer.brain.maps import parcellation_of
+from explorer.choosing import default_request
+from explorer.decoding import decode
+from explorer.drawing import condition_of, picture_scores
 from explorer.metrics import bootstrap_interval, two_way_identification, unit
 from explorer.types import UserError
 
@@ -143,16 +147,17 @@ def gather(
     """Return a subject's first test trials, each split into a guiding repeat and the others."""
     from dataclasses import replace
 
-    every = bench.trials(DATASET, subject)
+    every = bench.catalogue.trials(DATASET, subject)
     voxels = roi(bench, subject, parcels)
     found = []
-    for stimulus in list(bench.gallery(DATASET, subject).index)[:limit]:
+    for stimulus in list(bench.catalogue.gallery(DATASET, subject).index)[:limit]:
         repeats = tuple(every.table["repeat"].iloc[every.rows("test", stimulus)])
         if len(repeats) < 2:
             raise UserError(
                 f"{DATASET}/{subject} shows {stimulus} once; held-out repeats need two or more."
             )
-        request = bench.default_request(
+        request = default_request(
+            bench.catalogue,
             DATASET,
             subject,
             stimulus=stimulus,
@@ -160,14 +165,14 @@ def gather(
             generator=GENERATOR,
             repeats=repeats[:1],
         )
-        condition = replace(bench.condition(request), voxels=voxels)
+        condition = replace(condition_of(bench, request), voxels=voxels)
         found.append(
             Trial(
                 stimulus,
                 condition,
-                bench.decode(request).embedding,
+                decode(bench, request).embedding,
                 every.average(stimulus, repeats[1:]),
-                bench.image(DATASET, stimulus),
+                bench.catalogue.image(DATASET, stimulus),
             )
         )
     return found
@@ -177,7 +182,7 @@ def roi(bench: Workbench, subject: str, parcels: Sequence[str]) -> np.ndarray | 
     """Return which voxels lie in parcels of these names, bool (V,); None for all."""
     if not parcels:
         return None
-    atlas = bench.parcellation(DATASET, subject)
+    atlas = parcellation_of(bench, DATASET, subject)
     known = dict.fromkeys(label.name for label in atlas.labels)
     if unknown := [name for name in parcels if name not in known]:
         raise UserError(
@@ -212,7 +217,10 @@ def describe(
     space = embedder.spaces[0]
     made, true = embedder.embed(list(pictures), space), embedder.embed(shown, space)
     targets = unit(np.stack([trial.target for trial in trials]))
-    scores = [bench.scores(DATASET, t.stimulus, p) for t, p in zip(trials, pictures, strict=True)]
+    scores = [
+        picture_scores(bench, DATASET, t.stimulus, p)
+        for t, p in zip(trials, pictures, strict=True)
+    ]
     named = [judge.classify(images)["supercategory"] for images in (list(pictures), shown)]
     voxels = trials[0].condition.voxels
     mean, sd = encoder.statistics()

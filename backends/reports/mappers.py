@@ -233,10 +233,10 @@ def compare(
     import pandas as pd
 
     say = progress or (lambda sentence: None)
-    people = list(dict.fromkeys(subjects)) or bench.subjects(dataset)
+    people = list(dict.fromkeys(subjects)) or bench.catalogue.subjects(dataset)
     for subject in people:
-        bench.trials(dataset, subject)  # an unknown subject is refused here
-    offered = {subject: bench.mapper_names(dataset, subject) for subject in people}
+        bench.catalogue.trials(dataset, subject)  # an unknown subject is refused here
+    offered = {subject: bench.catalogue.mapper_names(dataset, subject) for subject in people}
     names = list(dict.fromkeys(name for some in offered.values() for name in some))
     _refuse_unknown("mapper", mappers, names, dataset)
     truth, notes = _Truth(bench, dataset, sources or {}, captions or {}, say), []
@@ -244,7 +244,7 @@ def compare(
         space.name: None
         for subject, some in offered.items()
         for name in some
-        for space in bench.offer(dataset, subject, name).targets
+        for space in bench.catalogue.offer(dataset, subject, name).targets
     }
     _refuse_unknown("target", targets, list(spaces), dataset)
     found: dict[tuple[str, str, str], dict[str, _Scored]] = {}
@@ -261,7 +261,7 @@ def compare(
                 notes.append(f"{name}, {subject}: {error}")
     if not found:
         why = (
-            " ".join([*bench.problems(), *notes, *truth.notes])
+            " ".join([*bench.catalogue.problems(), *notes, *truth.notes])
             or "there is none; train one with: python -m backends train ridge."
         )
         raise UserError(f"No mapper of {dataset} could be measured: {why}")
@@ -277,7 +277,7 @@ def compare(
     for (_, name, _), by_subject in found.items():
         of = weights.setdefault(name, {})
         of |= {s: evaluation.weights_of(bench, dataset, s, name) for s in by_subject}
-    every = (*bench.problems(), *notes, *truth.notes)
+    every = (*bench.catalogue.problems(), *notes, *truth.notes)
     table = pd.DataFrame(rows, columns=list(COLUMNS))
     return Comparison(table, _trials(found), weights, every)
 
@@ -351,11 +351,14 @@ class _Truth:
     def _embed(self, space: EmbeddingSpace, stimuli: Sequence[str]) -> dict[str, np.ndarray]:
         from backends.embedders.store import embed_stimuli
 
-        for name, entry in self.bench.embedders.items():
+        for name, entry in self.bench.catalogue.embedders.items():
             cls = resolve(entry)
             if space in (*cls.spaces, *getattr(cls, "text_spaces", ())):
                 self.say(f"{len(stimuli)} stimuli to embed in {space.name}")
-                study, embedder = self.bench.dataset(self.dataset), self._embedder(name, cls)
+                study, embedder = (
+                    self.bench.catalogue.dataset(self.dataset),
+                    self._embedder(name, cls),
+                )
                 said = {"captions": self.captions}
                 return embed_stimuli(study, stimuli, embedder, space, self.say, **said)
         raise UserError("no embedder here makes it, so there is nothing to compare with.")
@@ -365,7 +368,9 @@ class _Truth:
             return self.bench.models.embedder(name)
         if name not in self._made:
             place = {"source": self._sources[name]}
-            self._made[name] = cls(self.bench.checkpoints, self.bench.models.device, **place)
+            self._made[name] = cls(
+                self.bench.catalogue.checkpoints, self.bench.models.device, **place
+            )
         return self._made[name]
 
 
@@ -380,10 +385,10 @@ def _measure(
 ) -> dict[tuple[str, str], _Scored]:
     """Return (target, betas) -> scores of one mapper for one subject."""
     offer, mapper = (
-        bench.offer(dataset, subject, name),
+        bench.catalogue.offer(dataset, subject, name),
         bench.models.mapper(dataset, subject, name),
     )
-    stimuli = list(bench.gallery(dataset, subject).index)[:limit]
+    stimuli = list(bench.catalogue.gallery(dataset, subject).index)[:limit]
     known = None if offer.published is None else _look_up(offer.published, stimuli)
     stimuli = stimuli if known is None else list(known)
     if len(stimuli) < 2:
@@ -431,7 +436,7 @@ def _decoded(
         spaces = known[stimuli[0]]
         yield AVERAGED, 1.0, {s: np.stack([known[one][s] for one in stimuli]) for s in spaces}
         return
-    study, trials = bench.dataset(dataset), bench.trials(dataset, subject)
+    study, trials = bench.catalogue.dataset(dataset), bench.catalogue.trials(dataset, subject)
     means = np.stack([trials.average(stimulus) for stimulus in stimuli])
     yield AVERAGED, 1.0, mapper.decode(means, subject)
     rounds = _rounds(trials, stimuli)

@@ -14,6 +14,7 @@ import numpy as np
 from backends.commands.reconstruct import load, pictures_of
 from backends.reports.aims import render
 from backends.reports.scores import EACH, SCORES, SCOTTI, STAND_INS, Features, Score, measure
+from explorer.brain.maps import parcellation_of
 from explorer.metrics import bootstrap_interval
 from explorer.types import UserError
 
@@ -142,7 +143,7 @@ def score_folder(
         lines = pd.concat([_mean(lines, every), lines], ignore_index=True)
     if len(regions) > 1:
         parcels = pd.concat([_mean(parcels, every), parcels], ignore_index=True)
-    published = bench.family(settings["dataset"]) in NSD_FAMILIES
+    published = bench.catalogue.family(settings["dataset"]) in NSD_FAMILIES
     return Report(every, lines, missing, settings, published, parcels)
 
 
@@ -183,8 +184,8 @@ def brain_correlation(
 
     encoder = bench.models.encoder(dataset, subject)
     mean, sd = encoder.statistics()
-    trials = bench.trials(dataset, subject)
-    parcellation = bench.parcellation(dataset, subject, atlas)
+    trials = bench.catalogue.trials(dataset, subject)
+    parcellation = parcellation_of(bench, dataset, subject, atlas)
     measured = np.stack([trials.average(stimulus) for stimulus in stimuli])
     measured = (measured - mean) / sd
     embedded = [_embed(bench, images, encoder.spaces) for images in (shown, *made)]
@@ -229,7 +230,7 @@ def _embed(
     """Return the images in the spaces that an encoding model reads."""
     found = {}
     for space in spaces:
-        name = bench.embedder_name(space)
+        name = bench.catalogue.embedder_name(space)
         if not name:
             raise UserError(
                 f"The encoding model reads {space.name}, into which no embedder here puts "

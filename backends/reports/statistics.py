@@ -18,6 +18,7 @@ import numpy as np
 
 from backends.training.ridge_solver import Decomposition, decompose
 from explorer.brain import importance
+from explorer.brain.maps import parcel_importance, parcellation_of
 from explorer.evidence import inference, statistics
 from explorer.request import METHODS, Request, View
 from explorer.types import UserError
@@ -62,19 +63,21 @@ def measure(
     bench = Workbench(
         DATASETS, EMBEDDERS, MAPPERS, GENERATORS, checkpoints=checkpoints, device=device
     )
-    subjects = bench.subjects(DATASET)
+    subjects = bench.catalogue.subjects(DATASET)
     goals = training_goals(bench, subjects[0], say)
     null = pd.concat(
         [null_tests(bench, subject, goals, limit or STUDIES, say) for subject in subjects]
     )
     truth, maps = [], []
-    for mapper in bench.mapper_names(DATASET, subjects[0]):
+    for mapper in bench.catalogue.mapper_names(DATASET, subjects[0]):
         for subject in subjects:
             say(f"{mapper}, {subject}")
             maps.append(statistics.subject_map(bench, ask(bench, subject, mapper), View()))
-            truth.append(on_truth(maps[-1], bench.dataset(DATASET).truth(subject).parcels))
+            truth.append(
+                on_truth(maps[-1], bench.catalogue.dataset(DATASET).truth(subject).parcels)
+            )
     exact = [completeness(bench, subjects[0], name) for name in
-             bench.mapper_names(DATASET, subjects[0])]  # fmt: skip
+             bench.catalogue.mapper_names(DATASET, subjects[0])]  # fmt: skip
     return {
         "Under the null: permuted labels": pd.DataFrame(under_null(null)),
         "On the truth": pd.DataFrame(truth),
@@ -85,7 +88,7 @@ def measure(
 
 def ask(bench: Workbench, subject: str, mapper: str) -> Request:
     """Return a request for a subject's first test image."""
-    stimulus = bench.gallery(DATASET, subject).index[0]
+    stimulus = bench.catalogue.gallery(DATASET, subject).index[0]
     return Request(DATASET, subject, stimulus, mapper, "pocket-diffusion")
 
 
@@ -96,11 +99,11 @@ def training_goals(bench: Workbench, subject: str, say: Say) -> dict[str, np.nda
     """Return the embedding of every training stimulus in ridge's target space."""
     from backends.embedders.store import embed_stimuli
 
-    space = bench.offer(DATASET, subject, MAPPER).targets[0]
-    embedder = bench.models.embedder(bench.embedder_name(space))
-    stimuli = bench.trials(DATASET, subject).stimuli("train")
+    space = bench.catalogue.offer(DATASET, subject, MAPPER).targets[0]
+    embedder = bench.models.embedder(bench.catalogue.embedder_name(space))
+    stimuli = bench.catalogue.trials(DATASET, subject).stimuli("train")
     say(f"{len(stimuli)} training pictures to embed")
-    return embed_stimuli(bench.dataset(DATASET), stimuli, embedder, space, say)
+    return embed_stimuli(bench.catalogue.dataset(DATASET), stimuli, embedder, space, say)
 
 
 def null_tests(
@@ -115,14 +118,14 @@ def null_tests(
     import torch
 
     trials, space = (
-        bench.trials(DATASET, subject),
-        bench.offer(DATASET, subject, MAPPER).targets[0],
+        bench.catalogue.trials(DATASET, subject),
+        bench.catalogue.offer(DATASET, subject, MAPPER).targets[0],
     )
     mapper = copy.deepcopy(bench.models.mapper(DATASET, subject, MAPPER)).cpu()
-    tested = list(bench.gallery(DATASET, subject).index)
+    tested = list(bench.catalogue.gallery(DATASET, subject).index)
     betas = np.stack([trials.average(stimulus) for stimulus in tested])
     shown = bench.models.embed(DATASET, tested, space)
-    parcellation = bench.parcellation(DATASET, subject)
+    parcellation = parcellation_of(bench, DATASET, subject)
     masks, kept = parcellation.masks()[:-1], []
     masks = masks[masks.sum(axis=1) >= importance.SMALL]
     sources = inference.turns(trials.subject.voxels, inference.PERMUTATIONS, 0)
@@ -239,11 +242,13 @@ def controls(found: statistics.SubjectMap) -> Row:
 
 def completeness(bench: Workbench, subject: str, mapper: str, trials: int = 20) -> Row:
     """Return one line: how exact integrated gradients are in some trials."""
-    stimuli: Sequence[str] = list(bench.gallery(DATASET, subject).index)[:trials]
+    stimuli: Sequence[str] = list(bench.catalogue.gallery(DATASET, subject).index)[:trials]
     request = ask(bench, subject, mapper)
     errors = [
-        bench.importance(
-            Request(DATASET, subject, stimulus, mapper, request.generator), View(method=METHODS[2])
+        parcel_importance(
+            bench,
+            Request(DATASET, subject, stimulus, mapper, request.generator),
+            View(method=METHODS[2]),
         ).completeness
         for stimulus in stimuli
     ]

@@ -12,6 +12,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from explorer import metrics
+from explorer.brain.maps import parcel_importance
+from explorer.decoding import request_betas
+from explorer.drawing import picture_scores
 from explorer.protocols import Condition
 from explorer.request import Request, View
 from explorer.types import EmbeddingSpace
@@ -67,11 +70,13 @@ class Study:
             paths={DATASET: path} if path else {},
             device=device,
         )
-        dataset, subjects = bench.dataset(DATASET), bench.subjects(DATASET)
+        dataset, subjects = bench.catalogue.dataset(DATASET), bench.catalogue.subjects(DATASET)
         for subject in subjects:
-            bench.offer(DATASET, subject, MAPPER)  # a missing or unfit mapper is refused here
+            bench.catalogue.offer(
+                DATASET, subject, MAPPER
+            )  # a missing or unfit mapper is refused here
         generator = bench.models.generator(GENERATOR)
-        stimuli = list(bench.gallery(DATASET, subjects[0]).index)[:limit]
+        stimuli = list(bench.catalogue.gallery(DATASET, subjects[0]).index)[:limit]
         return cls(
             bench=bench,
             dataset=dataset,
@@ -97,7 +102,7 @@ class Study:
 
     def decode(self, subject: str, *, noiseless: bool = False) -> np.ndarray:
         """Return the decoded embeddings (N, D) of a subject's averaged, or noiseless, betas."""
-        trials = self.bench.trials(DATASET, subject)
+        trials = self.bench.catalogue.trials(DATASET, subject)
         if noiseless:
             trials = self.dataset.noiseless_trials(subject)
         betas = np.stack([trials.average(stimulus) for stimulus in self.stimuli])
@@ -139,7 +144,7 @@ class Scores:
 
 def shown(study: Study) -> Scores:
     """Return the judge's labels of the shown pictures themselves."""
-    images = [study.bench.image(DATASET, stimulus) for stimulus in study.stimuli]
+    images = [study.bench.catalogue.image(DATASET, stimulus) for stimulus in study.stimuli]
     return Scores(study.judge.classify(images), {}, float("nan"))
 
 
@@ -147,7 +152,7 @@ def drawn(study: Study, embeddings: np.ndarray, scale: float, what: str) -> Scor
     """Draw a picture of each embedding (N, D) and score it."""
     images = study.draw(embeddings, scale, what)
     rows = [
-        study.bench.scores(DATASET, stimulus, image)
+        picture_scores(study.bench, DATASET, stimulus, image)
         for stimulus, image in zip(study.stimuli, images, strict=True)
     ]
     likeness = {key: np.array([row[key] for row in rows]) for key in rows[0]}
@@ -178,13 +183,13 @@ def gradient_error(study: Study, subject: str, stimulus: str, directions: int = 
     from explorer.brain.importance import TEMPERATURE
 
     request = study.request(subject, stimulus)
-    attribution = study.bench.importance(request, View()).voxels.astype(np.float64)
+    attribution = parcel_importance(study.bench, request, View()).voxels.astype(np.float64)
     mapper = copy.deepcopy(study.bench.models.mapper(DATASET, subject, MAPPER)).double()
     sd = mapper.statistics(subject)[1].cpu().numpy()
-    gallery = list(study.bench.gallery(DATASET, subject).index)
+    gallery = list(study.bench.catalogue.gallery(DATASET, subject).index)
     items = metrics.unit(study.bench.models.embed(DATASET, gallery, study.space))
     true = gallery.index(stimulus)
-    temperature = study.bench.card(request).settings.get("temperature", TEMPERATURE)
+    temperature = study.bench.models.card(request).settings.get("temperature", TEMPERATURE)
 
     def margin(betas: np.ndarray) -> float:
         with torch.no_grad():
@@ -193,7 +198,7 @@ def gradient_error(study: Study, subject: str, stimulus: str, directions: int = 
         others = np.delete(z, true) / temperature
         return z[true] / temperature - np.logaddexp.reduce(others)
 
-    betas = study.bench.betas(request).astype(np.float64)
+    betas = request_betas(study.bench, request).astype(np.float64)
     rng, errors = np.random.default_rng(0), []
     for _ in range(directions):
         # along a random half of the gradient's own entries, so that the slope is not near zero
@@ -209,12 +214,12 @@ def closed_form_error(study: Study, subject: str, stimulus: str) -> float:
     """Return the relative error of gradient x input on the fixed direction for the ridge."""
     view = View(method="gradient x input", target="fixed direction")
     request = study.request(subject, stimulus)
-    attribution = study.bench.importance(request, view).voxels
+    attribution = parcel_importance(study.bench, request, view).voxels
     mapper = study.bench.models.mapper(DATASET, subject, MAPPER)
     weight = mapper.weights(subject, study.space)[0].detach().cpu().numpy().astype(np.float64)
     mean, sd = (part.cpu().numpy().astype(np.float64) for part in mapper.statistics(subject))
     along = metrics.unit(study.truth[study.stimuli.index(stimulus)])
-    exact = (study.bench.betas(request) - mean) / sd * (weight @ along)
+    exact = (request_betas(study.bench, request) - mean) / sd * (weight @ along)
     return float(np.abs(attribution - exact).max() / np.abs(exact).max())
 
 
@@ -245,7 +250,9 @@ def mean_share(study: Study, subject: str, view: View) -> np.ndarray:
     """Return (V,): each voxel's share of a trial's importance, averaged over the test trials."""
     total, count = 0.0, 0
     for stimulus in study.stimuli:
-        size = np.abs(study.bench.importance(study.request(subject, stimulus), view).voxels)
+        size = np.abs(
+            parcel_importance(study.bench, study.request(subject, stimulus), view).voxels
+        )
         if size.any():  # a flat trial has no shares
             total, count = total + size / size.sum(dtype=np.float64), count + 1
     return total / count
@@ -315,19 +322,19 @@ def held_out(study: Study, count: int) -> tuple[list[str], np.ndarray, np.ndarra
     from explorer.types import resolve
 
     cls, space = resolve(MAPPERS[MAPPER]), study.space
-    every = study.bench.trials(DATASET, study.subjects[0]).stimuli("train")
+    every = study.bench.catalogue.trials(DATASET, study.subjects[0]).stimuli("train")
     order = np.random.default_rng(0).permutation(len(every))
     study.say(f"embedding {len(every)} training pictures")
-    embedder = study.bench.models.embedder(study.bench.embedder_name(space))
+    embedder = study.bench.models.embedder(study.bench.catalogue.embedder_name(space))
     truth = embed_stimuli(study.dataset, every, embedder, space, study.say)
     stimuli, decoded = [], []
     for number, subject in enumerate(study.subjects):
         left_out = [every[i] for i in order[number * count : (number + 1) * count]]
-        trials = study.bench.trials(DATASET, subject)
+        trials = study.bench.catalogue.trials(DATASET, subject)
         out = trials.table["stimulus"].isin(left_out)
         table = trials.table.assign(split=trials.table["split"].where(~out, "test"))
         study.say(f"fitting a mapper of {subject} without {len(left_out)} training scenes")
-        card = study.bench.offer(DATASET, subject, MAPPER).card
+        card = study.bench.catalogue.offer(DATASET, subject, MAPPER).card
         penalty = card.metrics["cross-validation"][space.name]["alpha"][1]  # the median
         mapper = cls.fit(
             [dataclasses.replace(trials, table=table)],

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -17,9 +19,9 @@ from explorer.brain.atlas_files import (
     load_cifti_atlas,
     refuse_unnamed,
 )
-from explorer.brain.parcels import HEMISPHERE_VERTICES, Atlas, vertex_parcels
+from explorer.brain.parcels import HEMISPHERE_VERTICES, Atlas, lay, paint, vertex_parcels
 from explorer.brain.projection import project_volume
-from explorer.types import Label, Parcellation, UserError
+from explorer.types import Label, Parcellation, Subject, UserError
 
 # What a file name says about its hemisphere, with nothing that could belong to a word around it.
 SIDE = re.compile(r"(?<![A-Za-z0-9])(lh|rh|left|right|L|R)(?![A-Za-z0-9])")
@@ -204,3 +206,34 @@ def volume_atlas(name: str, volume: str | Path, table: LabelTable) -> Atlas:
     wrong = (sides[vertices] != "") & (sides[vertices] != half)
     note = "This atlas is a volume in MNI space, so its borders on the surface are approximate."
     return Atlas(name, tuple(labels), np.where(wrong, -1, vertices), note)
+
+
+def with_atlases(
+    subject: Subject, atlases: Sequence[Atlas], report: Callable[[str], None]
+) -> Subject:
+    """Return a subject whose voxels also have these atlases.
+
+    Paintings come first: without them nothing is drawn. ``report`` is told what cannot be used.
+    """
+    voxels, who = subject.voxels, f"{subject.dataset}/{subject.name}"
+    laid, painted = dict(voxels.parcellations), {}
+    for atlas in atlases:
+        if atlas.name in laid:
+            report(
+                f"{who} has an atlas {atlas.name} of its own, so the one given with --atlas "
+                "is left out; name it: --atlas NAME=FILE."
+            )
+        elif voxels.projection is not None:
+            laid[atlas.name] = lay(atlas, voxels.projection, voxels.hash)
+        elif not voxels.parcellations:
+            report(
+                f"{who} gives neither places nor ROIs for its voxels, so the atlas "
+                f"{atlas.name} cannot be used."
+            )
+        for rois in voxels.parcellations.values() if voxels.projection is None else ():
+            try:
+                painting = paint(rois, atlas)
+                painted[painting.name] = painting
+            except UserError as error:
+                report(f"{who}: {error}")
+    return replace(subject, voxels=replace(voxels, parcellations=painted | laid))

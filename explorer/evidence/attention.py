@@ -7,10 +7,23 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 
+from explorer.choosing import check_request
+from explorer.decoding import (
+    deciding,
+    decoded_embeddings,
+    decoded_space,
+    similarities,
+    undecoded,
+)
+from explorer.request import Request
 from explorer.types import UserError
+
+if TYPE_CHECKING:
+    from explorer.workbench import Workbench
 
 GRID, WINDOW = 8, 2  # cells along a side, and cells along the side of what is hidden; our choice
 
@@ -78,3 +91,29 @@ def occlusion(
         fall[i : i + window, j : j + window] += whole - other
         held[i : i + window, j : j + window] += 1
     return Attention(fall / held, float(whole))
+
+
+def attention_of(bench: Workbench, request: Request) -> Attention:
+    """Return where in the shown image the decoding of a request rests, by occlusion.
+
+    The similarity that falls is that of `Decoding`.
+    """
+    check_request(bench.catalogue, request, pictures=False)
+    if reason := undecoded(bench, request):
+        raise UserError(reason)
+    space, plain = decoded_space(bench, request), deciding(request)
+    if not bench.catalogue.embedder_name(space):
+        raise UserError(
+            f"Attention hides parts of the image, and {space.name} is made of captions; "
+            "choose another target or mapper."
+        )
+
+    def make() -> Attention:
+        decoded = decoded_embeddings(bench, plain)[space][None]
+        embedder = bench.models.embedder(bench.catalogue.embedder_name(space))
+        return occlusion(
+            bench.catalogue.image(request.dataset, request.stimulus),
+            lambda images: similarities(decoded, embedder.embed(images, space), space)[0],
+        )
+
+    return bench.caches.maps.get(("attention", plain), make)

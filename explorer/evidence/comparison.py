@@ -13,6 +13,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from explorer import metrics
+from explorer.brain.maps import ParcelMap, parcel_importance
+from explorer.choosing import check_request
+from explorer.decoding import decode, decoded_space, similarities, undecoded
+from explorer.drawing import Frame
 from explorer.evidence.controls import at_scale, own_picture
 from explorer.evidence.lesions import difference
 from explorer.evidence.standing import (
@@ -24,7 +28,7 @@ from explorer.evidence.standing import (
 )
 from explorer.request import Request, View
 from explorer.types import UserError
-from explorer.workbench import Frame, ParcelMap, Workbench, similarities
+from explorer.workbench import Workbench
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -114,8 +118,8 @@ def side(bench: Workbench, request: Request) -> Side:
     """Return what a request gives at its first scale."""
     frame = own_picture(bench, request)
     decoded = None
-    if not bench.undecoded(request):
-        decoded = places(bench, request, bench.decode(request).embedding[None])[0]
+    if not undecoded(bench, request):
+        decoded = places(bench, request, decode(bench, request).embedding[None])[0]
     return Side(request, frame, decoded, picture_place(bench, request, frame.image))
 
 
@@ -128,10 +132,10 @@ def across_subjects(
     comes with a reason.
     """
     one = at_scale(bench, request, scale)
-    for subject in bench.subjects(request.dataset):
+    for subject in bench.catalogue.subjects(request.dataset):
         other = replace(one, subject=subject)
         try:
-            bench.check(other)
+            check_request(bench.catalogue, other)
             found = side(bench, other)
         except UserError as error:
             found = Side(other, reason=str(error))
@@ -142,7 +146,7 @@ def comparable(bench: Workbench, a: Request, b: Request) -> str:
     """Return what of two requests may be compared, in one sentence."""
     if not (a.mapper and b.mapper):
         return "Only the pictures can be compared: on one side nothing is decoded."
-    spaces = [bench.space(request) for request in (a, b)]
+    spaces = [decoded_space(bench, request) for request in (a, b)]
     if spaces[0] == spaces[1]:
         return f"Both are decoded into {spaces[0].name}, so all their figures can be compared."
     return (
@@ -161,7 +165,7 @@ def compare_maps(bench: Workbench, a: Request, b: Request, view: View) -> MapPai
             f"{view.measure} is in each mapper's own unit, so two mappers' maps of it have no "
             f"difference; choose {' or '.join(NORMALISED)}."
         )
-    shown = [bench.importance(request, view) for request in (a, b)]
+    shown = [parcel_importance(bench, request, view) for request in (a, b)]
     tables = [one.table.set_index("parcel") for one in shown]
     keys = [key for key in tables[0].index if key in tables[1].index]
     values = [table.loc[keys, view.measure].to_numpy() for table in tables]
@@ -206,7 +210,7 @@ def paired_difference(
         raise UserError(
             f"What is decoded is compared by {', '.join(OF_EMBEDDINGS)}, found {metric!r}."
         )
-    spaces = [bench.space(request) for request in (a, b)]
+    spaces = [decoded_space(bench, request) for request in (a, b)]
     if metric == SIMILAR and spaces[0] != spaces[1]:
         raise UserError(
             f"A similarity in {spaces[0].name} and one in {spaces[1].name} are different scales; "
@@ -237,8 +241,8 @@ def _decoded_values(
     metric: str,
 ) -> np.ndarray:
     """Return the metric float64 (n,) of the chosen stimuli, among them alone."""
-    every = list(bench.gallery(request.dataset, request.subject).index)
-    space = bench.space(request)
+    every = list(bench.catalogue.gallery(request.dataset, request.subject).index)
+    space = decoded_space(bench, request)
     gallery = bench.models.embed(request.dataset, every, space)
     rows = decoded[[stimuli.index(s) for s in chosen]]
     similar = similarities(rows, gallery[[every.index(s) for s in chosen]], space)
@@ -265,7 +269,7 @@ def paired_pictures(
     closing the iterator stops, and what is drawn is kept.
     """
     requests = [at_scale(bench, request, scale) for request in (a, b)]
-    galleries = [list(bench.gallery(r.dataset, r.subject).index) for r in requests]
+    galleries = [list(bench.catalogue.gallery(r.dataset, r.subject).index) for r in requests]
     both = [stimulus for stimulus in galleries[0] if stimulus in set(galleries[1])]
     if a.dataset != b.dataset or len(both) < 2:
         raise UserError(

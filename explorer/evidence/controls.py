@@ -12,11 +12,21 @@ from functools import partial
 
 import numpy as np
 
+from explorer.choosing import check_request, fixed_scales
+from explorer.decoding import decoded_space, uncomputed, undecoded
+from explorer.drawing import (
+    Frame,
+    condition_of,
+    draw_condition,
+    picture_scores,
+    reconstruct,
+    sampled_scale,
+)
 from explorer.evidence.standing import Place, nearest_training, picture_place, places
 from explorer.protocols import Condition
 from explorer.request import Request
 from explorer.types import Trials, UserError
-from explorer.workbench import Frame, Workbench, sampled_scale
+from explorer.workbench import Workbench
 
 REPEATS = 3  # single repeats that are shown beside their average
 TRUE, AVERAGE, NOISELESS = "true embedding", "average over repeats", "noiseless response"
@@ -83,7 +93,7 @@ def controls(
 
 def at_scale(bench: Workbench, request: Request, scale: float | None = None) -> Request:
     """Return a checked request for one picture at one scale, by default `sampled_scale`."""
-    bench.check(request)
+    check_request(bench.catalogue, request)
     wanted = sampled_scale(request) if scale is None else scale
     return replace(request.rows()[0], scales=(wanted,), samples=1)
 
@@ -112,15 +122,15 @@ def control(bench: Workbench, request: Request, name: str) -> Control:
 
 def _true(bench: Workbench, request: Request) -> Control:
     _require_brain(bench, request)
-    condition = bench.condition(request)
-    known = [space for space in condition.embeddings if bench.embedder_name(space)]
+    condition = condition_of(bench, request)
+    known = [space for space in condition.embeddings if bench.catalogue.embedder_name(space)]
     if not known:
         names = " and ".join(space.name for space in condition.embeddings)
         raise UserError(
             f"No embedder here puts images into {names}, so the shown image's own embedding is "
             "not known; choose another mapper."
         )
-    stimuli = list(bench.gallery(request.dataset, request.subject).index)
+    stimuli = list(bench.catalogue.gallery(request.dataset, request.subject).index)
     index = stimuli.index(request.stimulus)
     true = {s: bench.models.embed(request.dataset, stimuli, s)[index] for s in known}
     return _drawn(bench, request, TRUE, replace(condition, embeddings=_tensors(true)))
@@ -129,12 +139,12 @@ def _true(bench: Workbench, request: Request) -> Control:
 def _noiseless(bench: Workbench, request: Request) -> Control:
     _require_brain(bench, request)
     betas = noiseless(bench, request.dataset, request.subject).average(request.stimulus)
-    return _drawn(bench, request, NOISELESS, bench.condition(request, betas))
+    return _drawn(bench, request, NOISELESS, condition_of(bench, request, betas))
 
 
 def noiseless(bench: Workbench, dataset: str, subject: str) -> Trials:
     """Return the test trials without noise of a data set that knows them, else `UserError`."""
-    study = bench.dataset(dataset)
+    study = bench.catalogue.dataset(dataset)
     if not hasattr(study, "noiseless_trials"):
         raise UserError(
             f"{dataset} is measured, so nobody knows its responses without noise; only a "
@@ -145,18 +155,20 @@ def noiseless(bench: Workbench, dataset: str, subject: str) -> Trials:
 
 def _repeats(bench: Workbench, request: Request, name: str, repeats: tuple[int, ...]) -> Control:
     _require_brain(bench, request)
-    there = int(bench.gallery(request.dataset, request.subject).loc[request.stimulus, "repeats"])
+    there = int(
+        bench.catalogue.gallery(request.dataset, request.subject).loc[request.stimulus, "repeats"]
+    )
     if name == AVERAGE and there < 2:
         raise UserError(f"{request.stimulus} was shown once, so there is nothing to average.")
     of = replace(request, repeats=repeats)
     frame = own_picture(bench, of)
-    return _of_frame(bench, of, name, frame, _place(bench, of, bench.condition(of)))
+    return _of_frame(bench, of, name, frame, _place(bench, of, condition_of(bench, of)))
 
 
 def _another(bench: Workbench, request: Request) -> Control:
     _require_brain(bench, request)
     other = donor(bench, request)
-    condition = bench.condition(replace(request, stimulus=other))
+    condition = condition_of(bench, replace(request, stimulus=other))
     if condition.stimulus is not None:  # the generator is told whose picture it is to make
         condition = replace(condition, stimulus=request.stimulus)
     return _drawn(bench, request, ANOTHER, condition, stimulus=other)
@@ -167,7 +179,7 @@ def donor(bench: Workbench, request: Request) -> str:
 
     The seed and the stimulus decide it, so that the same request shows the same one.
     """
-    gallery = bench.gallery(request.dataset, request.subject)
+    gallery = bench.catalogue.gallery(request.dataset, request.subject)
     others = gallery[gallery.index != request.stimulus]
     apart = others[others["category"] != gallery.loc[request.stimulus, "category"]]
     if request.repeats:
@@ -184,12 +196,14 @@ def donor(bench: Workbench, request: Request) -> str:
 
 def _mean(bench: Workbench, request: Request) -> Control:
     _require_brain(bench, request)
-    return _drawn(bench, request, MEAN, bench.condition(request, statistics(bench, request)[0]))
+    return _drawn(
+        bench, request, MEAN, condition_of(bench, request, statistics(bench, request)[0])
+    )
 
 
 def statistics(bench: Workbench, request: Request) -> tuple[np.ndarray, np.ndarray]:
     """Return mean and standard deviation float32 (V,) of the training betas, as the mapper has."""
-    if reason := bench.uncomputed(request):
+    if reason := uncomputed(bench, request):
         raise UserError(reason)
     mapper = bench.models.mapper(request.dataset, request.subject, request.mapper)
     mean, sd = mapper.statistics(request.subject)
@@ -198,8 +212,8 @@ def statistics(bench: Workbench, request: Request) -> tuple[np.ndarray, np.ndarr
 
 def _none(bench: Workbench, request: Request) -> Control:
     _require_brain(bench, request)
-    generator = bench.generator_class(request.generator)
-    offered = bench.scales(request.generator)
+    generator = bench.catalogue.generator_class(request.generator)
+    offered = fixed_scales(bench.catalogue, request.generator)
     if not generator.guided or (offered and 0.0 not in offered):
         raise UserError(
             f"{request.generator} cannot draw at scale 0: it has no picture without a brain to "
@@ -211,12 +225,12 @@ def _none(bench: Workbench, request: Request) -> Control:
 
 def _nearest(bench: Workbench, request: Request) -> Control:
     found = nearest_training(bench, request)
-    image = bench.image(request.dataset, found.picture)
+    image = bench.catalogue.image(request.dataset, found.picture)
     return Control(
         NEAREST,
         SENTENCES[NEAREST].format(found.picture),
         image,
-        bench.scores(request.dataset, request.stimulus, image),
+        picture_scores(bench, request.dataset, request.stimulus, image),
         drawn=picture_place(bench, request, image),
         note="retrieved photograph, not a reconstruction",
         stimulus=found.picture,
@@ -226,7 +240,7 @@ def _nearest(bench: Workbench, request: Request) -> Control:
 
 def _require_brain(bench: Workbench, request: Request) -> None:
     """Refuse pictures that were made elsewhere: nothing else can be put in their brain's place."""
-    if request.generator in bench.pictures or not request.mapper:
+    if request.generator in bench.catalogue.pictures or not request.mapper:
         raise UserError(
             f"The pictures of {request.generator} were published as they are: no other brain can "
             "be put in; choose a generator that draws here."
@@ -236,13 +250,13 @@ def _require_brain(bench: Workbench, request: Request) -> None:
 def _drawn(
     bench: Workbench, request: Request, name: str, condition: Condition, stimulus: str = ""
 ) -> Control:
-    frame = bench.picture(request, condition)
+    frame = draw_condition(bench, request, condition)
     return _of_frame(bench, request, name, frame, _place(bench, request, condition), stimulus)
 
 
 def _place(bench: Workbench, request: Request, condition: Condition) -> Place | None:
-    z = condition.embeddings.get(bench.space(request))
-    if z is None or bench.undecoded(request):
+    z = condition.embeddings.get(decoded_space(bench, request))
+    if z is None or undecoded(bench, request):
         return None
     return places(bench, request, z.cpu().numpy()[None])[0]
 
@@ -250,7 +264,7 @@ def _place(bench: Workbench, request: Request, condition: Condition) -> Place | 
 def own_picture(bench: Workbench, request: Request) -> Frame:
     """Return the finished picture of a request at its first scale: the one that a sweep shows."""
     one = replace(request, scales=request.scales[:1], samples=1)
-    return next(frame for frame in bench.reconstruct(one) if frame.done)
+    return next(frame for frame in reconstruct(bench, one) if frame.done)
 
 
 def _of_frame(

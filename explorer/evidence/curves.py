@@ -8,10 +8,12 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from explorer import metrics
+from explorer.choosing import check_request
+from explorer.drawing import Frame, picture_scores, reconstruct
 from explorer.evidence.standing import IDENTIFICATION, picture_place
 from explorer.request import Request
 from explorer.types import UserError
-from explorer.workbench import Frame, Workbench
+from explorer.workbench import Workbench
 
 SEEDS = 3
 MOST_SEEDS = 16
@@ -63,7 +65,7 @@ def no_curve(bench: Workbench, request: Request) -> str:
     """Return why there is no curve over scales, in one sentence; "" where there is one."""
     if not request.generator:
         return "There is no generator here, so nothing is drawn at any scale."
-    if not bench.generator_class(request.generator).guided:
+    if not bench.catalogue.generator_class(request.generator).guided:
         return f"{request.generator} has no guidance: its picture is the same at every scale."
     if len(request.scales) < 2:
         return "A curve over scales takes at least 2 of them; add one to the sweep."
@@ -82,7 +84,7 @@ def curve(bench: Workbench, request: Request, seeds: int = SEEDS) -> Iterator[Cu
 
 
 def _checked(bench: Workbench, request: Request) -> Request:
-    bench.check(request)
+    check_request(bench.catalogue, request)
     if reason := no_curve(bench, request):
         raise UserError(reason)
     return replace(request.rows()[0], samples=1)
@@ -101,7 +103,7 @@ def _curve(bench: Workbench, request: Request, of: int) -> Iterator[Curve]:
 
 def _sweep(bench: Workbench, request: Request) -> list[Frame]:
     """Return the finished pictures in the order of the scales."""
-    finished = {frame.index: frame for frame in bench.reconstruct(request) if frame.done}
+    finished = {frame.index: frame for frame in reconstruct(bench, request) if frame.done}
     return [finished[index] for index in range(len(request.scales))]
 
 
@@ -111,7 +113,11 @@ def _scores(
     """Return score -> (scales,) against the request's stimulus, or another that was shown."""
     rows = []
     for frame in frames:
-        row = bench.scores(request.dataset, shown, frame.image) if shown else dict(frame.scores)
+        row = (
+            picture_scores(bench, request.dataset, shown, frame.image)
+            if shown
+            else dict(frame.scores)
+        )
         place = None if shown else picture_place(bench, request, frame.image)
         rows.append(row | ({} if place is None else {IDENTIFICATION: place.identification}))
     return {score: np.array([row[score] for row in rows]) for score in rows[0]}
@@ -125,7 +131,7 @@ def background(bench: Workbench, request: Request, sample: int = SAMPLE) -> Iter
     gallery of one image, raises here.
     """
     plain = _checked(bench, request)
-    stimuli = list(bench.gallery(request.dataset, request.subject).index)
+    stimuli = list(bench.catalogue.gallery(request.dataset, request.subject).index)
     if len(stimuli) < 2 or sample < 2:
         raise UserError(
             f"The mean over test images and chance take at least 2 of them, found "

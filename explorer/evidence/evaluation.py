@@ -137,9 +137,9 @@ class Evaluation:
 
 def weights_of(workbench: Workbench, dataset: str, subject: str, mapper: str) -> str:
     """Return the hash of a mapper's weights, "none" where it is not on offer."""
-    if subject not in workbench.subjects(dataset):
+    if subject not in workbench.catalogue.subjects(dataset):
         return "none"
-    if mapper not in workbench.mapper_names(dataset, subject):
+    if mapper not in workbench.catalogue.mapper_names(dataset, subject):
         return "none"
     return workbench.models.mapper_hash(dataset, subject, mapper)
 
@@ -149,7 +149,7 @@ def find_evaluation(workbench: Workbench, dataset: str) -> Evaluation | None:
 
     None where there is none; a folder that cannot be read raises `UserError`.
     """
-    shipped = workbench.checkpoints / FOLDER / dataset
+    shipped = workbench.catalogue.checkpoints / FOLDER / dataset
     for folder in (*workbench.evaluations, shipped):
         if folder == shipped and not (folder / TABLE).exists():
             continue

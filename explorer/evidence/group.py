@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from explorer.brain.maps import parcellation_of
 from explorer.brain.parcels import UNASSIGNED
 from explorer.evidence.inference import (
     PERMUTATIONS,
@@ -69,8 +70,8 @@ def group_map(
     Parameters as in `subject_map`; the request's subject and stimulus do not matter.
     """
     dataset, maps, left_out = request.dataset, [], []
-    people = workbench.subjects(dataset)
-    named = workbench.parcellation(dataset, request.subject, view.atlas).name
+    people = workbench.catalogue.subjects(dataset)
+    named = parcellation_of(workbench, dataset, request.subject, view.atlas).name
     for number, subject in enumerate(people):
 
         def tell(done: float, what: str, number: int = number, subject: str = subject) -> None:
@@ -78,9 +79,9 @@ def group_map(
                 progress((number + done) / len(people), f"{subject}: {what}")
 
         try:
-            if request.mapper not in workbench.mapper_names(dataset, subject):
+            if request.mapper not in workbench.catalogue.mapper_names(dataset, subject):
                 raise UserError(f"it has no mapper {request.mapper}.")
-            first = workbench.gallery(dataset, subject).index[0]
+            first = workbench.catalogue.gallery(dataset, subject).index[0]
             asked = replace(request, subject=subject, stimulus=first)
             maps.append(
                 subject_map(

@@ -16,12 +16,25 @@ import numpy as np
 from explorer import metrics
 from explorer.brain import importance
 from explorer.brain.importance import SMALL
+from explorer.brain.maps import attribute_voxels, parcel_importance, parcellation_of
 from explorer.brain.parcels import UNASSIGNED
+from explorer.choosing import check_request
+from explorer.decoding import (
+    deciding,
+    decode_betas,
+    decoded_space,
+    request_betas,
+    retrieval_margins,
+    similarities,
+    uncomputed,
+    undecoded,
+)
+from explorer.drawing import Frame, condition_of, draw_condition
 from explorer.evidence.controls import at_scale, donor, own_picture, statistics
 from explorer.evidence.standing import Place, betas_of_test, places
 from explorer.request import MOST_GAIN, Request, View
 from explorer.types import Parcellation, UserError
-from explorer.workbench import Frame, Workbench, deciding, similarities
+from explorer.workbench import Workbench
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -154,7 +167,7 @@ class Faithfulness:
 
 def unlesioned(bench: Workbench, request: Request) -> str:
     """Return why a request's betas cannot be lesioned, in one sentence; "" where they can."""
-    return bench.uncomputed(request) or bench.undecoded(request)
+    return uncomputed(bench, request) or undecoded(bench, request)
 
 
 def lesioned_betas(
@@ -162,7 +175,7 @@ def lesioned_betas(
 ) -> np.ndarray:
     """Return the betas float32 (V,) of a request after a lesion."""
     mask = _mask(bench, request, lesion.parcels, atlas)
-    betas = bench.betas(request).astype(np.float64)
+    betas = request_betas(bench, request).astype(np.float64)
     fill = _fill(bench, request, lesion)
     changed = fill + lesion.gain * (betas - fill)
     return np.where(mask, changed, betas).astype(np.float32)
@@ -177,10 +190,10 @@ def lesion(bench: Workbench, request: Request, how: Lesion, atlas: str = "") -> 
 
 
 def _lesion(bench: Workbench, request: Request, how: Lesion, atlas: str) -> Lesioned:
-    space = bench.space(request)
+    space = decoded_space(bench, request)
     mask = _mask(bench, request, how.parcels, atlas)
-    rows = np.stack([bench.betas(request), lesioned_betas(bench, request, how, atlas)])
-    decoded = bench.decode_betas(request, rows)[space]
+    rows = np.stack([request_betas(bench, request), lesioned_betas(bench, request, how, atlas)])
+    decoded = decode_betas(bench, request, rows)[space]
     intact, lesioned = places(bench, request, decoded)
     other = _donor(bench, request, how) if how.fill == ANOTHER else ""
     return Lesioned(
@@ -207,7 +220,7 @@ def lesion_pictures(
     one = at_scale(bench, request, scale)
     betas = lesioned_betas(bench, one, how, atlas)
     intact = own_picture(bench, one)
-    lesioned = bench.picture(one, bench.condition(one, betas))
+    lesioned = draw_condition(bench, one, condition_of(bench, one, betas))
     return LesionPictures(intact, lesioned, difference(intact.image, lesioned.image))
 
 
@@ -223,13 +236,13 @@ def difference(before: np.ndarray, after: np.ndarray) -> np.ndarray:
 
 def fill_sentence(bench: Workbench, request: Request, how: Lesion) -> str:
     """Return what a replacement means for these betas, in one sentence."""
-    unit = bench.trials(request.dataset, request.subject).beta_unit
+    unit = bench.catalogue.trials(request.dataset, request.subject).beta_unit
     other = _donor(bench, request, how) if how.fill == ANOTHER else ""
     return FILLS[how.fill].format(unit=unit, donor=other)
 
 
 def _require(bench: Workbench, request: Request) -> None:
-    bench.check(request, pictures=False)
+    check_request(bench.catalogue, request, pictures=False)
     if reason := unlesioned(bench, request):
         raise UserError(reason)
 
@@ -250,13 +263,13 @@ def _fill(bench: Workbench, request: Request, how: Lesion) -> np.ndarray:
     if how.fill == NOISE:
         return mean + sd * np.random.default_rng(request.seed).standard_normal(len(mean))
     other = replace(request, stimulus=_donor(bench, request, how))
-    bench.check(other, pictures=False)
-    return bench.betas(other).astype(np.float64)
+    check_request(bench.catalogue, other, pictures=False)
+    return request_betas(bench, other).astype(np.float64)
 
 
 def _mask(bench: Workbench, request: Request, parcels: Sequence[str], atlas: str) -> np.ndarray:
     """Return bool (V,): the voxels of some parcels; a parcel without any raises `UserError`."""
-    parcellation = bench.parcellation(request.dataset, request.subject, atlas)
+    parcellation = parcellation_of(bench, request.dataset, request.subject, atlas)
     masks, keys = parcellation.masks(), _keys(parcellation)
     for parcel in parcels:
         if parcel not in keys:
@@ -277,13 +290,13 @@ def _keys(parcellation: Parcellation) -> list[str]:
 
 def _warning(bench: Workbench, request: Request, how: Lesion, mask: np.ndarray, atlas: str) -> str:
     n = int(mask.sum())
-    if len(bench.gallery(request.dataset, request.subject)) < 2:
+    if len(bench.catalogue.gallery(request.dataset, request.subject)) < 2:
         return (
             "There is one test image, so there is no rank and no margin that could fall: only the "
             "shift and the pictures tell what the lesion does."
         )
     if mask.all() and how.gain != 1:
-        parcellation = bench.parcellation(request.dataset, request.subject, atlas)
+        parcellation = parcellation_of(bench, request.dataset, request.subject, atlas)
         what = "all parcels" if parcellation.labels else "all voxels (no atlas divides them)"
         return (
             f"This changes {what}: at gain 0 nothing of the trial is left, and what is decoded is "
@@ -310,11 +323,11 @@ def lesion_effects(
 
 
 def _effects(bench: Workbench, request: Request, how: Lesion, atlas: str) -> LesionEffects:
-    parcellation = bench.parcellation(request.dataset, request.subject, atlas)
+    parcellation = parcellation_of(bench, request.dataset, request.subject, atlas)
     masks = parcellation.masks()
-    rows = _lesioned_rows(bench.betas(request), _fill(bench, request, how), masks)
-    space = bench.space(request)
-    decoded = bench.decode_betas(request, rows)[space]
+    rows = _lesioned_rows(request_betas(bench, request), _fill(bench, request, how), masks)
+    space = decoded_space(bench, request)
+    decoded = decode_betas(bench, request, rows)[space]
     found = places(bench, request, decoded)
     empty = ~masks.any(axis=1)
     columns = {
@@ -347,7 +360,7 @@ def _parcel_rows(parcellation: Parcellation) -> pd.DataFrame:
 def faithfulness(bench: Workbench, request: Request, view: View) -> Faithfulness:
     """Return how well the importance of a view ranks parcels as their lesions do, in one trial."""
     effects = lesion_effects(bench, request, view.atlas)
-    shown = bench.importance(request, view).table[view.measure].to_numpy()
+    shown = parcel_importance(bench, request, view).table[view.measure].to_numpy()
     table, effect = effects.table, effects.table["effect"].to_numpy()
     return _faithful(
         table.drop(columns=["effect", "shift", "rank"]), shown[None], effect[None], view, 1
@@ -371,7 +384,7 @@ def mean_faithfulness(
 def _mean_faithfulness(
     bench: Workbench, request: Request, view: View, limit: int | None
 ) -> Iterator[Faithfulness]:
-    parcellation = bench.parcellation(request.dataset, request.subject, view.atlas)
+    parcellation = parcellation_of(bench, request.dataset, request.subject, view.atlas)
     stimuli, betas = betas_of_test(bench, request)
     chosen, table = metrics.evenly(len(stimuli), limit), _parcel_rows(parcellation)
     weights, effects = [], []
@@ -399,13 +412,13 @@ def _both(
     betas: np.ndarray,
 ) -> tuple[dict[str, np.ndarray], np.ndarray]:
     """Return importance by measure and lesion effect, float64 (n, L + 1) each, by parcel."""
-    voxels = bench.attribution(request, view, betas, stimuli)
+    voxels = attribute_voxels(bench, request, view, betas, stimuli)
     weights = importance.parcel_statistics(voxels, parcellation)
     masks, fill = parcellation.masks(), statistics(bench, request)[0]
     rows = np.concatenate([_lesioned_rows(one, fill, masks) for one in betas])
     shown = [stimulus for stimulus in stimuli for _ in range(1 + len(masks))]
-    decoded = bench.decode_betas(request, rows)[bench.space(request)]
-    margins = bench.margins(request, decoded, shown).reshape(len(betas), -1)
+    decoded = decode_betas(bench, request, rows)[decoded_space(bench, request)]
+    margins = retrieval_margins(bench, request, decoded, shown).reshape(len(betas), -1)
     effects = margins[:, :1] - margins[:, 1:]
     effects[:, ~masks.any(axis=1)] = np.nan
     return weights, effects

@@ -11,6 +11,8 @@ import numpy as np
 from explorer import metrics
 from explorer.brain import importance
 from explorer.brain.importance import SMALL
+from explorer.brain.maps import attribute_voxels
+from explorer.decoding import decode_betas, decoded_space, similarities
 from explorer.evidence.inference import (
     REACH,
     Progress,
@@ -21,7 +23,6 @@ from explorer.evidence.inference import (
 )
 from explorer.request import Request, View
 from explorer.types import Parcellation, UserError
-from explorer.workbench import similarities
 
 if TYPE_CHECKING:
     from explorer.workbench import Workbench
@@ -59,8 +60,8 @@ def measure_parts(
 ) -> Parts:
     """Return all that a map of any measure needs; parameters as in `statistics.subject_map`."""
     place = request.dataset, request.subject
-    trials = workbench.trials(*place)
-    gallery = list(workbench.gallery(*place).index)
+    trials = workbench.catalogue.trials(*place)
+    gallery = list(workbench.catalogue.gallery(*place).index)
     stimuli, betas = _averages(trials, gallery, request.repeats)
     if len(stimuli) < 2:
         raise UserError(
@@ -94,7 +95,7 @@ def measure_parts(
                 tell(number + begin / len(rows), what)
                 block = slice(begin, begin + ROWS_AT_ONCE)
                 parts.append(
-                    workbench.attribution(request, view, rows[block], shown[block], mapper)
+                    attribute_voxels(workbench, request, view, rows[block], shown[block], mapper)
                 )
         except UserError as error:  # random weights may leave a density that is not finite
             if mapper is not random:
@@ -105,13 +106,13 @@ def measure_parts(
         if number == 0:
             mean = importance.mean_map(attribution)
         found[what] = importance.parcel_statistics(attribution, parcellation)
-    space = workbench.space(request)
+    space = decoded_space(workbench, request)
     truth = workbench.models.embed(request.dataset, gallery, space)
     shown = truth[[gallery.index(stimulus) for stimulus in stimuli]]
     mapper = workbench.models.mapper(*place, request.mapper)
     masks = parcellation.masks()
     z, p = parcel_evidence(
-        lambda rows: workbench.decode_betas(request, rows)[space],
+        lambda rows: decode_betas(workbench, request, rows)[space],
         betas,
         mapper.statistics(request.subject)[0].cpu().numpy(),
         masks,
@@ -157,7 +158,7 @@ def measure_parts(
         null=null,
         ceiling=_ceilings(trials, request, masks),
         identified=metrics.identification(
-            similarities(workbench.decode_betas(request, betas)[space], truth, space),
+            similarities(decode_betas(workbench, request, betas)[space], truth, space),
             np.array([gallery.index(stimulus) for stimulus in stimuli]),
         ),
         notes=tuple(notes),
@@ -190,13 +191,13 @@ def _averages(
 def _siblings(workbench: Workbench, request: Request) -> dict[int, Any]:
     """Return seed -> mapper of those on offer that differ from the request's by seed alone."""
     place = request.dataset, request.subject
-    own = workbench.offer(*place, request.mapper).card
+    own = workbench.catalogue.offer(*place, request.mapper).card
     if own is None:
         return {}
     wanted = {k: v for k, v in own.settings.items() if k != "seed"}
     found = {}
-    for name in workbench.mapper_names(*place):
-        card = workbench.offer(*place, name).card
+    for name in workbench.catalogue.mapper_names(*place):
+        card = workbench.catalogue.offer(*place, name).card
         if card is None or (card.cls, card.targets) != (own.cls, own.targets):
             continue
         settings = {k: v for k, v in card.settings.items() if k != "seed"}

@@ -13,10 +13,20 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from explorer import metrics
+from explorer.choosing import space_names
+from explorer.decoding import (
+    deciding,
+    decode_betas,
+    decoded_space,
+    retrieval_margins,
+    similarities,
+    undecoded,
+)
+from explorer.drawing import SIMILARITY, condition_of
 from explorer.protocols import Condition, Neighbour
 from explorer.request import Request
 from explorer.types import EmbeddingSpace, UserError
-from explorer.workbench import SIMILARITY, Workbench, deciding, similarities
+from explorer.workbench import Workbench
 
 IDENTIFICATION = "identification"
 RANKED_BY = ("similarity", "margin", IDENTIFICATION)
@@ -71,19 +81,19 @@ class Collapse:
 
 def places(bench: Workbench, request: Request, embeddings: np.ndarray) -> list[Place]:
     """Return where raw embeddings (n, ...) of the request's space lie."""
-    found = _places(bench, request, embeddings, bench.space(request))
-    margins = bench.margins(request, embeddings)
+    found = _places(bench, request, embeddings, decoded_space(bench, request))
+    margins = retrieval_margins(bench, request, embeddings)
     return [replace(p, margin=float(m)) for p, m in zip(found, margins, strict=True)]
 
 
 def picture_place(bench: Workbench, request: Request, image: np.ndarray) -> Place | None:
     """Return where a picture uint8 (H, W, 3) lies by its pocket-clip; None without its weights."""
-    if SIMILARITY not in bench.embedders:
+    if SIMILARITY not in bench.catalogue.embedders:
         return None
     try:
         embedder = bench.models.embedder(SIMILARITY)
     except UserError as error:
-        bench.report(f"Pictures are not compared in {SIMILARITY}: {error}")
+        bench.catalogue.report(f"Pictures are not compared in {SIMILARITY}: {error}")
         return None
     space = embedder.spaces[0]
     return _places(bench, request, embedder.embed([image], space), space)[0]
@@ -92,7 +102,7 @@ def picture_place(bench: Workbench, request: Request, image: np.ndarray) -> Plac
 def _places(
     bench: Workbench, request: Request, embeddings: np.ndarray, space: EmbeddingSpace
 ) -> list[Place]:
-    stimuli = list(bench.gallery(request.dataset, request.subject).index)
+    stimuli = list(bench.catalogue.gallery(request.dataset, request.subject).index)
     gallery, n = bench.models.embed(request.dataset, stimuli, space), len(stimuli)
     similar = similarities(embeddings, gallery, space)
     index = np.full(len(similar), stimuli.index(request.stimulus))
@@ -110,10 +120,13 @@ def decoded_test(bench: Workbench, request: Request) -> tuple[list[str], np.ndar
     From the same repeats as the request; stimuli that lack one of them, or whose betas are not
     finite, are left out.
     """
-    if reason := bench.undecoded(request):
+    if reason := undecoded(bench, request):
         raise UserError(reason)
     plain = deciding(replace(request, stimulus=""))
-    n, size = len(bench.gallery(request.dataset, request.subject)), bench.space(request).size
+    n, size = (
+        len(bench.catalogue.gallery(request.dataset, request.subject)),
+        decoded_space(bench, request).size,
+    )
     if 4 * n * size > KEPT_BYTES:
         return _decode_test(bench, plain)
     return bench.kept("decoded test trials", lambda: _decode_test(bench, plain), plain)
@@ -121,9 +134,9 @@ def decoded_test(bench: Workbench, request: Request) -> tuple[list[str], np.ndar
 
 def betas_of_test(bench: Workbench, request: Request) -> tuple[list[str], np.ndarray]:
     """Return the test stimuli and their betas float32 (N, V), chosen as in `decoded_test`."""
-    trials = bench.trials(request.dataset, request.subject)
+    trials = bench.catalogue.trials(request.dataset, request.subject)
     kept, rows = [], []
-    for stimulus in bench.gallery(request.dataset, request.subject).index:
+    for stimulus in bench.catalogue.gallery(request.dataset, request.subject).index:
         there = trials.rows("test", stimulus, request.repeats)
         if len(there) < max(1, len(request.repeats)):
             continue
@@ -140,11 +153,14 @@ def betas_of_test(bench: Workbench, request: Request) -> tuple[list[str], np.nda
 
 
 def _decode_test(bench: Workbench, request: Request) -> tuple[list[str], np.ndarray]:
-    space = bench.space(request)
-    if bench.offer(request.dataset, request.subject, request.mapper).published is not None:
+    space = decoded_space(bench, request)
+    if (
+        bench.catalogue.offer(request.dataset, request.subject, request.mapper).published
+        is not None
+    ):
         mapper = bench.models.mapper(request.dataset, request.subject, request.mapper)
         found = {}
-        for stimulus in bench.gallery(request.dataset, request.subject).index:
+        for stimulus in bench.catalogue.gallery(request.dataset, request.subject).index:
             with contextlib.suppress(UserError):  # part of the test images may be published
                 found[stimulus] = mapper.lookup(stimulus)[space]
         if not found:
@@ -155,7 +171,7 @@ def _decode_test(bench: Workbench, request: Request) -> tuple[list[str], np.ndar
         return list(found), np.stack(list(found.values()))
     stimuli, betas = betas_of_test(bench, request)
     blocks = range(0, len(betas), ROWS_AT_ONCE)
-    decoded = [bench.decode_betas(request, betas[i : i + ROWS_AT_ONCE])[space] for i in blocks]
+    decoded = [decode_betas(bench, request, betas[i : i + ROWS_AT_ONCE])[space] for i in blocks]
     return stimuli, np.concatenate(decoded)
 
 
@@ -198,9 +214,9 @@ def trial_values(
     Among the stimuli that are given, in the request's own space; higher is better.
     """
     if name == "margin":
-        return bench.margins(request, decoded, shown=stimuli)
-    space = bench.space(request)
-    every = list(bench.gallery(request.dataset, request.subject).index)
+        return retrieval_margins(bench, request, decoded, shown=stimuli)
+    space = decoded_space(bench, request)
+    every = list(bench.catalogue.gallery(request.dataset, request.subject).index)
     gallery = bench.models.embed(request.dataset, every, space)
     similar = similarities(decoded, gallery[[every.index(s) for s in stimuli]], space)
     return np.diag(similar) if name == "similarity" else _identified(similar)
@@ -213,8 +229,8 @@ def _identified(similar: np.ndarray) -> np.ndarray:
 def collapse(bench: Workbench, request: Request) -> Collapse:
     """Return how many dimensions the mapper's predictions fill, beside the true embeddings."""
     stimuli, decoded = decoded_test(bench, request)
-    space = bench.space(request)
-    every = list(bench.gallery(request.dataset, request.subject).index)
+    space = decoded_space(bench, request)
+    every = list(bench.catalogue.gallery(request.dataset, request.subject).index)
     true = bench.models.embed(request.dataset, every, space)
     true = true[[every.index(stimulus) for stimulus in stimuli]]
     ranks = [effective_rank(rows) for rows in (decoded, true)]
@@ -267,13 +283,15 @@ def nearest_training(
         raise UserError(reason)
     name = _retriever(bench, request)
     place = request.dataset, request.subject, request.mapper
-    spaces = bench.space_names(*place, name)
+    spaces = space_names(bench.catalogue, *place, name)
     space = request.space if request.space in spaces else ""
-    condition = bench.condition(replace(request, generator=name, space=space, options=()))
+    condition = condition_of(bench, replace(request, generator=name, space=space, options=()))
     retriever = bench.models.generator(name)
     if image is not None:
-        of = next(s for s in retriever.accepts if bench.embedder_name(s))
-        from_picture = bench.models.embedder(bench.embedder_name(of)).embed([image], of)[0]
+        of = next(s for s in retriever.accepts if bench.catalogue.embedder_name(s))
+        from_picture = bench.models.embedder(bench.catalogue.embedder_name(of)).embed([image], of)[
+            0
+        ]
         condition = _with_embedding(condition, of, from_picture)
     return retriever.neighbours(condition)[0]
 
@@ -286,5 +304,7 @@ def _with_embedding(condition: Condition, space: EmbeddingSpace, values: np.ndar
 
 def _retriever(bench: Workbench, request: Request) -> str:
     """Return the generator that knows a data set's training images, "" where there is none."""
-    names = bench.generator_names(request.dataset, request.subject, request.mapper)
-    return next((n for n in names if hasattr(bench.generator_class(n), "neighbours")), "")
+    names = bench.catalogue.generator_names(request.dataset, request.subject, request.mapper)
+    return next(
+        (n for n in names if hasattr(bench.catalogue.generator_class(n), "neighbours")), ""
+    )

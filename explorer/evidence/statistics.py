@@ -13,7 +13,9 @@ import numpy as np
 
 from explorer import metrics
 from explorer.brain.importance import SMALL
+from explorer.brain.maps import parcellation_of, target_names
 from explorer.brain.parcels import UNASSIGNED
+from explorer.decoding import decoded_space, unexplained
 from explorer.evidence.inference import (
     PERMUTATIONS,
     Progress,
@@ -105,20 +107,20 @@ def subject_map(
     progress
         See `Progress`.
     """
-    if reason := workbench.unexplained(request):
+    if reason := unexplained(workbench, request):
         raise UserError(reason)
     place = request.dataset, request.subject
-    offered = workbench.target_names(*place, request.mapper)
+    offered = target_names(workbench, *place, request.mapper)
     if view.target not in offered:
         raise UserError(
             f"The mapper {request.mapper} gives an embedding and no density, so it has no "
             f"{view.target}; choose {' or '.join(offered)}."
         )
-    first = workbench.gallery(*place).index[0]
+    first = workbench.catalogue.gallery(*place).index[0]
     plain = {"scales": (1.0,), "steps": 1, "seed": 0, "options": (), "samples": 1}
-    space = workbench.space(request).name  # the generator decided nothing but that
+    space = decoded_space(workbench, request).name  # the generator decided nothing but that
     asked = replace(request, stimulus=first, generator="", space=space, **plain)
-    parcellation = workbench.parcellation(*place, view.atlas)
+    parcellation = parcellation_of(workbench, *place, view.atlas)
     weights = workbench.models.mapper_hash(*place, request.mapper)
     key = "map over stimuli", asked, weights, view.method, view.target, parcellation.name
     parts = workbench.kept(

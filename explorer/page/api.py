@@ -10,7 +10,11 @@ from typing import TYPE_CHECKING, Any
 
 import gradio as gr
 
-from explorer.evidence.attention import WINDOW
+from explorer.brain.maps import map_names, map_of_voxels, parcel_importance
+from explorer.choosing import check_request, default_request
+from explorer.decoding import decode, undecoded
+from explorer.drawing import draw_samples, reconstruct
+from explorer.evidence.attention import WINDOW, attention_of
 from explorer.figures import heat_overlay
 from explorer.page import links
 from explorer.page.pictures import data_uri
@@ -18,7 +22,8 @@ from explorer.request import IMPORTANCE, Request, View
 from explorer.types import UserError
 
 if TYPE_CHECKING:
-    from explorer.workbench import Frame, Workbench
+    from explorer.drawing import Frame
+    from explorer.workbench import Workbench
 
 
 def register(workbench: Workbench, model: dict[str, Any]) -> None:
@@ -70,17 +75,19 @@ class Endpoints:
             that fit) and ``trials``: a list of stimulus, number (1-based), caption, category,
             repeats.
         """
-        request = self.workbench.default_request(dataset or None, subject or None, seed=0)
+        request = default_request(
+            self.workbench.catalogue, dataset or None, subject or None, seed=0
+        )
         place = request.dataset, request.subject
-        gallery = self.workbench.gallery(*place).reset_index(names="stimulus")
+        gallery = self.workbench.catalogue.gallery(*place).reset_index(names="stimulus")
         return {
             "dataset": request.dataset,
             "subject": request.subject,
-            "datasets": self.workbench.dataset_names(),
-            "subjects": self.workbench.subjects(request.dataset),
+            "datasets": self.workbench.catalogue.dataset_names(),
+            "subjects": self.workbench.catalogue.subjects(request.dataset),
             "mappers": {
-                m: self.workbench.generator_names(*place, m)
-                for m in self.workbench.mapper_names(*place)
+                m: self.workbench.catalogue.generator_names(*place, m)
+                for m in self.workbench.catalogue.mapper_names(*place)
             },
             "trials": [
                 {
@@ -167,20 +174,24 @@ class Endpoints:
         if steps:
             wanted["steps"] = int(steps)
         request = self._request(trial, dataset, subject, mapper, generator, repeat, **wanted)
-        undecoded = self.workbench.undecoded(request)
-        decoding = None if undecoded else self.workbench.decode(request)
+        why = undecoded(self.workbench, request)
+        decoding = None if why else decode(self.workbench, request)
         finished = sorted(
-            (frame for frame in self.workbench.reconstruct(request) if frame.done),
+            (frame for frame in reconstruct(self.workbench, request) if frame.done),
             key=lambda f: (f.row, f.index),
         )
-        made = self.workbench.generator_class(request.generator).provenance
-        gallery = self.workbench.gallery(request.dataset, request.subject)
+        made = self.workbench.catalogue.generator_class(request.generator).provenance
+        gallery = self.workbench.catalogue.gallery(request.dataset, request.subject)
         return {
             "link": links.query(request, View()),
             "caption": str(gallery.loc[request.stimulus, "caption"]),
-            "truth": data_uri(self.workbench.image(request.dataset, request.stimulus), form="png"),
+            "truth": data_uri(
+                self.workbench.catalogue.image(request.dataset, request.stimulus), form="png"
+            ),
             "images": [picture_of(frame, made, request) for frame in finished],
-            "samples": [picture_of(frame, made) for frame in self.workbench.samples(request)],
+            "samples": [
+                picture_of(frame, made) for frame in draw_samples(self.workbench, request)
+            ],
             "retrieval": None
             if decoding is None
             else {
@@ -229,8 +240,8 @@ class Endpoints:
             list of parcel, name, hemisphere, voxels, share, mean, enrichment, signed, small.
         """
         request = self._request(trial, dataset, subject, mapper, "", repeat)
-        parcel_map = self.workbench.importance(
-            request, View(method=method, target=target, atlas=atlas)
+        parcel_map = parcel_importance(
+            self.workbench, request, View(method=method, target=target, atlas=atlas)
         )
         return {
             "atlas": parcel_map.atlas,
@@ -276,12 +287,12 @@ class Endpoints:
             are hidden behind the mean colour) and ``overlay``, PNG as a data address.
         """
         request = self._request(trial, dataset, subject, mapper, generator, repeat)
-        found, view = self.workbench.attention(request), View(attention="occlusion")
-        height, width = self.workbench.image(request.dataset, request.stimulus).shape[:2]
+        found, view = attention_of(self.workbench, request), View(attention="occlusion")
+        height, width = self.workbench.catalogue.image(request.dataset, request.stimulus).shape[:2]
         return {
             "link": links.query(request, view),
             "method": view.attention,
-            "space": self.workbench.decode(request).space.name,
+            "space": decode(self.workbench, request).space.name,
             "similarity": found.similarity,
             "cells": found.cells.tolist(),
             "window": WINDOW,
@@ -324,16 +335,18 @@ class Endpoints:
             predicted ``r_trial`` (correlation of measured and predicted betas over the parcel's
             voxels, this trial alone) and ``r_ceiling`` (what noise leaves to a perfect model).
         """
-        request = self.workbench.default_request(dataset or None, subject or None, seed=0)
+        request = default_request(
+            self.workbench.catalogue, dataset or None, subject or None, seed=0
+        )
         place = request.dataset, request.subject
-        names = self.workbench.map_names(*place)[1:]
-        stimulus = trial or str(self.workbench.gallery(*place).index[0])
+        names = map_names(self.workbench, *place)[1:]
+        stimulus = trial or str(self.workbench.catalogue.gallery(*place).index[0])
         view = View(shows=show or names[0], atlas=atlas)
         if view.shows == IMPORTANCE:
             raise UserError("Importance is of a trial; ask /importance for it.")
         repeats = (int(repeat) - 1,) if repeat else ()
         request = replace(request, stimulus=stimulus, repeats=repeats)
-        shown = self.workbench.voxel_map(request, view)
+        shown = map_of_voxels(self.workbench, request, view)
         columns = ("mean", "r_ceiling", "r_trial")
         return {
             "map": shown.name,
@@ -365,7 +378,8 @@ class Endpoints:
     ) -> Request:
         """Return a checked request; names that are empty take the first that fits."""
         named = {"mapper": mapper, "generator": generator}
-        request = self.workbench.default_request(
+        request = default_request(
+            self.workbench.catalogue,
             dataset or None,
             subject or None,
             seed=0,
@@ -373,7 +387,7 @@ class Endpoints:
         )
         repeats = (int(repeat) - 1,) if repeat else ()
         request = replace(request, stimulus=trial, repeats=repeats, **wanted)
-        self.workbench.check(request)
+        check_request(self.workbench.catalogue, request)
         return request
 
 

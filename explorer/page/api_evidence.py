@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import gradio as gr
 import numpy as np
 
+from explorer.decoding import unexplained
 from explorer.evidence import comparison, controls, lesions
 from explorer.page import links
 from explorer.page.api import Endpoints, answered, number, picture_of
@@ -194,7 +195,7 @@ class Evidence(Endpoints):
         other = {"subject": other_subject, "mapper": other_mapper, "generator": other_generator}
         b = replace(a, **{key: value for key, value in other.items() if value})
         pair = comparison.compare(self.workbench, a, b)
-        decoded = not any(self.workbench.unexplained(request) for request in (a, b))
+        decoded = not any(unexplained(self.workbench, request) for request in (a, b))
         return {
             "a": self._side(pair.a),
             "b": self._side(pair.b),
@@ -221,7 +222,7 @@ class Evidence(Endpoints):
 
     def _lesion_images(self, request: Request, how: lesions.Lesion, atlas: str) -> dict[str, Any]:
         drawn = lesions.lesion_pictures(self.workbench, request, how, atlas)
-        made = self.workbench.generator_class(request.generator).provenance
+        made = self.workbench.catalogue.generator_class(request.generator).provenance
         return {
             "intact": picture_of(drawn.intact, made),
             "lesioned": picture_of(drawn.lesioned, made),
@@ -229,7 +230,7 @@ class Evidence(Endpoints):
         }
 
     def _side(self, side: comparison.Side) -> dict[str, Any]:
-        made = self.workbench.generator_class(side.request.generator).provenance
+        made = self.workbench.catalogue.generator_class(side.request.generator).provenance
         return {
             "link": links.query(side.request, View()),
             **picture_of(side.frame, made),

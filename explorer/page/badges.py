@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 from typing import TYPE_CHECKING, Any
 
+from explorer.decoding import decode
 from explorer.evidence import standing
 from explorer.metrics import written
 from explorer.request import Request
@@ -50,7 +51,7 @@ def _collapses(bench: Workbench, request: Request) -> dict[str, Any]:
 
 def _resembles(bench: Workbench, request: Request) -> dict[str, Any]:
     found = standing.nearest_training(bench, request)
-    own = bench.decode(request).similarity
+    own = decode(bench, request).similarity
     sentence = (
         f"The training image nearest to what was decoded, {found.picture}, has similarity "
         f"{written(found.similarity)} to it, the shown image {written(own)}: a decoder "

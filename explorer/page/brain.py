@@ -9,16 +9,18 @@ from typing import TYPE_CHECKING, Any
 
 from explorer.brain import display
 from explorer.brain.importance import INCOMPLETE
+from explorer.brain.maps import CEILING, NCSNR, map_names, parcellation_of, target_names
+from explorer.brain.parcels import VoxelMap
 from explorer.brain.predicted import ACCURACY, FEWEST, MEASURED, PREDICTED, PREDICTIONS
 from explorer.request import IMPORTANCE, LIKELIHOOD, MEASURES, PARCELS, Request, View
 from explorer.types import UserError
-from explorer.workbench import CEILING, NCSNR, VoxelMap
 
 if TYPE_CHECKING:
     import pandas as pd
 
+    from explorer.brain.maps import ParcelMap
     from explorer.types import Parcellation, VoxelSpace
-    from explorer.workbench import ParcelMap, Workbench
+    from explorer.workbench import Workbench
 
 METHOD_SENTENCES = {
     "gradient": (
@@ -139,7 +141,9 @@ def readable(name: str) -> str:
 
 def atlas_of(request: Request, view: View, workbench: Workbench) -> str:
     """Return the atlas that is shown: the view's, else the first, "" where there is none."""
-    atlases = workbench.trials(request.dataset, request.subject).subject.voxels.parcellations
+    atlases = workbench.catalogue.trials(
+        request.dataset, request.subject
+    ).subject.voxels.parcellations
     return view.atlas if view.atlas in atlases else next(iter(atlases), "")
 
 
@@ -157,10 +161,10 @@ def decided_by(request: Request, view: View) -> tuple:
 
 def frame(request: Request, view: View, workbench: Workbench, plotly: str) -> dict[str, Any]:
     """Return the brain view without a map yet: its controls, texts and which surface it needs."""
-    voxels = workbench.trials(request.dataset, request.subject).subject.voxels
+    voxels = workbench.catalogue.trials(request.dataset, request.subject).subject.voxels
     atlas = atlas_of(request, view, workbench)
     nowhere = _nowhere(request, view, workbench)
-    offered = workbench.map_names(request.dataset, request.subject)
+    offered = map_names(workbench, request.dataset, request.subject)
     _, heading, sentence = SHOWN.get(view.shows, (view.shows, view.shows, OWN_MAP))
     return {
         "state": "waiting",
@@ -169,7 +173,7 @@ def frame(request: Request, view: View, workbench: Workbench, plotly: str) -> di
         "heading": heading[:1].upper() + heading[1:],
         "offered": [[name, SHOWN.get(name, (name,))[0]] for name in offered],
         "atlases": list(voxels.parcellations),
-        "targets": workbench.target_names(request.dataset, request.subject, request.mapper),
+        "targets": target_names(workbench, request.dataset, request.subject, request.mapper),
         "sentences": {
             "shows": sentence,
             "target": TARGET_SENTENCES,
@@ -179,7 +183,8 @@ def frame(request: Request, view: View, workbench: Workbench, plotly: str) -> di
         },
         "colours": {kind: list(stops) for kind, stops in display.COLOURS.items()},
         "no_surface": nowhere,
-        "note": nowhere or workbench.parcellation(request.dataset, request.subject, atlas).note,
+        "note": nowhere
+        or parcellation_of(workbench, request.dataset, request.subject, atlas).note,
         "maps": {},
         "vertices": None,
         "rows": [],
@@ -189,9 +194,9 @@ def frame(request: Request, view: View, workbench: Workbench, plotly: str) -> di
 
 def _nowhere(request: Request, view: View, workbench: Workbench) -> str:
     """Return why nothing can be drawn on a surface, and what would help; "" where it can."""
-    voxels = workbench.trials(request.dataset, request.subject).subject.voxels
-    shown = workbench.parcellation(
-        request.dataset, request.subject, atlas_of(request, view, workbench)
+    voxels = workbench.catalogue.trials(request.dataset, request.subject).subject.voxels
+    shown = parcellation_of(
+        workbench, request.dataset, request.subject, atlas_of(request, view, workbench)
     )
     if voxels.projection is None and shown.surface is None:
         none = (
@@ -252,8 +257,10 @@ def filled(
     if not isinstance(shown, VoxelMap):
         return with_map(value, shown)
     place = request.dataset, request.subject
-    parcellation = workbench.parcellation(*place, view.atlas)
-    return with_voxel_map(value, shown, parcellation, workbench.trials(*place).subject.voxels)
+    parcellation = parcellation_of(workbench, *place, view.atlas)
+    return with_voxel_map(
+        value, shown, parcellation, workbench.catalogue.trials(*place).subject.voxels
+    )
 
 
 def with_voxel_map(
@@ -306,8 +313,8 @@ def surface_server(workbench: Workbench) -> Callable[[dict], dict]:
                 raise UserError("A surface is asked for with dataset, subject, atlas and surface.")
             name = {k: str(wanted.get(k, "")) for k in ("dataset", "subject", "atlas", "surface")}
             place = name["dataset"], name["subject"]
-            space = workbench.trials(*place).subject.voxels
-            parcellation = workbench.parcellation(*place, name["atlas"])
+            space = workbench.catalogue.trials(*place).subject.voxels
+            parcellation = parcellation_of(workbench, *place, name["atlas"])
             payload = display.surface_payload(parcellation, space, name["surface"])
         except UserError as error:
             return {"problem": str(error)}

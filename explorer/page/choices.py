@@ -11,6 +11,15 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
+from explorer.brain.maps import map_names, target_names
+from explorer.choosing import (
+    can_sample,
+    default_request,
+    fixed_scales,
+    roi_names,
+    row_axes,
+    space_names,
+)
 from explorer.page import lab_choices, links
 from explorer.page.links import short
 from explorer.request import (
@@ -82,7 +91,7 @@ def settle(
 
 def repeats_of(workbench: Workbench, request: Request) -> list[int]:
     """Return the repeats (0-based) of the shown stimulus among the test trials, in order."""
-    trials = workbench.trials(request.dataset, request.subject)
+    trials = workbench.catalogue.trials(request.dataset, request.subject)
     rows = trials.rows("test", request.stimulus)
     return sorted({int(repeat) for repeat in trials.table["repeat"].iloc[rows]})
 
@@ -102,21 +111,24 @@ def _names(
         return kept if kept in offered else None
 
     told: list[tuple[str, str]] = []
-    names = workbench.dataset_names()
+    names = workbench.catalogue.dataset_names()
     dataset = pick("data", names, before and before.dataset, "This app") or names[0]
-    subjects = workbench.subjects(dataset)
+    subjects = workbench.catalogue.subjects(dataset)
     subject = pick("subject", subjects, before and before.subject, dataset) or subjects[0]
     where = f"{dataset}/{subject}"
-    gallery = workbench.gallery(dataset, subject)
+    gallery = workbench.catalogue.gallery(dataset, subject)
     chosen: dict[str, Any] = {
         "stimulus": pick("trial", gallery.index, before and before.stimulus, where)
     }
-    mappers = workbench.mapper_names(dataset, subject)
+    mappers = workbench.catalogue.mapper_names(dataset, subject)
     chosen["mapper"] = pick("mapper", mappers, before and before.mapper, where)
-    usual = workbench.default_request(
-        dataset, subject, **{key: value for key, value in chosen.items() if value}
+    usual = default_request(
+        workbench.catalogue,
+        dataset,
+        subject,
+        **{key: value for key, value in chosen.items() if value},
     )
-    fitting = workbench.generator_names(dataset, subject, usual.mapper)
+    fitting = workbench.catalogue.generator_names(dataset, subject, usual.mapper)
     generator = pick(
         "generator", fitting, before and before.generator, f"The mapper {usual.mapper}"
     )
@@ -124,12 +136,12 @@ def _names(
         usual = replace(
             usual,
             generator=generator,
-            steps=workbench.generator_class(generator).default_steps,
-            scales=workbench.scales(generator) or Request.scales,
+            steps=workbench.catalogue.generator_class(generator).default_steps,
+            scales=fixed_scales(workbench.catalogue, generator) or Request.scales,
         )
-    if wanted.get("generator") in workbench.unusable():
+    if wanted.get("generator") in workbench.catalogue.unusable():
         told = [(key, text) for key, text in told if key != "generator"]
-        reason = workbench.lacking(wanted["generator"]).removesuffix(".")
+        reason = workbench.catalogue.lacking(wanted["generator"]).removesuffix(".")
         told.append(("generator", reason))
     for key, sentence in told:
         instead = getattr(usual, {"data": "dataset", "trial": "stimulus"}.get(key, key))
@@ -148,21 +160,21 @@ def _numbers(
     offered = repeats_of(workbench, request)
     if before is not None:
         request = replace(request, seed=before.seed)
-        made_at = workbench.scales(request.generator) if request.generator else ()
+        made_at = fixed_scales(workbench.catalogue, request.generator) if request.generator else ()
         if not made_at or set(before.scales) <= set(made_at):
             request = replace(request, scales=before.scales)
         if before.generator == request.generator:
             request = replace(request, steps=before.steps, options=before.options)
         if before.generator == request.generator or (
-            before.axis == SEED in workbench.axes(request.generator)
+            before.axis == SEED in row_axes(workbench.catalogue, request.generator)
         ):
             request = replace(request, axis=before.axis, values=before.values)
         place = request.dataset, request.subject, before.roi_atlas
-        if before.rois and set(before.rois) <= set(workbench.roi_names(*place)):
+        if before.rois and set(before.rois) <= set(roi_names(workbench.catalogue, *place)):
             request = replace(request, rois=before.rois, roi_atlas=before.roi_atlas)
         if set(before.repeats) <= set(offered):
             request = replace(request, repeats=before.repeats)
-        if workbench.can_sample(request):
+        if can_sample(workbench.catalogue, request):
             request = replace(request, samples=before.samples)
         if before.space in _spaces(workbench, request):
             request = replace(request, space=before.space)
@@ -196,7 +208,7 @@ def _rows(
     axis = wanted.get("axis", request.axis)
     if axis in ("", links.NONE):
         return replace(request, axis="", values=())
-    if axis not in (axes := workbench.axes(request.generator)):
+    if axis not in (axes := row_axes(workbench.catalogue, request.generator)):
         offered = ", ".join(axes) or "the scale alone"
         notices.append(
             f"Rows cannot vary {short(axis)} with the generator {request.generator}, but "
@@ -234,7 +246,7 @@ def _rois(
     if "rois" not in wanted:
         return request
     names, atlas = links.parse_names(wanted["rois"]), wanted.get("roi_atlas", "")
-    offered = workbench.roi_names(request.dataset, request.subject, atlas)
+    offered = roi_names(workbench.catalogue, request.dataset, request.subject, atlas)
     unknown = [name for name in names if name not in offered]
     if unknown:
         notices.append(
@@ -248,14 +260,14 @@ def _rois(
 def _samples(text: str, workbench: Workbench, request: Request) -> int:
     """Read a number of samples; one that this mapper cannot give raises `UserError`."""
     samples = links.parse_whole(text, "The number of samples")
-    if samples != 1 and not workbench.can_sample(request):
+    if samples != 1 and not can_sample(workbench.catalogue, request):
         raise UserError(f"The mapper {request.mapper} gives no samples, found {samples}.")
     return samples
 
 
 def _spaces(workbench: Workbench, request: Request) -> list[str]:
     place = request.dataset, request.subject, request.mapper, request.generator
-    return workbench.space_names(*place)
+    return space_names(workbench.catalogue, *place)
 
 
 def _space(text: str, workbench: Workbench, request: Request) -> str:
@@ -304,7 +316,9 @@ def _set_option(
 
 
 def _option(name: str, workbench: Workbench, request: Request) -> Option | None:
-    known = workbench.generator_class(request.generator).options if request.generator else ()
+    known = (
+        workbench.catalogue.generator_class(request.generator).options if request.generator else ()
+    )
     return next((option for option in known if option.name == name), None)
 
 
@@ -316,13 +330,15 @@ def _view(
     notices: list[str],
 ) -> View:
     """Settle how the evidence is shown."""
-    atlases = workbench.trials(request.dataset, request.subject).subject.voxels.parcellations
+    atlases = workbench.catalogue.trials(
+        request.dataset, request.subject
+    ).subject.voxels.parcellations
     if view.atlas not in atlases:
         view = replace(view, atlas="")
-    maps = workbench.map_names(request.dataset, request.subject)
+    maps = map_names(workbench, request.dataset, request.subject)
     if view.shows not in maps:
         view = replace(view, shows=IMPORTANCE)
-    targets = workbench.target_names(request.dataset, request.subject, request.mapper)
+    targets = target_names(workbench, request.dataset, request.subject, request.mapper)
     if view.target not in targets:
         view = replace(view, target=targets[0])
     offers: dict[str, Sequence[str]] = {

@@ -10,7 +10,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from explorer import figures
+from explorer.brain.maps import parcellation_of, shown_map
+from explorer.choosing import uses_betas
+from explorer.decoding import decode, undecoded, unexplained
+from explorer.drawing import finished_pictures, finished_samples
+from explorer.evidence.attention import attention_of
 from explorer.page import trial
+from explorer.records import make_record
 from explorer.request import IMPORTANCE, Request, View
 from explorer.types import UserError
 
@@ -47,12 +53,12 @@ def make(
     parts = ("afterimage", request.dataset, request.subject, request.stimulus)
     name = f"{'_'.join(re.sub(r'[^A-Za-z0-9.-]+', '-', part) for part in parts)}.{form}"
     if form == "csv":
-        table = workbench.evidence(request, view).table
+        table = shown_map(workbench, request, view).table
         if view.shows != IMPORTANCE:
             table = table.assign(map=view.shows)
         return File(name, "text/csv", table.to_csv(index=False).encode("utf-8"))
     if form == "json":
-        record = workbench.record(request, view)
+        record = make_record(workbench, request, view)
         if evidence:
             record["evidence"] = evidence
         text = json.dumps(record, indent=2, ensure_ascii=False)
@@ -61,18 +67,22 @@ def make(
 
 
 def _figure(workbench: Workbench, request: Request, view: View, form: str) -> bytes:
-    decoding = None if workbench.undecoded(request) else workbench.decode(request)
-    lacking = view.shows == IMPORTANCE and workbench.unexplained(request)
-    shown = None if lacking else workbench.evidence(request, view)
-    trials = workbench.trials(request.dataset, request.subject)
-    study = workbench.dataset(request.dataset)
+    decoding = None if undecoded(workbench, request) else decode(workbench, request)
+    lacking = view.shows == IMPORTANCE and unexplained(workbench, request)
+    shown = None if lacking else shown_map(workbench, request, view)
+    trials = workbench.catalogue.trials(request.dataset, request.subject)
+    study = workbench.catalogue.dataset(request.dataset)
     space = trials.subject.voxels
     rows = [trial.row_label(request.axis, value) for value in request.values]
-    told = request if workbench.uses_betas(request) else replace(request, rois=(), roi_atlas="")
-    row = workbench.gallery(request.dataset, request.subject).loc[request.stimulus]
+    told = (
+        request
+        if uses_betas(workbench.catalogue, request)
+        else replace(request, rois=(), roi_atlas="")
+    )
+    row = workbench.catalogue.gallery(request.dataset, request.subject).loc[request.stimulus]
     figure = figures.trial_figure(
-        workbench.image(request.dataset, request.stimulus),
-        list(workbench.finished(request)),
+        workbench.catalogue.image(request.dataset, request.stimulus),
+        list(finished_pictures(workbench, request)),
         figures.provenance_line(
             told,
             dataset=study.title,
@@ -81,15 +91,17 @@ def _figure(workbench: Workbench, request: Request, view: View, form: str) -> by
             checkpoints=workbench.checkpoint_hashes(request, view),
         ),
         caption=str(row["caption"]),
-        guided=workbench.generator_class(request.generator).guided,
-        made=workbench.generator_class(request.generator).provenance,
+        guided=workbench.catalogue.generator_class(request.generator).guided,
+        made=workbench.catalogue.generator_class(request.generator).provenance,
         rows=rows,
-        samples=workbench.finished_samples(request),
+        samples=finished_samples(workbench, request),
         decoding=decoding,
-        attention=workbench.attention(request) if decoding and view.attention != "off" else None,
+        attention=attention_of(workbench, request)
+        if decoding and view.attention != "off"
+        else None,
         parcel_map=shown,
         measure=view.measure,
-        parcellation=workbench.parcellation(request.dataset, request.subject, view.atlas),
+        parcellation=parcellation_of(workbench, request.dataset, request.subject, view.atlas),
         voxel_space=space,
         surface=view.surface,
         camera=view.camera,

@@ -15,6 +15,10 @@ from urllib.parse import parse_qsl
 import gradio as gr
 import numpy as np
 
+from explorer.brain.maps import shown_map
+from explorer.choosing import check_request
+from explorer.decoding import decode, undecoded, unexplained
+from explorer.drawing import draw_samples, finished_pictures, reconstruct, seconds_needed
 from explorer.page import brain, export, links, pickers, trial
 from explorer.page.badges import badges
 from explorer.page.choices import Choices, settle
@@ -26,7 +30,8 @@ from explorer.request import IMPORTANCE, Request, View
 from explorer.types import UserError
 
 if TYPE_CHECKING:
-    from explorer.workbench import Frame, Workbench
+    from explorer.drawing import Frame
+    from explorer.workbench import Workbench
 
 Updates = dict[Any, Any]
 PREVIEW_SECONDS = 0.2  # between previews: fast enough to watch, slow enough for a phone
@@ -128,7 +133,7 @@ class Handlers:
     def take_number(self, session: Session, number: float | None) -> Updates:
         """Show the stimulus with this number in the gallery."""
         request = self._request(session)
-        rows = self.workbench.gallery(request.dataset, request.subject)
+        rows = self.workbench.catalogue.gallery(request.dataset, request.subject)
         wanted = links.parse_whole(number, "The number of a trial")
         if not 1 <= wanted <= len(rows):
             raise UserError(
@@ -292,7 +297,7 @@ class Handlers:
                 session, ticket, "This failed for a reason that the app's log gives."
             )
             raise
-        problems = [p for p in self.workbench.problems() if p not in session.told]
+        problems = [p for p in self.workbench.catalogue.problems() if p not in session.told]
         if problems and session.ticket == ticket:
             session.told.update(problems)
             yield {self.ui.notices: notices(*problems)}
@@ -330,10 +335,10 @@ class Handlers:
         """Send rank and neighbours, unless the browser has them already or there are none."""
         if session.drawn == request:
             return
-        if request.generator and (reason := self.workbench.undecoded(request)):
+        if request.generator and (reason := undecoded(self.workbench, request)):
             yield {self.ui.notices: notices(reason)}
             return
-        decoding = trial.decoded(self.workbench.decode(request), request, self.workbench)
+        decoding = trial.decoded(decode(self.workbench, request), request, self.workbench)
         if session.show(ticket, decoding=decoding):
             yield {self.ui.trial: session.shown}
 
@@ -344,13 +349,13 @@ class Handlers:
         wanted = brain.decided_by(request, view)
         if wanted == session.mapped or session.ticket != ticket:
             return
-        reason = self.workbench.unexplained(request) if view.shows == IMPORTANCE else ""
+        reason = unexplained(self.workbench, request) if view.shows == IMPORTANCE else ""
         if reason:
             session.mapped = wanted
             place = brain.frame(request, session.view, self.workbench, self.plotly)
             yield {self.ui.brain: {**place, "state": "failed", "note": reason}}
             return
-        shown = self.workbench.evidence(request, view)
+        shown = shown_map(self.workbench, request, view)
         if session.ticket != ticket:
             return
         session.mapped = wanted
@@ -373,7 +378,7 @@ class Handlers:
         """Send what stands in the head, last, and once for a trial."""
         if "badges" in session.shown or session.ticket != ticket:
             return
-        if self.workbench.undecoded(request):
+        if undecoded(self.workbench, request):
             return
         if session.show(ticket, badges=badges(self.workbench, request)):
             yield {self.ui.trial: session.shown}
@@ -386,17 +391,17 @@ class Handlers:
             return
         drawn = trial.drawn_request(request, self.workbench)
         cells, fresh = list(session.shown["cells"]), {}
-        self.workbench.check(drawn)
+        check_request(self.workbench.catalogue, drawn)
         # to tell what is there and how long it takes, a generator is loaded and a step timed
         session.show(ticket, progress=trial.announced(0.0, 0.0, cells[0]["made"]))
         yield {self.ui.trial: session.shown}
-        there = len(self.workbench.finished(drawn)) / len(cells)
-        expected = self.workbench.seconds(drawn) if there < 1 else 0.0
+        there = len(finished_pictures(self.workbench, drawn)) / len(cells)
+        expected = seconds_needed(self.workbench, drawn) if there < 1 else 0.0
         if expected > trial.LONG:
             session.show(ticket, progress=trial.announced(expected, there, cells[0]["made"]))
             yield {self.ui.trial: session.shown}
         begun = last = time.monotonic()
-        with contextlib.closing(self.workbench.reconstruct(drawn)) as frames:
+        with contextlib.closing(reconstruct(self.workbench, drawn)) as frames:
             for frame in frames:
                 if session.ticket != ticket:
                     return
@@ -420,7 +425,7 @@ class Handlers:
             if not session.show(ticket, progress=told):
                 return
             yield {self.ui.trial: session.shown}
-            strip = trial.samples(drawn, self.workbench, self.workbench.samples(drawn))
+            strip = trial.samples(drawn, self.workbench, draw_samples(self.workbench, drawn))
             if not session.show(ticket, samples=strip):
                 return
         text = f"{len(cells)} finished in {time.monotonic() - begun:.1f} s"
@@ -471,7 +476,7 @@ class Handlers:
         rows = trial.stimuli(self.workbench, request, session.category)
         session.page = trial.page_of(rows, request.stimulus)
         ui = self.ui
-        gallery = self.workbench.gallery(request.dataset, request.subject)
+        gallery = self.workbench.catalogue.gallery(request.dataset, request.subject)
         updates: Updates = {
             ui.masthead: self._masthead(session),
             ui.notices: notices(*choices.notices),

@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from explorer.brain.maps import parcellation_of
 from explorer.brain.parcels import UNASSIGNED
 from explorer.evidence.lesions import ANOTHER, FILLS
 from explorer.page import links
@@ -82,9 +83,9 @@ def settle(
 def sides(workbench: Workbench, request: Request) -> list[str]:
     """Return what a trial can be compared with, as ``kind:name``, without what it is itself."""
     place = request.dataset, request.subject
-    mappers = workbench.mapper_names(*place)
-    generators = workbench.generator_names(*place, request.mapper)
-    people = workbench.subjects(request.dataset)
+    mappers = workbench.catalogue.mapper_names(*place)
+    generators = workbench.catalogue.generator_names(*place, request.mapper)
+    people = workbench.catalogue.subjects(request.dataset)
     offered = zip(KINDS, (mappers, generators, people), strict=True)
     return [
         f"{kind}:{name}"
@@ -101,9 +102,11 @@ def other_side(workbench: Workbench, request: Request, against: str) -> Request:
     """
     kind, _, name = against.partition(":")
     other = replace(request, **{kind: name}, space="", samples=1)
-    if kind == "subject" and other.mapper not in workbench.mapper_names(other.dataset, name):
+    if kind == "subject" and other.mapper not in workbench.catalogue.mapper_names(
+        other.dataset, name
+    ):
         raise UserError(f"{name} has no mapper {other.mapper}; choose another mapper first.")
-    fitting = workbench.generator_names(other.dataset, other.subject, other.mapper)
+    fitting = workbench.catalogue.generator_names(other.dataset, other.subject, other.mapper)
     if other.generator not in fitting:
         if not fitting:
             raise UserError(
@@ -112,14 +115,14 @@ def other_side(workbench: Workbench, request: Request, against: str) -> Request:
             )
         other = replace(other, generator=fitting[0])
     if other.generator != request.generator:
-        steps = workbench.generator_class(other.generator).default_steps
+        steps = workbench.catalogue.generator_class(other.generator).default_steps
         other = replace(other, options=(), steps=steps)
     return other
 
 
 def lesionable(workbench: Workbench, request: Request, atlas: str) -> dict[str, int]:
     """Return the parcels of an atlas that hold voxels, (unassigned) last, and how many."""
-    parcellation = workbench.parcellation(request.dataset, request.subject, atlas)
+    parcellation = parcellation_of(workbench, request.dataset, request.subject, atlas)
     keys = [*(label.key for label in parcellation.labels), UNASSIGNED]
     counts = parcellation.masks().sum(axis=1)
     return {key: int(n) for key, n in zip(keys, counts, strict=True) if n}
@@ -140,5 +143,5 @@ def _lesion(
 
 
 def _donors(workbench: Workbench, request: Request) -> list[str]:
-    gallery = workbench.gallery(request.dataset, request.subject)
+    gallery = workbench.catalogue.gallery(request.dataset, request.subject)
     return [str(stimulus) for stimulus in gallery.index if stimulus != request.stimulus]

@@ -11,6 +11,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from explorer.brain.maps import parcellation_of
+from explorer.decoding import unexplained
+from explorer.drawing import TYPICAL_SCALE
 from explorer.evidence import comparison, curves
 from explorer.evidence.standing import IDENTIFICATION
 from explorer.page.brain import atlas_of
@@ -20,7 +23,6 @@ from explorer.page.links import format_number
 from explorer.page.pictures import data_uri
 from explorer.request import Request, View
 from explorer.types import UserError
-from explorer.workbench import TYPICAL_SCALE
 
 if TYPE_CHECKING:
     from explorer.workbench import Workbench
@@ -69,7 +71,7 @@ def compare_view(bench: Workbench, request: Request, view: View) -> Parts:
     yield content, "Mapping both", 0.3
     content = {**content, "maps": _maps(bench, request, other, view)}
     yield content, "Drawing all subjects", 0.4
-    people = bench.subjects(request.dataset)
+    people = bench.catalogue.subjects(request.dataset)
     if len(people) > 1:
         for number, side in enumerate(comparison.across_subjects(bench, request), start=1):
             own = _side(side, side.request.subject)
@@ -139,12 +141,12 @@ def _test(found: comparison.PairedDifference, of: str) -> dict[str, Any]:
 def _maps(bench: Workbench, a: Request, b: Request, view: View) -> dict[str, Any]:
     try:
         for request in (a, b):
-            if reason := bench.unexplained(request):
+            if reason := unexplained(bench, request):
                 raise UserError(reason)
         pair = comparison.compare_maps(bench, a, b, view)
     except UserError as error:
         return {"reason": str(error)}
-    names = parcel_names(bench.parcellation(a.dataset, a.subject, view.atlas))
+    names = parcel_names(parcellation_of(bench, a.dataset, a.subject, view.atlas))
     table = pair.table[pair.table["difference"].notna()]
     far = table.reindex(table["difference"].abs().sort_values(ascending=False).index)
     kind = "diverging" if view.measure == "signed" else "sequential"
@@ -181,8 +183,8 @@ def surface_map(
 ) -> dict[str, Any]:
     """Return a number a parcel for a small view of the surface, or why there is none."""
     atlas = atlas_of(request, view, bench)
-    voxels = bench.trials(request.dataset, request.subject).subject.voxels
-    parcellation = bench.parcellation(request.dataset, request.subject, view.atlas)
+    voxels = bench.catalogue.trials(request.dataset, request.subject).subject.voxels
+    parcellation = parcellation_of(bench, request.dataset, request.subject, view.atlas)
     nowhere = voxels.projection is None and parcellation.surface is None
     return {
         "key": {"dataset": request.dataset, "subject": request.subject, "atlas": atlas},
@@ -207,7 +209,7 @@ def curve_view(bench: Workbench, request: Request, view: View) -> Parts:
             "scales": [format_number(scale) for scale in found.scales],
             "typical": int(np.abs(np.array(found.scales) - TYPICAL_SCALE).argmin()),
             "images": [data_uri(image) for image in found.images],
-            "truth": data_uri(bench.image(request.dataset, request.stimulus)),
+            "truth": data_uri(bench.catalogue.image(request.dataset, request.stimulus)),
             "seeds": len(found.seeds),
             "behind": 0,
             "scores": {name: _scored(found, name) for name in found.values},

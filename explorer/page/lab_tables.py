@@ -10,6 +10,8 @@ import threading
 from collections.abc import Callable, Generator, Mapping
 from typing import TYPE_CHECKING, Any
 
+from explorer.brain.maps import parcellation_of
+from explorer.decoding import decoded_space
 from explorer.evidence import evaluation, group, statistics
 from explorer.page.lab_pairs import surface_map
 from explorer.page.lab_trial import Parts, parcel_names, rounded
@@ -81,7 +83,7 @@ def followed(
 
 def statistics_settings(bench: Workbench, request: Request, view: View) -> dict[str, Any]:
     """Return whose statistics there are."""
-    people = bench.subjects(request.dataset)
+    people = bench.catalogue.subjects(request.dataset)
     offered = [["subject", request.subject], ["group", f"All {len(people)} subjects"]]
     return {"people": view.people, "offered": offered if len(people) > 1 else offered[:1]}
 
@@ -158,7 +160,7 @@ def _group(
 def _rows(
     bench: Workbench, request: Request, view: View, table: pd.DataFrame, columns: tuple[str, ...]
 ) -> list[dict[str, Any]]:
-    names = parcel_names(bench.parcellation(request.dataset, request.subject, view.atlas))
+    names = parcel_names(parcellation_of(bench, request.dataset, request.subject, view.atlas))
     rows = []
     for row in table.to_dict("records"):
         if row.get("voxels", row.get("subjects")):
@@ -206,8 +208,8 @@ def evaluation_view(bench: Workbench, request: Request, view: View) -> Parts:
             f"The mappers of {name} have not been measured here: run python -m backends evaluate "
             f"--dataset {name} --out FOLDER, then start with --evaluation FOLDER."
         )
-    wanted = bench.space(request).name if request.mapper else ""
-    numbers = bench.gallery(request.dataset, request.subject)["number"]
+    wanted = decoded_space(bench, request).name if request.mapper else ""
+    numbers = bench.catalogue.gallery(request.dataset, request.subject)["number"]
     targets = found.targets
     yield (
         {

@@ -11,7 +11,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from explorer.brain.maps import parcellation_of
 from explorer.brain.parcels import UNASSIGNED
+from explorer.drawing import Frame
 from explorer.evidence import controls, lesions
 from explorer.evidence.standing import Place
 from explorer.metrics import written
@@ -21,7 +23,6 @@ from explorer.page.links import format_number
 from explorer.page.pictures import THUMBNAIL, data_uri
 from explorer.request import MOST_GAIN, Request, View
 from explorer.types import Parcellation, UserError
-from explorer.workbench import Frame
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -85,14 +86,14 @@ def controls_view(bench: Workbench, request: Request, view: View) -> Parts:
     """Send the strip of controls, a card at a time."""
     asked = controls.controls(bench, request)
     one = controls.at_scale(bench, request)
-    image = bench.image(request.dataset, request.stimulus)
+    image = bench.catalogue.image(request.dataset, request.stimulus)
     truth = {
         "title": "The shown image",
         "sentence": "What the person saw.",
         "src": data_uri(image),
     }
     cards = [_card(SHOWN) | truth | {"state": "done"}, *map(_card, controls.CONTROLS)]
-    guided = bench.generator_class(request.generator).guided
+    guided = bench.catalogue.generator_class(request.generator).guided
     told = {"scale": format_number(one.scales[0]) if guided else "", "seed": str(one.seed)}
     told["generator"] = request.generator
     yield {**told, "cards": cards}, "Drawing the controls", 0.0
@@ -142,10 +143,10 @@ def _control_card(control: controls.Control) -> dict[str, Any]:
 
 def lesion_settings(bench: Workbench, request: Request, view: View) -> dict[str, Any]:
     """Return what a lesion can be of: nothing is decoded for it."""
-    parcellation = bench.parcellation(request.dataset, request.subject, view.atlas)
+    parcellation = parcellation_of(bench, request.dataset, request.subject, view.atlas)
     names = parcel_names(parcellation)
     offered = lesionable(bench, request, view.atlas)
-    gallery = bench.gallery(request.dataset, request.subject)
+    gallery = bench.catalogue.gallery(request.dataset, request.subject)
     number = int(gallery.loc[view.donor, "number"]) if view.donor else None
     return {
         "parcels": [
@@ -165,11 +166,11 @@ def lesion_view(bench: Workbench, request: Request, view: View) -> Parts:
     """Send the effect of every parcel, one lesion in numbers and pictures, then the figure."""
     if reason := lesions.unlesioned(bench, request):
         raise UserError(reason)
-    parcellation = bench.parcellation(request.dataset, request.subject, view.atlas)
+    parcellation = parcellation_of(bench, request.dataset, request.subject, view.atlas)
     names = parcel_names(parcellation)
     yield {}, "Lesioning each parcel alone", 0.0
     effects = lesions.lesion_effects(bench, request, view.atlas, view.fill)
-    alone = len(bench.gallery(request.dataset, request.subject)) == 1
+    alone = len(bench.catalogue.gallery(request.dataset, request.subject)) == 1
     own = None if alone else lesions.faithfulness(bench, request, view)
     chosen = view.parcels or first_parcel(effects.table)
     how = lesions.Lesion(chosen, view.gain, view.fill, view.donor)
@@ -281,12 +282,12 @@ def _lesion(bench: Workbench, request: Request, found: lesions.Lesioned) -> dict
     ]
     donor = None
     if found.donor:
-        gallery = bench.gallery(request.dataset, request.subject)
+        gallery = bench.catalogue.gallery(request.dataset, request.subject)
         donor = {
             "stimulus": found.donor,
             "number": int(gallery.loc[found.donor, "number"]),
             "caption": str(gallery.loc[found.donor, "caption"]),
-            "src": data_uri(bench.image(request.dataset, found.donor), THUMBNAIL),
+            "src": data_uri(bench.catalogue.image(request.dataset, found.donor), THUMBNAIL),
         }
     return {
         "voxels": found.voxels,

@@ -15,7 +15,9 @@ import gradio as gr
 import numpy as np
 
 from explorer.brain import display
+from explorer.brain.maps import parcellation_of
 from explorer.brain.parcels import voxel_map
+from explorer.decoding import decode, decoded_space, request_betas, similarities
 from explorer.evidence import controls, lesions, standing
 from explorer.metrics import written
 from explorer.page import links, pickers
@@ -25,7 +27,6 @@ from explorer.page.pictures import data_uri
 from explorer.page.session import Session
 from explorer.request import LECTURE_STEPS, Request, View
 from explorer.types import UserError
-from explorer.workbench import similarities
 
 if TYPE_CHECKING:
     from explorer.workbench import Workbench
@@ -113,10 +114,10 @@ def typical(bench: Workbench, request: Request) -> Request:
 
 
 def _brain(bench: Workbench, request: Request) -> dict[str, Any]:
-    trials = bench.trials(request.dataset, request.subject)
+    trials = bench.catalogue.trials(request.dataset, request.subject)
     mean, sd = controls.statistics(bench, request)
-    betas = (bench.betas(request) - mean) / np.where(sd > 0, sd, 1)
-    parcellation = bench.parcellation(request.dataset, request.subject)
+    betas = (request_betas(bench, request) - mean) / np.where(sd > 0, sd, 1)
+    parcellation = parcellation_of(bench, request.dataset, request.subject)
     shown = voxel_map("betas", "response, SD of the training trials", betas, parcellation)
     vertices = display.map_payload(shown, parcellation, trials.subject.voxels)
     n = len(trials.rows("test", request.stimulus))
@@ -129,7 +130,9 @@ def _brain(bench: Workbench, request: Request) -> dict[str, Any]:
             f"how strongly each small piece of cortex responded, {repeats}. That is all the "
             "computer gets."
         ),
-        "pictures": [_picture(bench.image(request.dataset, request.stimulus), "What was seen")],
+        "pictures": [
+            _picture(bench.catalogue.image(request.dataset, request.stimulus), "What was seen")
+        ],
         "brain": {
             "key": {"dataset": request.dataset, "subject": request.subject, "atlas": atlas},
             "vertices": vertices,
@@ -142,8 +145,8 @@ def _brain(bench: Workbench, request: Request) -> dict[str, Any]:
 
 
 def _embedding(bench: Workbench, request: Request) -> dict[str, Any]:
-    decoding, space = bench.decode(request), bench.space(request)
-    stimuli = list(bench.gallery(request.dataset, request.subject).index)
+    decoding, space = decode(bench, request), decoded_space(bench, request)
+    stimuli = list(bench.catalogue.gallery(request.dataset, request.subject).index)
     gallery = bench.models.embed(request.dataset, stimuli, space)
     true = gallery[stimuli.index(request.stimulus)]
     others = similarities(decoding.embedding[None], gallery, space)[0]
@@ -151,7 +154,7 @@ def _embedding(bench: Workbench, request: Request) -> dict[str, Any]:
     similar, other = written(decoding.similarity), ""
     if len(others):
         other = f" To another image's it is {written(float(np.median(others)))}."
-    n = bench.trials(request.dataset, request.subject).rows("train").size
+    n = bench.catalogue.trials(request.dataset, request.subject).rows("train").size
     rows = [np.ravel(row)[:VALUES].astype(float) for row in (true, decoding.embedding)]
     return {
         "text": (
@@ -167,7 +170,7 @@ def _embedding(bench: Workbench, request: Request) -> dict[str, Any]:
 
 
 def _search(bench: Workbench, request: Request) -> dict[str, Any]:
-    decoding = bench.decode(request)
+    decoding = decode(bench, request)
     return {
         "text": (
             f"Which of {decoding.n} images was it? We look for the nearest embedding. The image "
@@ -176,7 +179,7 @@ def _search(bench: Workbench, request: Request) -> dict[str, Any]:
         ),
         "rank": {"rank": decoding.rank, "n": decoding.n},
         "pictures": [
-            _picture(bench.image(request.dataset, name), written(value))
+            _picture(bench.catalogue.image(request.dataset, name), written(value))
             | {"chosen": name == request.stimulus}
             for name, value in decoding.neighbours
         ],
@@ -185,7 +188,9 @@ def _search(bench: Workbench, request: Request) -> dict[str, Any]:
 
 def _image(bench: Workbench, request: Request) -> dict[str, Any]:
     one = controls.at_scale(bench, request)
-    pictures = [_picture(bench.image(request.dataset, request.stimulus), "What was seen")]
+    pictures = [
+        _picture(bench.catalogue.image(request.dataset, request.stimulus), "What was seen")
+    ]
     drawn = controls.own_picture(bench, one)
     pictures.append(_picture(drawn.image, f"From the brain ({request.generator})"))
     nothing = controls.control(bench, one, controls.NONE)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import gradio as gr
 
+from explorer.choosing import can_sample, roi_names, row_axes, space_names, uses_betas
 from explorer.page import links, trial
 from explorer.page.choices import repeats_of
 from explorer.request import SEED, Request, View
@@ -28,19 +29,26 @@ def offers(
 ) -> dict[Any, Any]:
     """Return what each picker offers and shows, by component."""
     place = request.dataset, request.subject
-    fitting = workbench.generator_names(*place, request.mapper)
-    guided = not request.generator or workbench.generator_class(request.generator).guided
-    titles = [(workbench.dataset(name).title, name) for name in workbench.dataset_names()]
+    fitting = workbench.catalogue.generator_names(*place, request.mapper)
+    guided = not request.generator or workbench.catalogue.generator_class(request.generator).guided
+    titles = [
+        (workbench.catalogue.dataset(name).title, name)
+        for name in workbench.catalogue.dataset_names()
+    ]
     found = trial.categories(workbench, request)
-    gallery = workbench.gallery(*place)
+    gallery = workbench.catalogue.gallery(*place)
     return {
         ui.dataset: gr.update(choices=titles, value=request.dataset),
-        ui.subject: gr.update(choices=workbench.subjects(request.dataset), value=request.subject),
+        ui.subject: gr.update(
+            choices=workbench.catalogue.subjects(request.dataset), value=request.subject
+        ),
         ui.category: gr.update(choices=[(ALL, ""), *found], value=category, visible=bool(found)),
         ui.number: gr.update(
             value=int(gallery.loc[request.stimulus, "number"]), label=f"of {len(gallery)}"
         ),
-        ui.mapper: gr.update(choices=workbench.mapper_names(*place), value=request.mapper or None),
+        ui.mapper: gr.update(
+            choices=workbench.catalogue.mapper_names(*place), value=request.mapper or None
+        ),
         ui.generator: gr.update(choices=fitting, value=request.generator or None),
         ui.scales: gr.update(value=links.format_scales(request.scales), interactive=guided),
         ui.steps: request.steps,
@@ -60,7 +68,7 @@ def offers(
 def spaces(workbench: Workbench, request: Request) -> dict[str, Any]:
     """Return which of the mapper's targets can be decoded; hidden where there is but one."""
     place = request.dataset, request.subject, request.mapper
-    offered = workbench.space_names(*place, request.generator)
+    offered = space_names(workbench.catalogue, *place, request.generator)
     shown = request.space or next(iter(offered), None)
     return gr.update(choices=offered, value=shown, visible=len(offered) > 1)
 
@@ -71,13 +79,13 @@ def samples(workbench: Workbench, request: Request) -> dict[str, Any]:
     return gr.update(
         choices=[("none" if n == 1 else str(n), str(n)) for n in offered],
         value=str(request.samples),
-        visible=workbench.can_sample(request),
+        visible=can_sample(workbench.catalogue, request),
     )
 
 
 def axis(workbench: Workbench, request: Request) -> dict[str, Any]:
     """Return what the rows of a sweep can vary; hidden where a generator has nothing to vary."""
-    found = workbench.axes(request.generator)
+    found = row_axes(workbench.catalogue, request.generator)
     offered = [("one row", links.NONE), *((trial.option_label(name), name) for name in found)]
     return gr.update(choices=offered, value=request.axis or links.NONE, visible=bool(found))
 
@@ -89,7 +97,7 @@ def options(workbench: Workbench, request: Request) -> dict[str, Any]:
     """
     known, chosen = (), dict(request.options)
     if request.generator:
-        known = workbench.generator_class(request.generator).options
+        known = workbench.catalogue.generator_class(request.generator).options
     return {
         "options": [
             {
@@ -111,9 +119,9 @@ def rois(workbench: Workbench, request: Request, view: View) -> dict[str, Any]:
     """Return whose betas can guide, of the map's atlas; hidden where betas decide nothing."""
     atlas = request.roi_atlas if request.rois else view.atlas
     return gr.update(
-        choices=workbench.roi_names(request.dataset, request.subject, atlas),
+        choices=roi_names(workbench.catalogue, request.dataset, request.subject, atlas),
         value=list(request.rois),
-        visible=workbench.uses_betas(request),
+        visible=uses_betas(workbench.catalogue, request),
     )
 
 
@@ -127,7 +135,7 @@ def repeats(workbench: Workbench, request: Request) -> dict[str, Any]:
 
 def masthead(workbench: Workbench, request: Request, view: View) -> dict[str, Any]:
     """Return the study, whether it is simulated, and the link to what is shown."""
-    study = workbench.dataset(request.dataset)
+    study = workbench.catalogue.dataset(request.dataset)
     return {
         "title": study.title,
         "simulated": bool(study.simulated),
@@ -138,7 +146,7 @@ def masthead(workbench: Workbench, request: Request, view: View) -> dict[str, An
 
 def footer(workbench: Workbench, request: Request) -> dict[str, Any]:
     """Return whose data these are and what must be known about them."""
-    study = workbench.dataset(request.dataset)
+    study = workbench.catalogue.dataset(request.dataset)
     lines = [
         ("Data", study.title),
         ("Note", study.note),

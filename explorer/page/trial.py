@@ -6,17 +6,21 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+from explorer.decoding import card_identification, undecoded
+from explorer.drawing import TYPICAL_SCALE, sampled_scale
+from explorer.evidence.attention import attention_of
 from explorer.figures import heat_overlay
 from explorer.metrics import written
 from explorer.page.links import format_number, format_repeats
 from explorer.page.pictures import THUMBNAIL, data_uri
 from explorer.request import Request, View
-from explorer.workbench import TYPICAL_SCALE, sampled_scale
 
 if TYPE_CHECKING:
     import pandas as pd
 
-    from explorer.workbench import Decoding, Frame, Workbench
+    from explorer.decoding import Decoding
+    from explorer.drawing import Frame
+    from explorer.workbench import Workbench
 
 GALLERY_PAGE = 15
 MADE = {
@@ -30,14 +34,14 @@ WORTH_TELLING = 5.0  # seconds: no time is told of what is over sooner
 
 def drawn_request(request: Request, workbench: Workbench) -> Request:
     """Return the request that is drawn: one picture where the guidance scale changes nothing."""
-    if request.generator and not workbench.generator_class(request.generator).guided:
+    if request.generator and not workbench.catalogue.generator_class(request.generator).guided:
         return replace(request, scales=request.scales[:1])
     return request
 
 
 def opening(request: Request, workbench: Workbench) -> dict[str, Any]:
     """Return the trial view before anything is decoded: ground truth and empty frames."""
-    gallery = workbench.gallery(request.dataset, request.subject)
+    gallery = workbench.catalogue.gallery(request.dataset, request.subject)
     row = gallery.loc[request.stimulus]
     drawn = drawn_request(request, workbench)
     guided = len(drawn.scales) > 1 or drawn == request
@@ -59,7 +63,7 @@ def opening(request: Request, workbench: Workbench) -> dict[str, Any]:
             "stimulus": request.stimulus,
             "kicker": " · ".join(kicker),
             "caption": row["caption"] or f"No caption: {request.stimulus}",
-            "src": data_uri(workbench.image(request.dataset, request.stimulus)),
+            "src": data_uri(workbench.catalogue.image(request.dataset, request.stimulus)),
         },
         "cells": [
             _cell(label, hint, made, row)
@@ -84,7 +88,7 @@ def samples(
     cells = [_cell(f"sample {i + 1}", "", made) for i in range(drawn.samples)]
     for frame in frames:
         cells[frame.index] = with_frame(cells[frame.index], frame)
-    guided = workbench.generator_class(drawn.generator).guided
+    guided = workbench.catalogue.generator_class(drawn.generator).guided
     scale = f" at scale {format_number(sampled_scale(drawn))}" if guided else ""
     return {
         "heading": f"{drawn.samples} samples of the decoder {drawn.mapper}{scale}",
@@ -115,7 +119,7 @@ def _made(request: Request, workbench: Workbench) -> str:
     """Return how a request's pictures come about, one of `MADE`."""
     if not request.generator:
         return "generated"
-    return workbench.generator_class(request.generator).provenance
+    return workbench.catalogue.generator_class(request.generator).provenance
 
 
 def _cell(label: str, hint: str, made: str, row: str = "") -> dict[str, Any]:
@@ -202,14 +206,16 @@ def neighbours(frame: Frame, request: Request, workbench: Workbench) -> list[dic
 
     With the pictures themselves where they are stimuli of the study.
     """
-    stimuli = workbench.dataset(request.dataset).stimuli.index
-    own = request.generator not in workbench.sources  # else the gallery is somebody's folder
+    stimuli = workbench.catalogue.dataset(request.dataset).stimuli.index
+    own = (
+        request.generator not in workbench.catalogue.sources
+    )  # else the gallery is somebody's folder
     return [
         {
             "picture": one.picture,
             "label": one.label,
             "similarity": written(one.similarity),
-            "src": data_uri(workbench.image(request.dataset, one.picture), THUMBNAIL)
+            "src": data_uri(workbench.catalogue.image(request.dataset, one.picture), THUMBNAIL)
             if own and one.picture in stimuli
             else "",
         }
@@ -226,7 +232,7 @@ def stopped(cell: Mapping[str, Any]) -> dict[str, Any]:
 
 def decoded(decoding: Decoding, request: Request, workbench: Workbench) -> dict[str, Any]:
     """Return rank, chance and neighbours of a decoded trial."""
-    gallery = workbench.gallery(request.dataset, request.subject)
+    gallery = workbench.catalogue.gallery(request.dataset, request.subject)
     space = decoding.space
     closer = f"Of {decoding.n} test images, {decoding.rank - 1} are closer"
     if decoding.rank <= 2:
@@ -246,7 +252,7 @@ def decoded(decoding: Decoding, request: Request, workbench: Workbench) -> dict[
             {
                 "stimulus": stimulus,
                 "caption": str(gallery.loc[stimulus, "caption"]),
-                "src": data_uri(workbench.image(request.dataset, stimulus), THUMBNAIL),
+                "src": data_uri(workbench.catalogue.image(request.dataset, stimulus), THUMBNAIL),
                 "similarity": written(similarity),
                 "shown": stimulus == request.stimulus,
             }
@@ -257,11 +263,11 @@ def decoded(decoding: Decoding, request: Request, workbench: Workbench) -> dict[
 
 def _decoder(request: Request, workbench: Workbench) -> str:
     """Return which decoder is shown and how well it identifies test images, in one sentence."""
-    card = workbench.offer(request.dataset, request.subject, request.mapper).card
+    card = workbench.catalogue.offer(request.dataset, request.subject, request.mapper).card
     others = len(card.subjects) - 1 if card else 0
     together = f" (trained on {others} more subject{'s' * (others > 1)})" * (others > 0)
     figure = "its two-way identification has not been measured"
-    if found := workbench.identification(request):
+    if found := card_identification(workbench, request):
         share, chance = f"{found['two-way identification']:.1%}", f"{found['chance']:.0%}"
         figure = f"two-way identification {share} over {found['N']} test images, chance {chance}"
         figure = figure.replace("%", "\N{NO-BREAK SPACE}%")
@@ -278,10 +284,10 @@ def attention(workbench: Workbench | None, request: Request, view: View) -> dict
         return value
     if workbench is None:
         return {**value, "state": "waiting"}
-    if reason := workbench.undecoded(request):
+    if reason := undecoded(workbench, request):
         return {**value, "state": "none", "sentence": reason}
-    found = workbench.attention(request)
-    height, width = workbench.image(request.dataset, request.stimulus).shape[:2]
+    found = attention_of(workbench, request)
+    height, width = workbench.catalogue.image(request.dataset, request.stimulus).shape[:2]
     return {
         "state": "done",
         "src": data_uri(heat_overlay(found.cells, height, width), form="png"),
@@ -296,13 +302,13 @@ def attention(workbench: Workbench | None, request: Request, view: View) -> dict
 
 def stimuli(workbench: Workbench, request: Request, category: str) -> pd.DataFrame:
     """Return the gallery's rows of one category ("" is all)."""
-    gallery = workbench.gallery(request.dataset, request.subject)
+    gallery = workbench.catalogue.gallery(request.dataset, request.subject)
     return gallery[gallery["category"] == category] if category else gallery
 
 
 def categories(workbench: Workbench, request: Request) -> list[str]:
     """Return the categories among the test stimuli, in alphabetical order."""
-    found = workbench.gallery(request.dataset, request.subject)["category"].unique()
+    found = workbench.catalogue.gallery(request.dataset, request.subject)["category"].unique()
     return sorted(str(category) for category in found if category)
 
 
@@ -325,7 +331,7 @@ def gallery(
                 "stimulus": stimulus,
                 "number": int(row["number"]),
                 "caption": str(row["caption"]),
-                "src": data_uri(workbench.image(request.dataset, stimulus), THUMBNAIL),
+                "src": data_uri(workbench.catalogue.image(request.dataset, stimulus), THUMBNAIL),
             }
             for stimulus, row in shown.iterrows()
         ],

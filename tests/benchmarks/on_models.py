@@ -10,6 +10,10 @@ from typing import Any
 
 import numpy as np
 
+from explorer.brain.maps import parcel_importance, parcellation_of
+from explorer.choosing import default_request
+from explorer.drawing import condition_of, reconstruct
+
 SWEEP = (0.0, 1.0, 2.0, 4.0, 8.0)
 TRIALS = 100
 Line = tuple[str, str, str]
@@ -47,17 +51,17 @@ def measure_models(checkpoints: Path, simulated: Path | None) -> list[Line]:
         DATASETS, EMBEDDERS, MAPPERS, GENERATORS, checkpoints=checkpoints, paths=paths
     )
     began = time.perf_counter()
-    request = bench.default_request("simulated", seed=0, scales=SWEEP)
-    frames = list(bench.reconstruct(request))
+    request = default_request(bench.catalogue, "simulated", seed=0, scales=SWEEP)
+    frames = list(reconstruct(bench, request))
     cold = time.perf_counter() - began
-    others = iter(bench.gallery("simulated", request.subject).index)
+    others = iter(bench.catalogue.gallery("simulated", request.subject).index)
 
     def next_trial() -> list[Any]:
         stimulus = next(s for s in others if s != request.stimulus)
-        return [f for f in bench.reconstruct(replace(request, stimulus=stimulus)) if f.done]
+        return [f for f in reconstruct(bench, replace(request, stimulus=stimulus)) if f.done]
 
     warm, _ = seconds(next_trial)
-    again, _ = seconds(lambda: list(bench.reconstruct(request)))
+    again, _ = seconds(lambda: list(reconstruct(bench, request)))
     lines = [
         (f"sweep {SWEEP}, cold (libraries and weights too)", f"{cold:.1f} s", "<= 10 s"),
         ("the same, warm, another trial", f"{warm:.2f} s", "<= 2 s"),
@@ -89,10 +93,10 @@ def over_test_images(bench: Any, request: Any) -> list[Line]:
     made, one = seconds(lambda: subject_map(bench, request, found), 1)
     other, _ = seconds(lambda: subject_map(bench, request, again))
     path = View(method="integrated gradients")
-    bench.importance(request, path)  # colour limits are made once
-    stimuli = iter(bench.gallery(request.dataset, request.subject).index[:9])
+    parcel_importance(bench, request, path)  # colour limits are made once
+    stimuli = iter(bench.catalogue.gallery(request.dataset, request.subject).index[:9])
     integrated, _ = seconds(
-        lambda: bench.importance(replace(request, stimulus=next(stimuli)), path)
+        lambda: parcel_importance(bench, replace(request, stimulus=next(stimuli)), path)
     )
     what = f"map over {one.stimuli} test images, one subject, {PERMUTATIONS} permutations"
     return [
@@ -108,7 +112,7 @@ def against_plain_calls(bench: Any, request: Any, finished: dict[float, np.ndarr
     from diffusers import DPMSolverMultistepScheduler
 
     generator = bench.models.generator(request.generator)
-    condition = bench.condition(request)
+    condition = condition_of(bench, request)
     networks, steps = generator.networks, request.steps
 
     @torch.inference_mode()
@@ -159,10 +163,10 @@ def against_captum(bench: Any, request: Any) -> list[Line]:
 
     dataset, subject = request.dataset, request.subject
     trials, mapper = (
-        bench.trials(dataset, subject),
+        bench.catalogue.trials(dataset, subject),
         bench.models.mapper(dataset, subject, request.mapper),
     )
-    stimuli = list(bench.gallery(dataset, subject).index)
+    stimuli = list(bench.catalogue.gallery(dataset, subject).index)
     shown = [stimuli[i % len(stimuli)] for i in range(TRIALS)]
     betas = np.stack([trials.average(stimulus) for stimulus in shown])
     space = mapper.targets[0]
@@ -203,12 +207,12 @@ def of_lesions(bench: Any, request: Any, others: Any) -> list[Line]:
     def new_trial() -> Any:
         return replace(request, stimulus=next(others))
 
-    parcels = len(bench.parcellation(request.dataset, request.subject).labels)
+    parcels = len(parcellation_of(bench, request.dataset, request.subject).labels)
     lesions.lesion_effects(bench, request)
     effects, _ = seconds(lambda: lesions.lesion_effects(bench, new_trial()))
     drawn = [new_trial() for _ in range(3)]
     for one in drawn:  # the intact picture stands on the page already
-        list(bench.reconstruct(one))
+        list(reconstruct(bench, one))
     waiting, how = iter(drawn), lesions.Lesion(("fusiform L", "fusiform R"))
     picture, _ = seconds(lambda: lesions.lesion_pictures(bench, next(waiting), how))
     names = [name for name in controls.CONTROLS if name != controls.NEAREST]

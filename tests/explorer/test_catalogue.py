@@ -9,8 +9,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from explorer.brain.maps import parcellation_of
 from explorer.brain.parcels import Atlas
-from explorer.catalogue import named_path, named_sources, recognise
+from explorer.choosing import check_request, default_request
+from explorer.decoding import decode
+from explorer.drawing import reconstruct
+from explorer.naming import named_path, named_sources, recognise
 from explorer.request import Request
 from explorer.types import FSAVERAGE5_VERTICES, Label, Parcellation, UserError
 
@@ -26,9 +30,9 @@ def copied(checkpoints, folder, **changed):
 
 
 def test_a_data_set_with_a_default_path_is_on_offer_without_being_named(workbench):
-    assert workbench.dataset_names() == ["fake"]
-    assert workbench.subjects("fake") == ["sub-01", "sub-02"]
-    assert workbench.dataset("fake") is workbench.dataset("fake")
+    assert workbench.catalogue.dataset_names() == ["fake"]
+    assert workbench.catalogue.subjects("fake") == ["sub-01", "sub-02"]
+    assert workbench.catalogue.dataset("fake") is workbench.catalogue.dataset("fake")
 
 
 def test_other_data_sets_are_on_offer_when_a_path_is_given(make_workbench, fakes, tmp_path):
@@ -37,11 +41,11 @@ def test_other_data_sets_are_on_offer_when_a_path_is_given(make_workbench, fakes
             super().__init__(path, name)
 
     families = {"fake": fakes.Study, "folder": Needy, "needy": Needy}
-    assert make_workbench(datasets=families).dataset_names() == ["fake"]
+    assert make_workbench(datasets=families).catalogue.dataset_names() == ["fake"]
     workbench = make_workbench(datasets=families, paths={"needy": tmp_path, "mine": tmp_path})
-    assert workbench.dataset_names() == ["fake", "needy", "mine"]
-    assert workbench.dataset("mine").name == "mine"  # an unknown name is a plain folder
-    assert workbench.dataset("mine").path == tmp_path
+    assert workbench.catalogue.dataset_names() == ["fake", "needy", "mine"]
+    assert workbench.catalogue.dataset("mine").name == "mine"  # an unknown name is a plain folder
+    assert workbench.catalogue.dataset("mine").path == tmp_path
 
 
 def test_a_path_is_given_with_its_name_and_options(tmp_path):
@@ -106,11 +110,16 @@ def test_a_name_of_ones_own_is_opened_by_the_class_that_knows_the_content(
         paths={"mine": ours, "theirs": other, "known": other},
         options={"mine": {"prep": "b2"}},
     )
-    assert workbench.dataset("mine").chosen == ("surface", "b2")
-    assert (workbench.family("mine"), workbench.family("theirs")) == ("known", "folder")
-    assert type(workbench.dataset("theirs")) is families["folder"]
-    assert type(workbench.dataset("known")) is families["known"]  # its own name needs no look
-    assert workbench.family("fake") == "fake"
+    assert workbench.catalogue.dataset("mine").chosen == ("surface", "b2")
+    assert (workbench.catalogue.family("mine"), workbench.catalogue.family("theirs")) == (
+        "known",
+        "folder",
+    )
+    assert type(workbench.catalogue.dataset("theirs")) is families["folder"]
+    assert (
+        type(workbench.catalogue.dataset("known")) is families["known"]
+    )  # its own name needs no look
+    assert workbench.catalogue.family("fake") == "fake"
 
 
 def test_an_option_that_a_format_does_not_take(make_workbench, families, tmp_path):
@@ -120,9 +129,9 @@ def test_an_option_that_a_format_does_not_take(make_workbench, families, tmp_pat
         datasets=families, paths=paths, options={"mine": wrong, "plain": wrong}
     )
     with pytest.raises(UserError, match="mine: known has no option 'preparation'; it takes space"):
-        workbench.dataset("mine")
+        workbench.catalogue.dataset("mine")
     with pytest.raises(UserError, match="folder has no option 'preparation'; it takes none"):
-        workbench.dataset("plain")
+        workbench.catalogue.dataset("plain")
 
 
 @pytest.mark.parametrize(
@@ -149,22 +158,22 @@ def test_an_option_that_a_format_does_not_take(make_workbench, families, tmp_pat
 )
 def test_each_choice_that_is_not_on_offer_is_named_in_one_sentence(workbench, changed, message):
     request = Request("fake", "sub-01", "test-03", "linear", "painter")
-    workbench.check(request)
+    check_request(workbench.catalogue, request)
     wrong = dataclasses.replace(request, **changed)
     with pytest.raises(UserError, match=message):
-        workbench.check(wrong)
-    for ask in (workbench.reconstruct, workbench.decode):  # reconstruct refuses before it yields
-        if ask == workbench.reconstruct or "generator" not in changed and "options" not in changed:
+        check_request(workbench.catalogue, wrong)
+    for ask in (reconstruct, decode):  # reconstruct refuses before it yields
+        if ask is reconstruct or "generator" not in changed and "options" not in changed:
             with pytest.raises(UserError, match=message):
-                ask(wrong)
+                ask(workbench, wrong)
 
 
 def test_a_request_without_a_generator_is_enough_to_decode(workbench):
     request = Request("fake", "sub-01", "test-03", "linear", "")
-    workbench.check(request, pictures=False)
-    assert workbench.decode(request).n == 10
+    check_request(workbench.catalogue, request, pictures=False)
+    assert decode(workbench, request).n == 10
     with pytest.raises(UserError, match="no generator ''"):
-        workbench.reconstruct(request)
+        reconstruct(workbench, request)
 
 
 @pytest.fixture
@@ -176,13 +185,13 @@ def areas():
 
 def test_a_given_atlas_is_a_choice_for_voxels_with_places(make_workbench, areas):
     workbench = make_workbench(atlases=[areas])
-    voxels = workbench.trials("fake", "sub-01").subject.voxels
+    voxels = workbench.catalogue.trials("fake", "sub-01").subject.voxels
     assert list(voxels.parcellations) == ["Desikan-Killiany", "areas"]
-    laid = workbench.parcellation("fake", "sub-01", "areas")
+    laid = parcellation_of(workbench, "fake", "sub-01", "areas")
     left = [k.endswith("L") for k in voxels_keys(voxels)]
     assert (laid.membership == 0).tolist() == left
     assert laid.note == "Drawn by a test."
-    assert workbench.problems() == []
+    assert workbench.catalogue.problems() == []
 
 
 def voxels_keys(voxels):
@@ -193,10 +202,10 @@ def voxels_keys(voxels):
 def test_a_given_atlas_of_a_name_that_is_taken_is_told(make_workbench, areas):
     again = dataclasses.replace(areas, name="Desikan-Killiany")
     workbench = make_workbench(atlases=[again])
-    labels = workbench.parcellation("fake", "sub-01", "Desikan-Killiany").labels
+    labels = parcellation_of(workbench, "fake", "sub-01", "Desikan-Killiany").labels
     assert len(labels) == 68
     assert re.search("sub-01 has an atlas Desikan-Killiany of its own, .* --atlas NAME=FILE",
-                     workbench.problems()[0])  # fmt: skip
+                     workbench.catalogue.problems()[0])  # fmt: skip
 
 
 def test_rois_without_places_are_painted_on_a_given_atlas(make_workbench, fakes, areas):
@@ -216,23 +225,28 @@ def test_rois_without_places_are_painted_on_a_given_atlas(make_workbench, fakes,
             return dataclasses.replace(trials, subject=who)
 
     workbench = make_workbench(datasets={"fake": Placeless}, atlases=[areas])
-    painted = workbench.parcellation("fake", "sub-01")
+    painted = parcellation_of(workbench, "fake", "sub-01")
     assert painted.name == "ROIs on areas" and "none for FFA" in painted.note
     assert set(painted.surface) == {0}
-    assert list(workbench.trials("fake", "sub-01").subject.voxels.parcellations)[1] == "ROIs"
-    assert workbench.problems() == []
+    assert (
+        list(workbench.catalogue.trials("fake", "sub-01").subject.voxels.parcellations)[1]
+        == "ROIs"
+    )
+    assert workbench.catalogue.problems() == []
     elsewhere = type("Elsewhere", (Placeless,), {"names": ("PPA", "FFA")})
     workbench = make_workbench(datasets={"fake": elsewhere}, atlases=[areas])
-    assert workbench.parcellation("fake", "sub-01").name == "ROIs"
-    assert re.match("fake/sub-01: None of the ROIs PPA, FFA is called", workbench.problems()[0])
+    assert parcellation_of(workbench, "fake", "sub-01").name == "ROIs"
+    assert re.match(
+        "fake/sub-01: None of the ROIs PPA, FFA is called", workbench.catalogue.problems()[0]
+    )
     nothing = type("Nothing", (Placeless,), {"names": ()})
     workbench = make_workbench(datasets={"fake": nothing}, atlases=[areas])
-    workbench.trials("fake", "sub-01")
-    assert "gives neither places nor ROIs for its voxels" in workbench.problems()[0]
+    workbench.catalogue.trials("fake", "sub-01")
+    assert "gives neither places nor ROIs for its voxels" in workbench.catalogue.problems()[0]
 
 
 def test_the_gallery_numbers_test_stimuli_in_the_order_of_the_study(workbench):
-    gallery = workbench.gallery("fake", "sub-01")
+    gallery = workbench.catalogue.gallery("fake", "sub-01")
     assert list(gallery.index) == [f"test-{i:02d}" for i in range(1, 11)]
     assert list(gallery["number"]) == list(range(1, 11)) and set(gallery["repeats"]) == {2}
     assert gallery.loc["test-03", "caption"] == "<b>bold</b> ${alert(1)} {{value}}"
@@ -252,7 +266,7 @@ def test_a_trial_of_an_unknown_stimulus_is_refused(make_workbench, fakes):
 
     workbench = make_workbench(datasets={"fake": Lossy})
     with pytest.raises(UserError, match="has trials of 'test-04', which the table of stimuli lac"):
-        workbench.gallery("fake", "sub-01")
+        workbench.catalogue.gallery("fake", "sub-01")
 
 
 def test_a_study_without_test_trials_says_so(make_workbench, fakes):
@@ -262,7 +276,7 @@ def test_a_study_without_test_trials_says_so(make_workbench, fakes):
             return dataclasses.replace(trials, table=trials.table.assign(split="train"))
 
     with pytest.raises(UserError, match="has no test trial, so there is nothing to show; mark tr"):
-        make_workbench(datasets={"fake": Untested}).gallery("fake", "sub-01")
+        make_workbench(datasets={"fake": Untested}).catalogue.gallery("fake", "sub-01")
 
 
 def test_only_generators_that_accept_the_mappers_targets_are_offered(make_workbench, fakes):
@@ -270,19 +284,19 @@ def test_only_generators_that_accept_the_mappers_targets_are_offered(make_workbe
     picky = type("Picky", (fakes.Generator,), {"accepts": (other,)})
     either = type("Either", (fakes.Generator,), {"accepts": (other, fakes.space)})
     workbench = make_workbench(generators={"picky": picky, "either": either})
-    assert workbench.generator_names("fake", "sub-01", "linear") == ["either"]
+    assert workbench.catalogue.generator_names("fake", "sub-01", "linear") == ["either"]
     with pytest.raises(UserError, match="picky does not accept what .* linear gives; choose eith"):
-        workbench.check(Request("fake", "sub-01", "test-01", "linear", "picky"))
+        check_request(workbench.catalogue, Request("fake", "sub-01", "test-01", "linear", "picky"))
 
 
 def test_a_mapper_that_no_generator_draws_from_still_decodes(make_workbench, fakes):
     other = dataclasses.replace(fakes.space, layer="tokens")
     picky = type("Picky", (fakes.Generator,), {"accepts": (other,)})
     workbench = make_workbench(generators={"picky": picky})
-    request = workbench.default_request("fake", "sub-01", seed=0, mapper="linear")
-    assert request.generator == "" and workbench.decode(request).n == 10
+    request = default_request(workbench.catalogue, "fake", "sub-01", seed=0, mapper="linear")
+    assert request.generator == "" and decode(workbench, request).n == 10
     with pytest.raises(UserError, match="No generator here draws from fake-clip/image, which the"):
-        workbench.check(request)
+        check_request(workbench.catalogue, request)
 
 
 def test_a_mapper_for_other_voxels_is_refused_with_both_numbers(
@@ -290,8 +304,8 @@ def test_a_mapper_for_other_voxels_is_refused_with_both_numbers(
 ):
     root = copied(fake_checkpoints, tmp_path, voxels={"sub-01": [4000, "feedbeef"]})
     workbench = make_workbench(checkpoints=root)
-    assert workbench.mapper_names("fake", "sub-01") == ["ridge (fitted now)"]
-    (problem,) = workbench.problems()
+    assert workbench.catalogue.mapper_names("fake", "sub-01") == ["ridge (fitted now)"]
+    (problem,) = workbench.catalogue.problems()
     assert re.search(r"4000 voxels \(hash feedbeef\), fake/sub-01 has 200 \(hash \w+\)", problem)
 
 
@@ -306,8 +320,8 @@ def test_a_card_that_cannot_be_used_is_a_problem_not_a_crash(
     make_workbench, fake_checkpoints, tmp_path, changed, message
 ):
     workbench = make_workbench(checkpoints=copied(fake_checkpoints, tmp_path, **changed))
-    assert "linear" not in workbench.mapper_names("fake", "sub-01")
-    assert re.search(message, "\n".join(workbench.problems()))
+    assert "linear" not in workbench.catalogue.mapper_names("fake", "sub-01")
+    assert re.search(message, "\n".join(workbench.catalogue.problems()))
 
 
 @pytest.mark.parametrize("text", ["{", "[1, 2]"])
@@ -315,16 +329,16 @@ def test_a_damaged_card_is_a_problem_not_a_crash(make_workbench, fake_checkpoint
     root = copied(fake_checkpoints, tmp_path)
     (root / "mappers" / "fake" / "linear-sub-01" / "card.json").write_text(text)
     workbench = make_workbench(checkpoints=root)
-    assert workbench.mapper_names("fake", "sub-01") == ["ridge (fitted now)"]
-    assert re.search("card.json (cannot be read|holds a list)", workbench.problems()[0])
+    assert workbench.catalogue.mapper_names("fake", "sub-01") == ["ridge (fitted now)"]
+    assert re.search("card.json (cannot be read|holds a list)", workbench.catalogue.problems()[0])
 
 
 def test_a_mapper_of_another_data_set_is_neither_offered_nor_a_problem(
     make_workbench, fake_checkpoints, tmp_path
 ):
     workbench = make_workbench(checkpoints=copied(fake_checkpoints, tmp_path, dataset="nsd"))
-    assert workbench.mapper_names("fake", "sub-01") == ["ridge (fitted now)"]
-    assert workbench.problems() == []
+    assert workbench.catalogue.mapper_names("fake", "sub-01") == ["ridge (fitted now)"]
+    assert workbench.catalogue.problems() == []
 
 
 def test_two_mappers_of_one_name_are_told_apart_by_their_folders(
@@ -333,7 +347,7 @@ def test_two_mappers_of_one_name_are_told_apart_by_their_folders(
     root = copied(fake_checkpoints, tmp_path)
     first = root / "mappers" / "fake" / "linear-sub-01"
     shutil.copytree(first, first.with_name("linear-again-sub-01"))
-    names = make_workbench(checkpoints=root).mapper_names("fake", "sub-01")
+    names = make_workbench(checkpoints=root).catalogue.mapper_names("fake", "sub-01")
     assert names == ["linear-again-sub-01", "linear-sub-01"]
 
 
@@ -345,40 +359,44 @@ def test_without_a_mapper_one_is_offered_to_the_smallest_space(make_workbench, f
         "painter": fakes.Generator,
     }
     workbench = make_workbench(embedders={"both": embedder}, generators=generators)
-    assert workbench.mapper_names("fake", "sub-02") == ["ridge (fitted now)"]
+    assert workbench.catalogue.mapper_names("fake", "sub-02") == ["ridge (fitted now)"]
     fitted = "ridge (fitted now)"
-    assert workbench.generator_names("fake", "sub-02", fitted) == ["painter"]
+    assert workbench.catalogue.generator_names("fake", "sub-02", fitted) == ["painter"]
 
 
 def test_nothing_is_fitted_that_takes_long_or_has_no_data(make_workbench, fakes, monkeypatch):
-    monkeypatch.setattr("explorer.catalogue.FIT_LIMIT", 60 * 200 - 1)
+    monkeypatch.setattr("explorer.offers.FIT_LIMIT", 60 * 200 - 1)
     workbench = make_workbench()
-    assert workbench.mapper_names("fake", "sub-02") == []
-    assert re.search("60 training trials of 200 voxels are too many", workbench.problems()[0])
+    assert workbench.catalogue.mapper_names("fake", "sub-02") == []
+    assert re.search(
+        "60 training trials of 200 voxels are too many", workbench.catalogue.problems()[0]
+    )
     blind = make_workbench(embedders={})
-    assert blind.mapper_names("fake", "sub-02") == []
-    assert re.search("no mapper for fake/sub-02, nor can its 60", blind.problems()[0])
+    assert blind.catalogue.mapper_names("fake", "sub-02") == []
+    assert re.search("no mapper for fake/sub-02, nor can its 60", blind.catalogue.problems()[0])
     with pytest.raises(UserError, match="no mapper for fake/sub-02; train one with: python -m"):
-        blind.check(Request("fake", "sub-02", "test-01", "linear", "painter"))
+        check_request(blind.catalogue, Request("fake", "sub-02", "test-01", "linear", "painter"))
 
 
 def test_the_default_request_is_a_random_trial_that_a_seed_decides(workbench):
-    first = workbench.default_request(seed=3)
-    assert first == workbench.default_request(seed=3)
+    first = default_request(workbench.catalogue, seed=3)
+    assert first == default_request(workbench.catalogue, seed=3)
     assert (first.mapper, first.generator, first.steps) == ("linear", "painter", 4)
-    workbench.check(first)
-    drawn = {workbench.default_request(seed=seed).stimulus for seed in range(60)}
+    check_request(workbench.catalogue, first)
+    drawn = {default_request(workbench.catalogue, seed=seed).stimulus for seed in range(60)}
     assert len(drawn) == 10
 
 
 def test_choices_are_kept_and_steps_follow_the_generator(workbench):
-    request = workbench.default_request("fake", "sub-01", generator="unguided", scales=(3, 1))
+    request = default_request(
+        workbench.catalogue, "fake", "sub-01", generator="unguided", scales=(3, 1)
+    )
     assert (request.generator, request.steps, request.scales) == ("unguided", 1, (3.0, 1.0))
-    assert workbench.default_request(steps=7).steps == 7
+    assert default_request(workbench.catalogue, steps=7).steps == 7
 
 
 def test_a_trial_can_be_looked_at_where_no_mapper_fits(make_workbench):
-    request = make_workbench(embedders={}).default_request("fake", "sub-02", seed=0)
+    request = default_request(make_workbench(embedders={}).catalogue, "fake", "sub-02", seed=0)
     assert (request.mapper, request.generator) == ("", "")
 
 
@@ -392,7 +410,7 @@ def test_mappers_are_offered_in_the_order_of_their_kinds(
         folder.rename(tmp_path / "mappers" / "fake" / name)
     kinds = {"ridge": fakes.Linear, "linear": fakes.Linear}
     bench = make_workbench(checkpoints=tmp_path, mappers=kinds)
-    assert bench.mapper_names("fake", "sub-01") == ["b", "a"]
+    assert bench.catalogue.mapper_names("fake", "sub-01") == ["b", "a"]
 
 
 # ---------------------------------------------------------------------- weights from elsewhere
@@ -424,21 +442,21 @@ def test_a_generator_whose_weights_do_not_ship_is_offered_once_they_are_here(
     generators = {"brought": brought, "painter": fakes.Generator}
     request = Request("fake", "sub-01", "test-04", "linear", "brought", scales=(1.0,), steps=2)
     bench = make_workbench(generators=generators)
-    assert bench.generator_names("fake", "sub-01", "linear") == ["painter"]
+    assert bench.catalogue.generator_names("fake", "sub-01", "linear") == ["painter"]
     with pytest.raises(UserError, match="^brought needs a file weights in .*; get it.$"):
-        bench.check(request)
-    assert bench.lacking("painter") == ""
+        check_request(bench.catalogue, request)
+    assert bench.catalogue.lacking("painter") == ""
     (tmp_path / "weights").write_text("digest")
     bench = make_workbench(generators=generators, sources={"brought": str(tmp_path)})
-    assert bench.generator_names("fake", "sub-01", "linear") == ["brought", "painter"]
+    assert bench.catalogue.generator_names("fake", "sub-01", "linear") == ["brought", "painter"]
     assert bench.checkpoint_hashes(request)["generator"] == "digest"
-    assert [frame.done for frame in bench.reconstruct(request)] == [False, True]
-    assert bench.problems() == ["brought is slow on this device."]
+    assert [frame.done for frame in reconstruct(bench, request)] == [False, True]
+    assert bench.catalogue.problems() == ["brought is slow on this device."]
     kept = tmp_path / "checkpoints"
     shutil.copytree(fake_checkpoints, kept)
     shutil.copytree(tmp_path, kept / "generators" / "brought", ignore=lambda *_: ["checkpoints"])
     bench = make_workbench(generators=generators, checkpoints=kept)
-    assert bench.generator_names("fake", "sub-01", "linear") == ["brought", "painter"]
+    assert bench.catalogue.generator_names("fake", "sub-01", "linear") == ["brought", "painter"]
 
 
 def test_where_a_generators_weights_are_is_told_by_name(fakes, brought, tmp_path):

@@ -12,11 +12,15 @@ from urllib.parse import parse_qsl
 import numpy as np
 import pytest
 
+from explorer.choosing import can_sample
+from explorer.decoding import decode, request_betas
+from explorer.drawing import draw_samples, reconstruct
 from explorer.page import export, links, pickers, trial
 from explorer.page.api import Endpoints
 from explorer.page.choices import Choices, settle
 from explorer.page.handlers import Handlers
 from explorer.page.session import Session
+from explorer.records import make_record
 from explorer.request import Request, View
 from explorer.types import UserError
 
@@ -53,10 +57,10 @@ def test_a_sample_is_painted_from_its_embedding_at_the_scale_nearest_to_two(
 ) -> None:
     import torch
 
-    frames = sampling.samples(REQUEST)
+    frames = draw_samples(sampling, REQUEST)
     assert [(f.index, f.scale, f.done) for f in frames] == [(i, 1.5, True) for i in range(4)]
     mapper = sampling.models.mapper("fake", "sub-01", "linear")
-    betas = torch.from_numpy(sampling.betas(REQUEST)[None])
+    betas = torch.from_numpy(request_betas(sampling, REQUEST)[None])
     drawn = mapper.sample(betas, "sub-01", 4, seed=3, space=fakes.space)[0]
     for frame, z in zip(frames, drawn, strict=True):
         condition = SimpleNamespace(embeddings={fakes.space: z})
@@ -70,27 +74,27 @@ def test_samples_are_kept_and_do_not_depend_on_how_many(
     sampling: Any, fakes: SimpleNamespace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(fakes.Generator, "painted", 0)
-    four = sampling.samples(REQUEST)
+    four = draw_samples(sampling, REQUEST)
     assert fakes.Generator.painted == 4
-    eight = sampling.samples(replace(REQUEST, samples=8, scales=(1.5, 9.0)))
+    eight = draw_samples(sampling, replace(REQUEST, samples=8, scales=(1.5, 9.0)))
     assert fakes.Generator.painted == 8
     for a, b in zip(four, eight, strict=False):
         np.testing.assert_array_equal(a.image, b.image)
-    list(sampling.reconstruct(replace(REQUEST, samples=1)))
+    list(reconstruct(sampling, replace(REQUEST, samples=1)))
     done = fakes.Generator.painted
-    list(sampling.reconstruct(REQUEST))  # the sweep is the same with samples and without
+    list(reconstruct(sampling, REQUEST))  # the sweep is the same with samples and without
     assert fakes.Generator.painted == done == 11
-    assert sampling.samples(replace(REQUEST, samples=1)) == []
-    other = sampling.samples(replace(REQUEST, seed=4))
+    assert draw_samples(sampling, replace(REQUEST, samples=1)) == []
+    other = draw_samples(sampling, replace(REQUEST, seed=4))
     assert not np.array_equal(other[0].image, four[0].image)
 
 
 def test_they_are_on_offer_only_where_a_mapper_gives_them(
     sampling: Any, workbench: Any, make_workbench: Callable, fakes: SimpleNamespace
 ) -> None:
-    assert sampling.can_sample(REQUEST) and not workbench.can_sample(REQUEST)
+    assert can_sample(sampling.catalogue, REQUEST) and not can_sample(workbench.catalogue, REQUEST)
     with pytest.raises(UserError, match="no samples of the mapper linear for the generator paint"):
-        workbench.samples(REQUEST)
+        draw_samples(workbench, REQUEST)
     for count in (0, 17):
         with pytest.raises(UserError, match=f"samples lies between 1 and 16, found {count}"):
             replace(REQUEST, samples=count)
@@ -136,7 +140,7 @@ def test_the_page_shows_a_strip_after_the_sweep(sampling: Any) -> None:
 
 
 def test_figure_record_and_api_hold_them(sampling: Any) -> None:
-    assert sampling.record(REQUEST, View())["samples"] == []  # nothing is drawn for a record
+    assert make_record(sampling, REQUEST, View())["samples"] == []  # nothing is drawn for a record
     answer = Endpoints(sampling).reconstruct(
         "test-04", generator="painter", scales="0, 1.5, 4", steps=2, seed=3, samples=4
     )
@@ -166,12 +170,15 @@ def test_figure_record_and_api_hold_them(sampling: Any) -> None:
 def test_the_page_says_which_decoder_is_shown_and_how_good_it_is(
     workbench: Any, tested: dict, sentence: str
 ) -> None:
-    request, offer = replace(REQUEST, samples=1), workbench.offer("fake", "sub-01", "linear")
+    request, offer = (
+        replace(REQUEST, samples=1),
+        workbench.catalogue.offer("fake", "sub-01", "linear"),
+    )
     card = replace(offer.card, metrics={"test": tested})
     object.__setattr__(offer, "card", card)
-    shown = trial.decoded(workbench.decode(request), request, workbench)
+    shown = trial.decoded(decode(workbench, request), request, workbench)
     assert shown["decoder"].replace("\N{NO-BREAK SPACE}", " ") == sentence
     together = replace(card, subjects=("sub-01", "sub-02", "sub-03"))
     object.__setattr__(offer, "card", together)
-    shown = trial.decoded(workbench.decode(request), request, workbench)
+    shown = trial.decoded(decode(workbench, request), request, workbench)
     assert shown["decoder"].startswith("Decoder linear (trained on 2 more subjects):")

@@ -12,6 +12,11 @@ from typing import Any
 import numpy as np
 import pytest
 
+from explorer.brain.maps import parcel_importance
+from explorer.choosing import check_request, space_names
+from explorer.decoding import decode, undecoded
+from explorer.drawing import condition_of, reconstruct
+from explorer.evidence.attention import attention_of
 from explorer.page import links, pickers
 from explorer.page.api import Endpoints
 from explorer.page.choices import settle
@@ -64,15 +69,19 @@ def several(
 
 
 def pictures(bench: Any, request: Request) -> list[np.ndarray]:
-    return [frame.image for frame in bench.reconstruct(request) if frame.done]
+    return [frame.image for frame in reconstruct(bench, request) if frame.done]
 
 
 def test_the_generator_decides_what_is_on_offer(several: Any, fakes: SimpleNamespace) -> None:
     place = "fake", "sub-01", "linear"
-    assert several.space_names(*place, "painter") == [fakes.space.name, WORDS.name]
-    assert several.space_names(*place, "") == [fakes.space.name, WORDS.name, UNSEEN.name]
-    assert several.decode(dataclasses.replace(REQUEST, space="")).space == fakes.space
-    assert several.decode(REQUEST).space == WORDS
+    assert space_names(several.catalogue, *place, "painter") == [fakes.space.name, WORDS.name]
+    assert space_names(several.catalogue, *place, "") == [
+        fakes.space.name,
+        WORDS.name,
+        UNSEEN.name,
+    ]
+    assert decode(several, dataclasses.replace(REQUEST, space="")).space == fakes.space
+    assert decode(several, REQUEST).space == WORDS
 
 
 def test_pictures_are_drawn_from_the_chosen_target(several: Any) -> None:
@@ -80,39 +89,42 @@ def test_pictures_are_drawn_from_the_chosen_target(several: Any) -> None:
     at_zero, drawn = pictures(several, first)
     words_at_zero, other = pictures(several, words)
     np.testing.assert_array_equal(at_zero, words_at_zero)  # without the brain all is one
-    condition = several.condition(words)
+    condition = condition_of(several, words)
     assert list(condition.embeddings) == [WORDS, UNSEEN]
     assert not np.array_equal(drawn, other)
     np.testing.assert_array_equal(pictures(several, first)[1], drawn)  # each is kept for itself
 
 
 def test_captions_are_compared_with_captions(several: Any) -> None:
-    decoding = several.decode(REQUEST)
-    stimuli = list(several.gallery("fake", "sub-01").index)
-    captions = several.dataset("fake").stimuli.loc[stimuli, "caption"]
+    decoding = decode(several, REQUEST)
+    stimuli = list(several.catalogue.gallery("fake", "sub-01").index)
+    captions = several.catalogue.dataset("fake").stimuli.loc[stimuli, "caption"]
     gallery = several.models.embedder("pocket-clip").embed_text(list(captions), WORDS)
     r = [np.corrcoef(decoding.embedding, row)[0, 1] for row in gallery]
     assert decoding.similarity == pytest.approx(r[stimuli.index("test-04")], abs=1e-6)
-    assert several.importance(REQUEST, View()).table["share"].sum() == pytest.approx(1)
+    assert parcel_importance(several, REQUEST, View()).table["share"].sum() == pytest.approx(1)
     with pytest.raises(UserError, match="Attention hides parts of the image, and pocket-clip/wor"):
-        several.attention(REQUEST)
+        attention_of(several, REQUEST)
 
 
 def test_missing_captions_are_said(several: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    whole = several.gallery
+    whole = several.catalogue.gallery
     monkeypatch.setattr(
-        several, "gallery", lambda *place: whole(*place).assign(caption=["", *["x"] * 9])
+        several.catalogue, "gallery", lambda *place: whole(*place).assign(caption=["", *["x"] * 9])
     )
-    assert "not all test images of fake have one" in several.undecoded(REQUEST)
+    assert "not all test images of fake have one" in undecoded(several, REQUEST)
     with pytest.raises(UserError, match="pocket-clip/words is made of captions, and not all"):
-        several.decode(REQUEST)
+        decode(several, REQUEST)
 
 
 def test_a_target_that_is_not_on_offer_is_refused(several: Any) -> None:
     with pytest.raises(UserError, match="decodes no elsewhere/image that is drawn from here; cho"):
-        several.check(dataclasses.replace(REQUEST, space=UNSEEN.name))
+        check_request(several.catalogue, dataclasses.replace(REQUEST, space=UNSEEN.name))
     with pytest.raises(UserError, match="The mapper linear decodes no nothing/here"):
-        Endpoints(several).workbench.check(dataclasses.replace(REQUEST, space="nothing/here"))
+        check_request(
+            Endpoints(several).workbench.catalogue,
+            dataclasses.replace(REQUEST, space="nothing/here"),
+        )
 
 
 def test_a_link_keeps_the_target_and_forgets_one_that_is_not_there(several: Any) -> None:

@@ -12,11 +12,29 @@ import pytest
 
 from explorer import metrics, records
 from explorer.brain import importance
+from explorer.brain.maps import (
+    map_names,
+    map_of_voxels,
+    parcel_importance,
+    parcellation_of,
+    shown_map,
+    target_names,
+)
+from explorer.choosing import default_request, uses_betas
+from explorer.decoding import decode
+from explorer.drawing import (
+    Frame,
+    finished_pictures,
+    picture_scores,
+    reconstruct,
+    seconds_needed,
+    warm,
+)
 from explorer.models import content_hash
 from explorer.protocols import Neighbour, Option
+from explorer.records import make_record
 from explorer.request import METHODS, TARGETS, Request, View
 from explorer.types import UserError
-from explorer.workbench import Frame
 
 REQUEST = Request(
     "fake", "sub-01", "test-04", "linear", "painter", scales=(0.0, 1.0, 4.0), steps=4
@@ -35,7 +53,7 @@ def done(frames):
 
 
 def every_trial(workbench, subject="sub-01", mapper="linear"):
-    stimuli = workbench.gallery("fake", subject).index
+    stimuli = workbench.catalogue.gallery("fake", subject).index
     return [Request("fake", subject, stimulus, mapper, "painter") for stimulus in stimuli]
 
 
@@ -43,11 +61,11 @@ def every_trial(workbench, subject="sub-01", mapper="linear"):
 
 
 def test_decoding_agrees_with_a_plain_computation(workbench, fakes):
-    decoding = workbench.decode(REQUEST)
+    decoding = decode(workbench, REQUEST)
     mapper = workbench.models.mapper("fake", "sub-01", "linear")
-    betas = workbench.trials("fake", "sub-01").average("test-04")
+    betas = workbench.catalogue.trials("fake", "sub-01").average("test-04")
     z = mapper.decode(betas[None], "sub-01")[fakes.space][0]
-    names = list(workbench.gallery("fake", "sub-01").index)
+    names = list(workbench.catalogue.gallery("fake", "sub-01").index)
     gallery = fakes.Embedder().embed([fakes.picture(name) for name in names])
     cosines = gallery @ z / np.linalg.norm(z)
     np.testing.assert_allclose(decoding.embedding, z)
@@ -63,13 +81,13 @@ def test_decoding_agrees_with_a_plain_computation(workbench, fakes):
 
 
 def test_the_planted_signal_is_found_far_above_chance(workbench):
-    ranks = [workbench.decode(request).rank for request in every_trial(workbench)]
+    ranks = [decode(workbench, request).rank for request in every_trial(workbench)]
     assert np.mean(ranks) < 2  # chance is 5.5
 
 
 def test_one_repeat_is_not_the_average(workbench):
     average, first, second = (
-        workbench.decode(dataclasses.replace(REQUEST, repeats=repeats))
+        decode(workbench, dataclasses.replace(REQUEST, repeats=repeats))
         for repeats in ((), (0,), (1,))
     )
     assert (first.average_of, second.average_of) == (1, 1)
@@ -83,12 +101,12 @@ def test_a_space_without_unit_norm_is_compared_by_correlation(make_workbench, fa
     embedder = type("Raw", (fakes.Embedder,), {"spaces": (space,)})
     generator = type("Raw", (fakes.Generator,), {"accepts": (space,)})
     workbench = make_workbench(embedders={"raw": embedder}, generators={"painter": generator})
-    request = workbench.default_request("fake", "sub-02", seed=0)
-    decoding = workbench.decode(request)
+    request = default_request(workbench.catalogue, "fake", "sub-02", seed=0)
+    decoding = decode(workbench, request)
     true = embedder().embed([fakes.picture(request.stimulus)])[0]
     expected = np.corrcoef(decoding.embedding, true)[0, 1]
     assert decoding.similarity == pytest.approx(expected, abs=1e-6)
-    names = list(workbench.gallery("fake", "sub-02").index)
+    names = list(workbench.catalogue.gallery("fake", "sub-02").index)
     gallery = embedder().embed([fakes.picture(name) for name in names])
     r = np.array([np.corrcoef(decoding.embedding, row)[0, 1] for row in gallery])
     logits, i = r / importance.TEMPERATURE, names.index(request.stimulus)
@@ -103,7 +121,7 @@ def test_the_temperature_of_the_card_is_used(make_workbench, fake_checkpoints, t
     values = json.loads(card.read_text())
     values["settings"]["temperature"] = 1e6
     card.write_text(json.dumps(values))
-    margin = make_workbench(checkpoints=root).decode(REQUEST).margin
+    margin = decode(make_workbench(checkpoints=root), REQUEST).margin
     assert margin == pytest.approx(-np.log(9), abs=1e-4)  # all ten alike
 
 
@@ -117,13 +135,13 @@ def test_betas_that_are_not_finite_are_refused_for_their_trial_only(make_workben
     workbench = make_workbench(datasets={"fake": Broken})
     message = "1 of the 200 betas of fake/sub-01 for test-04 are not finite; leave"
     with pytest.raises(UserError, match=message):
-        workbench.decode(REQUEST)
+        decode(workbench, REQUEST)
     with pytest.raises(UserError, match=message):
-        list(workbench.reconstruct(REQUEST))
+        list(reconstruct(workbench, REQUEST))
     other = dataclasses.replace(REQUEST, stimulus="test-05")
-    assert workbench.decode(other).n == 10
-    assert not workbench.importance(other, View()).flat
-    assert workbench.decode(dataclasses.replace(REQUEST, repeats=(1,))).average_of == 1
+    assert decode(workbench, other).n == 10
+    assert not parcel_importance(workbench, other, View()).flat
+    assert decode(workbench, dataclasses.replace(REQUEST, repeats=(1,))).average_of == 1
 
 
 def test_damaged_weights_are_one_sentence(make_workbench, fake_checkpoints, tmp_path):
@@ -132,7 +150,7 @@ def test_damaged_weights_are_one_sentence(make_workbench, fake_checkpoints, tmp_
     weights = root / "mappers" / "fake" / "linear-sub-01" / "model.safetensors"
     weights.write_bytes(weights.read_bytes()[:-100])
     with pytest.raises(UserError, match="model.safetensors is damaged or cut short"):
-        make_workbench(checkpoints=root).decode(REQUEST)
+        decode(make_workbench(checkpoints=root), REQUEST)
 
 
 def test_a_mapper_of_another_split_is_refused(make_workbench, fakes):
@@ -143,7 +161,7 @@ def test_a_mapper_of_another_split_is_refused(make_workbench, fakes):
             return trials
 
     with pytest.raises(UserError, match="trained with another choice of train stimuli"):
-        make_workbench(datasets={"fake": Resplit}).decode(REQUEST)
+        decode(make_workbench(datasets={"fake": Resplit}), REQUEST)
 
 
 # -------------------------------------------------------------------------------------- fitted now
@@ -151,9 +169,9 @@ def test_a_mapper_of_another_split_is_refused(make_workbench, fakes):
 
 def test_a_mapper_is_fitted_on_the_spot_and_named_as_such(workbench):
     requests = every_trial(workbench, "sub-02", "ridge (fitted now)")
-    assert np.mean([workbench.decode(request).rank for request in requests]) < 2
-    card = workbench.card(requests[0])
-    trials = workbench.trials("fake", "sub-02")
+    assert np.mean([decode(workbench, request).rank for request in requests]) < 2
+    card = workbench.models.card(requests[0])
+    trials = workbench.catalogue.trials("fake", "sub-02")
     assert (card.name, card.cls, card.subjects) == ("ridge (fitted now)", "ridge", ("sub-02",))
     assert card.voxels["sub-02"] == (200, trials.subject.voxels.hash)
 
@@ -172,7 +190,7 @@ def test_a_fit_is_the_same_each_time_and_hashed_by_its_weights(make_workbench):
 
 
 def test_a_sweep_streams_previews_and_one_finished_picture_a_scale(workbench):
-    frames = list(workbench.reconstruct(REQUEST))
+    frames = list(reconstruct(workbench, REQUEST))
     assert all(isinstance(frame, Frame) for frame in frames) and len(frames) == 12
     assert [frame.scale for frame in done(frames)] == [0, 1, 4]
     assert [frame.index for frame in done(frames)] == [0, 1, 2]
@@ -183,9 +201,9 @@ def test_a_sweep_streams_previews_and_one_finished_picture_a_scale(workbench):
 
 
 def test_finished_pictures_come_at_once_when_asked_again(workbench, painted):
-    first = done(workbench.reconstruct(REQUEST))
+    first = done(reconstruct(workbench, REQUEST))
     assert painted() == 3
-    again = list(workbench.reconstruct(REQUEST))
+    again = list(reconstruct(workbench, REQUEST))
     assert painted() == 3 and all(frame.done for frame in again)
     for a, b in zip(first, again, strict=True):
         assert (a.index, a.scale, a.scores) == (b.index, b.scale, b.scores)
@@ -193,8 +211,8 @@ def test_finished_pictures_come_at_once_when_asked_again(workbench, painted):
 
 
 def test_a_picture_serves_any_sweep_that_holds_its_scale(workbench, painted):
-    alone = done(workbench.reconstruct(dataclasses.replace(REQUEST, scales=(4.0,))))[0]
-    both = done(workbench.reconstruct(dataclasses.replace(REQUEST, scales=(9.0, 4.0))))
+    alone = done(reconstruct(workbench, dataclasses.replace(REQUEST, scales=(4.0,))))[0]
+    both = done(reconstruct(workbench, dataclasses.replace(REQUEST, scales=(9.0, 4.0))))
     assert painted() == 2
     assert {frame.index: frame.scale for frame in both} == {0: 9.0, 1: 4.0}
     reused = next(frame for frame in both if frame.scale == 4)
@@ -212,25 +230,25 @@ def test_a_picture_serves_any_sweep_that_holds_its_scale(workbench, painted):
     ids=lambda changed: next(iter(changed)),
 )
 def test_whatever_decides_a_picture_makes_another_one(workbench, changed):
-    one = done(workbench.reconstruct(REQUEST))[-1].image
-    other = done(workbench.reconstruct(dataclasses.replace(REQUEST, **changed)))[-1].image
+    one = done(reconstruct(workbench, REQUEST))[-1].image
+    other = done(reconstruct(workbench, dataclasses.replace(REQUEST, **changed)))[-1].image
     assert not np.array_equal(one, other)
 
 
 @pytest.mark.parametrize("changed", [{"steps": 3}, {"generator": "unguided"}])
 def test_other_steps_or_another_generator_are_not_answered_from_memory(workbench, changed):
-    assert len(done(workbench.reconstruct(REQUEST))) == 3
-    assert workbench.finished(dataclasses.replace(REQUEST, **changed)) == []
+    assert len(done(reconstruct(workbench, REQUEST))) == 3
+    assert finished_pictures(workbench, dataclasses.replace(REQUEST, **changed)) == []
 
 
 def test_a_stopped_sweep_keeps_what_is_finished_and_only_that(workbench, fakes, painted):
-    sweep = workbench.reconstruct(REQUEST)
+    sweep = reconstruct(workbench, REQUEST)
     for frame in sweep:
         if frame.index == 1 and frame.step == 2:
             break
     sweep.close()
-    assert [frame.scale for frame in workbench.finished(REQUEST)] == [0]
-    frames = list(workbench.reconstruct(REQUEST))
+    assert [frame.scale for frame in finished_pictures(workbench, REQUEST)] == [0]
+    frames = list(reconstruct(workbench, REQUEST))
     assert painted() == 3  # the first was not painted again
     assert [frame.scale for frame in done(frames)] == [0, 1, 4]
 
@@ -245,7 +263,7 @@ def test_closing_the_iterator_stops_the_generator(make_workbench, fakes):
             finally:
                 closed.append(True)
 
-    sweep = make_workbench(generators={"painter": Watched}).reconstruct(REQUEST)
+    sweep = reconstruct(make_workbench(generators={"painter": Watched}), REQUEST)
     next(sweep)
     assert not closed
     sweep.close()
@@ -254,9 +272,9 @@ def test_closing_the_iterator_stops_the_generator(make_workbench, fakes):
 
 def test_a_generator_without_guidance_gives_one_picture(workbench, fakes):
     request = dataclasses.replace(REQUEST, generator="unguided", scales=(2.0, 8.0), steps=1)
-    assert [frame.scale for frame in done(workbench.reconstruct(request))] == [2]
+    assert [frame.scale for frame in done(reconstruct(workbench, request))] == [2]
     other = dataclasses.replace(request, scales=(5.0,))
-    assert len(workbench.finished(other)) == 1  # the scale changes nothing
+    assert len(finished_pictures(workbench, other)) == 1  # the scale changes nothing
 
 
 def test_a_generator_is_given_what_it_needs_and_no_more(make_workbench, fakes):
@@ -271,12 +289,16 @@ def test_a_generator_is_given_what_it_needs_and_no_more(make_workbench, fakes):
         needs = ("betas", "stimulus", "dataset")
 
     for generator in (Peeking, Needy):
-        list(make_workbench(generators={"painter": generator}).reconstruct(REQUEST))
+        list(reconstruct(make_workbench(generators={"painter": generator}), REQUEST))
     modest, needy = seen
     assert (modest.stimulus, modest.betas, modest.subject, modest.dataset) == (None,) * 4
     assert modest.embeddings[fakes.space].shape == (8,)
     assert needy.stimulus == "test-04" and needy.betas.shape == (200,)
-    assert needy.subject.name == "sub-01" and needy.dataset.image("test-04").shape == (32, 32, 3)
+    assert needy.subject.name == "sub-01" and needy.dataset.image("test-04").shape == (
+        32,
+        32,
+        3,
+    )
 
 
 def test_a_generator_is_given_the_null_that_a_mapper_learned(make_workbench, fakes):
@@ -301,7 +323,7 @@ def test_a_generator_is_given_the_null_that_a_mapper_learned(make_workbench, fak
         bench = make_workbench(
             generators={"painter": Peeking}, mappers={"linear": mapper, "ridge": mapper}
         )
-        list(bench.reconstruct(REQUEST))
+        list(reconstruct(bench, REQUEST))
     assert seen[:2] == [{}, {}] and seen[2][fakes.space].tolist() == [1] * 8
 
 
@@ -314,12 +336,12 @@ def test_what_must_stand_beside_a_picture_is_kept_and_recorded(make_workbench, f
                 yield dataclasses.replace(step, note="retrieved", neighbours=near)
 
     bench = make_workbench(generators={"painter": Noting})
-    for frames in (done(bench.reconstruct(REQUEST)), bench.finished(REQUEST)):
+    for frames in (done(reconstruct(bench, REQUEST)), finished_pictures(bench, REQUEST)):
         assert {(frame.note, frame.neighbours) for frame in frames} == {("retrieved", near)}
-    notes = bench.record(REQUEST, View())["notes"]
+    notes = make_record(bench, REQUEST, View())["notes"]
     assert [note["scale"] for note in notes] == list(REQUEST.scales)
     assert notes[0]["neighbours"] == [["train-01", "warm", 0.5], ["train-02", "", None]]
-    assert make_workbench().record(REQUEST, View())["notes"] == []
+    assert make_record(make_workbench(), REQUEST, View())["notes"] == []
 
 
 def test_other_weights_make_other_pictures(make_workbench, fake_checkpoints, tmp_path, painted):
@@ -339,32 +361,37 @@ def test_other_weights_make_other_pictures(make_workbench, fake_checkpoints, tmp
 
 def test_a_grid_is_a_sweep_for_each_value_and_shares_its_pictures(workbench, painted):
     grid = dataclasses.replace(REQUEST, axis="contrast", values=(0.5, 1.0))
-    frames = done(workbench.reconstruct(grid))
+    frames = done(reconstruct(workbench, grid))
     assert [(f.row, f.index, f.scale) for f in frames] == [
         *((0, 0, 0), (0, 1, 1), (0, 2, 4), (1, 0, 0), (1, 1, 1), (1, 2, 4))
     ]
     assert painted() == 6
-    plain = done(workbench.reconstruct(REQUEST))  # contrast 1 is the default
+    plain = done(reconstruct(workbench, REQUEST))  # contrast 1 is the default
     assert painted() == 6
     for one, other in zip(frames[3:], plain, strict=True):
         assert np.array_equal(one.image, other.image) and one.scores == other.scores
     assert (frames[0].image != frames[3].image).any()
     seeds = dataclasses.replace(REQUEST, axis="seed", values=(5, 0))
-    rows = done(workbench.reconstruct(seeds))
+    rows = done(reconstruct(workbench, seeds))
     assert painted() == 9  # seed 0 was there, and came first
     assert [f.row for f in rows] == [1, 1, 1, 0, 0, 0]
-    record = json.loads(json.dumps(workbench.record(grid, View())))
+    record = json.loads(json.dumps(make_record(workbench, grid, View())))
     assert [score["contrast"] for score in record["scores"]] == [0.5] * 3 + [1.0] * 3
     assert record["provenance"] == "generated" and records.from_record(record)[0] == grid
 
 
 def test_a_stopped_grid_keeps_the_rows_that_are_finished(workbench, painted):
     grid = dataclasses.replace(REQUEST, axis="seed", values=(1, 2, 3))
-    frames = workbench.reconstruct(grid)
+    frames = reconstruct(workbench, grid)
     for frame in frames:
         if frame.done and frame.row == 1:
             frames.close()
-    assert [(f.row, f.index) for f in workbench.finished(grid)] == [(0, 0), (0, 1), (0, 2), (1, 0)]
+    assert [(f.row, f.index) for f in finished_pictures(workbench, grid)] == [
+        (0, 0),
+        (0, 1),
+        (0, 2),
+        (1, 0),
+    ]
     assert painted() == 4
 
 
@@ -384,17 +411,21 @@ def test_how_long_a_sweep_takes_is_told_from_one_step_or_an_earlier_sweep(
         provenance = "retrieved"
 
     now = SimpleNamespace(monotonic=lambda: clock["now"])
-    monkeypatch.setattr("explorer.workbench.time", now)
+    monkeypatch.setattr("explorer.drawing.time", now)
     bench = make_workbench(generators={"painter": Timed, "unguided": Found})
     grid = dataclasses.replace(REQUEST, axis="seed", values=(1, 2))
-    assert bench.seconds(grid) == 6 * 4 * 6 and drawn == [(1, 1)]  # 6 pictures of 4 steps
+    assert seconds_needed(bench, grid) == 6 * 4 * 6 and drawn == [(1, 1)]  # 6 pictures of 4 steps
     clock["step"] = 0.5
-    list(bench.reconstruct(REQUEST))
-    assert bench.seconds(REQUEST) == 0  # all are there
-    assert bench.seconds(grid) == 6 * 4 * 0.5 and len(drawn) == 2
+    list(reconstruct(bench, REQUEST))
+    assert seconds_needed(bench, REQUEST) == 0  # all are there
+    assert seconds_needed(bench, grid) == 6 * 4 * 0.5 and len(drawn) == 2
     other = dataclasses.replace(REQUEST, options=(("contrast", 0.5),))
-    assert bench.seconds(other) == 3 * 4 * 0.5 and drawn[2:] == [(1, 1), (1, 1), (1, 2)]  # quick
-    assert bench.seconds(dataclasses.replace(REQUEST, generator="unguided")) == 0
+    assert seconds_needed(bench, other) == 3 * 4 * 0.5 and drawn[2:] == [
+        (1, 1),
+        (1, 1),
+        (1, 2),
+    ]  # quick
+    assert seconds_needed(bench, dataclasses.replace(REQUEST, generator="unguided")) == 0
     assert len(drawn) == 5
 
 
@@ -412,21 +443,23 @@ def test_the_chosen_parcels_reach_a_generator_whose_option_asks_for_betas(make_w
     bench = make_workbench(generators={"painter": Guided})
     rois = ("fusiform L", "precentral R")
     free, chosen = REQUEST, dataclasses.replace(REQUEST, rois=rois)
-    assert not bench.uses_betas(chosen)
-    list(bench.reconstruct(free))
-    assert len(bench.finished(chosen)) == 3  # as long as nothing pulls, parcels change nothing
+    assert not uses_betas(bench.catalogue, chosen)
+    list(reconstruct(bench, free))
+    assert (
+        len(finished_pictures(bench, chosen)) == 3
+    )  # as long as nothing pulls, parcels change nothing
     pulled = dataclasses.replace(chosen, options=(("pull", 0.5),))
-    assert bench.uses_betas(pulled) and bench.finished(pulled) == []
+    assert uses_betas(bench.catalogue, pulled) and finished_pictures(bench, pulled) == []
     assert bench.checkpoint_hashes(pulled)["encoding model"] == "none"
-    list(bench.reconstruct(pulled))
-    atlas = bench.parcellation("fake", "sub-01")
+    list(reconstruct(bench, pulled))
+    atlas = parcellation_of(bench, "fake", "sub-01")
     keys = [label.key for label in atlas.labels]
     assert seen[0] is None
     member = [keys[i] in rois for i in atlas.membership]
     assert seen[1].tolist() == member and sum(member) == 50
     grid = dataclasses.replace(chosen, axis="pull", values=(0.0, 0.5))
-    assert bench.uses_betas(grid) and len(bench.finished(grid)) == 6
-    assert bench.decode(pulled).rank == bench.decode(free).rank
+    assert uses_betas(bench.catalogue, grid) and len(finished_pictures(bench, grid)) == 6
+    assert decode(bench, pulled).rank == decode(bench, free).rank
 
 
 def test_running_out_of_memory_is_one_sentence(make_workbench, fakes):
@@ -443,9 +476,9 @@ def test_running_out_of_memory_is_one_sentence(make_workbench, fakes):
 
     bench = make_workbench(generators={"painter": Hungry, "unguided": Broken})
     with pytest.raises(UserError, match="painter ran out of memory; give fewer guidance scales"):
-        list(bench.reconstruct(REQUEST))
+        list(reconstruct(bench, REQUEST))
     with pytest.raises(RuntimeError, match="a bug"):
-        list(bench.reconstruct(dataclasses.replace(REQUEST, generator="unguided")))
+        list(reconstruct(bench, dataclasses.replace(REQUEST, generator="unguided")))
 
 
 # ------------------------------------------------------------------------------------------ scores
@@ -453,9 +486,9 @@ def test_running_out_of_memory_is_one_sentence(make_workbench, fakes):
 
 def test_the_shown_picture_scores_highest_on_itself(workbench, fakes):
     truth = fakes.picture("test-04")
-    scores = workbench.scores("fake", "test-04", truth)
+    scores = picture_scores(workbench, "fake", "test-04", truth)
     assert scores == pytest.approx({"PixCorr": 1, "SSIM": 1, "pocket-clip": 1})
-    other = workbench.scores("fake", "test-04", fakes.picture("test-05"))
+    other = picture_scores(workbench, "fake", "test-04", fakes.picture("test-05"))
     assert all(other[name] < 0.9 for name in scores)
 
 
@@ -463,7 +496,7 @@ def test_a_picture_of_another_size_is_resized_to_the_shown_one(workbench, fakes)
     truth = fakes.picture("test-04")
     large = truth.repeat(4, axis=0).repeat(4, axis=1)
     small = metrics.match_size(large, 32, 32)
-    scores = workbench.scores("fake", "test-04", large)
+    scores = picture_scores(workbench, "fake", "test-04", large)
     assert scores["PixCorr"] == pytest.approx(metrics.pixcorr(truth, small))
     assert scores["SSIM"] == pytest.approx(metrics.ssim(truth, small))
 
@@ -475,7 +508,7 @@ def test_pictures_smaller_than_ssims_window_are_enlarged(make_workbench, fakes):
 
     workbench = make_workbench(datasets={"fake": Tiny}, embedders={})
     tiny = fakes.picture("test-04")[4::8, 4::8]
-    scores = workbench.scores("fake", "test-04", tiny)
+    scores = picture_scores(workbench, "fake", "test-04", tiny)
     assert scores == pytest.approx({"PixCorr": 1, "SSIM": 1})
 
 
@@ -486,8 +519,8 @@ def test_without_weights_the_similarity_is_left_out_and_said(make_workbench, fak
 
     embedders = {"other": fakes.Embedder, "pocket-clip": Bare}
     workbench = make_workbench(embedders=embedders)
-    assert set(done(workbench.reconstruct(REQUEST))[0].scores) == {"PixCorr", "SSIM"}
-    assert workbench.problems() == [
+    assert set(done(reconstruct(workbench, REQUEST))[0].scores) == {"PixCorr", "SSIM"}
+    assert workbench.catalogue.problems() == [
         "Pictures are not compared in pocket-clip: card.json is missing."
     ]
 
@@ -507,22 +540,22 @@ def dense(make_workbench, fakes):
 
 
 def test_the_log_likelihood_is_a_target_where_a_mapper_gives_one(workbench, dense):
-    assert dense.target_names("fake", "sub-01", "linear") == list(TARGETS)
+    assert target_names(dense, "fake", "sub-01", "linear") == list(TARGETS)
     for bench, subject, name in (
         (workbench, "sub-01", "linear"),
         (dense, "sub-02", "ridge (fitted now)"),
         (dense, "sub-01", ""),
     ):
-        assert bench.target_names("fake", subject, name) == list(TARGETS[:2])
+        assert target_names(bench, "fake", subject, name) == list(TARGETS[:2])
     with pytest.raises(UserError, match="linear gives an embedding and no density, so it has no"):
-        workbench.importance(REQUEST, View(target="log-likelihood"))
+        parcel_importance(workbench, REQUEST, View(target="log-likelihood"))
 
 
 @pytest.mark.parametrize("method", METHODS)
 @pytest.mark.parametrize("target", TARGETS)
 def test_the_planted_parcels_lead_and_shares_sum_to_one(dense, fakes, method, target):
     workbench, view = dense, View(method=method, target=target)
-    tables = [workbench.importance(r, view).table for r in every_trial(workbench)]
+    tables = [parcel_importance(workbench, r, view).table for r in every_trial(workbench)]
     assert all(table["share"].sum() == pytest.approx(1) for table in tables)
     table = tables[0].assign(enrichment=np.mean([t["enrichment"] for t in tables], axis=0))
     present = table[table["voxels"] > 0]
@@ -533,30 +566,34 @@ def test_the_planted_parcels_lead_and_shares_sum_to_one(dense, fakes, method, ta
 
 def test_a_map_is_the_attribution_of_its_trial(workbench, fakes):
     view = View(method="gradient x input", target="fixed direction")
-    parcel_map = workbench.importance(REQUEST, view)
+    parcel_map = parcel_importance(workbench, REQUEST, view)
     mapper = workbench.models.mapper("fake", "sub-01", "linear")
     w = fakes.Embedder().embed([fakes.picture("test-04")])[0]
-    betas = workbench.trials("fake", "sub-01").average("test-04")
+    betas = workbench.catalogue.trials("fake", "sub-01").average("test-04")
     weight = mapper.get_parameter("weight_sub-01").detach().numpy()
     z = (betas - mapper.get_buffer("mean_sub-01").numpy()) / mapper.get_buffer("sd_sub-01").numpy()
     np.testing.assert_allclose(parcel_map.voxels, z * (weight @ w), atol=1e-5)
     total = parcel_map.table["signed"].dropna().sum()
-    assert total == pytest.approx(workbench.decode(REQUEST).embedding @ w, rel=1e-4)
+    assert total == pytest.approx(decode(workbench, REQUEST).embedding @ w, rel=1e-4)
     assert (parcel_map.atlas, parcel_map.n_voxels) == ("Desikan-Killiany", 200)
     assert (parcel_map.method, parcel_map.target) == (view.method, view.target)
 
 
 def test_scales_steps_and_seed_do_not_change_the_map(workbench):
     other = dataclasses.replace(REQUEST, scales=(7.0,), steps=9, seed=5)
-    assert workbench.importance(REQUEST, View()) is workbench.importance(other, View())
+    assert parcel_importance(workbench, REQUEST, View()) is parcel_importance(
+        workbench, other, View()
+    )
     measure = View(measure="share", camera="lateral", parcel="fusiform L")
-    assert workbench.importance(REQUEST, View()) is workbench.importance(REQUEST, measure)
+    assert parcel_importance(workbench, REQUEST, View()) is parcel_importance(
+        workbench, REQUEST, measure
+    )
 
 
 def test_colour_limits_are_the_same_for_all_trials(workbench):
-    maps = [workbench.importance(request, View()) for request in every_trial(workbench)]
+    maps = [parcel_importance(workbench, request, View()) for request in every_trial(workbench)]
     assert all(m.limits == maps[0].limits for m in maps)
-    other = workbench.importance(REQUEST, View(method="gradient x input"))
+    other = parcel_importance(workbench, REQUEST, View(method="gradient x input"))
     assert other.limits != maps[0].limits
     for measure, (low, high) in maps[0].limits.items():
         assert high > 0 and low == (-high if measure == "signed" else 0)
@@ -580,7 +617,7 @@ def test_small_parcels_do_not_stretch_the_limits(make_workbench, fakes):
             who = dataclasses.replace(trials.subject, voxels=space)
             return dataclasses.replace(trials, subject=who)
 
-    parcel_map = make_workbench(datasets={"fake": Shrunk}).importance(REQUEST, View())
+    parcel_map = parcel_importance(make_workbench(datasets={"fake": Shrunk}), REQUEST, View())
     row = parcel_map.table[parcel_map.table["voxels"] == 5]
     assert row["small"].item()
     large = parcel_map.table[~parcel_map.table["small"]]
@@ -593,7 +630,7 @@ def test_a_mapper_that_ignores_the_betas_gives_a_flat_map(make_workbench, fakes)
             return {space: 0 * z + 1 for space, z in super().forward(betas, subject).items()}
 
     workbench = make_workbench(mappers={"linear": Deaf})
-    parcel_map = workbench.importance(REQUEST, View())
+    parcel_map = parcel_importance(workbench, REQUEST, View())
     assert parcel_map.flat and parcel_map.table["share"].isna().all()
     assert parcel_map.limits["share"] == (0, 1)
 
@@ -607,11 +644,11 @@ def test_voxels_without_an_atlas_are_all_unassigned(make_workbench, fakes):
             return dataclasses.replace(trials, subject=who)
 
     workbench = make_workbench(datasets={"fake": Nowhere})
-    table = workbench.importance(REQUEST, View()).table
+    table = parcel_importance(workbench, REQUEST, View()).table
     assert list(table["parcel"]) == ["(unassigned)"]
     assert table["share"].item() == pytest.approx(1)
     with pytest.raises(UserError, match="has no atlas 'Schaefer'; choose one of none"):
-        workbench.importance(REQUEST, View(atlas="Schaefer"))
+        parcel_importance(workbench, REQUEST, View(atlas="Schaefer"))
 
 
 # -------------------------------------------------------------------------------- several visitors
@@ -633,28 +670,28 @@ def test_what_is_known_of_the_voxels_can_be_shown_without_a_model(make_workbench
         datasets={"fake": with_maps(fakes, maps={"prf size": size})}, mappers={}, generators={}
     )
     names = ["importance", "noise ceiling", "ncsnr", "prf size", "parcels"]
-    assert workbench.map_names("fake", "sub-01") == names
-    subject = workbench.trials("fake", "sub-01").subject
-    shown = workbench.evidence(REQUEST, View(shows="prf size"))
+    assert map_names(workbench, "fake", "sub-01") == names
+    subject = workbench.catalogue.trials("fake", "sub-01").subject
+    shown = shown_map(workbench, REQUEST, View(shows="prf size"))
     assert (shown.title, shown.kind) == ("prf size", "diverging")
     np.testing.assert_array_equal(shown.values, size)
-    masks = workbench.parcellation("fake", "sub-01").masks()
+    masks = parcellation_of(workbench, "fake", "sub-01").masks()
     for mean, mask in zip(shown.table["mean"], masks, strict=True):
         assert np.isnan(mean) if not mask.any() else mean == pytest.approx(size[mask].mean())
     for repeats, title in (((), "mean of 2 trials"), ((1,), "one trial")):
         request = dataclasses.replace(REQUEST, repeats=repeats)
-        ceiling = workbench.voxel_map(request, View(shows="noise ceiling"))
+        ceiling = map_of_voxels(workbench, request, View(shows="noise ceiling"))
         assert ceiling.title == f"noise ceiling, % of variance ({title})"
         expected = metrics.noise_ceiling(subject.ncsnr, 2 - len(repeats))
         np.testing.assert_array_equal(ceiling.values, expected)
-    assert workbench.evidence(REQUEST, View(shows="parcels")).values is None
+    assert shown_map(workbench, REQUEST, View(shows="parcels")).values is None
 
 
 def test_a_map_that_a_subject_lacks_is_one_sentence(make_workbench, fakes):
     workbench = make_workbench(datasets={"fake": with_maps(fakes, ncsnr=None)})
-    assert workbench.map_names("fake", "sub-01") == ["importance", "parcels"]
+    assert map_names(workbench, "fake", "sub-01") == ["importance", "parcels"]
     with pytest.raises(UserError, match="has no map 'ncsnr' of its voxels; choose one of import"):
-        workbench.evidence(REQUEST, View(shows="ncsnr"))
+        shown_map(workbench, REQUEST, View(shows="ncsnr"))
 
 
 def test_two_visitors_at_once_load_a_model_once(make_workbench, fakes):
@@ -670,7 +707,7 @@ def test_two_visitors_at_once_load_a_model_once(make_workbench, fakes):
 
     def visit():
         barrier.wait()
-        workbench.warm(REQUEST)
+        warm(workbench, REQUEST)
 
     threads = [threading.Thread(target=visit) for _ in range(6)]
     for thread in threads:
@@ -682,11 +719,11 @@ def test_two_visitors_at_once_load_a_model_once(make_workbench, fakes):
 
 def test_visitors_at_once_get_their_own_answers(workbench):
     requests = every_trial(workbench)
-    alone = {r.stimulus: done(workbench.reconstruct(r))[-1].image for r in requests}
+    alone = {r.stimulus: done(reconstruct(workbench, r))[-1].image for r in requests}
     fresh = {}
 
     def visit(request):
-        frames = done(workbench.reconstruct(dataclasses.replace(request, scales=(8.0, 1.5))))
+        frames = done(reconstruct(workbench, dataclasses.replace(request, scales=(8.0, 1.5))))
         fresh[request.stimulus] = next(f.image for f in frames if f.scale == 8)
 
     threads = [threading.Thread(target=visit, args=(request,)) for request in requests]
@@ -708,16 +745,16 @@ def test_warming_up_leaves_nothing_to_load(make_workbench, fakes):
             made.append(self)
 
     workbench = make_workbench(generators={"painter": Counted})
-    workbench.warm(workbench.default_request(seed=0))
+    warm(workbench, default_request(workbench.catalogue, seed=0))
     assert len(made) == 1
-    list(workbench.reconstruct(REQUEST))
+    list(reconstruct(workbench, REQUEST))
     assert len(made) == 1
-    workbench.warm(dataclasses.replace(REQUEST, mapper="", generator=""))  # only the trial itself
+    warm(workbench, dataclasses.replace(REQUEST, mapper="", generator=""))  # only the trial itself
 
 
 def test_a_device_that_is_not_there_is_one_sentence(make_workbench):
     with pytest.raises(UserError, match="device 'abacus' cannot be used here .*; choose cpu or a"):
-        make_workbench(device="abacus").decode(REQUEST)
+        decode(make_workbench(device="abacus"), REQUEST)
     assert make_workbench(device="auto").models.device in ("cpu", "cuda")
 
 
@@ -727,18 +764,18 @@ def test_a_device_that_is_not_there_is_one_sentence(make_workbench):
 def test_a_record_makes_the_same_request_and_view_again(workbench):
     request = dataclasses.replace(REQUEST, repeats=(1,), options=(("contrast", 0.5),))
     view = View(measure="signed", parcel="fusiform L")
-    record = json.loads(json.dumps(workbench.record(request, view), allow_nan=False))
+    record = json.loads(json.dumps(make_record(workbench, request, view), allow_nan=False))
     assert records.from_record(record) == (request, view)
     assert records.changes(workbench, record) == []
-    assert record["decoding"]["rank"] == workbench.decode(request).rank
+    assert record["decoding"]["rank"] == decode(workbench, request).rank
     assert record["data"]["simulated"] is True and record["scores"] == []
 
 
 def test_a_record_holds_the_scores_of_what_is_finished(workbench):
-    sweep = workbench.reconstruct(REQUEST)
+    sweep = reconstruct(workbench, REQUEST)
     first = next(frame for frame in sweep if frame.done)
     sweep.close()
-    (entry,) = workbench.record(REQUEST, View())["scores"]
+    (entry,) = make_record(workbench, REQUEST, View())["scores"]
     assert entry == {"scale": 0.0, **first.scores}
 
 
@@ -748,13 +785,13 @@ def test_a_score_that_is_no_number_is_null_in_the_record(make_workbench, fakes):
             return np.full((32, 32, 3), 127, np.uint8)
 
     workbench = make_workbench(generators={"painter": Grey})
-    assert np.isnan(done(workbench.reconstruct(REQUEST))[0].scores["PixCorr"])
-    text = json.dumps(workbench.record(REQUEST, View()), allow_nan=False)
+    assert np.isnan(done(reconstruct(workbench, REQUEST))[0].scores["PixCorr"])
+    text = json.dumps(make_record(workbench, REQUEST, View()), allow_nan=False)
     assert json.loads(text)["scores"][0]["PixCorr"] is None
 
 
 def test_a_record_of_other_weights_or_voxels_says_what_changed(workbench):
-    record = workbench.record(REQUEST, View())
+    record = make_record(workbench, REQUEST, View())
     record["checkpoints"]["mapper"] = "0" * 16
     record["data"]["voxel_hash"] = "feed"
     weights, voxels = records.changes(workbench, record)
@@ -781,4 +818,4 @@ def test_a_record_of_other_weights_or_voxels_says_what_changed(workbench):
 )
 def test_what_is_no_record_is_refused(workbench, change, message):
     with pytest.raises(UserError, match=message):
-        records.from_record(change(workbench.record(REQUEST, View())))
+        records.from_record(change(make_record(workbench, REQUEST, View())))

@@ -13,6 +13,9 @@ from PIL import Image
 from backends import DATASETS, EMBEDDERS, GENERATORS, MAPPERS
 from backends.__main__ import main
 from backends.embedders.choice import available_spaces, find_space
+from explorer.choosing import default_request
+from explorer.decoding import decode
+from explorer.drawing import reconstruct
 from explorer.mapper import read_card
 from explorer.types import UserError
 from explorer.workbench import Workbench
@@ -71,11 +74,11 @@ def test_train_writes_a_mapper_that_the_workbench_offers(study, tmp_path, monkey
     bench = Workbench(
         DATASETS, EMBEDDERS, MAPPERS, GENERATORS, checkpoints=kept, paths={"cells": study}
     )
-    assert bench.mapper_names("cells", "sub-01")[0] == "ridge"
-    request = bench.default_request("cells", seed=1)
+    assert bench.catalogue.mapper_names("cells", "sub-01")[0] == "ridge"
+    request = default_request(bench.catalogue, "cells", seed=1)
     assert (request.mapper, request.generator) == ("ridge", "pixels")
-    assert bench.decode(request).rank <= 2
-    (frame,) = [f for f in bench.reconstruct(request) if f.done]
+    assert decode(bench, request).rank <= 2
+    (frame,) = [f for f in reconstruct(bench, request) if f.done]
     assert frame.scores["PixCorr"] > 0.5  # 48 trials for 100 cells; chance 0
 
 

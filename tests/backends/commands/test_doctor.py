@@ -12,7 +12,7 @@ from PIL import Image
 from backends import DATASETS
 from backends.commands.doctor import diagnose, examine
 from backends.datasets.folder import Folder
-from explorer.catalogue import named_path
+from explorer.naming import named_path
 from explorer.types import UserError, resolve
 
 V = 6

@@ -14,7 +14,8 @@ from PIL import Image
 from backends.commands.reconstruct import Job, load, pictures_of, reconstruct
 from backends.reports.pictures import PUBLISHED, Report, markdown, score_folder, write
 from backends.reports.scores import SCORES, Features
-from explorer import metrics
+from explorer import drawing, metrics
+from explorer.brain.maps import parcellation_of
 from explorer.types import UserError
 
 FEW = [score for score in SCORES if score.id in ("pixcorr-425", "swav-distance")]
@@ -38,7 +39,7 @@ def drawn(workbench, tmp_path):
 
 def test_a_folder_has_every_picture_with_its_seed_and_its_scores(workbench, drawn):
     settings, table = load(drawn)
-    stimuli = list(workbench.gallery("fake", "sub-01").index)
+    stimuli = list(workbench.catalogue.gallery("fake", "sub-01").index)
     assert list(table["stimulus"]) == stimuli[:5] * 2
     assert list(table["sample"]) == [0] * 5 + [1] * 5
     assert list(table["seed"]) == [*range(5), *(len(stimuli) + i for i in range(5))]
@@ -47,7 +48,7 @@ def test_a_folder_has_every_picture_with_its_seed_and_its_scores(workbench, draw
     row = table.iloc[6]
     with Image.open(drawn / row["file"]) as image:
         picture = np.asarray(image)
-    shown = workbench.image("fake", row["stimulus"])
+    shown = workbench.catalogue.image("fake", row["stimulus"])
     assert row["PixCorr"] == pytest.approx(metrics.pixcorr(shown, picture))
 
 
@@ -62,7 +63,7 @@ def test_the_pictures_are_those_of_the_page(workbench, drawn):
         steps=2,
         seed=int(row["seed"]),
     )
-    (frame,) = [frame for frame in workbench.reconstruct(request) if frame.done]
+    (frame,) = [frame for frame in drawing.reconstruct(workbench, request) if frame.done]
     with Image.open(drawn / row["file"]) as image:
         np.testing.assert_array_equal(np.asarray(image), frame.image)
 
@@ -231,9 +232,9 @@ def test_the_shown_pictures_predict_the_brain_where_it_answers_to_them(
         assert (line["value"] > line["chance"] + 0.5) == informative, parcel
         assert abs(line["chance"]) < 0.6
     # one picture in one parcel, by hand
-    trials = seeing.trials("fake", "sub-01")
+    trials = seeing.catalogue.trials("fake", "sub-01")
     encoder = seeing.models.encoder("fake", "sub-01")
-    parcellation = seeing.parcellation("fake", "sub-01")
+    parcellation = parcellation_of(seeing, "fake", "sub-01")
     mean, sd = encoder.statistics()
     z = fakes.Embedder().embed([fakes.picture(stimuli[3])])
     row = [label.key for label in parcellation.labels].index("fusiform L")

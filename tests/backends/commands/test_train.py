@@ -28,6 +28,8 @@ from backends.embedders.store import embed_stimuli
 from backends.mappers.contrastive import Contrastive
 from backends.mappers.ridge import Ridge
 from backends.training.rows import Batch, TrialRows
+from explorer.choosing import default_request
+from explorer.decoding import decode
 from explorer.mapper import read_card
 from explorer.types import EmbeddingSpace, Subject, Trials, UserError, VoxelSpace
 from explorer.workbench import Workbench
@@ -108,8 +110,8 @@ def test_one_command_makes_a_joint_mapper_of_several_subjects(
     bench = Workbench(
         DATASETS, EMBEDDERS, MAPPERS, GENERATORS, checkpoints=kept, paths={"cells": study}
     )
-    assert bench.mapper_names("cells", "sub-02") == ["mine"]
-    assert bench.decode(bench.default_request("cells", seed=1)).rank <= 6  # of 12
+    assert bench.catalogue.mapper_names("cells", "sub-02") == ["mine"]
+    assert decode(bench, default_request(bench.catalogue, "cells", seed=1)).rank <= 6  # of 12
 
 
 def test_ridge_is_fitted_for_each_subject_as_before(study, tmp_path, monkeypatch, capsys):

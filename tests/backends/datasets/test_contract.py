@@ -396,10 +396,10 @@ def test_one_family_knows_it_and_the_doctors_last_line_opens_it(made, tmp_path):
     command = shlex.split(lines[-1])
     assert command[:2] == ["python", "app.py"]
     bench = app.open_workbench(app.arguments().parse_args(command[2:]))
-    (name,) = bench.paths
-    assert bench.family(name) == knows[0]
-    assert bench.subjects(name) == dataset.subjects()
-    assert len(bench.gallery(name, dataset.subjects()[0]))
+    (name,) = bench.catalogue.paths
+    assert bench.catalogue.family(name) == knows[0]
+    assert bench.catalogue.subjects(name) == dataset.subjects()
+    assert len(bench.catalogue.gallery(name, dataset.subjects()[0]))
 
 
 @pytest.mark.parametrize("kind", ["nowhere", "empty", "file.h5", "file.npz", "file.mat", "x.json"])

@@ -18,7 +18,12 @@ from PIL import Image
 import app
 from backends import GENERATORS, MAPPERS
 from backends.mappers.published import Published as Predictions
+from explorer.brain.maps import parcel_importance
+from explorer.choosing import default_request
+from explorer.decoding import decode
+from explorer.drawing import reconstruct, warm
 from explorer.protocols import Condition, Generator
+from explorer.records import make_record
 from explorer.request import View
 from explorer.types import EmbeddingSpace, Subject, UserError, resolve
 
@@ -75,9 +80,9 @@ def open_results(make_workbench, study, tmp_path):
         kinds = {"mappers": MAPPERS["published"], "generators": GENERATORS["published"]}
         changed = {} if trained else {"mappers": {"published": kinds["mappers"]}}
         bench = make_workbench()
-        painters = {n: bench.generator_class(n) for n in ("painter", "unguided")}
+        painters = {n: bench.catalogue.generator_class(n) for n in ("painter", "unguided")}
         if trained:
-            changed["mappers"] = {**bench.mappers, "published": kinds["mappers"]}
+            changed["mappers"] = {**bench.catalogue.mappers, "published": kinds["mappers"]}
         return make_workbench(
             datasets={"fake": study},
             generators={**painters, "published": kinds["generators"]},
@@ -98,10 +103,10 @@ class Components:
 
 def shown(bench, stimulus, generator="theirs", **choices):
     """Return the finished pictures of a trial, in the order of its scales."""
-    request = bench.default_request(
-        "fake", "sub-01", stimulus=stimulus, generator=generator, **choices
+    request = default_request(
+        bench.catalogue, "fake", "sub-01", stimulus=stimulus, generator=generator, **choices
     )
-    return [frame.image for frame in bench.reconstruct(request) if frame.done]
+    return [frame.image for frame in reconstruct(bench, request) if frame.done]
 
 
 def order_shown(bench, stimuli=APPEARANCE):
@@ -226,7 +231,7 @@ def test_pictures_named_by_id_need_no_order(open_results, tmp_path, name):
     names = [name.format(s) if "{" in name else f"{int(s[4:])}.png" for s in ASCENDING]
     bench = open_results(write(tmp_path / "theirs", names))
     assert order_shown(bench, ASCENDING) == list(range(10))
-    assert not any("leaves out" in problem for problem in bench.problems())
+    assert not any("leaves out" in problem for problem in bench.catalogue.problems())
 
 
 def test_numbered_pictures_need_an_order(open_results, tmp_path):
@@ -262,8 +267,11 @@ def test_all_numbers_of_a_smaller_set_are_not_taken_for_the_first_of_a_larger(
 def test_pictures_of_something_else_are_counted_or_refused(open_results, tmp_path):
     folder = write(tmp_path / "theirs", [*(f"{s}.png" for s in ASCENDING), "grid.png"])
     bench = open_results(folder)
-    assert "leaves out 1 of 11 pictures that are named like no test image" in bench.problems()[0]
-    assert "(first grid.png)" in bench.problems()[0]
+    assert (
+        "leaves out 1 of 11 pictures that are named like no test image"
+        in bench.catalogue.problems()[0]
+    )
+    assert "(first grid.png)" in bench.catalogue.problems()[0]
     with pytest.raises(UserError, match="named like a test image .*cat is none, nsd-71200 is one"):
         open_results(write(tmp_path / "others", ["cat.png", "dog.png"]))
     (tmp_path / "empty").mkdir()
@@ -288,10 +296,10 @@ def sweep_folder(tmp_path):
 
 def test_pictures_are_shown_at_the_scales_they_were_made_with(open_results, sweep_folder):
     bench = open_results(sweep_folder, order="ascending", strength="0.2")
-    assert bench.generator_class("theirs").guided
-    request = bench.default_request("fake", "sub-01", stimulus=ASCENDING[4])
+    assert bench.catalogue.generator_class("theirs").guided
+    request = default_request(bench.catalogue, "fake", "sub-01", stimulus=ASCENDING[4])
     assert request.scales == (1.0, 3.0, 7.5)
-    frames = list(bench.reconstruct(request))
+    frames = list(reconstruct(bench, request))
     assert [(f.scale, int(f.image[0, 0, 0])) for f in frames] == [(1, 8), (3, 28), (7.5, 48)]
     (image,) = shown(bench, ASCENDING[4], scales=(7.5,))
     assert (image == 48).all()
@@ -305,7 +313,7 @@ def test_a_strength_is_chosen_and_what_it_lacks_is_said(open_results, sweep_fold
     bench = open_results(sweep_folder, order="ascending", strength="0.5")
     assert [int(i[0, 0, 0]) for i in shown(bench, ASCENDING[1])] == [62, 82]
     assert "leaves out the scale(s) 3, which were not made with strength 0.5" in (
-        "".join(bench.problems())
+        "".join(bench.catalogue.problems())
     )
     with pytest.raises(UserError, match="has no strength 0.3; choose one of 0.2, 0.5"):
         open_results(sweep_folder, order="ascending", strength="0.3")
@@ -314,7 +322,7 @@ def test_a_strength_is_chosen_and_what_it_lacks_is_said(open_results, sweep_fold
     with pytest.raises(UserError, match="strength is a number from 0, found 'high'"):
         open_results(sweep_folder, order="ascending", strength="high")
     bench = open_results(sweep_folder, order="ascending", scale="3")
-    assert not bench.generator_class("theirs").guided
+    assert not bench.catalogue.generator_class("theirs").guided
     assert [int(i[0, 0, 0]) for i in shown(bench, ASCENDING[1])] == [22]
 
 
@@ -337,7 +345,9 @@ def test_neuraldiffuser_has_five_samples_in_a_file_and_a_scale_of_another_kind(
     with pytest.raises(UserError, match="samples is how many .* found '3' for a width of 40"):
         open_results(**given, samples="3")
     bench = open_results(**given, samples="5")
-    assert [option.name for option in bench.generator_class("theirs").options] == ["sample"]
+    assert [option.name for option in bench.catalogue.generator_class("theirs").options] == [
+        "sample"
+    ]
     for sample in (1, 5):
         (image,) = shown(bench, APPEARANCE[2], options=(("sample", sample),))
         assert image.shape == (8, 8, 3) and (image == 40 + 5 + sample - 1).all()
@@ -413,7 +423,7 @@ def test_reading_changes_nothing_and_the_fingerprint_names_the_files(open_result
     before, bench = state(), open_results(folder)
     order_shown(bench)
     assert state() == before
-    request = bench.default_request("fake", "sub-01")
+    request = default_request(bench.catalogue, "fake", "sub-01")
     first = bench.checkpoint_hashes(request)
     assert first["mapper"] == "none" and re.fullmatch("[0-9a-f]{16}", first["generator"])
     assert open_results(folder).checkpoint_hashes(request) == first
@@ -437,7 +447,7 @@ def test_they_keep_the_contract_of_generators(open_results, pictures):
     assert isinstance(generator, Generator)
     cls = resolve(GENERATORS["published"])
     assert cls.provenance == "published" and cls.needs == ("stimulus",) and cls.accepts == ()
-    who = bench.trials("fake", "sub-01").subject
+    who = bench.catalogue.trials("fake", "sub-01").subject
     given = [Condition({}, stimulus=stimulus, subject=who) for stimulus in ASCENDING[:3]]
     many = generator.generate(given, 1.0, [0, 1, 2], 1)
     assert [number(image) for image in many] == [0, 1, 2]
@@ -453,35 +463,38 @@ def test_they_keep_the_contract_of_generators(open_results, pictures):
 
 def test_pictures_need_no_mapper(open_results, pictures):
     bench = open_results(pictures)
-    assert bench.mapper_names("fake", "sub-01") == []
-    request = bench.default_request("fake", "sub-01", stimulus=ASCENDING[2])
+    assert bench.catalogue.mapper_names("fake", "sub-01") == []
+    request = default_request(bench.catalogue, "fake", "sub-01", stimulus=ASCENDING[2])
     assert (request.mapper, request.generator) == ("", "theirs")
-    (frame,) = bench.reconstruct(request)
+    (frame,) = reconstruct(bench, request)
     assert number(frame.image) == 2 and set(frame.scores) == {"PixCorr", "SSIM", "pocket-clip"}
-    for ask in (bench.decode, lambda r: bench.importance(r, View())):
+    for ask in (lambda r: decode(bench, r), lambda r: parcel_importance(bench, r, View())):
         with pytest.raises(UserError, match="no mapper for fake/sub-01: nothing is decoded here"):
             ask(request)
-    record = json.loads(json.dumps(bench.record(request, View())))
+    record = json.loads(json.dumps(make_record(bench, request, View())))
     assert record["decoding"] is None and record["scores"][0]["scale"] == 0.0
-    bench.warm(request)
-    other = bench.default_request("fake", "sub-02")
+    warm(bench, request)
+    other = default_request(bench.catalogue, "fake", "sub-02")
     assert (other.mapper, other.generator) == ("", "")  # the pictures are another subject's
     with pytest.raises(UserError, match="There is no mapper for fake/sub-02; train one"):
-        bench.reconstruct(other)
+        reconstruct(bench, other)
 
 
 def test_pictures_stand_beside_a_trained_mapper(open_results, pictures):
     bench = open_results(pictures, trained=True)
-    (mapper,) = bench.mapper_names("fake", "sub-01")
-    names = bench.generator_names("fake", "sub-01", mapper)
+    (mapper,) = bench.catalogue.mapper_names("fake", "sub-01")
+    names = bench.catalogue.generator_names("fake", "sub-01", mapper)
     assert names == ["painter", "unguided", "theirs"]
-    assert bench.generator_names("fake", "sub-02", mapper) == ["painter", "unguided"]
-    request = bench.default_request("fake", "sub-01", stimulus=ASCENDING[6], generator="theirs")
-    assert bench.decode(request).n == 10
-    assert number(next(bench.reconstruct(request)).image) == 6
+    assert bench.catalogue.generator_names("fake", "sub-02", mapper) == ["painter", "unguided"]
+    request = default_request(
+        bench.catalogue, "fake", "sub-01", stimulus=ASCENDING[6], generator="theirs"
+    )
+    assert decode(bench, request).n == 10
+    assert number(next(reconstruct(bench, request)).image) == 6
     with pytest.raises(UserError, match="theirs was made by others from the average of all rep"):
-        bench.reconstruct(
-            bench.default_request("fake", "sub-01", generator="theirs", repeats=(0,))
+        reconstruct(
+            bench,
+            default_request(bench.catalogue, "fake", "sub-01", generator="theirs", repeats=(0,)),
         )
 
 
@@ -538,15 +551,15 @@ def predictions(fakes, tmp_path):
 
 def test_predictions_are_looked_up_by_trial(open_results, predictions, fakes):
     bench = open_results(predictions, space="fake-clip/image")
-    assert bench.mapper_names("fake", "sub-01") == ["theirs"]
+    assert bench.catalogue.mapper_names("fake", "sub-01") == ["theirs"]
     for stimulus in ASCENDING:
-        request = bench.default_request("fake", "sub-01", stimulus=stimulus)
+        request = default_request(bench.catalogue, "fake", "sub-01", stimulus=stimulus)
         assert (request.mapper, request.generator) == ("theirs", "painter")
-        decoding = bench.decode(request)
+        decoding = decode(bench, request)
         assert decoding.rank == 1 and decoding.similarity > 0.99
         assert decoding.space == fakes.space
-    assert all(frame.done for frame in bench.reconstruct(request) if frame.step == frame.steps)
-    assert bench.card(request).cls == "published"
+    assert all(frame.done for frame in reconstruct(bench, request) if frame.step == frame.steps)
+    assert bench.models.card(request).cls == "published"
     hashes = bench.checkpoint_hashes(request)
     assert re.fullmatch("[0-9a-f]{16}", hashes["mapper"])
 
@@ -554,7 +567,7 @@ def test_predictions_are_looked_up_by_trial(open_results, predictions, fakes):
 def test_the_wrong_order_decodes_others_images(open_results, predictions):
     bench = open_results(predictions, space="fake-clip/image", order="appearance")
     ranks = [
-        bench.decode(bench.default_request("fake", "sub-01", stimulus=stimulus)).rank
+        decode(bench, default_request(bench.catalogue, "fake", "sub-01", stimulus=stimulus)).rank
         for stimulus in ASCENDING
     ]
     agree = sum(a == b for a, b in zip(APPEARANCE, ASCENDING, strict=True))
@@ -563,13 +576,13 @@ def test_the_wrong_order_decodes_others_images(open_results, predictions):
 
 def test_predictions_have_no_importance_and_no_single_repeats(open_results, predictions):
     bench = open_results(predictions, space="fake-clip/image")
-    request = bench.default_request("fake", "sub-01")
+    request = default_request(bench.catalogue, "fake", "sub-01")
     with pytest.raises(UserError, match="theirs was published: its embeddings are looked up"):
-        bench.importance(request, View())
-    bench.warm(request)
-    single = bench.default_request("fake", "sub-01", repeats=(1,))
+        parcel_importance(bench, request, View())
+    warm(bench, request)
+    single = default_request(bench.catalogue, "fake", "sub-01", repeats=(1,))
     with pytest.raises(UserError, match="theirs was made by others from the average"):
-        bench.decode(single)
+        decode(bench, single)
     mapper = bench.models.mapper("fake", "sub-01", "theirs")
     with pytest.raises(UserError, match="looked up by trial; it cannot decode betas"):
         mapper(torch.zeros(1, 3), "sub-01")
@@ -583,7 +596,7 @@ def test_predictions_have_the_controls_that_need_no_betas(open_results, predicti
     from explorer.evidence import controls, lesions, standing
 
     bench = open_results(predictions, space="fake-clip/image")
-    request = bench.default_request("fake", "sub-01", seed=0)
+    request = default_request(bench.catalogue, "fake", "sub-01", seed=0)
     found = {one.name: one for one in controls.controls(bench, request)}
     there = [name for name, one in found.items() if not one.reason]
     assert there == [controls.TRUE, controls.AVERAGE, controls.ANOTHER, controls.NONE]
@@ -624,14 +637,14 @@ def test_what_nothing_here_can_compare_is_said(open_results, tmp_path):
     with pytest.raises(UserError, match=r"shape \(12,\); say what they are of with [?]space="):
         open_results(**given)
     bench = open_results(**given, space="ViT-L-14/context", shape="3x4")
-    (space,) = bench.offer("fake", "sub-01", "theirs").targets
+    (space,) = bench.catalogue.offer("fake", "sub-01", "theirs").targets
     assert space == EmbeddingSpace("ViT-L-14", "context", (3, 4))
     assert bench.models.mapper("fake", "sub-01", "theirs").lookup(APPEARANCE[0])[space].shape == (
         (3, 4)
     )
-    request = bench.default_request("fake", "sub-01", mapper="theirs", generator="")
+    request = default_request(bench.catalogue, "fake", "sub-01", mapper="theirs", generator="")
     with pytest.raises(UserError, match="No embedder here puts images into ViT-L-14/context"):
-        bench.decode(request)
+        decode(bench, request)
     for options, sentence in (
         ({"space": "ViT-L-14/context", "shape": "3x5"}, "12 values a row, .* has 15"),
         ({"space": "fake-clip/image"}, r"12 values a row, .*shape \(8,\) has 8"),
@@ -676,7 +689,7 @@ def test_the_subject_is_read_from_the_path(open_results, tmp_path):
     path = tmp_path / "final_sub-02_all_recons.pt"
     torch.save(planted(), path)
     bench = open_results(path, subject="")
-    assert bench.generator_class("theirs").subject == "sub-02"
+    assert bench.catalogue.generator_class("theirs").subject == "sub-02"
 
 
 def test_app_opens_them(tmp_path):
@@ -704,11 +717,11 @@ def test_app_opens_them(tmp_path):
     args = app.arguments().parse_args(arguments)
     assert isinstance(args, argparse.Namespace)
     bench = app.open_workbench(args)
-    assert bench.mapper_names("four", "sub-01") == ["grids"]
-    assert bench.generator_names("four", "sub-01", "grids") == ["pixels", "theirs"]
+    assert bench.catalogue.mapper_names("four", "sub-01") == ["grids"]
+    assert bench.catalogue.generator_names("four", "sub-01", "grids") == ["pixels", "theirs"]
     assert [number(shown_by(bench, name)) for name in "abcd"] == [0, 1, 2, 3]
-    request = bench.default_request("four", "sub-01", stimulus="b", generator="pixels")
-    drawn = next(bench.reconstruct(request)).image[::16, ::16, 0]
+    request = default_request(bench.catalogue, "four", "sub-01", stimulus="b", generator="pixels")
+    drawn = next(reconstruct(bench, request)).image[::16, ::16, 0]
     np.testing.assert_allclose(drawn.reshape(-1) / 255, grids[1], atol=0.003)
     twice = app.arguments().parse_args([*arguments, "--published", f"grids={tmp_path}"])
     with pytest.raises(UserError, match="--published names grids twice"):
@@ -719,5 +732,5 @@ def test_app_opens_them(tmp_path):
 
 
 def shown_by(bench, name):
-    request = bench.default_request("four", "sub-01", stimulus=name, generator="theirs")
-    return next(bench.reconstruct(request)).image
+    request = default_request(bench.catalogue, "four", "sub-01", stimulus=name, generator="theirs")
+    return next(reconstruct(bench, request)).image

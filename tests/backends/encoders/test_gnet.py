@@ -16,6 +16,7 @@ from backends.encoders.gnet import PIXELS, GNet, _Network, import_gnet, pixels_f
 from backends.encoders.voxelwise import Encoding
 from backends.generators.pulls import load_encoder, towards_betas
 from backends.reports.pictures import brain_correlation
+from explorer.brain.maps import map_names
 from explorer.protocols import Condition
 from explorer.types import UserError
 
@@ -186,7 +187,7 @@ def test_the_workbench_predicts_brains_and_scores_pictures_by_it(imported, make_
         embedders={"pocket-clip": fakes.Embedder, "gnet": GNetPixels},
         encoders={"encoding": Encoding, "gnet": GNet},
     )
-    assert "predicted betas" in bench.map_names("fake", "sub-01")
+    assert "predicted betas" in map_names(bench, "fake", "sub-01")
     stimuli = ["test-01", "test-02", "test-03"]
     shown = [fakes.picture(s) for s in stimuli]
     _, table = brain_correlation(bench, "fake", "sub-01", "", stimuli, shown, [shown])
@@ -264,5 +265,7 @@ def test_the_command_line_brings_a_subject(release, fakes, make_workbench, tmp_p
     ]
     monkeypatch.setattr(sys, "argv", [*asked, "--checkpoints", str(tmp_path)])
     main.app(standalone_mode=False)
-    model = GNet.load(tmp_path / "encoding" / "fake" / "sub-01", bench.trials("fake", "sub-01"))
+    model = GNet.load(
+        tmp_path / "encoding" / "fake" / "sub-01", bench.catalogue.trials("fake", "sub-01")
+    )
     assert model.card.command.startswith("python -m backends import-gnet")

@@ -89,11 +89,11 @@ def study(fakes, tmp_path_factory):
         {"pocket-diffusion": Recall},
         checkpoints=checkpoints,
     )
-    stimuli = list(bench.gallery("simulated", "sub-01").index)
+    stimuli = list(bench.catalogue.gallery("simulated", "sub-01").index)
     return evidence.Study(
         bench=bench,
-        dataset=bench.dataset("simulated"),
-        subjects=bench.subjects("simulated"),
+        dataset=bench.catalogue.dataset("simulated"),
+        subjects=bench.catalogue.subjects("simulated"),
         stimuli=stimuli,
         labels=known.stimuli.loc[stimuli, list(evidence.LABELS)].reset_index(drop=True),
         space=fakes.space,
@@ -187,7 +187,7 @@ def test_the_scale_is_chosen_on_training_scenes_alone(study, monkeypatch):
     assert len(seen[0]) == 54 and decoded.shape == true.shape == (12, 8)
     assert metrics.two_way_identification(decoded, true) > 0.8
     # a mapper that was trained on these scenes comes closer than an honest one may
-    trials = study.bench.trials("simulated", "sub-01")
+    trials = study.bench.catalogue.trials("simulated", "sub-01")
     betas = np.stack([trials.average(s, split="train") for s in stimuli[:6]])
     seen_them = study.bench.models.mapper("simulated", "sub-01", "ridge").decode(betas, "sub-01")
     errors = [np.square(z - true[:6]).sum() for z in (seen_them[study.space], decoded[:6])]

@@ -120,7 +120,7 @@ def study(fakes, make_workbench, monkeypatch):
     shown = names[:10]
     return evidence.Study(
         bench=bench,
-        dataset=bench.dataset("fake"),
+        dataset=bench.catalogue.dataset("fake"),
         subjects=["sub-01"],
         stimuli=shown,
         labels=labels.loc[shown].reset_index(drop=True),

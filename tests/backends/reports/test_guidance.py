@@ -50,7 +50,7 @@ def test_patterns_are_correlated_over_the_chosen_voxels():
 
 def test_one_repeat_guides_and_the_others_judge(on_fakes, workbench):
     trials = report.gather(workbench, "sub-01", "linear", ("pericalcarine",), 3)
-    every = workbench.trials("fake", "sub-01")
+    every = workbench.catalogue.trials("fake", "sub-01")
     assert [trial.stimulus for trial in trials] == ["test-01", "test-02", "test-03"]
     for trial in trials:
         np.testing.assert_array_equal(trial.judging, every.average(trial.stimulus, (1,)))

@@ -178,7 +178,7 @@ def test_every_mapper_subject_and_kind_of_betas_has_every_score(found):
 
 
 def test_numbers_are_those_computed_by_hand(found, bench, fakes):
-    trials = bench.trials("fake", "sub-01")
+    trials = bench.catalogue.trials("fake", "sub-01")
     names = [f"test-{i:02d}" for i in range(1, 11)]
     true = fakes.Embedder().embed([fakes.picture(name) for name in names])
     mapper = bench.models.mapper("fake", "sub-01", "linear")
@@ -217,7 +217,7 @@ def test_means_over_subjects_ceiling_and_shuffled_brains(found):
 
 
 def test_repeats_that_some_stimuli_lack_begin_anew(bench, make_workbench, checkpoints, fakes):
-    trials = bench.trials("fake", "sub-01")
+    trials = bench.catalogue.trials("fake", "sub-01")
     kept = ~((trials.table["stimulus"] == "test-03") & (trials.table["repeat"] == 1))
     fewer = Trials(
         trials.subject, trials.betas[kept.to_numpy()], "made up",

@@ -14,6 +14,7 @@ from explorer.brain.importance import (
     per_parcel,
     retrieval_margin,
 )
+from explorer.brain.maps import parcel_importance
 from explorer.mapper import Mapper
 from explorer.metrics import auc
 from explorer.request import METHODS
@@ -171,9 +172,9 @@ def test_the_page_says_how_much_integrated_gradients_miss(workbench):
     from explorer.request import Request, View
 
     request = Request("fake", "sub-01", "test-04", "linear", "painter")
-    assert workbench.importance(request, View()).completeness is None
+    assert parcel_importance(workbench, request, View()).completeness is None
     view = View(method="integrated gradients", target="fixed direction")
-    found = workbench.importance(request, view)
+    found = parcel_importance(workbench, request, view)
     assert 0 <= found.completeness < 1e-3
     value = brain.with_map(brain.frame(request, view, workbench, ""), found)
     told = value["sentences"]["method"]["integrated gradients"]
@@ -181,7 +182,7 @@ def test_the_page_says_how_much_integrated_gradients_miss(workbench):
         told.startswith("The response times the mean gradient") and " Here the sum misses " in told
     )
     # without an intercept the way begins where a cosine jumps: the margin's change is all there
-    jumps = workbench.importance(request, View(method="integrated gradients"))
+    jumps = parcel_importance(workbench, request, View(method="integrated gradients"))
     assert jumps.completeness == pytest.approx(1, abs=1e-3)
     told = brain.with_map(value, jumps)["sentences"]["method"]["integrated gradients"]
     assert "misses 100 % of that change, because this mapper's decision bends sharply" in told

@@ -14,9 +14,11 @@ import pytest
 
 from explorer import records
 from explorer.brain import predicted
+from explorer.brain.maps import map_names, parcellation_of, shown_map
 from explorer.page import brain, export, links
 from explorer.page.api import Endpoints
 from explorer.page.choices import settle
+from explorer.records import make_record
 from explorer.request import Request, View
 from explorer.types import Label, Parcellation, UserError
 
@@ -74,14 +76,14 @@ def test_a_perfect_prediction_reaches_the_ceiling_and_none_passes_it() -> None:
 
 
 def test_planted_voxels_are_predicted_and_the_rest_is_not(predicting: Any, fakes: Any) -> None:
-    shown = predicting.evidence(REQUEST, View(shows="encoding accuracy"))
+    shown = shown_map(predicting, REQUEST, View(shows="encoding accuracy"))
     table = shown.table[shown.table["voxels"] > 0].set_index("parcel")
     informative = table["name"].isin(fakes.informative)
     assert table["mean"][informative].min() > 0.6 > 0.45 > table["mean"][~informative].max()
     assert table["r_trial"][informative].min() > 0.5
     assert ", 10 test images" in shown.title
     assert "ridge encoding model trained on this subject's training trials" in shown.sentence
-    trials = predicting.trials("fake", "sub-01")
+    trials = predicting.catalogue.trials("fake", "sub-01")
     stimuli = trials.stimuli("test")
     encoder = predicting.models.encoder("fake", "sub-01")
     images = fakes.Embedder().embed([fakes.picture(s) for s in stimuli])
@@ -89,7 +91,7 @@ def test_planted_voxels_are_predicted_and_the_rest_is_not(predicting: Any, fakes
     expected = predicted.correlation(np.stack(list(measured)), guess)
     np.testing.assert_allclose(shown.values, expected, rtol=1e-5)
     highest = predicted.correlation_ceiling(trials.subject.ncsnr, [2])
-    masks = predicting.parcellation("fake", "sub-01").masks()[:-1]
+    masks = parcellation_of(predicting, "fake", "sub-01").masks()[:-1]
     for ceiling, mask in zip(shown.table["r_ceiling"], masks, strict=False):
         assert (
             np.isnan(ceiling) if not mask.any() else ceiling == pytest.approx(highest[mask].mean())
@@ -98,9 +100,9 @@ def test_planted_voxels_are_predicted_and_the_rest_is_not(predicting: Any, fakes
 
 def test_measured_and_predicted_betas_share_unit_and_colours(predicting: Any, fakes: Any) -> None:
     measured, guess = (
-        predicting.evidence(REQUEST, View(shows=name)) for name in predicted.PREDICTIONS[:2]
+        shown_map(predicting, REQUEST, View(shows=name)) for name in predicted.PREDICTIONS[:2]
     )
-    trials = predicting.trials("fake", "sub-01")
+    trials = predicting.catalogue.trials("fake", "sub-01")
     train = trials.betas[trials.rows("train")]
     mean, sd = train.mean(0), train.std(0)
     expected = (trials.average("test-04") - mean) / sd
@@ -110,23 +112,23 @@ def test_measured_and_predicted_betas_share_unit_and_colours(predicting: Any, fa
     np.testing.assert_allclose(guess.values, (raw - mean) / sd, atol=1e-4)
     assert measured.limits == guess.limits and measured.limits[0] == -measured.limits[1]
     assert "(mean of 2 trials)" in measured.title and "trials)" not in guess.title
-    masks = predicting.parcellation("fake", "sub-01").masks()
+    masks = parcellation_of(predicting, "fake", "sub-01").masks()
     for found, mask in zip(guess.table["r_trial"], masks, strict=True):
         if mask.any():
             r = np.corrcoef(measured.values[mask], guess.values[mask])[0, 1]
             assert found == pytest.approx(r)
-    one = predicting.evidence(replace(REQUEST, repeats=(1,)), View(shows="measured betas"))
+    one = shown_map(predicting, replace(REQUEST, repeats=(1,)), View(shows="measured betas"))
     assert "(one trial)" in one.title and not np.allclose(one.values, measured.values)
 
 
 def test_a_predicted_brain_is_on_offer_only_with_a_model_that_fits(
     predicting: Any, make_workbench: Any, encoding_checkpoints: Any, tmp_path: Any
 ) -> None:
-    assert predicting.map_names("fake", "sub-01")[1:4] == list(predicted.PREDICTIONS)
-    assert "measured betas" not in predicting.map_names("fake", "sub-02")
+    assert map_names(predicting, "fake", "sub-01")[1:4] == list(predicted.PREDICTIONS)
+    assert "measured betas" not in map_names(predicting, "fake", "sub-02")
     with pytest.raises(UserError, match="no encoding model for fake/sub-02; train one with"):
         predicting.models.encoder("fake", "sub-02")
-    assert predicting.problems() == []
+    assert predicting.catalogue.problems() == []
     folder = tmp_path / "checkpoints"
     for change, sentence in (
         ({"voxels": {"sub-01": [9, "h"]}}, "was made for 9 voxels (hash h)"),
@@ -139,8 +141,8 @@ def test_a_predicted_brain_is_on_offer_only_with_a_model_that_fits(
         path = folder / "encoding" / "fake" / "sub-01" / "card.json"
         path.write_text(json.dumps(json.loads(path.read_text()) | change))
         bench = make_workbench(checkpoints=folder, encoders={"encoding": "nowhere:Nothing"})
-        assert "measured betas" not in bench.map_names("fake", "sub-01")
-        (problem,) = bench.problems()
+        assert "measured betas" not in map_names(bench, "fake", "sub-01")
+        (problem,) = bench.catalogue.problems()
         assert problem.startswith("The encoding model of fake/sub-01") and sentence in problem
 
 
@@ -151,7 +153,7 @@ def test_it_reaches_link_page_export_record_and_api(predicting: Any, tmp_path: A
     assert settle(dict(parse_qsl(query)), predicting).view == view
     place = brain.frame(REQUEST, view, predicting, "plotly.js")
     assert ["encoding accuracy", "Measured against predicted"] in place["offered"]
-    shown = predicting.evidence(REQUEST, view)
+    shown = shown_map(predicting, REQUEST, view)
     value = brain.filled(place, shown, REQUEST, view, predicting)
     assert {"mean", "r_ceiling", "r_trial"} <= set(value["rows"][0])
     assert "predicted from the shown image (fake-clip/image) by" in value["sentences"]["shows"]
@@ -165,11 +167,11 @@ def test_it_reaches_link_page_export_record_and_api(predicting: Any, tmp_path: A
     record["checkpoints"]["encoding model"] = "0" * 16
     (sentence,) = records.changes(predicting, record)
     assert sentence.startswith("The weights of the encoding model are others")
-    assert "encoding model" not in predicting.record(REQUEST, View())["checkpoints"]
+    assert "encoding model" not in make_record(predicting, REQUEST, View())["checkpoints"]
 
     answer = Endpoints(predicting).map("measured betas", trial="test-05", repeat=2)
-    expected = predicting.evidence(
-        replace(other, repeats=(1,)), View(shows="measured betas")
+    expected = shown_map(
+        predicting, replace(other, repeats=(1,)), View(shows="measured betas")
     ).table.set_index("parcel")
     for row in answer["parcels"]:
         if row["voxels"]:

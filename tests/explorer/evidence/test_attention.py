@@ -14,16 +14,17 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from explorer.evidence.attention import occlusion
+from explorer.decoding import decode, similarities
+from explorer.evidence.attention import attention_of, occlusion
 from explorer.figures import heat_overlay
 from explorer.page import export, links
 from explorer.page.api import Endpoints
 from explorer.page.choices import settle
 from explorer.page.handlers import Handlers
 from explorer.page.session import Session
+from explorer.records import make_record
 from explorer.request import Request, View
 from explorer.types import UserError
-from explorer.workbench import similarities
 
 REQUEST = Request("fake", "sub-01", "test-04", "linear", "painter", (1.0,), steps=2)
 
@@ -85,8 +86,8 @@ def test_an_overlay_is_red_where_positive_blue_where_negative_and_clear_at_zero(
 def test_it_is_the_fall_of_the_similarity_that_the_rank_is_made_of(
     workbench: Any, fakes: SimpleNamespace
 ) -> None:
-    found = workbench.attention(REQUEST)
-    decoding = workbench.decode(REQUEST)
+    found = attention_of(workbench, REQUEST)
+    decoding = decode(workbench, REQUEST)
     assert found.similarity == pytest.approx(decoding.similarity, abs=1e-6)
     image = fakes.picture("test-04")
     image[:8, :8] = image.reshape(-1, 3).mean(axis=0).round()  # the corner's only window
@@ -94,20 +95,20 @@ def test_it_is_the_fall_of_the_similarity_that_the_rank_is_made_of(
         0, 0
     ]
     assert found.cells[0, 0] == pytest.approx(found.similarity - without, abs=1e-6)
-    assert workbench.attention(replace(REQUEST, scales=(3.0,), seed=5)) is found  # kept
-    other = workbench.attention(replace(REQUEST, repeats=(1,)))
+    assert attention_of(workbench, replace(REQUEST, scales=(3.0,), seed=5)) is found  # kept
+    other = attention_of(workbench, replace(REQUEST, repeats=(1,)))
     assert not np.allclose(other.cells, found.cells)
 
 
 def test_where_no_embedder_sees_images_it_says_so_once(make_workbench: Any) -> None:
     blind = make_workbench(embedders={})
     with pytest.raises(UserError, match="No embedder here puts images into fake-clip/image"):
-        blind.attention(REQUEST)
+        attention_of(blind, REQUEST)
     handlers, session = opened(blind)
     shown = [sent["trial"] for sent in handlers.work(session) if "trial" in sent]
     assert shown[-1]["attention"]["state"] == "none"
     assert shown[-1]["attention"]["sentence"].startswith("No embedder here")
-    assert blind.record(REQUEST, View(attention="occlusion"))["attention"] is None
+    assert make_record(blind, REQUEST, View(attention="occlusion"))["attention"] is None
 
 
 def opened(workbench: Any, **query: str) -> tuple[Any, Session]:
@@ -144,9 +145,9 @@ def test_it_is_in_link_figure_record_and_api(workbench: Any) -> None:
     told = settle({"trial": "test-04", "attention": "gaze"}, workbench).notices
     assert told == ("There is no attention “gaze”; using off.",)
     record = json.loads(export.make(workbench, REQUEST, view, "json").content)
-    found = workbench.attention(REQUEST)
+    found = attention_of(workbench, REQUEST)
     np.testing.assert_allclose(record["attention"]["cells"], found.cells, rtol=1e-3, atol=1e-9)
-    assert workbench.record(REQUEST, View())["attention"] is None
+    assert make_record(workbench, REQUEST, View())["attention"] is None
     figure = export.make(workbench, REQUEST, view, "svg").content.decode()
     assert "what the decoding rests on" in figure
     assert "rests on" not in export.make(workbench, REQUEST, View(), "svg").content.decode()

@@ -6,6 +6,10 @@ import numpy as np
 import pytest
 
 from explorer import metrics
+from explorer.brain.maps import parcel_importance
+from explorer.choosing import default_request
+from explorer.decoding import decode, decoded_space
+from explorer.drawing import reconstruct
 from explorer.evidence import comparison, lesions
 from explorer.evidence.comparison import RANK, SIMILAR, TWO_WAY
 from explorer.request import View
@@ -14,7 +18,9 @@ from explorer.types import UserError
 
 @pytest.fixture
 def one(workbench):
-    return replace(workbench.default_request("fake", "sub-01", seed=0), stimulus="test-03")
+    return replace(
+        default_request(workbench.catalogue, "fake", "sub-01", seed=0), stimulus="test-03"
+    )
 
 
 @pytest.fixture
@@ -25,18 +31,18 @@ def other(one):
 
 def embeddings(bench, request):
     """Return what is decoded from, and the true embedding of, each test image (10, D)."""
-    names = list(bench.gallery("fake", request.subject).index)
-    rows = [bench.decode(replace(request, stimulus=name)).embedding for name in names]
-    return np.stack(rows), bench.models.embed("fake", names, bench.space(request))
+    names = list(bench.catalogue.gallery("fake", request.subject).index)
+    rows = [decode(bench, replace(request, stimulus=name)).embedding for name in names]
+    return np.stack(rows), bench.models.embed("fake", names, decoded_space(bench, request))
 
 
 def test_a_pair_is_two_sweeps_pictures_and_their_difference(workbench, one, other):
     pair = comparison.compare(workbench, one, other, scale=4.0)
     for side, request in ((pair.a, one), (pair.b, other)):
-        frames = {f.scale: f for f in workbench.reconstruct(request) if f.done}
+        frames = {f.scale: f for f in reconstruct(workbench, request) if f.done}
         np.testing.assert_array_equal(side.frame.image, frames[4.0].image)
         assert side.frame.scores == frames[4.0].scores
-        assert np.ceil(side.decoded.rank) == workbench.decode(request).rank
+        assert np.ceil(side.decoded.rank) == decode(workbench, request).rank
     change = lesions.difference(pair.a.frame.image, pair.b.frame.image)
     np.testing.assert_array_equal(pair.difference, change)
     assert "all their figures can be compared" in pair.sentence
@@ -60,7 +66,7 @@ def test_generators_are_compared_at_one_scale_and_seed(workbench, one):
 def test_maps_have_common_limits_and_a_difference(workbench, one, other):
     view = View(measure="share")
     found = comparison.compare_maps(workbench, one, other, view)
-    maps = [workbench.importance(request, view) for request in (one, other)]
+    maps = [parcel_importance(workbench, request, view) for request in (one, other)]
     shares = [m.table["share"].to_numpy() for m in maps]
     np.testing.assert_array_equal(found.table["difference"], shares[1] - shares[0])
     assert found.limits == (0, max(m.limits["share"][1] for m in maps))
@@ -73,9 +79,11 @@ def test_maps_have_common_limits_and_a_difference(workbench, one, other):
 
 
 def test_maps_of_two_subjects_meet_by_parcel_and_only_in_shares(workbench, one):
-    b = replace(one, subject="sub-02", mapper=workbench.mapper_names("fake", "sub-02")[0])
+    b = replace(
+        one, subject="sub-02", mapper=workbench.catalogue.mapper_names("fake", "sub-02")[0]
+    )
     found = comparison.compare_maps(workbench, one, b, View())
-    own = workbench.importance(b, View()).table.set_index("parcel")["enrichment"]
+    own = parcel_importance(workbench, b, View()).table.set_index("parcel")["enrichment"]
     np.testing.assert_array_equal(found.table.set_index("parcel")["b"], own)
     assert "rank correlation" in found.sentence
     with pytest.raises(UserError, match="signed is in each mapper's own unit"):
@@ -89,7 +97,9 @@ def test_all_subjects_on_one_stimulus(workbench, one, make_workbench, fakes):
     assert sides[0].frame is not None and not sides[0].reason
     # sub-02 has only a mapper that is fitted now, of another name
     assert sides[1].frame is None and "no mapper 'linear' for fake/sub-02" in sides[1].reason
-    fitted = replace(one, subject="sub-02", mapper=workbench.mapper_names("fake", "sub-02")[0])
+    fitted = replace(
+        one, subject="sub-02", mapper=workbench.catalogue.mapper_names("fake", "sub-02")[0]
+    )
     back = list(comparison.across_subjects(workbench, fitted))
     assert back[0].reason and back[1].decoded is not None
 
@@ -173,8 +183,8 @@ def test_two_spaces_are_compared_by_identification_alone(make_workbench, fakes, 
         mappers={"linear": fakes.Linear, "ridge": Fitted},
     )
     # sub-02 is fitted to the smallest space that a generator accepts: the wide one comes first
-    b = replace(one, subject="sub-02", mapper=bench.mapper_names("fake", "sub-02")[0])
-    assert bench.space(b) == wide != bench.space(one)
+    b = replace(one, subject="sub-02", mapper=bench.catalogue.mapper_names("fake", "sub-02")[0])
+    assert decoded_space(bench, b) == wide != decoded_space(bench, one)
     told = comparison.comparable(bench, one, b)
     assert "similarities and margins of two spaces cannot be compared; ranks and" in told
     found = comparison.paired_difference(bench, one, b, TWO_WAY)
@@ -192,7 +202,7 @@ def test_pictures_are_compared_over_a_growing_sample(workbench, one, other):
     scores = []
     for request in (one, other):
         at = [replace(request, stimulus=name, scales=(2.0,)) for name in names]
-        frames = [[f for f in workbench.reconstruct(r) if f.done][0] for r in at]
+        frames = [[f for f in reconstruct(workbench, r) if f.done][0] for r in at]
         scores.append(np.array([f.scores["PixCorr"] for f in frames]))
     assert steps[-1].difference == pytest.approx((scores[1] - scores[0]).mean())
     painted = workbench.models.generator("painter").painted

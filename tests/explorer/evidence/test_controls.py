@@ -5,6 +5,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from explorer.choosing import default_request
+from explorer.decoding import decode_betas, decoded_space
+from explorer.drawing import picture_scores, reconstruct
 from explorer.evidence import controls
 from explorer.evidence.controls import (
     ANOTHER,
@@ -44,21 +47,23 @@ def bench(make_workbench, fakes):
 
 @pytest.fixture
 def request_(bench):
-    wanted = replace(bench.default_request("fake", "sub-01", seed=0), scales=(0.0, 2.0, 4.0))
+    wanted = replace(
+        default_request(bench.catalogue, "fake", "sub-01", seed=0), scales=(0.0, 2.0, 4.0)
+    )
     return replace(wanted, stimulus="test-03", seed=5)
 
 
 def painted(bench, request, z, scale=2.0):
     """Return what the request's generator paints for an embedding."""
     generator = bench.models.generator(request.generator)
-    condition = Condition({bench.space(request): z})
+    condition = Condition({decoded_space(bench, request): z})
     return generator.generate([condition], scale, [request.seed], request.steps)[0]
 
 
 def decoded(bench, request, betas):
-    return bench.decode_betas(request, np.asarray(betas, np.float32)[None])[bench.space(request)][
-        0
-    ]
+    return decode_betas(bench, request, np.asarray(betas, np.float32)[None])[
+        decoded_space(bench, request)
+    ][0]
 
 
 def test_every_control_is_there_in_order_or_says_why(bench, request_):
@@ -71,13 +76,13 @@ def test_every_control_is_there_in_order_or_says_why(bench, request_):
         assert one.sentence.endswith(".") and "{" not in one.sentence
         if not one.reason:
             assert one.image.dtype == np.uint8
-            assert one.scores == bench.scores("fake", "test-03", one.image)
+            assert one.scores == picture_scores(bench, "fake", "test-03", one.image)
             assert 0 <= one.drawn.identification <= 1
 
 
 def test_what_each_control_is_drawn_from(bench, request_, fakes):
     found = {one.name: one for one in controls.controls(bench, request_)}
-    trials = bench.trials("fake", "sub-01")
+    trials = bench.catalogue.trials("fake", "sub-01")
     mapper = bench.models.mapper("fake", "sub-01", "linear")
     truth = fakes.Embedder().embed([fakes.picture("test-03")])[0]
     betas = {
@@ -104,7 +109,7 @@ def test_what_each_control_is_drawn_from(bench, request_, fakes):
 
 
 def test_scale_and_seed_are_the_sweeps_own(bench, request_):
-    sweep = {frame.scale: frame.image for frame in bench.reconstruct(request_) if frame.done}
+    sweep = {frame.scale: frame.image for frame in reconstruct(bench, request_) if frame.done}
     painted_before = bench.models.generator("painter").painted
     for scale in (2.0, 4.0):
         (one,) = controls.controls(bench, request_, [AVERAGE], scale)
@@ -129,7 +134,7 @@ def test_controls_come_one_by_one_and_are_kept(bench, request_):
 
 
 def test_another_trial_is_of_another_category_and_chosen_by_the_seed(bench, request_):
-    gallery = bench.gallery("fake", "sub-01")
+    gallery = bench.catalogue.gallery("fake", "sub-01")
     chosen = {controls.donor(bench, replace(request_, seed=seed)) for seed in range(30)}
     assert len(chosen) > 2
     assert {gallery.loc[name, "category"] for name in chosen} == {"cold"}
@@ -144,13 +149,15 @@ def test_without_categories_any_other_trial_serves(make_workbench, fakes):
             self.stimuli = self.stimuli.assign(category="")
 
     bench = make_workbench(datasets={"fake": Plain})
-    request = replace(bench.default_request("fake", "sub-01", seed=0), stimulus="test-03")
+    request = replace(
+        default_request(bench.catalogue, "fake", "sub-01", seed=0), stimulus="test-03"
+    )
     chosen = {controls.donor(bench, replace(request, seed=seed)) for seed in range(60)}
-    assert chosen == set(bench.gallery("fake", "sub-01").index) - {"test-03"}
+    assert chosen == set(bench.catalogue.gallery("fake", "sub-01").index) - {"test-03"}
 
 
 def test_measured_data_have_no_noiseless_response_and_no_retriever(workbench):
-    request = workbench.default_request("fake", "sub-01", seed=0)
+    request = default_request(workbench.catalogue, "fake", "sub-01", seed=0)
     noiseless, nearest = controls.controls(workbench, request, [NOISELESS, NEAREST])
     assert "fake is measured, so nobody knows its responses without noise" in noiseless.reason
     assert "No generator here looks for training images" in nearest.reason
@@ -166,7 +173,9 @@ def test_one_repeat_has_no_average(make_workbench, fakes):
             return replace(trials, betas=trials.betas[kept], table=table)
 
     bench = make_workbench(datasets={"fake": Once})
-    request = replace(bench.default_request("fake", "sub-01", seed=0), stimulus="test-03")
+    request = replace(
+        default_request(bench.catalogue, "fake", "sub-01", seed=0), stimulus="test-03"
+    )
     average, first, second = controls.controls(bench, request, [AVERAGE, *SINGLES[:2]])
     assert average.reason == "test-03 was shown once, so there is nothing to average."
     assert first.image is not None
@@ -186,14 +195,16 @@ def test_a_generator_whose_scales_lack_0_says_so(make_workbench, fakes):
         scales = (2.0, 4.0)
 
     bench = make_workbench(generators={"strong": Strong})
-    request = replace(bench.default_request("fake", "sub-01", seed=0), scales=(2.0, 4.0))
+    request = replace(
+        default_request(bench.catalogue, "fake", "sub-01", seed=0), scales=(2.0, 4.0)
+    )
     (none,) = controls.controls(bench, request, [NONE])
     assert none.reason.startswith("strong cannot draw at scale 0")
 
 
 def test_the_true_embedding_needs_an_embedder(make_workbench, fakes):
     bench = make_workbench(embedders={})
-    request = bench.default_request("fake", "sub-01", seed=0)
+    request = default_request(bench.catalogue, "fake", "sub-01", seed=0)
     (true,) = controls.controls(bench, request, [TRUE])
     assert "No embedder here puts images into fake-clip/image" in true.reason
     (mean,) = controls.controls(bench, request, [MEAN])

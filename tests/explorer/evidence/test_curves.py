@@ -5,6 +5,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from explorer.choosing import default_request
+from explorer.drawing import picture_scores, reconstruct
 from explorer.evidence import curves
 from explorer.types import UserError
 
@@ -13,12 +15,12 @@ SCALES = (0.0, 2.0, 6.0)
 
 @pytest.fixture
 def request_(workbench):
-    wanted = workbench.default_request("fake", "sub-01", seed=0)
+    wanted = default_request(workbench.catalogue, "fake", "sub-01", seed=0)
     return replace(wanted, stimulus="test-03", scales=SCALES, seed=7)
 
 
 def finished(bench, request):
-    frames = {f.index: f for f in bench.reconstruct(request) if f.done}
+    frames = {f.index: f for f in reconstruct(bench, request) if f.done}
     return [frames[i] for i in range(len(request.scales))]
 
 
@@ -55,7 +57,7 @@ def test_behind_it_are_test_images_and_a_measured_chance(workbench, request_):
     for name, another in zip(names, names[1:] + names[:1], strict=True):
         frames = finished(workbench, replace(request_, stimulus=name))
         own.append([f.scores["SSIM"] for f in frames])
-        scored = [workbench.scores("fake", another, f.image)["SSIM"] for f in frames]
+        scored = [picture_scores(workbench, "fake", another, f.image)["SSIM"] for f in frames]
         other.append(scored)
     last = steps[-1]
     np.testing.assert_allclose(last.mean["SSIM"], np.mean(own, axis=0))

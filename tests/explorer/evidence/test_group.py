@@ -14,7 +14,7 @@ REQUEST = Request("fake", "sub-01", "test-04", "linear", "painter")
 
 def test_a_group_is_the_mean_of_its_subjects(fakes, make_workbench, tmp_path):
     bench = make_workbench(checkpoints=tmp_path)  # nothing trained: a ridge is fitted for both
-    name = bench.mapper_names("fake", "sub-01")[0]
+    name = bench.catalogue.mapper_names("fake", "sub-01")[0]
     told = []
     group = group_map(
         *(bench, dataclasses.replace(REQUEST, mapper=name), View()),

@@ -5,7 +5,11 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from explorer.brain.maps import parcel_importance, parcellation_of
 from explorer.brain.parcels import UNASSIGNED
+from explorer.choosing import default_request
+from explorer.decoding import decode, decoded_space, request_betas
+from explorer.drawing import reconstruct
 from explorer.evidence import lesions
 from explorer.evidence.lesions import ANOTHER, NOISE, TRAINING_MEAN, ZERO, Lesion
 from explorer.request import View
@@ -16,7 +20,9 @@ FUSIFORM = ("fusiform L", "fusiform R")
 
 @pytest.fixture
 def request_(workbench):
-    return replace(workbench.default_request("fake", "sub-01", seed=0), stimulus="test-03")
+    return replace(
+        default_request(workbench.catalogue, "fake", "sub-01", seed=0), stimulus="test-03"
+    )
 
 
 @pytest.fixture
@@ -25,7 +31,7 @@ def linear(workbench):
 
 
 def voxels_of(bench, *parcels):
-    parcellation = bench.parcellation("fake", "sub-01")
+    parcellation = parcellation_of(bench, "fake", "sub-01")
     keys = [label.key for label in parcellation.labels]
     return np.isin(parcellation.membership, [keys.index(parcel) for parcel in parcels])
 
@@ -42,7 +48,7 @@ def test_gain_1_is_intact_for_every_fill(workbench, request_):
     for fill in lesions.FILLS:
         how = Lesion(FUSIFORM, 1.0, fill)
         betas = lesions.lesioned_betas(workbench, request_, how)
-        np.testing.assert_allclose(betas, workbench.betas(request_), rtol=1e-6, atol=1e-6)
+        np.testing.assert_allclose(betas, request_betas(workbench, request_), rtol=1e-6, atol=1e-6)
         found = lesions.lesion(workbench, request_, how)
         assert found.shift == pytest.approx(0, abs=1e-6)
         assert found.intact.margin == pytest.approx(found.lesioned.margin, abs=1e-5)
@@ -55,9 +61,12 @@ def test_everything_lesioned_is_the_mean_brain(workbench, request_, linear):
 
 
 def test_what_replaces_betas(workbench, request_, linear):
-    own, mean, sd = workbench.betas(request_), *(s.numpy() for s in linear.statistics("sub-01"))
+    own, mean, sd = (
+        request_betas(workbench, request_),
+        *(s.numpy() for s in linear.statistics("sub-01")),
+    )
     where = voxels_of(workbench, *FUSIFORM)
-    donor = workbench.trials("fake", "sub-01").average("test-05")
+    donor = workbench.catalogue.trials("fake", "sub-01").average("test-05")
 
     def lesioned(gain, fill, donor=""):  # noqa: ANN001, ANN202
         return lesions.lesioned_betas(workbench, request_, Lesion(FUSIFORM, gain, fill, donor))
@@ -87,7 +96,7 @@ def test_a_swap_takes_the_pattern_of_another_trial(workbench, request_):
     how = lesions.swap(FUSIFORM, "test-05")
     betas = lesions.lesioned_betas(workbench, request_, how)
     where = voxels_of(workbench, *FUSIFORM)
-    donor = workbench.trials("fake", "sub-01").average("test-05")
+    donor = workbench.catalogue.trials("fake", "sub-01").average("test-05")
     np.testing.assert_allclose(betas[where], donor[where], atol=1e-6)
     found = lesions.lesion(workbench, request_, how)
     assert found.donor == "test-05" and "when test-05 was shown" in found.sentence
@@ -127,12 +136,12 @@ def test_a_wrong_lesion_is_refused(workbench, request_):
 def test_shift_ranks_and_warnings(workbench, request_, linear):
     found = lesions.lesion(workbench, request_, Lesion(FUSIFORM))
     where, mean = voxels_of(workbench, *FUSIFORM), linear.statistics("sub-01")[0].numpy()
-    betas = workbench.betas(request_)
+    betas = request_betas(workbench, request_)
     rows = np.stack([betas, np.where(where, mean, betas)])
-    a, b = linear.decode(rows, "sub-01")[workbench.space(request_)].astype(float)
+    a, b = linear.decode(rows, "sub-01")[decoded_space(workbench, request_)].astype(float)
     assert found.voxels == where.sum() == 50
     assert found.shift == pytest.approx(1 - a @ b / np.linalg.norm(a) / np.linalg.norm(b))
-    decoding = workbench.decode(request_)
+    decoding = decode(workbench, request_)
     assert found.intact.margin == pytest.approx(decoding.margin)
     assert found.warning == ""
     whole = lesions.lesion(workbench, request_, Lesion(every(workbench, request_)))
@@ -143,7 +152,7 @@ def test_shift_ranks_and_warnings(workbench, request_, linear):
 
 def test_pictures_are_the_sweeps_and_the_lesioned_brains(workbench, request_):
     request = replace(request_, scales=(0.0, 2.0, 4.0))
-    sweep = {f.scale: f.image for f in workbench.reconstruct(request) if f.done}
+    sweep = {f.scale: f.image for f in reconstruct(workbench, request) if f.done}
     how = Lesion(FUSIFORM)
     for scale in (2.0, 4.0):
         pair = lesions.lesion_pictures(workbench, request, how, scale=scale)
@@ -220,13 +229,13 @@ def test_small_parcels_and_no_atlas_say_so(make_workbench, fakes):
             return replace(trials, subject=replace(trials.subject, voxels=voxels))
 
     bench = make_workbench(datasets={"fake": Small})
-    request = bench.default_request("fake", "sub-01", seed=0)
-    parcel = bench.parcellation("fake", "sub-01").labels[0].key
+    request = default_request(bench.catalogue, "fake", "sub-01", seed=0)
+    parcel = parcellation_of(bench, "fake", "sub-01").labels[0].key
     found = lesions.lesion(bench, request, Lesion((parcel,)))
     assert found.warning == "These are 4 voxels, fewer than 10: what they do may be chance."
 
     bench = make_workbench(datasets={"fake": Nowhere})
-    request = bench.default_request("fake", "sub-01", seed=0)
+    request = default_request(bench.catalogue, "fake", "sub-01", seed=0)
     effects = lesions.lesion_effects(bench, request)
     assert list(effects.table["parcel"]) == [UNASSIGNED]
     found = lesions.lesion(bench, request, Lesion((UNASSIGNED,)))
@@ -238,7 +247,7 @@ def test_small_parcels_and_no_atlas_say_so(make_workbench, fakes):
 
 def test_with_one_test_image_only_shift_and_pictures_tell(make_workbench, fakes):
     bench = make_workbench(datasets={"fake": fakes.OneImage})
-    request = bench.default_request("fake", "sub-02", seed=0)
+    request = default_request(bench.catalogue, "fake", "sub-02", seed=0)
     found = lesions.lesion(bench, request, Lesion(FUSIFORM))
     assert found.shift > 0 and np.isnan(found.lesioned.margin)
     assert "no rank and no margin that could fall" in found.warning
@@ -251,10 +260,10 @@ def test_with_one_test_image_only_shift_and_pictures_tell(make_workbench, fakes)
 
 def test_a_mapper_without_betas_or_embedder_is_not_lesioned(make_workbench, workbench):
     bench = make_workbench(embedders={})
-    request = bench.default_request("fake", "sub-01", seed=0)
+    request = default_request(bench.catalogue, "fake", "sub-01", seed=0)
     with pytest.raises(UserError, match="No embedder here puts images into fake-clip/image"):
         lesions.lesion(bench, request, Lesion(FUSIFORM))
-    none = replace(workbench.default_request("fake", "sub-01", seed=0), mapper="")
+    none = replace(default_request(workbench.catalogue, "fake", "sub-01", seed=0), mapper="")
     assert "no mapper here" in lesions.unlesioned(workbench, none)
 
 
@@ -267,7 +276,7 @@ def test_of_one_trial_it_is_the_rank_correlation_of_two_tables(workbench, reques
     for measure, column in {"signed": "effect", "share": "size"}.items():
         view = View(method="gradient x input", measure=measure)
         found = lesions.faithfulness(workbench, request_, view)
-        shown = workbench.importance(request_, view).table[measure]
+        shown = parcel_importance(workbench, request_, view).table[measure]
         effect = lesions.lesion_effects(workbench, request_).table["effect"]
         np.testing.assert_array_equal(found.table["importance"], shown)
         known = effect.notna() & shown.notna()
@@ -285,10 +294,10 @@ def test_means_over_trials_grow_and_are_those_of_single_trials(workbench, reques
     view = View(method="gradient x input", measure="signed")
     steps = list(lesions.mean_faithfulness(workbench, request_, view))
     assert [step.n for step in steps] == [4, 8, 10] and {step.of for step in steps} == {10}
-    stimuli = workbench.gallery("fake", "sub-01").index
+    stimuli = workbench.catalogue.gallery("fake", "sub-01").index
     each = [replace(request_, stimulus=name) for name in stimuli]
     effects = [lesions.lesion_effects(workbench, one).table["effect"] for one in each]
-    shown = [workbench.importance(one, view).table["signed"] for one in each]
+    shown = [parcel_importance(workbench, one, view).table["signed"] for one in each]
     last = steps[-1].table
     np.testing.assert_allclose(last["effect"], np.mean(effects, axis=0), atol=1e-4)
     np.testing.assert_allclose(last["size"], np.mean(np.abs(effects), axis=0), atol=1e-4)

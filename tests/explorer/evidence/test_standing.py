@@ -6,6 +6,8 @@ import numpy as np
 import pytest
 
 from explorer import metrics
+from explorer.choosing import default_request
+from explorer.decoding import decode
 from explorer.evidence import standing
 from explorer.protocols import Neighbour
 from explorer.types import UserError
@@ -13,17 +15,17 @@ from explorer.types import UserError
 
 @pytest.fixture
 def request_(workbench):
-    return workbench.default_request("fake", "sub-01", seed=0)
+    return default_request(workbench.catalogue, "fake", "sub-01", seed=0)
 
 
 @pytest.fixture
 def gallery(workbench, fakes):
-    names = list(workbench.gallery("fake", "sub-01").index)
+    names = list(workbench.catalogue.gallery("fake", "sub-01").index)
     return names, workbench.models.embed("fake", names, fakes.space)
 
 
 def test_a_place_is_that_of_the_decoding(workbench, request_):
-    decoding = workbench.decode(request_)
+    decoding = decode(workbench, request_)
     (place,) = standing.places(workbench, request_, decoding.embedding[None])
     assert np.ceil(place.rank) == decoding.rank and place.n == decoding.n == 10
     assert place.similarity == pytest.approx(decoding.similarity)
@@ -51,8 +53,8 @@ def test_a_picture_is_placed_by_its_own_embedding(workbench, request_, fakes, ma
 
 def test_a_gallery_of_one_image_has_no_rank(make_workbench, fakes):
     bench = make_workbench(datasets={"fake": fakes.OneImage})
-    request = bench.default_request("fake", "sub-02", seed=0)
-    (place,) = standing.places(bench, request, bench.decode(request).embedding[None])
+    request = default_request(bench.catalogue, "fake", "sub-02", seed=0)
+    (place,) = standing.places(bench, request, decode(bench, request).embedding[None])
     assert place.n == 1 and np.isfinite(place.similarity)
     assert np.isnan([place.rank, place.identification, place.margin]).all()
     with pytest.raises(UserError, match="among at least 2 test stimuli .* has 1"):
@@ -63,9 +65,9 @@ def test_all_test_trials_are_decoded_as_one_by_one(workbench, request_):
     for repeats in ((), (1,)):
         wanted = replace(request_, repeats=repeats)
         names, decoded = standing.decoded_test(workbench, wanted)
-        assert names == list(workbench.gallery("fake", "sub-01").index)
+        assert names == list(workbench.catalogue.gallery("fake", "sub-01").index)
         for name, z in zip(names, decoded, strict=True):
-            alone = workbench.decode(replace(wanted, stimulus=name)).embedding
+            alone = decode(workbench, replace(wanted, stimulus=name)).embedding
             np.testing.assert_allclose(z, alone, atol=1e-5)
 
 
@@ -79,7 +81,9 @@ def test_a_stimulus_without_these_repeats_or_with_bad_betas_is_left_out(make_wor
             return replace(trials, betas=trials.betas[kept], table=table)
 
     bench = make_workbench(datasets={"fake": Gaps})
-    request = replace(bench.default_request("fake", "sub-01", seed=0), stimulus="test-05")
+    request = replace(
+        default_request(bench.catalogue, "fake", "sub-01", seed=0), stimulus="test-05"
+    )
     second = standing.betas_of_test(bench, replace(request, repeats=(1,)))[0]
     first = standing.betas_of_test(bench, replace(request, repeats=(0,)))[0]
     assert "test-02" not in second and "test-01" in second
@@ -102,7 +106,7 @@ def test_a_trial_ranks_among_the_test_trials(workbench, request_, gallery):
     for name in names[:3]:
         one = replace(request_, stimulus=name)
         found = standing.standing(workbench, one, "margin")
-        assert found.value == pytest.approx(workbench.decode(one).margin, abs=1e-4)
+        assert found.value == pytest.approx(decode(workbench, one).margin, abs=1e-4)
     with pytest.raises(UserError, match="ranked by similarity, margin, identification, found 'x'"):
         standing.standing(workbench, request_, "x")
 
@@ -129,7 +133,7 @@ def test_a_mapper_that_always_says_the_same_is_called_collapsed(make_workbench, 
             return {space: 0.01 * z + 1 for space, z in found.items()}
 
     bench = make_workbench(mappers={"linear": Same, "ridge": Same})
-    request = bench.default_request("fake", "sub-01", seed=0)
+    request = default_request(bench.catalogue, "fake", "sub-01", seed=0)
     found, sound = standing.collapse(bench, request), standing.collapse(workbench, request)
     assert found.n == 10 and found.predicted < 1.5 < found.true
     assert "pictures will look alike" in found.sentence

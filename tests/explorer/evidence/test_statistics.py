@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from explorer.brain import importance
+from explorer.brain.maps import attribute_voxels, parcellation_of
 from explorer.evidence.statistics import subject_map
 from explorer.mapper import split_hash
 from explorer.request import Request, View
@@ -80,10 +81,10 @@ def test_the_informative_parcels_are_found_and_no_others(found, fakes):
 
 
 def test_values_are_the_mean_over_trials_and_lie_in_their_interval(found, workbench):
-    stimuli = list(workbench.gallery("fake", "sub-01").index)
-    betas = np.stack([workbench.trials("fake", "sub-01").average(s) for s in stimuli])
-    voxels = workbench.attribution(REQUEST, View(), betas, stimuli)
-    parcellation = workbench.parcellation("fake", "sub-01")
+    stimuli = list(workbench.catalogue.gallery("fake", "sub-01").index)
+    betas = np.stack([workbench.catalogue.trials("fake", "sub-01").average(s) for s in stimuli])
+    voxels = attribute_voxels(workbench, REQUEST, View(), betas, stimuli)
+    parcellation = parcellation_of(workbench, "fake", "sub-01")
     expected = importance.per_parcel(voxels, parcellation)
     np.testing.assert_allclose(found.table["value"], expected["enrichment"])
     np.testing.assert_allclose(found.voxels, importance.mean_map(voxels))
@@ -102,8 +103,8 @@ def test_dividing_by_the_ceiling_needs_one(found, workbench):
         informative["per_ceiling"], informative["value"] / informative["ceiling"] * 100
     )
     assert table[~table.index.isin(informative.index)]["per_ceiling"].isna().all()
-    ncsnr = workbench.trials("fake", "sub-01").subject.ncsnr
-    atlas = workbench.parcellation("fake", "sub-01")
+    ncsnr = workbench.catalogue.trials("fake", "sub-01").subject.ncsnr
+    atlas = parcellation_of(workbench, "fake", "sub-01")
     fusiform = ncsnr[atlas.membership == [label.key for label in atlas.labels].index("fusiform L")]
     ceiling = 100 * np.mean(fusiform**2 / (fusiform**2 + 1 / 2))  # of two repeats
     assert table.loc["fusiform L", "ceiling"] == pytest.approx(ceiling)
@@ -228,10 +229,10 @@ def test_on_the_truth_informative_parcels_are_found():
     from explorer.workbench import Workbench
 
     bench = Workbench(DATASETS, EMBEDDERS, MAPPERS, GENERATORS, checkpoints=ROOT / "checkpoints")
-    stimulus = bench.gallery("simulated", "subj01").index[0]
+    stimulus = bench.catalogue.gallery("simulated", "subj01").index[0]
     asked = Request("simulated", "subj01", stimulus, "ridge", "pocket-diffusion")
     found = subject_map(bench, asked, View(), permutations=400)
-    truth = bench.dataset("simulated").truth("subj01").parcels
+    truth = bench.catalogue.dataset("simulated").truth("subj01").parcels
     q = found.table.set_index("parcel")["q_evidence"].loc[truth.index]
     informative = truth["role"] == "informative"
     assert (q[informative] <= 0.05).all() and (q[~informative] <= 0.05).mean() < 0.15

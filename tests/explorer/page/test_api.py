@@ -15,6 +15,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from explorer.choosing import default_request
+from explorer.decoding import decode
+from explorer.drawing import reconstruct
+
 # Gradio's own code over a newer starlette.
 pytestmark = pytest.mark.filterwarnings(
     "ignore:.*HTTP_422_UNPROCESSABLE_ENTITY.*:DeprecationWarning"
@@ -62,15 +66,15 @@ def test_the_endpoints_answer_what_the_workbench_says(client: Any, workbench: An
     assert listed["trials"][2]["caption"] == "<b>bold</b> ${alert(1)} {{value}}"
 
     drawn = client.predict("test-04", scales="0, 3", seed=9, repeat=2, api_name="/reconstruct")
-    request = workbench.default_request(
-        "fake", "sub-01", stimulus="test-04", scales=(0, 3), repeats=(1,)
+    request = default_request(
+        workbench.catalogue, "fake", "sub-01", stimulus="test-04", scales=(0, 3), repeats=(1,)
     )
     request = replace(request, seed=9)
-    decoding = workbench.decode(request)
+    decoding = decode(workbench, request)
     assert drawn["retrieval"]["rank"] == decoding.rank
     assert drawn["retrieval"]["chance"] == 5.5
     assert [image["scale"] for image in drawn["images"]] == [0, 3]
-    finished = [frame for frame in workbench.reconstruct(request) if frame.done]
+    finished = [frame for frame in reconstruct(workbench, request) if frame.done]
     for sent, frame in zip(drawn["images"], finished, strict=True):
         data = base64.b64decode(sent["image"].partition(",")[2])
         with Image.open(io.BytesIO(data)) as picture:
@@ -103,7 +107,7 @@ def test_the_endpoints_answer_what_the_workbench_says(client: Any, workbench: An
 
     told = client.predict("ncsnr", api_name="/map")
     assert told["maps"] == ["noise ceiling", "ncsnr", "parcels"]
-    subject = workbench.trials("fake", "sub-01").subject
+    subject = workbench.catalogue.trials("fake", "sub-01").subject
     masks = subject.voxels.parcellations["Desikan-Killiany"].masks()
     for parcel, mask in zip(told["parcels"], masks, strict=True):
         assert parcel["known"] == parcel["voxels"] == mask.sum()

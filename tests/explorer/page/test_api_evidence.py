@@ -11,6 +11,7 @@ import pytest
 from PIL import Image
 
 from explorer import page
+from explorer.choosing import default_request
 from explorer.evidence import comparison, controls, lesions
 from explorer.page.api_evidence import Evidence
 from explorer.request import View
@@ -23,7 +24,7 @@ def ask(workbench):
 
 @pytest.fixture
 def request_(workbench):
-    request = workbench.default_request("fake", "sub-01", seed=0)
+    request = default_request(workbench.catalogue, "fake", "sub-01", seed=0)
     return replace(request, stimulus="test-03", scales=(4.0,), seed=9, repeats=(1,))
 
 
@@ -98,7 +99,7 @@ def test_compare(ask, workbench, request_):
     assert sent["paired"]["difference"] == 0 and sent["paired"]["chance"] is None
     shown = comparison.compare_maps(workbench, request_, b, View()).table
     assert [row["parcel"] for row in sent["parcels"]] == list(shown["parcel"])
-    other = workbench.mapper_names("fake", "sub-02")[0]
+    other = workbench.catalogue.mapper_names("fake", "sub-02")[0]
     sent = ask.compare(**ARGUMENTS, other_subject="sub-02", other_mapper=other)
     assert "subject=sub-02" in sent["b"]["link"] and sent["paired"]["n"] == 10
     with pytest.raises(gr.Error, match="no mapper 'linear' for fake/sub-02"):

@@ -14,7 +14,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from explorer.brain.maps import shown_map
 from explorer.brain.parcels import Atlas
+from explorer.choosing import default_request
+from explorer.decoding import decode
 from explorer.page import brain, trial
 from explorer.page.pictures import data_uri
 from explorer.page.session import Session
@@ -172,7 +175,7 @@ def test_voxels_with_places_but_no_atlas_show_their_maps(
     view = View(shows="ncsnr")
     shown = brain.frame(request, view, workbench, "")
     assert shown["no_surface"] == ""
-    full = brain.filled(shown, workbench.evidence(request, view), request, view, workbench)
+    full = brain.filled(shown, shown_map(workbench, request, view), request, view, workbench)
     assert [row["parcel"] for row in full["rows"]] == ["(unassigned)"]
     values = np.frombuffer(base64.b64decode(full["vertices"]["left"]["data"]), "<f4")
     assert np.isfinite(values).sum() > 100
@@ -266,10 +269,10 @@ def test_a_bug_is_raised_for_the_log_and_told_on_the_page(
 ) -> None:
     session, _ = visit(handlers, trial="test-02")
 
-    def broken(request: Request) -> None:
+    def broken(bench: Any, request: Request) -> None:
         raise ZeroDivisionError("secret")
 
-    monkeypatch.setattr(handlers.workbench, "decode", broken)
+    monkeypatch.setattr("explorer.page.handlers.decode", broken)
     running = handlers.work(session)
     told = next(running)
     assert (
@@ -362,8 +365,8 @@ def test_the_rank_is_told_with_how_many_are_closer(
 ) -> None:
     from dataclasses import replace
 
-    request = workbench.default_request("fake", "sub-01", seed=3)
-    decoding = replace(workbench.decode(request), rank=rank)
+    request = default_request(workbench.catalogue, "fake", "sub-01", seed=3)
+    decoding = replace(decode(workbench, request), rank=rank)
     told = trial.decoded(decoding, request, workbench)
     assert told["sentence"].startswith(sentence)
     assert (told["chance"], told["n"]) == ("5.5", 10)
@@ -417,7 +420,7 @@ def test_a_wrong_wish_for_a_surface_is_a_sentence(
 def test_exports_are_named_after_the_trial_and_refuse_other_formats(workbench: Any) -> None:
     from explorer.page import export
 
-    request = workbench.default_request("fake", "sub-01", seed=3, stimulus="test-03")
+    request = default_request(workbench.catalogue, "fake", "sub-01", seed=3, stimulus="test-03")
     table = export.make(workbench, request, View(), "csv")
     assert table.name == "afterimage_fake_sub-01_test-03.csv"
     assert table.content.decode().splitlines()[0].startswith("parcel,name,hemisphere,voxels")
@@ -545,7 +548,7 @@ def test_parcels_are_offered_where_betas_guide(
 def test_a_long_sweep_is_announced_and_the_time_that_is_left_told(
     handlers: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(handlers.workbench, "seconds", lambda request: 150.0)
+    monkeypatch.setattr("explorer.page.handlers.seconds_needed", lambda bench, request: 150.0)
     session, _ = visit(handlers, trial="test-05", scales="1,4")
     texts = [part["trial"]["progress"] for part in work(handlers, session) if "trial" in part]
     told = [progress["text"] for progress in texts]

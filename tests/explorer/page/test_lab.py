@@ -11,6 +11,7 @@ from urllib.parse import parse_qsl
 
 import pytest
 
+from explorer.decoding import decode
 from explorer.evidence import evaluation
 from explorer.page import export, lab_choices, lab_tables, links
 from explorer.page.badges import badges
@@ -200,7 +201,7 @@ def alone(make_workbench: Any, fakes: SimpleNamespace, tmp_path: Path) -> tuple[
             return replace(trials, betas=trials.betas[rows], table=table)
 
     bench = make_workbench(datasets={"fake": One}, checkpoints=tmp_path)
-    return bench, replace(REQUEST, mapper=bench.mapper_names("fake", "sub-01")[0])
+    return bench, replace(REQUEST, mapper=bench.catalogue.mapper_names("fake", "sub-01")[0])
 
 
 def test_with_one_test_image_each_view_gives_what_it_can(alone: tuple[Any, Request]) -> None:
@@ -397,7 +398,7 @@ def test_the_lecture_is_about_the_median_trial_whatever_trial_is_shown(lecture: 
     }
     (stimulus,) = chosen
     similar = [
-        lecture.workbench.decode(replace(REQUEST, stimulus=f"test-{i:02d}")).similarity
+        decode(lecture.workbench, replace(REQUEST, stimulus=f"test-{i:02d}")).similarity
         for i in range(1, 11)
     ]
     own = similar[int(stimulus[-2:]) - 1]

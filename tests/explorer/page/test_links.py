@@ -10,6 +10,7 @@ from urllib.parse import parse_qsl
 
 import pytest
 
+from explorer.choosing import default_request
 from explorer.page import links
 from explorer.page.choices import Choices, repeats_of, settle
 from explorer.request import Request, View
@@ -156,7 +157,7 @@ def test_rows_with_a_wrong_value_are_the_usual_ones(
 def test_an_unknown_trial_is_replaced_by_one_that_exists(workbench: Any) -> None:
     settled = settle({"trial": "train-01"}, workbench)
     drawn = settled.request.stimulus
-    assert drawn in workbench.gallery("fake", "sub-01").index
+    assert drawn in workbench.catalogue.gallery("fake", "sub-01").index
     sentence = f"fake/sub-01 has no test trial “train-01”; showing {drawn}."
     assert settled.notices == (sentence,)
 
@@ -218,8 +219,10 @@ def test_repeats_are_those_of_the_test_trials(workbench: Any, fakes: SimpleNames
             trials.table.loc[trials.table["split"] == "test", "repeat"] += 6
             return trials
 
-    late = type(workbench)({"fake": LateRepeats}, {}, {}, {}, checkpoints=workbench.checkpoints)
-    request = late.default_request("fake", "sub-01", seed=1)
+    late = type(workbench)(
+        {"fake": LateRepeats}, {}, {}, {}, checkpoints=workbench.catalogue.checkpoints
+    )
+    request = default_request(late.catalogue, "fake", "sub-01", seed=1)
     assert repeats_of(late, request) == [6, 7]
     assert settle({"repeats": "8"}, late).request.repeats == (7,)
     assert settle({"repeats": "1"}, late).notices[0].startswith("This trial has the repeats 7, 8")

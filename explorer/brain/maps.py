@@ -1,0 +1,327 @@
+"""The maps of a request: importance of parcels, and what else is known of a subject's voxels.
+
+Functions of a `Workbench`; maps and their colour limits are kept in its caches.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from explorer import metrics
+from explorer.brain import importance, predicted
+from explorer.brain.parcels import VoxelMap, voxel_map
+from explorer.brain.predicted import ACCURACY, MEASURED, PREDICTIONS
+from explorer.choosing import check_request
+from explorer.decoding import (
+    deciding,
+    decoded_space,
+    margin_target,
+    request_betas,
+    temperature,
+    unexplained,
+)
+from explorer.request import (
+    IMPORTANCE,
+    LIKELIHOOD,
+    MEASURES,
+    METHODS,
+    PARCELS,
+    TARGETS,
+    Request,
+    View,
+)
+from explorer.types import Parcellation, UserError
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from explorer.workbench import Workbench
+
+LIMIT_TRIALS = 100  # trials that fix the colour limits, evenly spaced over the test stimuli
+LIMIT_PERCENTILE = 99  # so that one odd parcel in one trial does not wash out all maps
+CEILING, NCSNR = "noise ceiling", "ncsnr"  # the maps that a subject's ncsnr gives
+
+
+@dataclass(frozen=True, eq=False)
+class ParcelMap:
+    """How much each parcel weighs in one trial's decoding.
+
+    ``table``: the columns of `importance.per_parcel`; ``voxels`` float32 (V,): the attribution.
+    ``limits`` per measure are the same for all trials of one subject, mapper, target and method.
+    ``flat``: the gradient is zero everywhere, so no parcel can be preferred. ``completeness``: of
+    integrated gradients, see `importance.completeness_error`; None for other methods.
+    """
+
+    table: pd.DataFrame
+    atlas: str
+    method: str
+    target: str
+    n_voxels: int
+    flat: bool
+    limits: dict[str, tuple[float, float]]
+    voxels: np.ndarray
+    completeness: float | None = None
+
+
+def parcel_importance(bench: Workbench, request: Request, view: View) -> ParcelMap:
+    """Return how much each parcel weighs in what was decoded from a request's betas."""
+    check_request(bench.catalogue, request, pictures=False)
+    if reason := unexplained(bench, request):
+        raise UserError(reason)
+    offered = target_names(bench, request.dataset, request.subject, request.mapper)
+    if view.target not in offered:
+        raise UserError(
+            f"The mapper {request.mapper} gives an embedding and no density, so it has no "
+            f"{view.target}; choose {' or '.join(offered)}."
+        )
+    plain = deciding(request)
+    key = (plain, view.method, view.target, view.atlas)
+    return bench.caches.maps.get(key, lambda: _map(bench, plain, view))
+
+
+def target_names(bench: Workbench, dataset: str, subject: str, mapper: str) -> list[str]:
+    """Return what importance can be of: the log-likelihood only where a mapper gives one."""
+    dense = bench.catalogue.mapper_can(dataset, subject, mapper, "log_prob")
+    return [target for target in TARGETS if dense or target != LIKELIHOOD]
+
+
+def parcellation_of(bench: Workbench, dataset: str, subject: str, atlas: str = "") -> Parcellation:
+    """Return an atlas over the subject's voxels; "" is the first.
+
+    Voxels without any atlas give one without parcels, where everything is (unassigned).
+    """
+    voxels = bench.catalogue.trials(dataset, subject).subject.voxels
+    if not voxels.parcellations and not atlas:
+        nowhere = np.full(voxels.n_voxels, -1, dtype=np.int32)
+        return Parcellation("no atlas", "partition", (), nowhere, voxels.hash)
+    name = atlas or next(iter(voxels.parcellations))
+    if name not in voxels.parcellations:
+        raise UserError(
+            f"{dataset}/{subject} has no atlas {name!r}; choose one of "
+            f"{', '.join(voxels.parcellations) or 'none'}."
+        )
+    return voxels.parcellations[name]
+
+
+def map_names(bench: Workbench, dataset: str, subject: str) -> list[str]:
+    """Return what a view can show of a subject: importance, its maps, and the parcels.
+
+    Where an encoding model fits also the betas of a trial as measured and as predicted.
+    """
+    who = bench.catalogue.trials(dataset, subject).subject
+    reliability = [] if who.ncsnr is None else [CEILING, NCSNR]
+    known = PREDICTIONS if bench.catalogue.encoder_offer(dataset, subject) else ()
+    return list(dict.fromkeys([IMPORTANCE, *known, *reliability, *who.maps, PARCELS]))
+
+
+def map_of_voxels(bench: Workbench, request: Request, view: View) -> VoxelMap:
+    """Return what ``view.shows`` of a subject beside importance.
+
+    The noise ceiling, and the betas of `PREDICTIONS`, are those of the trials which the
+    request averages.
+    """
+    dataset, subject, name = request.dataset, request.subject, view.shows
+    offered = map_names(bench, dataset, subject)[1:]
+    if name not in offered:
+        raise UserError(
+            f"{dataset}/{subject} has no map {name!r} of its voxels; choose one of "
+            f"{', '.join([IMPORTANCE, *offered])}."
+        )
+    trials = bench.catalogue.trials(dataset, subject)
+    parcellation = parcellation_of(bench, dataset, subject, view.atlas)
+    if name in PREDICTIONS:
+        return _prediction(bench, request, name, parcellation)
+    if name == PARCELS:
+        return voxel_map(name, f"parcels of {parcellation.name}", None, parcellation)
+    if name == CEILING:
+        n = len(trials.rows("test", request.stimulus, request.repeats))
+        title = f"noise ceiling, % of variance ({_trials(n)})"
+        ceiling = metrics.noise_ceiling(trials.subject.ncsnr, n)
+        return voxel_map(name, title, ceiling, parcellation)
+    if name == NCSNR:
+        title = "noise-ceiling signal-to-noise ratio (ncsnr)"
+        return voxel_map(name, title, trials.subject.ncsnr, parcellation)
+    return voxel_map(name, name, trials.subject.maps[name], parcellation)
+
+
+def _prediction(
+    bench: Workbench, request: Request, name: str, parcellation: Parcellation
+) -> VoxelMap:
+    """Return one of `PREDICTIONS` for a request."""
+    place = request.dataset, request.subject
+    trials, encoder = bench.catalogue.trials(*place), bench.models.encoder(*place)
+    mean, sd = encoder.statistics()
+    measured = (request_betas(bench, request) - mean) / sd
+    guess = (_predict(bench, request, [request.stimulus])[0] - mean) / sd
+    which = _trials(len(trials.rows("test", request.stimulus, request.repeats)))
+    spaces = ", ".join(space.name for space in encoder.spaces)
+    told = (
+        f"Betas are predicted from the shown image ({spaces}) by a {encoder.description} "
+        "trained on this subject's training trials."
+    )
+    if name != ACCURACY:
+        top = bench.caches.maps.get(
+            ("largest beta", *place), lambda: _largest_beta(bench, request, mean, sd)
+        )
+        title = f"{name}, SD of the training trials" + f" ({which})" * (name == MEASURED)
+        return predicted.betas_map(name, title, measured, guess, top, parcellation, told)
+    r, ceiling, n = bench.caches.maps.get(("accuracy", *place), lambda: _accuracy(bench, request))
+    alike = predicted.pattern_correlation(measured, guess, parcellation)
+    title = f"r of measured and predicted betas, {n} test images"
+    return predicted.accuracy_map(title, r, ceiling, alike, parcellation, told)
+
+
+def _predict(bench: Workbench, request: Request, stimuli: Sequence[str]) -> np.ndarray:
+    """Return predicted betas float32 (n, V) of test stimuli, in the data's own unit."""
+    encoder = bench.models.encoder(request.dataset, request.subject)
+    gallery = list(bench.catalogue.gallery(request.dataset, request.subject).index)
+    rows = [gallery.index(stimulus) for stimulus in stimuli]
+    return encoder.predict(
+        {s: bench.models.embed(request.dataset, gallery, s)[rows] for s in encoder.spaces}
+    )
+
+
+def _accuracy(bench: Workbench, request: Request) -> tuple[np.ndarray, np.ndarray | None, int]:
+    """Return `predicted.correlation` (V,) over the test stimuli, its ceiling, and how many."""
+    trials = bench.catalogue.trials(request.dataset, request.subject)
+    gallery = bench.catalogue.gallery(request.dataset, request.subject)
+    averages = _averages(bench, request, list(gallery.index))
+    stimuli, ncsnr = list(averages), trials.subject.ncsnr
+    r = predicted.correlation(np.stack(list(averages.values())), _predict(bench, request, stimuli))
+    repeats = gallery.loc[stimuli, "repeats"]
+    ceiling = None if ncsnr is None else predicted.correlation_ceiling(ncsnr, repeats)
+    return r, ceiling, len(stimuli)
+
+
+def _largest_beta(bench: Workbench, request: Request, mean: np.ndarray, sd: np.ndarray) -> float:
+    """Return the colour limit of betas in training SD, the same for all trials."""
+    size = [abs(b - mean) / sd for b in _averages(bench, request, _even(bench, request)).values()]
+    return float(np.percentile(size, LIMIT_PERCENTILE)) or 1.0
+
+
+def _even(bench: Workbench, request: Request) -> list[str]:
+    """Return the test stimuli that fix colour limits, evenly spaced over all."""
+    stimuli = list(bench.catalogue.gallery(request.dataset, request.subject).index)
+    return [stimuli[i] for i in metrics.evenly(len(stimuli), LIMIT_TRIALS)]
+
+
+def _averages(bench: Workbench, request: Request, stimuli: Sequence[str]) -> dict[str, np.ndarray]:
+    """Return the mean test betas (V,) by stimulus, of those that are finite."""
+    trials = bench.catalogue.trials(request.dataset, request.subject)
+    averages = {stimulus: trials.average(stimulus) for stimulus in stimuli}
+    return {s: betas for s, betas in averages.items() if np.isfinite(betas).all()}
+
+
+def shown_map(bench: Workbench, request: Request, view: View) -> ParcelMap | VoxelMap:
+    """Return what ``view.shows``: importance, or what else is known of the voxels."""
+    show = parcel_importance if view.shows == IMPORTANCE else map_of_voxels
+    return show(bench, request, view)
+
+
+def _map(bench: Workbench, request: Request, view: View) -> ParcelMap:
+    parcellation = parcellation_of(bench, request.dataset, request.subject, view.atlas)
+    betas = request_betas(bench, request)[None]
+    voxels = attribute_voxels(bench, request, view, betas, [request.stimulus])[0]
+    return ParcelMap(
+        table=importance.per_parcel(voxels, parcellation),
+        atlas=parcellation.name,
+        method=view.method,
+        target=view.target,
+        n_voxels=voxels.size,
+        flat=bool(importance.is_flat(voxels)),
+        limits=_colour_limits(bench, request, view, parcellation),
+        voxels=voxels,
+        completeness=_completeness(bench, request, view, betas, voxels[None]),
+    )
+
+
+def _completeness(
+    bench: Workbench, request: Request, view: View, betas: np.ndarray, attribution: np.ndarray
+) -> float | None:
+    """Return how far one trial's integrated gradients are from complete."""
+    if view.method != METHODS[2]:
+        return None
+    mapper = bench.models.mapper(request.dataset, request.subject, request.mapper)
+    target, space = (
+        _target(bench, request, view, [request.stimulus]),
+        decoded_space(bench, request),
+    )
+    errors = importance.completeness_error(
+        mapper, betas, request.subject, target, attribution, space=space
+    )
+    return float(errors[0])
+
+
+def attribute_voxels(
+    bench: Workbench,
+    request: Request,
+    view: View,
+    betas: np.ndarray,
+    shown: Sequence[str],
+    mapper: Any = None,
+) -> np.ndarray:
+    """Return float32 (n, V) for betas (n, V) of the stimuli that were shown.
+
+    ``mapper`` takes the place of the request's own, e.g. one with random weights.
+    """
+    own = bench.models.mapper(request.dataset, request.subject, request.mapper)
+    target, space = _target(bench, request, view, shown), decoded_space(bench, request)
+    return importance.attribute(
+        mapper or own, betas, request.subject, target, view.method, space=space
+    )
+
+
+def _target(
+    bench: Workbench, request: Request, view: View, shown: Sequence[str]
+) -> importance.Target | importance.LogLikelihood:
+    """Return what importance is of, in trials in which these stimuli were shown."""
+    space = decoded_space(bench, request)
+    stimuli = list(bench.catalogue.gallery(request.dataset, request.subject).index)
+    gallery = bench.models.embed(request.dataset, stimuli, space)
+    rows = [stimuli.index(stimulus) for stimulus in shown]
+    if view.target == TARGETS[0]:
+        return margin_target(gallery, rows, space, temperature(bench, request))
+    if view.target == LIKELIHOOD:
+        return importance.LogLikelihood(gallery[rows])
+    return importance.fixed_direction(gallery[rows])  # the shown picture's own embedding
+
+
+def _colour_limits(
+    bench: Workbench, request: Request, view: View, parcellation: Parcellation
+) -> dict[str, tuple[float, float]]:
+    space = decoded_space(bench, request)
+    key = (request.dataset, request.subject, request.mapper, space)
+    return bench.caches.limits.get(
+        (*key, view.method, view.target, parcellation.name),
+        lambda: _find_limits(bench, request, view, parcellation),
+    )
+
+
+def _find_limits(
+    bench: Workbench, request: Request, view: View, parcellation: Parcellation
+) -> dict[str, tuple[float, float]]:
+    every = importance.NODES if view.method == METHODS[2] else 1  # so many passes a trial
+    averages = _averages(bench, request, _even(bench, request)[::every])
+    betas = np.stack(list(averages.values()))
+    voxels = attribute_voxels(bench, request, view, betas, list(averages))
+    values = importance.parcel_statistics(voxels, parcellation)
+    sizes = parcellation.masks().sum(axis=1)
+    drawn = sizes >= importance.SMALL  # small parcels are greyed, their values are wild
+    drawn[-1] = False  # (unassigned) is not on the surface
+    drawn = drawn if drawn.any() else sizes > 0
+    limits = {}
+    for measure in MEASURES:
+        known = np.abs(values[measure][:, drawn])
+        known = known[np.isfinite(known)]
+        top = float(np.percentile(known, LIMIT_PERCENTILE)) if known.size else 0.0
+        top = top or 1.0
+        limits[measure] = (-top if measure == "signed" else 0.0, top)
+    return limits
+
+
+def _trials(n: int) -> str:
+    return "one trial" if n == 1 else f"mean of {n} trials"

@@ -1,0 +1,388 @@
+"""Drawing a request: its sweep over guidance scales, samples, scores, and how long it takes.
+
+Functions of a `Workbench`; finished pictures are kept in its caches.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from explorer import metrics
+from explorer.brain.maps import parcel_importance, parcellation_of
+from explorer.choosing import can_sample, check_request, uses_betas
+from explorer.decoding import (
+    decode,
+    decode_betas,
+    decoded_embeddings,
+    decoded_space,
+    request_betas,
+    undecoded,
+    unexplained,
+)
+from explorer.protocols import Condition, Neighbour
+from explorer.request import Request, View
+from explorer.types import EmbeddingSpace, UserError
+
+if TYPE_CHECKING:
+    from explorer.workbench import Workbench
+
+SIMILARITY = "pocket-clip"  # the embedder whose cosine is a score under each picture
+SETTING_UP = 5.0  # seconds: a step that took longer is not timed again
+TYPICAL_SCALE = 2.0  # samples are drawn, and comparisons begin, at the scale nearest to this
+
+
+@dataclass(frozen=True, eq=False)
+class Frame:
+    """One picture uint8 (H, W, 3) of a sweep on its way; ``scores`` once ``done``, empty before.
+
+    ``index`` points into the request's scales, ``row`` into its values, ``step`` is 1-based.
+    ``note`` and ``neighbours`` as in `Step`.
+    """
+
+    index: int
+    scale: float
+    step: int
+    steps: int
+    image: np.ndarray
+    done: bool
+    scores: Mapping[str, float]
+    note: str = ""
+    neighbours: tuple[Neighbour, ...] = ()
+    row: int = 0
+
+
+def reconstruct(bench: Workbench, request: Request) -> Iterator[Frame]:
+    """Return an iterator of previews and one finished `Frame` per scale of every row.
+
+    A generator without guidance gives one picture, for the first scale. Finished pictures are
+    kept and come at once when asked for again, whatever the other scales are; closing the
+    iterator stops the work and keeps what is finished. A bad request raises here, not at the
+    first frame.
+    """
+    check_request(bench.catalogue, request)
+    return _frames(bench, request)
+
+
+def _frames(bench: Workbench, request: Request) -> Iterator[Frame]:
+    yield from finished_pictures(bench, request)
+    for number, row in enumerate(request.rows()):
+        with _memory_told(request.generator):
+            for frame in _sweep(bench, row):
+                yield replace(frame, row=number)
+
+
+def _sweep(bench: Workbench, request: Request) -> Iterator[Frame]:
+    """Yield the frames of one row's pictures that are not there yet."""
+    keys = _picture_keys(bench, request)
+    missing = [i for i, key in enumerate(keys) if bench.caches.pictures.peek(key) is None]
+    if not missing:
+        return
+    generator, condition = bench.models.generator(request.generator), condition_of(bench, request)
+    began = time.monotonic()
+    sweep = generator.sweep(
+        condition,
+        [request.scales[index] for index in missing],
+        request.steps,
+        request.seed,
+        **dict(request.options),
+    )
+    with contextlib.closing(sweep):
+        for step in sweep:
+            index, scores = missing[step.index], {}
+            if step.done:
+                scores = picture_scores(bench, request.dataset, request.stimulus, step.image)
+                kept = step.image, scores, step.note, step.neighbours
+                bench.caches.pictures.put(keys[index], kept)
+            yield Frame(
+                index,
+                request.scales[index],
+                step.step,
+                step.steps,
+                step.image,
+                step.done,
+                scores,
+                step.note,
+                step.neighbours,
+            )
+    work = len(missing) * request.steps
+    bench.caches.paces[_drawing(bench, request)] = (time.monotonic() - began) / work
+
+
+def seconds_needed(bench: Workbench, request: Request) -> float:
+    """Return about how long the pictures of a request take that are not there yet.
+
+    From the last sweep with the same generator and options. Before the first a step of one
+    picture is timed; several in a batch take less each, so that is rather too long.
+    """
+    check_request(bench.catalogue, request)
+    if bench.catalogue.generator_class(request.generator).provenance != "generated":
+        return 0.0  # looked up, not drawn
+    work = []
+    for row in request.rows():
+        keys = _picture_keys(bench, row)
+        work.append((row, sum(bench.caches.pictures.peek(key) is None for key in keys)))
+    plain = replace(request, axis="", values=())
+    lacking = len(_sample_keys(bench, plain)) - len(finished_samples(bench, plain))
+    total = 0.0
+    for row, pictures in [*work, (plain, lacking)]:
+        if pictures:
+            total += pictures * row.steps * _pace(bench, row)
+    return total
+
+
+def _pace(bench: Workbench, request: Request) -> float:
+    """Return the seconds that one step of one picture takes with a request's options."""
+    drawing = _drawing(bench, request)
+    if drawing in bench.caches.paces:
+        return bench.caches.paces[drawing]
+    generator, condition = bench.models.generator(request.generator), condition_of(bench, request)
+    scales, options = request.scales[-1:], dict(request.options)
+
+    def took(steps: int) -> float:
+        began = time.monotonic()
+        with _memory_told(request.generator):
+            for _ in generator.sweep(condition, scales, steps, request.seed, **options):
+                pass
+        return time.monotonic() - began
+
+    pace = took(1)  # the first call also sets up what later ones find
+    if pace < SETTING_UP:
+        one = took(1)
+        pace = max(took(2) - one, one / 10)  # a step alone, without decoding
+    return bench.caches.paces.setdefault(drawing, pace)
+
+
+def _drawing(bench: Workbench, request: Request) -> tuple:
+    return request.generator, _telling_options(bench, request)
+
+
+def _telling_options(bench: Workbench, request: Request) -> tuple[tuple[str, float], ...]:
+    """Return a request's options without those at their default, in a fixed order."""
+    usual = {o.name: o.default for o in bench.catalogue.generator_class(request.generator).options}
+    return tuple(sorted((k, v) for k, v in request.options if v != usual.get(k)))
+
+
+def draw_condition(bench: Workbench, request: Request, condition: Condition) -> Frame:
+    """Return the finished picture of a condition at the request's first scale, kept.
+
+    Generator, steps, seed, options and the stimulus to score against are the request's.
+    """
+    request = request.rows()[0]
+    (key,) = _picture_keys(bench, replace(request, scales=request.scales[:1]))
+    key = (*key, _condition_hash(condition))
+    scale, steps = request.scales[0], request.steps
+    kept = bench.caches.pictures.peek(key)
+    if kept is None:
+        sweep = bench.models.generator(request.generator).sweep(
+            condition, [scale], steps, request.seed, **dict(request.options)
+        )
+        with contextlib.closing(sweep), _memory_told(request.generator):
+            step = next(step for step in sweep if step.done)
+        scores = picture_scores(bench, request.dataset, request.stimulus, step.image)
+        kept = step.image, scores, step.note, step.neighbours
+        bench.caches.pictures.put(key, kept)
+    return Frame(0, scale, steps, steps, kept[0], True, *kept[1:])
+
+
+def finished_pictures(bench: Workbench, request: Request) -> list[Frame]:
+    """Return the pictures of a request that are there already; nothing is computed."""
+    steps, found = request.steps, []
+    for number, row in enumerate(request.rows()):
+        for i, key in enumerate(_picture_keys(bench, row)):
+            if kept := bench.caches.pictures.peek(key):
+                frame = Frame(i, row.scales[i], steps, steps, kept[0], True, *kept[1:])
+                found.append(replace(frame, row=number))
+    return found
+
+
+def draw_samples(bench: Workbench, request: Request) -> list[Frame]:
+    """Return one finished picture for each sample from the mapper's density; [] for one.
+
+    All start from the seed's noise and are drawn at `sampled_scale`, so that they differ by
+    the samples alone. ``index`` counts samples; one sample does not depend on how many.
+    """
+    check_request(bench.catalogue, request)
+    missing = request.samples - len(finished_samples(bench, request))
+    if request.samples > 1 and missing:
+        import torch
+
+        space = decoded_space(bench, request)
+        mapper = bench.models.mapper(request.dataset, request.subject, request.mapper)
+        rows = torch.from_numpy(request_betas(bench, request)[None]).to(bench.models.device)
+        drawn = mapper.sample(
+            rows, request.subject, request.samples, seed=request.seed, space=space
+        )
+        condition = condition_of(bench, request)
+        with _memory_told(request.generator):
+            images = bench.models.generator(request.generator).generate(
+                [replace(condition, embeddings={space: z}) for z in drawn[0, -missing:].cpu()],
+                sampled_scale(request),
+                [request.seed] * missing,
+                request.steps,
+                **dict(request.options),
+            )
+        for key, image in zip(_sample_keys(bench, request)[-missing:], images, strict=True):
+            scores = picture_scores(bench, request.dataset, request.stimulus, image)
+            bench.caches.pictures.put(key, (image, scores))
+    return finished_samples(bench, request)
+
+
+def finished_samples(bench: Workbench, request: Request) -> list[Frame]:
+    """Return the pictures of `samples` that are there already, from the first on."""
+    found = [bench.caches.pictures.peek(key) for key in _sample_keys(bench, request)]
+    there = found[: found.index(None)] if None in found else found
+    scale, steps = sampled_scale(request), request.steps
+    return [
+        Frame(i, scale, steps, steps, image, True, scores)
+        for i, (image, scores) in enumerate(there)
+    ]
+
+
+def _sample_keys(bench: Workbench, request: Request) -> list[tuple]:
+    if request.samples == 1 or not can_sample(bench.catalogue, request):
+        return []
+    one = replace(request, scales=(sampled_scale(request),), axis="", values=())
+    (key,) = _picture_keys(bench, one)
+    return [(*key, "sample", i) for i in range(request.samples)]
+
+
+def _picture_keys(bench: Workbench, request: Request) -> list[tuple]:
+    """Return one key a scale: all that decides that picture, which the other scales do not."""
+    guided = bench.catalogue.generator_class(request.generator).guided
+    scales = request.scales if guided else request.scales[:1]
+    weights = tuple(sorted(bench.checkpoint_hashes(request).items()))
+    plain = replace(request, options=_telling_options(bench, request), samples=1)
+    if not uses_betas(bench.catalogue, request):
+        plain = replace(plain, rois=(), roi_atlas="")
+    return [(replace(plain, scales=(scale if guided else 1.0,)), weights) for scale in scales]
+
+
+def condition_of(bench: Workbench, request: Request, betas: np.ndarray | None = None) -> Condition:
+    """Return what a request's generator draws from; ``betas`` (V,) replace the trial's."""
+    import torch
+
+    cls = bench.catalogue.generator_class(request.generator)
+    needs, decoded = cls.needs, {}
+    if cls.accepts and betas is None:
+        decoded = decoded_embeddings(bench, request)
+    elif cls.accepts:
+        decoded = {s: z[0] for s, z in decode_betas(bench, request, betas[None]).items()}
+    if request.space:  # and no other that the generator might prefer
+        others = {space for space in cls.accepts if space.name != request.space}
+        decoded = {space: z for space, z in decoded.items() if space not in others}
+    if "betas" not in needs:
+        betas = None
+    elif betas is None:
+        betas = request_betas(bench, request)
+    return Condition(
+        embeddings={s: torch.from_numpy(z) for s, z in decoded.items()},
+        nulls=_nulls(bench, request) if cls.accepts else {},
+        stimulus=request.stimulus if "stimulus" in needs else None,
+        betas=betas,
+        voxels=_chosen_voxels(bench, request) if "betas" in needs else None,
+        dataset=bench.catalogue.dataset(request.dataset) if "dataset" in needs else None,
+        subject=bench.catalogue.trials(request.dataset, request.subject).subject
+        if needs
+        else None,
+    )
+
+
+def _chosen_voxels(bench: Workbench, request: Request) -> np.ndarray | None:
+    """Return bool (V,): the voxels of the parcels that a request chose; None for all."""
+    if not request.rois:
+        return None
+    atlas = parcellation_of(bench, request.dataset, request.subject, request.roi_atlas)
+    chosen = [label.key in request.rois for label in atlas.labels]
+    return atlas.masks()[:-1][chosen].any(axis=0)
+
+
+def _nulls(bench: Workbench, request: Request) -> dict[EmbeddingSpace, Any]:
+    """Return what a request's mapper learned to give for no brain, {} for nothing."""
+    if not bench.catalogue.mapper_can(
+        request.dataset, request.subject, request.mapper, "unconditional"
+    ):
+        return {}
+    mapper = bench.models.mapper(request.dataset, request.subject, request.mapper)
+    try:
+        return {space: z.cpu() for space, z in mapper.unconditional().items()}
+    except UserError:  # it could have learned one: then the generator's own null serves
+        return {}
+
+
+def picture_scores(
+    bench: Workbench, dataset: str, stimulus: str, image: np.ndarray
+) -> dict[str, float]:
+    """Return PixCorr, SSIM and pocket-clip similarity of a picture to the shown one.
+
+    At the shown picture's size (enlarged where SSIM's window would not fit). The similarity is
+    left out where pocket-clip has no weights; `problems` then says so.
+    """
+    truth = bench.catalogue.image(dataset, stimulus)
+    factor = -(-11 // min(truth.shape[:2]))  # SSIM compares windows of 11 x 11 pixels
+    height, width = (factor * side for side in truth.shape[:2])
+    shown = metrics.match_size(truth, height, width)
+    sized = metrics.match_size(image, height, width)
+    scores = {"PixCorr": metrics.pixcorr(shown, sized), "SSIM": metrics.ssim(shown, sized)}
+    if SIMILARITY in bench.catalogue.embedders:
+        try:
+            embedder = bench.models.embedder(SIMILARITY)
+        except UserError as error:
+            bench.catalogue.report(f"Pictures are not compared in {SIMILARITY}: {error}")
+            return scores
+        space = embedder.spaces[0]
+        true = bench.caches.shown.get((dataset, stimulus), lambda: embedder.embed([truth], space))
+        scores[SIMILARITY] = metrics.cosine(true, embedder.embed([image], space))
+    return scores
+
+
+def warm(bench: Workbench, request: Request) -> None:
+    """Load everything that a request needs, so that the first visitor waits less."""
+    truth = bench.catalogue.image(request.dataset, request.stimulus)
+    if request.mapper and not undecoded(bench, request):
+        decode(bench, request)
+    if request.mapper and not unexplained(bench, request):
+        parcel_importance(bench, request, View())
+    if request.generator:
+        bench.models.generator(request.generator)
+        seconds_needed(bench, request)  # times a step of it
+        picture_scores(bench, request.dataset, request.stimulus, truth)
+
+
+def sampled_scale(request: Request) -> float:
+    """Return the guidance scale, of a request's, at which samples are drawn."""
+    return min(request.scales, key=lambda scale: abs(scale - TYPICAL_SCALE))
+
+
+@contextlib.contextmanager
+def _memory_told(generator: str) -> Iterator[None]:
+    """Turn running out of memory into a sentence; a generator that can retries by itself."""
+    try:
+        yield
+    except (RuntimeError, MemoryError) as error:
+        full = isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError"
+        if not full and "not enough memory" not in str(error):
+            raise
+        raise UserError(
+            f"{generator} ran out of memory; give fewer guidance scales, close other programs, or "
+            "choose another generator or device."
+        ) from error
+
+
+def _condition_hash(condition: Condition) -> str:
+    """Return a short hash of what a picture is drawn from, beside the request."""
+    digest = hashlib.sha256(repr(condition.stimulus).encode())
+    tensors = [("embedding", condition.embeddings), ("null", condition.nulls)]
+    arrays = {f"{kind} {s.name}": z.numpy() for kind, of in tensors for s, z in of.items()}
+    arrays |= {"betas": condition.betas, "voxels": condition.voxels}
+    for name in sorted(arrays):
+        digest.update(name.encode())
+        if arrays[name] is not None:
+            digest.update(np.ascontiguousarray(arrays[name]).tobytes())
+    return digest.hexdigest()

@@ -1,0 +1,125 @@
+"""Words of the command line that name data, results and weights, read into what they stand for."""
+
+from __future__ import annotations
+
+import inspect
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from explorer.protocols import Dataset
+from explorer.types import UserError, resolve
+
+HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")  # it goes into links and folder names
+
+
+def named_path(pair: str, flag: str = "--dataset") -> tuple[str, Path, dict[str, str]]:
+    """Return name, path and options of ``NAME=PATH`` or ``NAME=PATH?option=value&option=value``.
+
+    The path must exist; one with a question mark in its name is taken as it is. Which options
+    there are is the data set's to say (`Catalogue.dataset`). ``flag``: what it was given to.
+    """
+    name, _, given = pair.partition("=")
+    if not given or not NAME.fullmatch(name):
+        raise UserError(
+            f"{flag} takes NAME=PATH, the name of letters, digits, dots, dashes and "
+            f"underscores; found {pair!r}."
+        )
+    return name, *path_and_options(given, f"{flag} {name}")
+
+
+def named_sources(pairs: Sequence[str], generators: Mapping[str, Any]) -> dict[str, str]:
+    """Return generator -> where its weights or pictures are, from ``NAME=PATH_OR_ID`` texts.
+
+    ``generators``: the dict literal; those that can be told take a ``source``. What is neither
+    there nor written like a hub id raises `UserError`; what it holds is the generator's to check.
+    """
+    found: dict[str, str] = {}
+    for pair in pairs:
+        name, equals, source = pair.partition("=")
+        told = [n for n, entry in generators.items() if _takes_source(resolve(entry))]
+        if not (equals and source) or name not in told:
+            raise UserError(
+                f"--generator takes NAME=PATH_OR_ID with one of {', '.join(told) or 'none'}, "
+                f"found {pair!r}."
+            )
+        if name in found:
+            raise UserError(f"--generator names {name} twice; give each its weights once.")
+        bare = source.partition("?")[0]  # what follows names a gallery, for generators with one
+        if not any(Path(s).expanduser().exists() or HUB_ID.fullmatch(s) for s in (source, bare)):
+            raise UserError(
+                f"--generator {name}: there is nothing at {source}, and it is no hub id such as "
+                "owner/name; check the path."
+            )
+        found[name] = source
+    return found
+
+
+def path_and_options(given: str, who: str) -> tuple[Path, dict[str, str]]:
+    """Return path and options of ``PATH`` or ``PATH?option=value&option=value``; it must exist.
+
+    ``who``: how a refusal begins.
+    """
+    path, _, tail = given.rpartition("?")
+    if not path or Path(given).expanduser().exists():
+        path, tail = given, ""
+    place = Path(path).expanduser()
+    if not place.exists():
+        raise UserError(f"{who}: there is nothing at {path}; check the path.")
+    options: dict[str, str] = {}
+    for word in tail.split("&") if tail else ():
+        key, equals, value = word.partition("=")
+        if not key or not equals or key in options:
+            raise UserError(
+                f"{who}: options are written ?name=value&name=value, each once; found {word!r}."
+            )
+        options[key] = value
+    return place, options
+
+
+def recognise(path: Path, datasets: Mapping[str, Any]) -> str:
+    """Return the key of the class that knows a path by its content, "" if none does."""
+    for name, entry in datasets.items():
+        knows = getattr(resolve(entry), "recognise", None)
+        if knows is not None and knows(path):
+            return name
+    return ""
+
+
+def open_dataset(cls: Any, path: Path, name: str, options: Mapping[str, str], who: str) -> Dataset:
+    """Return a data set of a class that takes these options; ``who`` begins a refusal."""
+    taken = [p for p in inspect.signature(cls).parameters if p not in ("path", "name")]
+    refuse_options(options, taken, who)
+    return cls(path, name, **options)
+
+
+def refuse_options(options: Mapping[str, str], taken: Sequence[str], who: str) -> None:
+    """Refuse the first option that is not among those taken; ``who`` begins the sentence."""
+    for option in options:
+        if option not in taken:
+            raise UserError(
+                f"{who} has no option {option!r}; it takes {', '.join(taken) or 'none'}."
+            )
+
+
+def _takes_source(cls: Any) -> bool:
+    return "source" in inspect.signature(cls).parameters
+
+
+def whose_results(named: str, subjects: Sequence[str], path: Path, who: str) -> str:
+    """Return the subject whose results a path holds: the one named, else the one in its name."""
+    whole = r"(?<![A-Za-z0-9]){}(?![A-Za-z0-9])"  # "subj01" of "final_subj01_all_recons.pt"
+    inside = [
+        s
+        for s in subjects
+        if len(subjects) == 1 or re.search(whole.format(re.escape(s)), str(path))
+    ]
+    subject = named or (inside[0] if len(inside) == 1 else "")
+    if subject not in subjects:
+        raise UserError(
+            f"{who}: say whose results they are with ?subject=, one of {', '.join(subjects)}"
+            f"{f'; found {subject!r}' if subject else ''}."
+        )
+    return subject

@@ -1,0 +1,141 @@
+"""Which checkpoints serve whom: cards that are read, held against a subject, and offered."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from explorer.types import Card, EmbeddingSpace, Subject, Trials, UserError
+
+FIT_NOW = "ridge"  # quick enough to be fitted while a person waits
+FITTED = "ridge (fitted now)"
+FIT_LIMIT = 50_000_000  # training trials x voxels, 200 MB as float32: our choice
+
+
+@dataclass(frozen=True, eq=False)
+class Offer:
+    """A mapper that fits a subject: a checkpoint, or only targets that one is to be fitted to.
+
+    ``published``: the mapper itself, where it looks up what others predicted.
+    """
+
+    targets: tuple[EmbeddingSpace, ...]
+    folder: Path | None = None
+    card: Card | None = None
+    published: Any = None
+
+
+def read_cards(checkpoints: Path, report: Callable[[str], None]) -> list[tuple[Path, Card]]:
+    """Return the folder and card of every mapper; ``report`` is told of those left out."""
+    cards = []
+    for path in sorted(checkpoints.glob("mappers/*/*/card.json")):
+        try:
+            cards.append((path.parent, Card.from_dict(read_object(path))))
+        except UserError as error:
+            report(f"{path.parent.name}: {error}")
+    return cards
+
+
+def find_mappers(
+    cards: Sequence[tuple[Path, Card]],
+    subject: Subject,
+    known: Mapping[str, Any],
+    report: Callable[[str], None],
+) -> dict[str, Offer]:
+    """Return the mappers that read a subject's voxels, by name; those that do not are reported."""
+    found = []
+    for folder, card in cards:
+        if card.dataset != subject.dataset or subject.name not in card.subjects:
+            continue
+        if wrong := misfit(f"The mapper in {folder.name}", card, subject, known):
+            report(wrong)
+        else:
+            found.append((folder, card))
+    # in the order of the dict literal, so that what comes first there is shown first
+    kinds = list(known)
+    found.sort(key=lambda one: kinds.index(one[1].cls))
+    names = [card.name for _, card in found]
+    return {
+        card.name if names.count(card.name) == 1 else folder.name: Offer(
+            card.targets, folder, card
+        )
+        for folder, card in found
+    }
+
+
+def fit_offer(
+    trials: Trials, spaces: Sequence[EmbeddingSpace], report: Callable[[str], None]
+) -> dict[str, Offer]:
+    """Offer a mapper fitted on the spot to the smallest of spaces that a generator draws from."""
+    who = f"{trials.subject.dataset}/{trials.subject.name}"
+    rows, count = len(trials.rows("train")), trials.subject.voxels.n_voxels
+    if not rows or not spaces:
+        report(f"There is no mapper for {who}, nor can its {rows} training trials make one.")
+        return {}
+    if rows * count > FIT_LIMIT:
+        report(
+            f"There is no mapper for {who}, and its {rows} training trials of {count} voxels "
+            "are too many to fit one while you wait; run: python -m backends train ridge."
+        )
+        return {}
+    return {FITTED: Offer((min(spaces, key=lambda space: space.size),))}
+
+
+def find_encoder(
+    folder: Path,
+    subject: Subject,
+    known: Mapping[str, Any],
+    embedder_name: Callable[[EmbeddingSpace], str],
+    report: Callable[[str], None],
+) -> Offer | None:
+    """Return the encoding model in a folder, None where none serves this subject."""
+    if not known or not (folder / "card.json").is_file():
+        return None
+    what = f"The encoding model of {subject.dataset}/{subject.name}"
+    try:
+        card = Card.from_dict(read_object(folder / "card.json"))
+    except UserError as error:
+        report(f"{what}: {error}")
+        return None
+    wrong = misfit(what, card, subject, known)
+    blind = [space for space in card.targets if not embedder_name(space)]
+    if not wrong and blind:
+        wrong = (
+            f"{what} reads {blind[0].name}, and no embedder here puts images into that; train "
+            "it on a space of this version."
+        )
+    if wrong:
+        report(wrong)
+        return None
+    return Offer(card.targets, folder, card)
+
+
+def misfit(what: str, card: Card, subject: Subject, known: Mapping[str, Any]) -> str:
+    """Return why a checkpoint does not serve a subject, one sentence that begins with ``what``."""
+    voxels, made_for = subject.voxels, card.voxels.get(subject.name, (0, "none"))
+    if made_for != (voxels.n_voxels, voxels.hash):
+        return (
+            f"{what} was made for {made_for[0]} voxels (hash {made_for[1]}), "
+            f"{subject.dataset}/{subject.name} has {voxels.n_voxels} (hash {voxels.hash}); train "
+            "it again on these."
+        )
+    if card.cls not in known:
+        return (
+            f"{what} is of the kind {card.cls!r}, which this version does not have; it has "
+            f"{', '.join(known) or 'none'}."
+        )
+    return ""
+
+
+def read_object(path: Path) -> dict[str, Any]:
+    """Return the object that a JSON file holds; anything else raises `UserError`."""
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:  # gone, not UTF-8 or not JSON
+        raise UserError(f"{path.name} cannot be read ({error}); copy it again.") from error
+    if not isinstance(values, dict):
+        raise UserError(f"{path.name} holds a {type(values).__name__}, expected an object.")
+    return values
