@@ -48,7 +48,7 @@ KINDS = {  # what members of a kind share
         "layout reading published nsd_space bdata god_study miyawaki_blocks "
         "bold5000_files bold5000_lists bold5000_arrays bold5000_volumes"
     ),
-    "backends.mappers": "mixer_parts parts",
+    "backends.mappers": "parts",
     "backends.generators": (
         "networks adapters gallery guidance pulls clip_pulls sampling memory ddim weights tuning "
         "latent_diffusion"
