@@ -85,6 +85,7 @@ class Miyawaki2008:
         """Betas float32 (n, V), pictures bool (figures, 10, 10), and each trial's figure (n,)."""
         responses, columns = _read(self.path)
         figures, number = np.unique(columns, axis=1, return_inverse=True)
+        number = number.reshape(-1)  # NumPy 2.0.0 gives it a second axis
         # In the order of first appearance, whatever order np.unique sorts them into.
         order = np.unique(number, return_index=True)[1].argsort()
         pictures = figures.T[order].reshape(-1, SIDE, SIDE).swapaxes(1, 2)  # column order

@@ -37,7 +37,8 @@ def has_fast_bfloat16(device: str) -> bool:
 
     if device.startswith("cuda"):
         return torch.cuda.is_bf16_supported(including_emulation=False)
-    able = torch.cpu.get_capabilities()
+    ask = getattr(torch.cpu, "get_capabilities", None)  # torch 2.6 cannot tell
+    able = ask() if ask else {}
     return device == "cpu" and bool(able.get("avx512_bf16") or able.get("amx_bf16"))
 
 

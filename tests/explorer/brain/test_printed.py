@@ -21,7 +21,7 @@ def surfaces(figure):
 
 def inked(axes):
     """Return how many faces of a drawn surface have the colour of the outline."""
-    colours = axes.collections[0]._facecolor3d[:, :3]
+    colours = axes.collections[0].get_facecolor()[:, :3]
     return int(np.isclose(colours, to_rgb(printed.INK), atol=2e-3).all(axis=1).sum())
 
 
