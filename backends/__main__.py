@@ -73,7 +73,8 @@ def build_demo(
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1 ...")] = "auto",
 ) -> None:
     """Make the embedded study and its models again from seeds (about two hours on 2 cores)."""
-    from backends.commands.build_demo import FULL, QUICK, Build, run
+    from backends.commands.build_demo import run
+    from backends.commands.demo.build import FULL, QUICK, Build
     from backends.training.machine import best_device
 
     if quick and out is None:

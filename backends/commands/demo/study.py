@@ -1,0 +1,134 @@
+"""The stages around the study itself: its data, its mappers, its encoding models, their tables."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from backends import DATASETS, EMBEDDERS, GENERATORS, MAPPERS
+from backends.commands.demo.build import LICENCE, QUICK, Build, device_name
+from backends.commands.train import train_mapper
+from backends.datasets import simulated
+from backends.datasets.simulated import Simulated
+from backends.embedders.pocket import PocketClip
+from backends.embedders.store import embed_stimuli
+from backends.encoders.voxelwise import train_encoding
+from backends.generators.pocket import IMAGE
+from backends.reports.mappers import compare, write
+from explorer.evidence import evaluation
+from explorer.types import EmbeddingSpace, Trials, resolve
+from explorer.workbench import Workbench
+
+# The other four systems, one mapper of all subjects each: target layers of pocket-clip, settings.
+# Narrow, so that all of them ship in a few megabytes.
+SYSTEMS: dict[str, tuple[tuple[str, ...], dict[str, Any]]] = {
+    "contrastive": (
+        ("image", "text"),
+        {"width": 128, "hidden": 128, "voxel_dropout": 0.5, "noise": 1.0, "epochs": 30},
+    ),
+    "flow": (("image",), {"epochs": 20}),
+    "masked": (("image", "tokens", "context"), {"pretrain_epochs": 4, "epochs": 8}),
+    "mixer": (("image", "tokens", "context"), {"epochs": 20, "hidden": 16}),
+}
+
+
+def data(build: Build) -> None:
+    """Write the simulated study; a finished one is left as it is."""
+    if (build.assets / "dataset.json").exists():
+        build.progress(f"data: {build.assets} is there already")
+        return
+    simulated.build(build.assets, build.progress, quick=build.quick)
+
+
+def mappers(build: Build) -> None:
+    """Fit a ridge from betas to pocket-clip/image for every subject."""
+    study = Simulated(build.assets, progress=build.progress)
+    embedder = PocketClip(build.checkpoints, build.device)
+    embeddings = {IMAGE: embed_stimuli(study, list(study.stimuli.index), embedder, IMAGE)}
+    study.keep_embeddings(embeddings[IMAGE], IMAGE, embedder.fingerprint)
+    for subject in study.subjects():
+        train_one(build, "ridge", [study.load(subject)], embeddings, {})
+
+
+def systems(build: Build) -> None:
+    """Train the mappers of the other systems, each on all subjects together (`SYSTEMS`)."""
+    study = Simulated(build.assets, progress=build.progress)
+    embedder = PocketClip(build.checkpoints, build.device)
+    spaces = {space.layer: space for space in (*embedder.spaces, *embedder.text_spaces)}
+    stimuli, embeddings = list(study.stimuli.index), {}
+    every = [study.load(subject) for subject in study.subjects()]
+    for kind, (layers, settings) in SYSTEMS.items():
+        for layer in layers:
+            if layer not in embeddings:
+                space = spaces[layer]
+                embeddings[layer] = embed_stimuli(study, stimuli, embedder, space, build.progress)
+        targets = {spaces[layer]: embeddings[layer] for layer in layers}
+        if build.quick:
+            settings = {k: 1 if "epochs" in k else v for k, v in settings.items()}
+        train_one(build, kind, every, targets, settings)
+
+
+def encoding(build: Build) -> None:
+    """Fit the encoding models, from pocket-clip's image embedding to each subject's betas."""
+    study = Simulated(build.assets, progress=build.progress)
+    embedder = PocketClip(build.checkpoints, build.device)
+    embeddings = {IMAGE: embed_stimuli(study, list(study.stimuli.index), embedder, IMAGE)}
+    for subject in study.subjects():
+        card = train_encoding(
+            study.load(subject),
+            embeddings,
+            build.checkpoints / "encoding" / "simulated" / subject,
+            command=build.command,
+            licence=LICENCE,
+            half=True,
+            progress=build.progress,
+        )
+        build.progress(f"encoding of {subject}: {card.metrics['test']}")
+
+
+def tables(build: Build) -> None:
+    """Compare all mappers on the test trials: the tables that the page shows."""
+    bench = Workbench(
+        *(DATASETS, EMBEDDERS, MAPPERS, GENERATORS),
+        checkpoints=build.checkpoints,
+        paths={"simulated": build.assets},
+        device=build.device,
+    )
+    limit = 24 if build.sizes is QUICK else None
+    found = compare(bench, "simulated", limit=limit, progress=build.progress)
+    folder = build.checkpoints / evaluation.FOLDER / "simulated"
+    folder.mkdir(parents=True, exist_ok=True)
+    for path in write(found, build.work / "evaluation"):
+        if path.name in (evaluation.TABLE, evaluation.TRIALS, evaluation.MEANING):
+            shutil.copyfile(path, folder / f"{path.name}.part")
+            (folder / f"{path.name}.part").replace(folder / path.name)
+
+
+def train_one(
+    build: Build,
+    kind: str,
+    trials: Sequence[Trials],
+    targets: Mapping[EmbeddingSpace, Mapping[str, np.ndarray]],
+    settings: Mapping[str, Any],
+) -> None:
+    """Train a mapper of some subjects and write its checkpoint."""
+    name = "-".join([kind, *(one.subject.name for one in trials)])
+    card = train_mapper(
+        kind,
+        resolve(MAPPERS[kind]),
+        trials,
+        targets,
+        build.checkpoints / "mappers" / "simulated" / name,
+        command=build.command,
+        licence=LICENCE,
+        device=device_name(build.device),
+        half=True,
+        progress=build.progress,
+        run_on=build.device,
+        trackers=(),
+        **settings,
+    )
+    build.progress(f"{name}: {card.metrics['test']}")
