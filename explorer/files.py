@@ -84,6 +84,8 @@ def reason(error: BaseException) -> str:
     if isinstance(error, RecursionError):
         return "it is nested too deep"
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    if lines[1:] and lines[0].endswith(":"):  # "Error(s) in loading state_dict for UNet:"
+        lines[:2] = [" ".join(lines[:2])]
     text = lines[0].rstrip(".:; ") if lines else ""
     if isinstance(error, KeyError) or not text:
         text = f"{type(error).__name__} {text}".strip()

@@ -1,4 +1,4 @@
-"""Files of weights: what names them, and what a library says where they do not fit."""
+"""Files of weights: what names them, and what a library does not refuse by itself."""
 
 from __future__ import annotations
 
@@ -20,19 +20,6 @@ def hash_of_files(*files: Path) -> str:
         with file.open("rb") as stream:
             digest.update(hashlib.file_digest(stream, "sha256").digest())
     return digest.hexdigest()[:16]
-
-
-def reason(error: BaseException) -> str:
-    """Return what an error says, in one line without a full stop.
-
-    Its first line, and where that only announces the next ("Error(s) in loading state_dict for
-    UNet2DConditionModel:"), the next one too.
-    """
-    lines = [line.strip() for line in str(error).strip().split("\n")]
-    said = lines[0]
-    if said.endswith(":") and lines[1:]:
-        said = f"{said} {lines[1]}"
-    return said.rstrip(".:")
 
 
 def refuse_random(found: Mapping[str, Any]) -> None:

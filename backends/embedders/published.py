@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from backends.embedders.files import HUB_ID, MISFITS_TOLD, hash_of_files, reason, refuse_random
+from backends.embedders.files import HUB_ID, MISFITS_TOLD, hash_of_files, refuse_random
 from backends.embedders.pocket import in_pieces, last_tokens
+from explorer.files import reason
 from explorer.types import EmbeddingSpace, UserError
 
 if TYPE_CHECKING:

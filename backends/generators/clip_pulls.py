@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from backends.embedders.published import ViTB32
 from backends.generators.pulls import Pull, load_encoder, towards_betas, towards_features
+from backends.generators.sampling import decoded_in
 from explorer.protocols import Condition, Option
 from explorer.types import EmbeddingSpace
 
@@ -69,14 +70,12 @@ def pulls_of(
 
     ``how``: the value of every option; a family may have none of `PULLS`.
     """
-    import torch
-
     pulls = []
     if how.get("feature_kappa", 0) > 0:
         targets = {
-            space: torch.as_tensor(z).float().reshape(1, *space.shape).to(device)
+            space: decoded_in("feature_kappa", condition.embeddings, space)[None].to(device)
             for space in features
-            if (z := condition.embeddings.get(space)) is not None
+            if space in condition.embeddings
         }
         weights = {space: how[f"{space.layer}_weight"] for space in BLOCKS}
         loss = towards_features(features, targets, weights)

@@ -10,8 +10,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from backends.embedders.files import reason
 from backends.generators.guidance import Level
+from explorer.files import reason
 from explorer.types import UserError
 
 if TYPE_CHECKING:

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from backends.embedders.files import reason
 from backends.embedders.published import ViTH14
 from backends.generators.latent_diffusion import LatentDiffusion
 from backends.generators.weights import Part, pipeline_parts, text_parts
+from explorer.files import reason
 from explorer.protocols import Condition
 from explorer.types import UserError
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
+from backends.generators.sampling import decoded_in
 from explorer.protocols import Condition, Option, Step
 from explorer.types import EmbeddingSpace, UserError
 
@@ -47,7 +48,7 @@ class Pixels:
                     f"pixels shows {GRID.name}, the mapper gave {found}; choose a mapper with "
                     "that target."
                 )
-            grid = np.asarray(condition.embeddings[GRID], np.float32).reshape(10, 10)
+            grid = decoded_in("pixels", condition.embeddings, GRID).cpu().numpy().reshape(10, 10)
             grey = np.clip(grid * 255, 0, 255).round().astype(np.uint8)
             large = grey.repeat(ENLARGED, axis=0).repeat(ENLARGED, axis=1)
             pictures.append(np.repeat(large[..., None], 3, axis=2))

@@ -263,8 +263,8 @@ class PocketDiffusion(Sampling):
 
         targets = {IMAGE: torch.stack([self._embedding(one) for one in conditions])}
         if all(TOKENS in one.embeddings for one in conditions):
-            decoded = [one.embeddings[TOKENS].reshape(TOKENS.shape) for one in conditions]
-            targets[TOKENS] = torch.stack(decoded).float().to(self.device)
+            decoded = [self._tensor(one.embeddings, TOKENS) for one in conditions]
+            targets[TOKENS] = torch.stack(decoded)
         return towards_features(self._features, targets, weights)
 
     def _towards_betas(self, conditions: Sequence[Condition]) -> Loss:

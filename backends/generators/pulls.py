@@ -220,8 +220,14 @@ def _measured(condition: Condition, encoder: Encoding | GNet) -> tuple[torch.Ten
             f"Brain guidance needs {FEWEST_VOXELS} voxels or more to correlate, the chosen "
             f"parcels have {len(where)}; choose larger ones or more of them."
         )
-    z = (betas - encoder.intercept) / encoder.voxel_sd
-    return z[where], where
+    z = ((betas - encoder.intercept) / encoder.voxel_sd)[where]
+    if undefined := int((~z.isfinite()).sum()):
+        raise UserError(
+            f"Brain guidance pulls towards measured betas, and {undefined} of this trial's "
+            f"{len(where)} are NaN or infinite; choose other parcels or another trial, or a "
+            "brain_kappa of 0."
+        )
+    return z, where
 
 
 def _norm(rows: torch.Tensor) -> torch.Tensor:

@@ -14,6 +14,7 @@ from PIL import Image, ImageOps
 
 from backends.embedders.pocket import PocketClip
 from backends.generators.gallery import Galleries, Gallery
+from backends.generators.sampling import decoded_in
 from explorer.protocols import Condition, Neighbour, Option, Step
 from explorer.types import UserError
 
@@ -80,7 +81,7 @@ class Retrieval:
                 f"retrieval compares {known}, the mapper gave {found}; choose a mapper with such "
                 "a target."
             )
-        sought = np.asarray(condition.embeddings[space].cpu())
+        sought = decoded_in("retrieval", condition.embeddings, space).cpu().numpy()
         return self._galleries.of(condition).nearest(sought, space, self._embedder, NEIGHBOURS)
 
     def _picture(self, gallery: Gallery, found: Neighbour) -> np.ndarray:

@@ -116,9 +116,7 @@ class Sampling:
         self, values: Mapping[EmbeddingSpace, torch.Tensor], space: EmbeddingSpace
     ) -> torch.Tensor:
         """Return what a space holds as float32 of its shape, on the device."""
-        import torch
-
-        return torch.as_tensor(values[space]).float().reshape(space.shape).to(self.device)
+        return decoded_in(self.name, values, space).to(self.device)
 
     # -------------------------------------------------------------------- what a generator decides
 
@@ -169,6 +167,25 @@ def chosen(
     return {name: option.default for name, option in known.items()} | dict(given)
 
 
+def decoded_in(
+    generator: str, values: Mapping[EmbeddingSpace, torch.Tensor], space: EmbeddingSpace
+) -> torch.Tensor:
+    """Return what was decoded in a space, float32 of its shape; what is no number is refused.
+
+    Drawn, it would be a black picture like any other. ``generator``: its name, for the message.
+    """
+    import torch
+
+    found = torch.as_tensor(values[space]).float().reshape(space.shape)
+    if undefined := int((~found.isfinite()).sum()):
+        raise UserError(
+            f"{generator} draws nothing from {space.name}: {undefined} of its {space.size} "
+            "decoded values are NaN or infinite; choose another trial, or train a mapper on betas "
+            "and targets without such values."
+        )
+    return found
+
+
 def source_of_noise(seed: int) -> torch.Generator:
     """Return what draws a picture's noise: on the CPU, so the same alone and on any device."""
     import torch
@@ -177,8 +194,16 @@ def source_of_noise(seed: int) -> torch.Generator:
 
 
 def pixels(decoded: torch.Tensor) -> np.ndarray:
-    """Return uint8 (n, H, W, 3) of pixels (n, 3, H, W) in about -1 ... 1."""
+    """Return uint8 (n, H, W, 3) of pixels (n, 3, H, W) in about -1 ... 1.
+
+    Pixels that are no numbers raise `UserError`: they would be black.
+    """
     import torch
 
+    if not decoded.isfinite().all():
+        raise UserError(
+            "The picture came out as NaN or infinite: numbers grew too large on the way. Choose a "
+            "lower guidance scale or weaker pulls, or draw on a CPU (--device cpu)."
+        )
     grey_levels = decoded.clamp(-1, 1).add(1).mul(127.5).round()
     return grey_levels.to(torch.uint8).permute(0, 2, 3, 1).cpu().numpy()

@@ -14,7 +14,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from backends.embedders.files import HUB_ID, MISFITS_TOLD, hash_of_files, reason, refuse_random
+from backends.embedders.files import HUB_ID, MISFITS_TOLD, hash_of_files, refuse_random
+from explorer.files import reason
 from explorer.types import UserError, resolve
 
 if TYPE_CHECKING:

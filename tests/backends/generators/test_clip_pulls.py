@@ -98,6 +98,9 @@ def test_what_pulls_must_be_there(saved, made, eyes, fakes, tmp_path, given):
         UserError, match="ViT-B-32 needs the weights of timm/vit_base_patch32_clip"
     ):
         generator.latents([Condition(decoded)], 3.0, [7], 2, feature_kappa=0.1, feature_eta=1.0)
+    decoded[EYE] = torch.full(EYE.shape, torch.nan)
+    with pytest.raises(UserError, match="feature_kappa draws nothing from ViT-B-32/block1: 38400"):
+        generator.latents([Condition(decoded)], 3.0, [7], 2, feature_kappa=0.1)
 
 
 def test_betas_pull_through_an_encoding_model_of_features(saved, eyes, fakes, given):

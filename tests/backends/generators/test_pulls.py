@@ -135,6 +135,10 @@ def test_the_brain_loss_is_one_minus_the_correlation_over_the_chosen_voxels():
     few = Condition({}, betas=betas[0], subject=subject(), voxels=np.arange(V) < 3)
     with pytest.raises(UserError, match="needs 10 voxels or more .* chosen parcels have 3; choos"):
         towards_betas(features, [few], [encoder])
+    betas[1, 1] = np.nan
+    towards_betas(features, [Condition({}, betas=betas[1], voxels=half)], [encoder])
+    with pytest.raises(UserError, match="measured betas, and 1 of this trial's 40 are NaN or inf"):
+        towards_betas(features, [Condition({}, betas=betas[1])], [encoder])
 
 
 def save(encoder, checkpoints):
