@@ -41,7 +41,7 @@ def test_other_data_sets_are_on_offer_when_a_path_is_given(make_workbench, fakes
             super().__init__(path, name)
 
     families = {"fake": fakes.Study, "folder": Needy, "needy": Needy}
-    assert make_workbench(datasets=families).catalogue.catalogue.dataset_names() == ["fake"]
+    assert make_workbench(datasets=families).catalogue.dataset_names() == ["fake"]
     workbench = make_workbench(datasets=families, paths={"needy": tmp_path, "mine": tmp_path})
     assert workbench.catalogue.dataset_names() == ["fake", "needy", "mine"]
     assert workbench.catalogue.dataset("mine").name == "mine"  # an unknown name is a plain folder
@@ -276,7 +276,7 @@ def test_a_study_without_test_trials_says_so(make_workbench, fakes):
             return dataclasses.replace(trials, table=trials.table.assign(split="train"))
 
     with pytest.raises(UserError, match="has no test trial, so there is nothing to show; mark tr"):
-        make_workbench(datasets={"fake": Untested}).catalogue.catalogue.gallery("fake", "sub-01")
+        make_workbench(datasets={"fake": Untested}).catalogue.gallery("fake", "sub-01")
 
 
 def test_only_generators_that_accept_the_mappers_targets_are_offered(make_workbench, fakes):
@@ -347,7 +347,7 @@ def test_two_mappers_of_one_name_are_told_apart_by_their_folders(
     root = copied(fake_checkpoints, tmp_path)
     first = root / "mappers" / "fake" / "linear-sub-01"
     shutil.copytree(first, first.with_name("linear-again-sub-01"))
-    names = make_workbench(checkpoints=root).catalogue.catalogue.mapper_names("fake", "sub-01")
+    names = make_workbench(checkpoints=root).catalogue.mapper_names("fake", "sub-01")
     assert names == ["linear-again-sub-01", "linear-sub-01"]
 
 

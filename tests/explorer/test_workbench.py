@@ -291,10 +291,10 @@ def test_a_generator_is_given_what_it_needs_and_no_more(make_workbench, fakes):
     for generator in (Peeking, Needy):
         list(reconstruct(make_workbench(generators={"painter": generator}), REQUEST))
     modest, needy = seen
-    assert (modest.stimulus, modest.betas, modest.subject, modest.catalogue.dataset) == (None,) * 4
+    assert (modest.stimulus, modest.betas, modest.subject, modest.dataset) == (None,) * 4
     assert modest.embeddings[fakes.space].shape == (8,)
     assert needy.stimulus == "test-04" and needy.betas.shape == (200,)
-    assert needy.subject.name == "sub-01" and needy.catalogue.dataset.image("test-04").shape == (
+    assert needy.subject.name == "sub-01" and needy.dataset.image("test-04").shape == (
         32,
         32,
         3,
