@@ -40,6 +40,7 @@ FLOORS = (
     "backends explorer.figures",
     "explorer.brain",
     "explorer.mapper explorer.metrics explorer.cache explorer.protocols explorer.request",
+    "explorer.images",
     "explorer.files",
     "explorer.types explorer",
 )

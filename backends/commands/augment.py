@@ -16,13 +16,14 @@ import numpy as np
 
 from backends.datasets.reading import LazyRows
 from backends.encoders.voxelwise import Encoding
+from explorer.images import ENDINGS, read_picture
 from explorer.protocols import Dataset
 from explorer.types import EmbeddingSpace, Trials, UserError
 
 if TYPE_CHECKING:
     import pandas as pd
 
-SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff")
+MEND = "mend it or take it out of the folder"
 # Of 64 bits. Copies of simulated scenes as JPEG, at half the size or 10 % brighter differ in 0 to
 # 6; of new scenes 4 % lie within 10 of one of 300 others. A stranger that is left out costs
 # little, a copy that is kept a result.
@@ -56,7 +57,7 @@ class Extra:
 
     def image(self, stimulus: str) -> np.ndarray:
         """Return a picture, uint8 RGB (H, W, 3)."""
-        return _read(self.files[stimulus])
+        return read_picture(self.files[stimulus], do=MEND)
 
     def told(self) -> dict[str, Any]:
         """Return what a card says of it."""
@@ -73,10 +74,10 @@ def find_extra(
 ) -> Extra:
     """Return the pictures below a folder that no subject of the study has as a test stimulus."""
     folder = Path(folder).expanduser()
-    files = sorted(f for f in folder.rglob("*") if f.suffix.lower() in SUFFIXES)
+    files = sorted(f for f in folder.rglob("*") if f.suffix.lower() in ENDINGS)
     if not files:
         raise UserError(
-            f"--augment needs a folder of pictures ({', '.join(SUFFIXES)}), and {folder} has none."
+            f"--augment needs a folder of pictures ({', '.join(ENDINGS)}), and {folder} has none."
         )
     subjects = study.subjects()
     tested = dict.fromkeys(s for who in subjects for s in study.load(who).stimuli("test"))
@@ -86,7 +87,7 @@ def find_extra(
     hashes = np.array([h for s in tested for h in looks(study.image(s))], np.uint64)
     kept: dict[str, Path] = {}
     for file in strangers:
-        if not seen(looks(_read(file)), hashes):
+        if not seen(looks(read_picture(file, do=MEND)), hashes):
             kept[f"extra:{file.relative_to(folder).as_posix()}"] = file
     extra = Extra(folder, kept, len(files) - len(strangers), len(strangers) - len(kept))
     if progress:
@@ -181,15 +182,3 @@ def _names(name: str) -> set[str]:
     coco = re.fullmatch(r"COCO \S+ (\d+)", name) or re.search(r"(?:^|_)(\d{12})\.\w+$", name)
     found = {name, Path(name).stem} - {""}
     return found | {f"COCO {int(coco[1])}"} if coco else found
-
-
-def _read(file: Path) -> np.ndarray:
-    from PIL import Image, UnidentifiedImageError
-
-    try:
-        with Image.open(file) as picture:
-            return np.asarray(picture.convert("RGB"))
-    except (OSError, UnidentifiedImageError) as error:
-        raise UserError(
-            f"{file} cannot be read as a picture ({error}); mend it or take it out of the folder."
-        ) from error

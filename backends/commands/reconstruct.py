@@ -18,6 +18,7 @@ import numpy as np
 
 from backends.training.machine import launched
 from explorer.drawing import condition_of, picture_scores
+from explorer.images import read_picture
 from explorer.request import Request
 from explorer.types import UserError
 
@@ -215,8 +216,6 @@ def pictures_of(
     bench: Workbench, folder: Path, subject: str
 ) -> tuple[list[str], list[np.ndarray], list[list[np.ndarray]]]:
     """Return the stimuli of a subject, the shown images, and S samples of drawn pictures."""
-    from PIL import Image
-
     settings, table = load(folder)
     mine = table[table["subject"] == subject]
     if mine.empty:
@@ -229,7 +228,6 @@ def pictures_of(
         files = one.set_index("stimulus").loc[stimuli, "file"]
         pictures = []
         for file in files:
-            with Image.open(folder / file) as image:
-                pictures.append(np.asarray(image.convert("RGB")))
+            pictures.append(read_picture(folder / file, missing="run reconstruct again"))
         made.append(pictures)
     return stimuli, shown, made

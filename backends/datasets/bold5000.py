@@ -51,6 +51,7 @@ from backends.datasets.bold5000_lists import (
     stem,
 )
 from backends.datasets.bold5000_volumes import Sessions, load_volumes, volume_remarks
+from explorer.images import read_picture
 from explorer.types import Label, Subject, Trials, UserError
 
 if TYPE_CHECKING:
@@ -233,8 +234,6 @@ class BOLD5000:
 
     def image(self, stimulus: str) -> np.ndarray:
         """Return the picture that was shown, uint8 RGB (H, W, 3)."""
-        from PIL import Image
-
         if stimulus not in self.stimuli.index:
             raise UserError(
                 f"{self.name} has no stimulus {stimulus!r}; it has {len(self.stimuli)}, such as "
@@ -246,13 +245,7 @@ class BOLD5000:
                 f"The picture of {stimulus!r} is not in {self.path}; "
                 f"{where_pictures(self._files)}."
             )
-        try:
-            with Image.open(file) as opened:
-                return np.asarray(opened.convert("RGB"))
-        except (OSError, EOFError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-            raise UserError(
-                f"The picture of {stimulus!r} cannot be read ({file}); copy it again."
-            ) from error
+        return read_picture(file, f"The picture of {stimulus!r}")
 
     # ------------------------------------------------------------------------------------- remarks
 

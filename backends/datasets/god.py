@@ -28,6 +28,7 @@ from backends.datasets.god_study import (
     varying,
 )
 from backends.datasets.reading import LazyRows, hdf5_rows, standardised
+from explorer.images import read_picture
 from explorer.types import Subject, Trials, UserError, VoxelSpace, voxel_hash
 
 if TYPE_CHECKING:
@@ -245,8 +246,6 @@ class GOD:
 
     def image(self, stimulus: str) -> np.ndarray:
         """Return a picture, uint8 RGB (H, W, 3)."""
-        from PIL import Image
-
         if stimulus not in self.stimuli.index:
             raise UserError(
                 f"{self.name} has no stimulus {stimulus!r}; it has {len(self.stimuli)}, such as "
@@ -258,13 +257,7 @@ class GOD:
                 f"{self.name}: the picture of {stimulus} is not in {self._images / 'images'}; "
                 f"{ASK_FOR_PICTURES}, and they belong in images/training and images/test there."
             )
-        try:
-            with Image.open(file) as opened:
-                return np.asarray(opened.convert("RGB"))
-        except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-            raise UserError(
-                f"The picture of {stimulus} cannot be read ({file}); copy it again."
-            ) from error
+        return read_picture(file, f"The picture of {stimulus}")
 
     def remarks(self) -> list[str]:
         """Return what is missing, masked or special in these files, one sentence each."""

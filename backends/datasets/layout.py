@@ -45,6 +45,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from backends.datasets.reading import LazyRows
+from explorer.images import read_picture
 from explorer.types import (
     FSAVERAGE5_VERTICES,
     SPLITS,
@@ -188,28 +189,15 @@ def read_stimuli(path: Path) -> pd.DataFrame:
 
 
 def read_image(path: Path, stimuli: pd.DataFrame, stimulus: str) -> np.ndarray:
-    """Return a stimulus's picture, uint8 RGB (H, W, 3); transparency is laid on white."""
-    from PIL import Image, ImageOps
-
+    """Return a stimulus's picture, uint8 RGB (H, W, 3), as `read_picture` reads it."""
     if stimulus not in stimuli.index:
         raise UserError(f"{path} has no stimulus {stimulus!r}; it has {len(stimuli)}.")
     file = _inside(path / "stimuli", stimuli.at[stimulus, "file"], "stimuli.tsv")
-    try:
-        with Image.open(file) as opened:
-            picture = ImageOps.exif_transpose(opened)
-            if picture.has_transparency_data:
-                white = Image.new("RGBA", picture.size, "white")
-                picture = Image.alpha_composite(white, picture.convert("RGBA"))
-            return np.asarray(picture.convert("RGB"))
-    except FileNotFoundError as error:
-        raise UserError(
-            f"The picture of stimulus {stimulus!r} is missing: {file}; copy it there or mend "
-            "stimuli.tsv."
-        ) from error
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-        raise UserError(
-            f"The picture of stimulus {stimulus!r} cannot be read ({file}); copy it again."
-        ) from error
+    return read_picture(
+        file,
+        f"The picture of stimulus {stimulus!r}",
+        missing="copy it there or mend stimuli.tsv",
+    )
 
 
 def read_trials(

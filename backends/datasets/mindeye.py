@@ -45,6 +45,7 @@ import numpy as np
 
 from backends.datasets.reading import LazyRows, hdf5_rows, open_hdf5
 from explorer.files import read_array
+from explorer.images import read_picture
 from explorer.types import (
     Label,
     Parcellation,
@@ -551,13 +552,8 @@ class MindEye1(_Release):
                 )
 
     def _decode(self, sample: _Sample) -> np.ndarray:
-        from PIL import Image
-
-        try:
-            with Image.open(io.BytesIO(sample.read(sample.image))) as picture:
-                return np.asarray(picture.convert("RGB"))
-        except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-            raise UserError(f"The picture in {sample.where} cannot be read ({error}).") from error
+        content = sample.read(sample.image)
+        return read_picture(content, f"The picture in {sample.where}")
 
 
 def _split_folder(path: Path) -> Path:

@@ -11,16 +11,17 @@ import os
 import re
 from collections import Counter
 from collections.abc import Callable, Mapping
-from functools import cached_property, partial
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
 
 from backends.embedders.store import Store, embed_kept
+from explorer.images import ENDINGS, read_picture
 from explorer.protocols import Condition, Dataset, Embedder, Neighbour
 from explorer.types import EmbeddingSpace, UserError
 
-PICTURES = (".png", ".jpg", ".jpeg", ".webp", ".bmp")
+MEND = "copy it again, or take it out of the gallery"
 BLOCK = 128  # pictures read and embedded at a time
 # In front of a class name: a WordNet id (ImageNet's folders), or a number and a separator
 NUMBERED = re.compile(r"^(n\d{8}(?!\d)|\d+(?=[\s._-]))[\s._-]*")
@@ -70,14 +71,18 @@ class Gallery:
         """Return the pictures under a folder; the first sub-folder names the class."""
         path = Path(path).expanduser()
         found = path.rglob("*") if path.is_dir() else []
-        files = sorted(f.relative_to(path) for f in found if f.suffix.lower() in PICTURES)
+        files = sorted(f.relative_to(path) for f in found if f.suffix.lower() in ENDINGS)
         if not files:
             raise UserError(
-                f"{path} holds no pictures ({', '.join(PICTURES)}); give a folder of pictures, "
+                f"{path} holds no pictures ({', '.join(ENDINGS)}); give a folder of pictures, "
                 "with one sub-folder a class if they are to name what is seen."
             )
+
+        def read(name: str) -> np.ndarray:
+            return read_picture(path / name, do=MEND)
+
         labels = {f.as_posix(): clean_label(f.parts[0]) if f.parts[1:] else "" for f in files}
-        return cls(f"pictures in {path.name}", labels, partial(_read_file, path), cache)
+        return cls(f"pictures in {path.name}", labels, read, cache)
 
     @classmethod
     def of_training(cls, dataset: Dataset, subject: str, cache: Path | None = None) -> Gallery:
@@ -215,16 +220,3 @@ def _unit(rows: np.ndarray, space: EmbeddingSpace) -> np.ndarray:
         rows = rows - rows.mean(axis=1, keepdims=True)
     norm = np.linalg.norm(rows, axis=1, keepdims=True)
     return np.ascontiguousarray(rows / np.maximum(norm, 1e-12), np.float32)
-
-
-def _read_file(folder: Path, name: str) -> np.ndarray:
-    from PIL import Image
-
-    try:
-        with Image.open(folder / name) as image:
-            return np.asarray(image.convert("RGB"))
-    except (OSError, ValueError, Image.DecompressionBombError) as error:
-        raise UserError(
-            f"{folder / name} cannot be read as a picture ({error}); copy it again, or take it "
-            "out of the gallery."
-        ) from error

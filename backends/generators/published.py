@@ -14,7 +14,6 @@ Three layouts, with how the pictures are told apart (`backends.datasets.publishe
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable, Collection, Iterator, Sequence
 from functools import partial
 from pathlib import Path
@@ -32,11 +31,11 @@ from backends.datasets.published import (
     stimuli_in_order,
     to_bytes,
 )
+from explorer.images import ENDINGS, picture_size, read_picture
 from explorer.protocols import Condition, Dataset, Option, Step
 from explorer.request import MAX_SCALE, MAX_SCALES
 from explorer.types import UserError
 
-PICTURES = (".png", ".jpg", ".jpeg", ".webp")
 Reads = dict[str, Callable[[int], np.ndarray]]  # stimulus -> its picture, given which sample
 
 
@@ -227,8 +226,7 @@ class Published:
 
     def _samples(self, file: Path, samples: str) -> int:
         """Return how many pictures lie side by side in a file, and make that a choice."""
-        with _opened(file) as image:
-            width, height = image.size
+        width, height = picture_size(file)
         if not samples and width % height == 0 and width > height:
             raise UserError(
                 f"{file} is {width // height} times as wide as high; say ?samples="
@@ -304,7 +302,7 @@ def _is_images(shape: tuple[int, ...]) -> bool:
 
 
 def _pictures(folder: Path) -> list[Path]:
-    return sorted(f for f in folder.iterdir() if f.suffix.lower() in PICTURES and f.is_file())
+    return sorted(f for f in folder.iterdir() if f.suffix.lower() in ENDINGS and f.is_file())
 
 
 def _numbered_folders(path: Path) -> dict[float, dict[float, Path]]:
@@ -338,17 +336,6 @@ def _listed(numbers: Collection[float]) -> str:
     return ", ".join(f"{number:.10g}" for number in numbers)
 
 
-def _opened(file: Path):  # noqa: ANN202  (a context manager over PIL's Image)
-    from PIL import Image
-
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("error", Image.DecompressionBombWarning)
-            return Image.open(file)
-    except (OSError, Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
-        raise UserError(f"{file} cannot be read as a picture ({error}); copy it again.") from error
-
-
 def _row(stored: Any, index: int, path: Path, sample: int) -> np.ndarray:
     """Return uint8 (H, W, 3): a picture of an array, which has one sample a trial."""
     return to_bytes(row(stored, index), f"{path}, picture {index} (from 0)")
@@ -356,10 +343,8 @@ def _row(stored: Any, index: int, path: Path, sample: int) -> np.ndarray:
 
 def _part(file: Path, count: int, sample: int) -> np.ndarray:
     """Return uint8 (H, W, 3): the ``sample``-th (from 1) of ``count`` pictures side by side."""
-    with _opened(file) as image:
-        try:
-            pixels = np.asarray(image.convert("RGB"))
-        except OSError as error:
-            raise UserError(f"{file} is damaged or cut short ({error}); copy it again.") from error
+    if count == 1:
+        return read_picture(file)
+    pixels = read_picture(file, largest=None)  # a strip is not reduced before it is cut
     width = pixels.shape[1] // count
     return np.ascontiguousarray(pixels[:, (sample - 1) * width : sample * width])
