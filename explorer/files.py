@@ -10,6 +10,8 @@ from __future__ import annotations
 import contextlib
 import json
 import math
+import pickle
+import zipfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,8 +22,10 @@ from explorer.types import UserError
 
 if TYPE_CHECKING:
     import pandas as pd
+    import torch
 
 COPY = "copy it again"
+PLAIN = "save it as a plain array (np.save of numbers, HDF5 or safetensors)"
 # Deflate never packs better (zlib.net/zlib_tech.html), so this bounds what a packed file can hold.
 DEFLATE = 1032
 PACKED = (".gz", ".mgz")
@@ -228,13 +232,66 @@ def npy_header(file: Any) -> tuple[tuple[int, ...], bool, np.dtype, int]:
     return shape, fortran, dtype, file.tell()
 
 
-def pickled(path: str | Path, name: str = "") -> UserError:
+def pickled(path: str | Path, name: str = "", do: str = PLAIN) -> UserError:
     """Return the error for pickled objects, which are never loaded."""
     where = f"{path} ({name})" if name else f"{path}"
     return UserError(
         f"{where} holds pickled Python objects, which can run code when they are opened, so it is "
-        "not read; save it as a plain array (np.save of numbers, HDF5 or safetensors)."
+        f"not read; {do}."
     )
+
+
+# ----------------------------------------------------------------------------------------- tensors
+
+
+def read_torch(path: str | Path, do: str = COPY, missing: str = "check the path") -> Any:
+    """Return what `torch.save` wrote, of whatever type, on the CPU; code in it never runs.
+
+    Tensors of the zip form are mapped from the file. Each one that is used goes through
+    `plain_tensor`.
+    """
+    import torch
+
+    path = Path(path)
+    with guard(path, "a file of torch.save", do, missing):
+        in_zip = zipfile.is_zipfile(path)
+        try:
+            return torch.load(path, "cpu", weights_only=True, mmap=in_zip or None)
+        except pickle.UnpicklingError as error:
+            if "GLOBAL" not in str(error):
+                raise ValueError("it is not what torch.save writes") from error
+            raise pickled(path, do="save plain tensors (safetensors, or torch.save)") from error
+
+
+def plain_tensor(value: Any, where: str) -> torch.Tensor:
+    """Return a tensor of ordinary numbers that are all there, without a graph.
+
+    Refused are a quantised, sparse or meta tensor, and one that repeats its numbers or declares
+    more than are stored; ``where`` says in a sentence which it is.
+    """
+    import torch
+
+    if not isinstance(value, torch.Tensor):
+        raise UserError(f"{where} is a {type(value).__name__}, expected a tensor of numbers.")
+    kinds = {
+        "quantised": value.is_quantized,
+        "sparse": value.layout != torch.strided,
+        "without numbers (meta)": value.is_meta,
+        "nested": value.is_nested,
+        "of complex numbers": value.is_complex(),
+    }
+    kind = next((name for name, true in kinds.items() if true), "")
+    if kind:
+        raise UserError(
+            f"{where} is {kind}, expected a plain tensor of numbers; save it dense and as float32."
+        )
+    there, needed = value.untyped_storage().nbytes(), value.numel() * value.element_size()
+    if needed > there:
+        raise UserError(
+            f"{where} has the shape {_written(value.shape)}, {needed:,} bytes, of which {there:,} "
+            "are stored; save it with .contiguous(), or copy it again."
+        )
+    return value.detach()
 
 
 # ------------------------------------------------------------------------------------------ images

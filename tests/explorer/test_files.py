@@ -7,6 +7,7 @@ import pickle
 import nibabel
 import numpy as np
 import pytest
+import torch
 
 from explorer import files
 from explorer.types import UserError
@@ -206,3 +207,57 @@ def test_a_volume_cut_short_is_named_when_it_is_read(tmp_path):
     image = files.open_volume(path)
     with pytest.raises(UserError, match="a.nii.gz is damaged or cut short .*; fetch it again"):
         files.volume_data(image, path, do="fetch it again")
+
+
+# --------------------------------------------------------------------------------------- tensors
+
+
+def kept(tmp_path, value, **options):
+    torch.save(value, tmp_path / "a.pt", **options)
+    return files.read_torch(tmp_path / "a.pt")
+
+
+@pytest.mark.parametrize("zipped", [True, False])
+def test_tensors_lose_their_graph_and_nothing_else(tmp_path, zipped):
+    values = torch.arange(6.0).reshape(2, 3)
+    for value in (values, values.clone().requires_grad_(), torch.nn.Parameter(values), values[:1]):
+        found = kept(tmp_path, {"x": value}, _use_new_zipfile_serialization=zipped)["x"]
+        plain = files.plain_tensor(found, "x")
+        np.testing.assert_array_equal(plain.numpy(), value.detach().numpy())
+    half = files.plain_tensor(kept(tmp_path, values.bfloat16()), "x")
+    np.testing.assert_array_equal(half.float().numpy(), values.numpy())
+
+
+@pytest.mark.filterwarnings("ignore:Validating sparse tensor", "ignore:.*TypedStorage")
+def test_tensors_of_another_kind_are_refused_by_name(tmp_path):
+    huge = torch.zeros(1).expand(10**6, 10**6)
+    for value, sentence in (
+        (torch.eye(4).to_sparse(), "x is sparse, expected a plain tensor of numbers; save it den"),
+        (torch.zeros(2, device="meta"), "x is without numbers .meta."),
+        (torch.zeros(2, dtype=torch.complex64), "x is of complex numbers"),
+        (
+            huge,
+            r"x has the shape \(1000000, 1000000\), 4,000,000,000,000 bytes, of which 4",
+        ),
+        ([1], "x is a list, expected a tensor of numbers"),
+    ):
+        with pytest.raises(UserError, match=f"^{sentence}"):
+            files.plain_tensor(kept(tmp_path, value), "x")
+
+
+def test_code_in_a_file_of_torch_never_runs(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for zipped in (True, False):
+        with pytest.raises(UserError, match=r"a.pt holds pickled .*; save plain tensors"):
+            kept(tmp_path, {"x": Trap()}, _use_new_zipfile_serialization=zipped)
+    assert not (tmp_path / "unpickled").exists()
+
+
+@pytest.mark.parametrize("zipped", [True, False])
+def test_what_is_no_file_of_torch_is_one_sentence(tmp_path, zipped):
+    kept(tmp_path, torch.zeros(300), _use_new_zipfile_serialization=zipped)
+    whole = (tmp_path / "a.pt").read_bytes()
+    for content in (b"", whole[:40], whole[:-600], b"PK\x03\x04" + bytes(30), b"no tensors"):
+        (tmp_path / "a.pt").write_bytes(content)
+        with pytest.raises(UserError, match=r"a.pt cannot be read as a file of torch.save \("):
+            files.read_torch(tmp_path / "a.pt")
