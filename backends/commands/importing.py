@@ -349,7 +349,8 @@ def _tokens(state: Mapping[str, torch.Tensor]) -> tuple[int, int]:
 def _encoder(found: Found, title: str, command: str) -> tuple[Any, Card, tuple[str, ...]]:
     import torch
 
-    from backends.mappers.masked import Masked, published_encoder
+    from backends.mappers.masked import Masked
+    from backends.mappers.parts.patches import published_encoder
 
     prefix = MAE if found.kind == "mind-vis-finetuned" else ""
     heads = int(found.config.get("num_heads", HEADS))
