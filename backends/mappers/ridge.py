@@ -115,7 +115,8 @@ class Ridge(Mapper):
             embeddings, dimension by dimension: a penalty shrinks predictions, which generators
             may take for dull pictures. Mean and SD of the predictions are those of the held-out
             folds, and the change becomes part of the weights. Correlations of a dimension stay;
-            squared errors rise. "test-batch" is refused: see `ridge_solver.recalibrate_test_batch`.
+            squared errors rise. "test-batch" is refused: see `recalibrate_test_batch` of the
+            solver.
         share, sessions
             Learn from part of the training trials, see `backends.training.fewer.fewer`.
         device
