@@ -10,13 +10,13 @@ import re
 import shlex
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import numpy as np
+import typer
 
 from backends.datasets import layout
 from explorer.catalogue import PLAIN_FOLDER
-from explorer.mapper import ROWS_AT_ONCE
 from explorer.naming import NAME, open_dataset, path_and_options, recognise
 from explorer.protocols import Dataset
 from explorer.types import Trials, UserError, resolve
@@ -25,6 +25,19 @@ if TYPE_CHECKING:
     import pandas as pd
 
 MOST_PER_KIND = 5  # sentences of one kind before the rest is counted
+ROWS_AT_ONCE = 512  # of betas
+
+
+def doctor(
+    path: Annotated[str, typer.Argument(help="Where data lie: PATH or PATH?option=value.")],
+) -> None:
+    """Say which data set lies at a path, what it holds and lacks, and the command to open it."""
+    from backends import DATASETS
+
+    lines, well = examine(path, DATASETS)
+    for line in lines:
+        print(line)
+    raise typer.Exit(0 if well else 1)
 
 
 def examine(given: str, datasets: Mapping[str, Any]) -> tuple[list[str], bool]:

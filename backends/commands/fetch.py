@@ -15,6 +15,9 @@ import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated
+
+import typer
 
 from backends.datasets.bold5000_files import PEOPLE, RUN
 from explorer.types import UserError
@@ -71,6 +74,38 @@ BOLD5000's betas (release 2) lie on figshare; the fMRI is CC0, no form is needed
    bold5000-dataset.github.io/website/download.html. Put all of it into one folder.
 3. python -m backends doctor FOLDER""",
 }
+
+
+def fetch(
+    name: Annotated[
+        str,
+        typer.Argument(
+            help="miyawaki2008, bold5000; or nsd, mindeye2, god, bold5000-betas: how to get them."
+        ),
+    ],
+    out: Annotated[Path, typer.Option(help="A folder NAME is made in it, or completed.")] = Path(
+        "data"
+    ),
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask before downloading.")] = False,
+) -> None:
+    """Download a data set, after its size and licence, or say how it is asked for by hand."""
+    if name in BY_HAND:
+        print(BY_HAND[name])
+        raise typer.Exit(1)
+    offer, folder = find(name), out.expanduser() / name
+    print(
+        f"{offer.title}\n  size     {offer.size}\n  licence  {offer.licence}\n  to       {folder}"
+    )
+    if folder.is_dir() and not offer.lacking(folder):
+        print("Everything is there already.")
+    else:
+        if not yes:
+            typer.confirm("Download it?", abort=True)
+        bring(offer, folder)
+        print("Everything came and is whole.")
+    if offer.then:
+        print(f"\n{offer.then}")
+    print(f"\nNext: python -m backends doctor {folder}")
 
 
 @dataclass(frozen=True)

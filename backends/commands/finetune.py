@@ -1,257 +1,99 @@
-"""Fine-tunes a generator on what a mapper decodes from training trials, as system 3 does.
+"""The command ``finetune``: a generator learns from what a mapper decodes (system 3).
 
-Of a diffusion model its cross-attention and a projection of the decoded embedding are trained
-(`backends.generators.tuning`), with a share of conditions dropped for one learned null, so that it
-can be guided. Options of one command take the place of the original's three edited files
-(NeuroLens: no guidance, alignment at the encoder, alignment at the generator). What differs:
-
-- The null of training is the null of sampling.
-- The head that aligns at encoder level ends in a linear layer: after the original's SiLU no value
-  is below -0.28, and image embeddings have such values.
-- A dropped condition is aligned with no picture.
-- Training stimuli are held out to choose the epoch; the original chose it on the test set.
-- Scores are of one picture a stimulus, never of the best of several.
+`backends.generators.finetuning` says how, `backends.reports.ablations` compares four ways of it.
 """
 
 from __future__ import annotations
 
-import shutil
-import time
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, replace
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated
 
-import numpy as np
+import typer
 
-from backends.simulation.judge import PocketJudge
-from backends.simulation.scenes import CATEGORIES
-from backends.training.engine import train_network
-from backends.training.machine import launched, versions
-from backends.training.plan import Course, in_chunks
-from backends.training.rows import Batch, TrialRows
-from explorer.choosing import default_request
-from explorer.drawing import condition_of, picture_scores
-from explorer.mapper import CARD, split_hash, write_checkpoint
-from explorer.metrics import bootstrap_interval, two_way_identification, unit
-from explorer.protocols import Condition
-from explorer.types import Card, EmbeddingSpace, Trials, UserError
+from backends.commands import options
+from backends.commands.progress import telling
+from backends.training.plan import Course, Progress
+from explorer.types import UserError
 
 if TYPE_CHECKING:
-    import pandas as pd
-    import torch
-
-    from backends.generators.tuning import Trainee
-    from explorer.mapper import Mapper
+    from backends.generators.finetuning import Goals
     from explorer.workbench import Workbench
-
-Progress = Callable[[str], None]
-Image = Callable[[str], np.ndarray]  # stimulus -> the picture that was shown, uint8 (H, W, 3)
-Goals = Mapping[EmbeddingSpace, Mapping[str, np.ndarray]]
-DROPOUT = 0.1  # of conditions, as in NeuroLens
-WEIGHTS = {"none": 0.0, "encoder": 0.03, "generator": 0.04}  # of alignment, as in NeuroLens
-MIXTURES = 4  # of tokens, that the aligning head reads, as in NeuroLens
-DECODED = 1 / 8  # of the samples, whose expected picture is made: that costs most of a step
-ROWS_AT_ONCE = 64
-EXAMPLES = 512  # decoded training trials for the projection's mean and deviation
-COURSE = Course(epochs=2, batch=16, lr=3e-4, patience=0)
-SCALE = 3.0  # of guidance, at which NeuroLens samples
-SHIPPED = "not fine-tuned"
-# A row of the table: alignment, guidance, and the scale at which it is drawn. What has learned no
-# null is drawn as a plain conditional model.
-ABLATIONS: dict[str, tuple[str, bool, float]] = {
-    "no guidance": ("none", False, 1.0),
-    "guidance only": ("none", True, SCALE),
-    "guidance, encoder level": ("encoder", True, SCALE),
-    "guidance, generator level": ("generator", True, SCALE),
-}
 
 
 def finetune(
-    trainee: Trainee,
-    mapper: Mapper,
-    trials: Sequence[Trials],
-    goals: Goals,
-    folder: Path,
-    *,
-    alignment: str = "none",
-    guidance: bool = True,
-    embedder: Any = None,
-    course: Course = COURSE,
-    command: str = "",
-    licence: str = "",
-    device: str = "cpu",
-    progress: Progress | None = None,
-) -> Card:
-    """Fine-tune a generator, write what it learned into ``folder``, and return its card.
+    generator: Annotated[
+        str, typer.Argument(help="Which generator: pocket-diffusion or sd15-context.")
+    ] = "pocket-diffusion",
+    dataset: options.Dataset = "simulated",
+    subject: Annotated[
+        list[str] | None, typer.Option(help="A participant (may be repeated); default: the first.")
+    ] = None,
+    mapper: options.Mapper = "masked",
+    alignment: Annotated[
+        str, typer.Option(help="Towards the shown picture: none, encoder or generator level.")
+    ] = "none",
+    guidance: Annotated[
+        bool, typer.Option(help="Drop a tenth of the conditions for one learned null.")
+    ] = True,
+    epochs: Annotated[int, typer.Option(help="Passes over the training trials.")] = 2,
+    batch: Annotated[int, typer.Option(help="Trials of a step.")] = 16,
+    lr: Annotated[float, typer.Option(help="The highest learning rate.")] = 3e-4,
+    seed: options.Seed = 0,
+    title: Annotated[str, typer.Option("--name", help="What the result is called.")] = "tuned",
+    weights: options.Generators = None,
+    ablate: Annotated[
+        bool,
+        typer.Option(
+            "--ablations",
+            help="Instead: system 3's four ways, on the simulated study, in one table.",
+        ),
+    ] = False,
+    limit: Annotated[
+        int | None, typer.Option(help="--ablations: only this many test stimuli.")
+    ] = None,
+    device: options.Device = "auto",
+    checkpoints: options.Checkpoints = options.CHECKPOINTS,
+) -> None:
+    """Fine-tune a generator on what a mapper decodes from training trials (system 3)."""
+    from backends import GENERATORS
+    from explorer.naming import named_sources
 
-    An interrupted run goes on from ``folder.run``. Under ``accelerate launch`` the first process
-    writes.
+    if Path(title).name != title:
+        raise UserError(f"--name is a folder's name, found {title!r}.")
+    course = Course(epochs=epochs, batch=batch, lr=lr, patience=0, seed=seed)
+    sources = named_sources(weights or (), GENERATORS)
+    name, bench = options.open_bench(dataset, checkpoints, options.device(device))
+    people = list(dict.fromkeys(subject or bench.catalogue.subjects(name)[:1]))
+    command, folder = options.command_line(), checkpoints / "generators" / name
+    with telling() as say:
+        if ablate:
+            from backends.reports.ablations import ablations
+            from backends.reports.aims import render
 
-    Parameters
-    ----------
-    trainee
-        The generator; its UNet is changed in place.
-    mapper
-        What decodes the trials; it learns nothing itself.
-    trials
-        One entry a subject that the mapper knows.
-    goals
-        See `goals_of`.
-    alignment
-        "encoder": a head on the projected condition should give the shown picture's embedding;
-        "generator": the picture that the denoiser expects should have it; "none".
-    guidance
-        Whether conditions are dropped for a learned null.
-    embedder
-        Whose first space alignment is about; for the generator's level it has a differentiable
-        ``encode`` of pixels 128 x 128.
-    course
-        How it learns; the epoch with the lowest loss on held-out training stimuli is kept.
-    command, licence
-        For the card.
-    device
-        Where to compute.
-    """
-    import torch
-
-    from backends.generators.memory import has_fast_bfloat16
-
-    check(alignment, trainee.generator, trainee.space, mapper)
-    if alignment != "none" and embedder is None:
-        raise UserError(f"alignment={alignment} needs an embedder of pictures, found none.")
-    if course.precision == "auto" and has_fast_bfloat16(device):
-        course = replace(course, precision="bf16")
-    for part in (mapper, *trainee.frozen):
-        part.to(device).eval()
-    mapper.requires_grad_(False)
-    latents, shown = _latent_space(trainee), embedder.spaces[0] if embedder else None
-    data = TrialRows(trials, goals)
-    some = np.unique(np.linspace(0, len(data) - 1, EXAMPLES).astype(int))
-    torch.manual_seed(course.seed)  # first weights, also of what was made before
-    trainee.learned.projection.down.reset_parameters()
-    trainee.learned.projection.to(device).set_statistics(
-        _decode(mapper, trainee.space, Batch(data, some, device=device))
-    )
-    trainee.learned.null.requires_grad_(guidance)
-    model = torch.nn.ModuleDict({"learned": trainee.learned})
-    if alignment == "encoder":
-        model["head"] = _head(trainee.learned.null.shape, shown.size)
-
-    def predict(batch: Batch) -> dict[str, torch.Tensor]:
-        clean = batch.goals[latents]
-        noise = _normal(batch.random("noise", clean.shape[1:]))
-        noisy, when, goal = trainee.noised(clean, noise, batch.random("time", (1,))[:, 0])
-        tokens = trainee.told(trainee.learned.projection(_decode(mapper, trainee.space, batch)))
-        there = torch.ones(len(batch), dtype=torch.bool, device=clean.device)
-        if guidance and batch.training:
-            there = batch.random("condition", (1,))[:, 0] >= DROPOUT
-        given = torch.where(there[:, None, None], tokens, trainee.learned.null)
-        prediction = trainee.predict(noisy, given, when)
-        outputs = {"error": (prediction - goal).square().flatten(1).mean(dim=1)}
-        if alignment == "encoder":
-            outputs["apart"] = there * _apart(model["head"](tokens), batch.goals[shown])
-        elif alignment == "generator":
-            some = (there & (batch.random("decoded", (1,))[:, 0] < DECODED)).nonzero().flatten()
-            outputs["apart"] = torch.zeros_like(outputs["error"])
-            if len(some):
-                expected = trainee.clean(noisy[some], prediction[some], when[some])
-                found = embedder.encode(_resized(trainee.decode(expected)))
-                apart = _apart(found, batch.goals[shown][some]) / DECODED
-                outputs["apart"] = outputs["apart"].index_put((some,), apart)
-        return outputs
-
-    def loss(outputs: Mapping[str, torch.Tensor], batch: Batch) -> torch.Tensor:
-        error = outputs["error"].mean()
-        if alignment == "none":
-            return error
-        return error + WEIGHTS[alignment] * outputs["apart"].mean()
-
-    state = folder.with_name(f"{folder.name}.run")
-    name = f"{trainee.generator}, {folder.name}"
-    own = {"run": state, "device": device, "progress": progress, "trackers": ()}
-    history = train_network(name, model, predict, loss, data, course, **own)
-    subjects = [one.subject for one in trials]
-    card = Card(
-        kind="generator",
-        name=folder.name,
-        cls=trainee.generator,
-        dataset=subjects[0].dataset,
-        command=command,
-        licence=licence,
-        subjects=tuple(subject.name for subject in subjects),
-        voxels={s.name: (s.voxels.n_voxels, s.voxels.hash) for s in subjects},
-        targets=(trainee.space,),
-        split_hash=split_hash(*trials),
-        settings={
-            "base": trainee.source,
-            "base hash": trainee.base,
-            "mapper": mapper.card.name if mapper.card else type(mapper).__name__,
-            "alignment": alignment,
-            "alignment weight": WEIGHTS[alignment],
-            "guidance": guidance,
-            "condition_dropout": DROPOUT if guidance else 0.0,
-            "course": asdict(course),
-        },
-        metrics={"training": history.to_dict()},
-        seconds=round(history.seconds, 1),
-        device=device,
-        versions=versions("torch", "diffusers", "numpy"),
-    )
-    if launched()[0] == 0:
-        write_checkpoint(folder, trainee.learned.stored(), card, half=True)
-        shutil.rmtree(state, ignore_errors=True)  # the same command then trains anew
-    return card
-
-
-def goals_of(
-    trainee: Trainee,
-    trials: Sequence[Trials],
-    image: Image,
-    embedder: Any = None,
-    device: str = "cpu",
-    progress: Progress | None = None,
-) -> dict[EmbeddingSpace, dict[str, np.ndarray]]:
-    """Return space -> training stimulus -> its picture's latents, and its embedding.
-
-    They are the same for every way of fine-tuning a generator. Embeddings are those of the first
-    space of ``embedder``, if there is one.
-    """
-    import torch
-
-    from backends.embedders.pocket import to_tensor
-
-    names = list(dict.fromkeys(name for one in trials for name in one.stimuli("train")))
-    latents, told = _latent_space(trainee), time.monotonic()
-    found: dict[EmbeddingSpace, dict[str, np.ndarray]] = {latents: {}}
-    for part in trainee.frozen:
-        part.to(device).eval()
-    for part in in_chunks(len(names), ROWS_AT_ONCE):
-        images = [image(name) for name in names[part]]
-        pixels = to_tensor(images, trainee.side).to(device)
-        with torch.inference_mode():
-            rows = torch.cat([trainee.encode(row) for row in pixels.split(8)]).float().cpu()
-        found[latents] |= dict(zip(names[part], rows.numpy(), strict=True))
-        if embedder is not None:
-            space = embedder.spaces[0]
-            rows = embedder.embed(images, space)
-            found.setdefault(space, {}).update(zip(names[part], rows, strict=True))
-        if progress and time.monotonic() - told > 10:
-            told = time.monotonic()
-            progress(f"{len(found[latents])}/{len(names)} training pictures encoded")
-    return found
-
-
-def check(alignment: str, generator: str, space: EmbeddingSpace, mapper: Mapper) -> None:
-    """Refuse an unknown alignment, and a mapper that decodes nothing the generator draws from."""
-    if alignment not in WEIGHTS:
-        raise UserError(f"alignment is {', '.join(WEIGHTS)}, found {alignment!r}.")
-    if space not in mapper.targets:
-        found = ", ".join(target.name for target in mapper.targets) or "nothing"
-        raise UserError(
-            f"{generator} is fine-tuned on decoded {space.name}, the mapper gives {found}; choose "
-            "another mapper."
+            tried = f"{name}-{people[0]}-{mapper}-{epochs}-{batch}-{lr:g}-{seed}"
+            found = ablations(
+                *(bench, checkpoints, people[0], Path(".cache/finetune") / tried, run),
+                dataset=name,
+                generator=generator,
+                mapper=mapper,
+                course=course,
+                limit=limit,
+                command=command,
+                progress=say,
+            )
+            say.result(render({f"{generator} on {mapper} of {name}, {people[0]}": found}))
+            return
+        run(
+            *(bench, checkpoints, name, people, mapper, generator, folder / title),
+            source=sources.get(generator),
+            alignment=alignment,
+            guidance=guidance,
+            course=course,
+            command=command,
+            progress=say,
         )
+    print(f"{folder / title}\nUse it with: --generator {generator}={folder / title}")
 
 
 def run(
@@ -266,17 +108,20 @@ def run(
     source: str | None = None,
     alignment: str = "none",
     guidance: bool = True,
-    course: Course = COURSE,
+    course: Course | None = None,
     goals: Goals | None = None,
     command: str = "",
     progress: Progress | None = None,
 ) -> Goals:
-    """Fine-tune a generator by its name on what a mapper decodes of subjects; see `finetune`.
+    """Fine-tune a generator by its name on what a mapper decodes of subjects.
 
-    ``source``: the weights that it begins with, where they are not in ``checkpoints``. Alignment
-    is about pocket-clip's image embedding, which ships and has a gradient. ``goals``: what an
-    earlier call of the same generator and subjects returned.
+    See `backends.generators.finetuning.finetune`. ``source``: the weights that it begins with,
+    where they are not in ``checkpoints``. Alignment is about pocket-clip's image embedding, which
+    ships and has a gradient. ``goals``: what an earlier call of the same generator and subjects
+    returned.
     """
+    from backends.generators import finetuning
+
     cls = bench.catalogue.generator_class(generator)
     if not hasattr(cls, "for_training"):
         raise UserError(
@@ -290,22 +135,22 @@ def run(
             "fine-tuned on one mapper; give one --subject, or a mapper of them all."
         )
     (decoder,) = set(decoders.values())
-    check(alignment, generator, cls.accepts[0], decoder)
+    finetuning.check(alignment, generator, cls.accepts[0], decoder)
     trainee = cls.for_training(checkpoints, source)
     trials = [bench.catalogue.trials(dataset, subject) for subject in subjects]
     about = {"device": bench.models.device, "progress": progress}
     embedder = bench.models.embedder("pocket-clip")
     if goals is None:
-        goals = goals_of(
+        goals = finetuning.goals_of(
             trainee, trials, lambda name: bench.catalogue.image(dataset, name), embedder, **about
         )
     try:
-        finetune(
+        finetuning.finetune(
             *(trainee, decoder, trials, goals, folder),
             alignment=alignment,
             guidance=guidance,
             embedder=embedder,
-            course=course,
+            course=course or finetuning.COURSE,
             command=command,
             licence=bench.catalogue.dataset(dataset).licence,
             **about,
@@ -313,202 +158,3 @@ def run(
     finally:
         decoder.to(bench.models.device)  # others decode with it too
     return goals
-
-
-def ablations(
-    bench: Workbench,
-    checkpoints: Path,
-    subject: str,
-    folder: Path,
-    *,
-    dataset: str = "simulated",
-    generator: str = "pocket-diffusion",
-    mapper: str = "masked",
-    course: Course = COURSE,
-    limit: int | None = None,
-    steps: int = 20,
-    command: str = "",
-    progress: Progress | None = None,
-) -> pd.DataFrame:
-    """Fine-tune in each way of `ABLATIONS` and return what the pictures are, one row a way.
-
-    The weights go into ``folder``, one checkpoint a row, and one that is there is not trained
-    again. The first two rows are the generator as it ships, at the same two scales. See `table`.
-
-    Parameters
-    ----------
-    bench
-        Has the simulated study, the mapper, and pocket-clip.
-    checkpoints
-        The folder of pocket-judge and of the generator.
-    subject
-        Whose trials: training ones to learn from, test ones averaged over repeats to draw.
-    course
-        Of each fine-tuning.
-    limit
-        Only the first test stimuli.
-    steps
-        Denoising steps.
-    """
-    gallery = list(bench.catalogue.gallery(dataset, subject).index)[:limit]
-    unknown = set(bench.catalogue.dataset(dataset).stimuli.loc[gallery, "category"]) - set(
-        CATEGORIES
-    )
-    if unknown:
-        raise UserError(
-            f"pocket-judge knows the categories of the simulated study, and {dataset} has "
-            f"{min(unknown)!r}; leave out --ablations, or choose --dataset simulated."
-        )
-    sources: dict[str, tuple[Path | None, float]] = {
-        f"{SHIPPED}, scale {scale:g}": (None, scale) for scale in (1.0, SCALE)
-    }
-    goals: Goals | None = None
-    for name, (alignment, guidance, scale) in ABLATIONS.items():
-        place = folder / name.replace(",", "").replace(" ", "-")
-        sources[f"{name}, scale {scale:g}"] = (place, scale)
-        if not (place / CARD).is_file():
-            how = {"alignment": alignment, "guidance": guidance, "course": course, "goals": goals}
-            goals = run(
-                *(bench, checkpoints, dataset, [subject], mapper, generator, place),
-                **how,
-                command=command,
-                progress=progress,
-            )
-    request = {"mapper": mapper, "generator": generator}
-    conditions = [
-        condition_of(
-            bench, default_request(bench.catalogue, dataset, subject, stimulus=one, **request)
-        )
-        for one in gallery
-    ]
-    cls, device = bench.catalogue.generator_class(generator), bench.models.device
-    judge, scores = PocketJudge(checkpoints, device), {}
-    for name, (place, scale) in sources.items():
-        own = {"source": place} if place else {}
-        pictures = draw(cls(checkpoints, device, **own), conditions, scale, steps)
-        scores[name] = describe(bench, judge, dataset, gallery, pictures)
-        if progress:
-            told = ", ".join(f"{what} {each.mean():.3f}" for what, each in scores[name].items())
-            progress(f"{name}: {told}")
-    return table(scores, {name: f"{SHIPPED}, scale {s:g}" for name, (_, s) in sources.items()})
-
-
-def draw(generator: Any, conditions: Sequence[Condition], scale: float, steps: int) -> np.ndarray:
-    """Return one picture a condition uint8 (n, H, W, 3); the i-th starts from the seed i."""
-    parts = [
-        generator.generate(conditions[part], scale, range(len(conditions))[part], steps)
-        for part in in_chunks(len(conditions), ROWS_AT_ONCE)
-    ]
-    return np.concatenate(parts)
-
-
-def describe(
-    bench: Workbench, judge: PocketJudge, dataset: str, stimuli: Sequence[str], made: np.ndarray
-) -> dict[str, np.ndarray]:
-    """Return float64 (N,) a score, of one picture a stimulus, uint8 (N, H, W, 3).
-
-    "category" and "super-category": pocket-judge names that of the stimulus, chance 1/24 and 1/6;
-    no training saw that network. "two-way": in pocket-clip a picture is nearer to its own shown
-    image than to another's, chance 0.5. "PixCorr". Higher is better in all.
-    """
-    said = judge.classify(list(made))
-    right = bench.catalogue.dataset(dataset).stimuli.loc[list(stimuli), "category"].to_numpy()
-    embedder = bench.models.embedder("pocket-clip")
-    space, shown = (
-        embedder.spaces[0],
-        [bench.catalogue.image(dataset, stimulus) for stimulus in stimuli],
-    )
-    drawn, true = embedder.embed(list(made), space), embedder.embed(shown, space)
-    scores = [
-        picture_scores(bench, dataset, s, picture)
-        for s, picture in zip(stimuli, made, strict=True)
-    ]
-    each = {
-        "category": said["category"].to_numpy() == right,
-        "super-category": said["supercategory"].to_numpy() == [CATEGORIES[c] for c in right],
-        "two-way": two_way_identification(unit(drawn), unit(true), per_item=True),
-        "PixCorr": [score["PixCorr"] for score in scores],
-    }
-    return {name: np.asarray(values, np.float64) for name, values in each.items()}
-
-
-def table(
-    scores: Mapping[str, Mapping[str, np.ndarray]], references: Mapping[str, str]
-) -> pd.DataFrame:
-    """Return one row a setting, one column a score, from values (N,) by setting and score.
-
-    A cell is the mean with its 95 % interval, then the mean difference to the row's reference with
-    the interval of that: both bootstraps over stimuli, of paired differences in the second.
-    """
-    import pandas as pd
-
-    rows = []
-    for name, each in scores.items():
-        row: dict[str, Any] = {"pictures": name}
-        for what, values in each.items():
-            row[what] = _with_interval(values, "{:.3f} [{:.3f}, {:.3f}]")
-            if references[name] != name:
-                gain = values - scores[references[name]][what]
-                row[what] += _with_interval(gain, " ({:+.3f} [{:+.3f}, {:+.3f}])")
-        rows.append(row | {"N": len(values)})
-    return pd.DataFrame(rows)
-
-
-def _with_interval(values: np.ndarray, form: str) -> str:
-    return form.format(values.mean(), *bootstrap_interval(values, seed=0))
-
-
-def _head(null: Sequence[int], size: int) -> torch.nn.Module:
-    """Return what aligns at encoder level: tokens (n, T, W) to embeddings (n, size)."""
-    from torch import nn
-
-    tokens, width = null
-    return nn.Sequential(
-        nn.Conv1d(tokens, MIXTURES, 1),
-        nn.Flatten(),
-        nn.Linear(MIXTURES * width, 2 * size),
-        nn.GELU(),
-        nn.Linear(2 * size, size),
-    )
-
-
-def _latent_space(trainee: Trainee) -> EmbeddingSpace:
-    return EmbeddingSpace(trainee.generator, "latents", trainee.shape)
-
-
-def _apart(found: torch.Tensor, shown: torch.Tensor) -> torch.Tensor:
-    """Return one minus the cosine of embeddings (n, *shape), float32 (n,)."""
-    import torch
-
-    flat = found.float().flatten(1), shown.flatten(1)
-    return 1 - torch.nn.functional.cosine_similarity(*flat)
-
-
-def _decode(mapper: Mapper, space: EmbeddingSpace, batch: Batch) -> torch.Tensor:
-    """Return what the mapper decodes of a batch's trials (n, *shape), without gradient."""
-    import torch
-
-    with torch.no_grad():
-        parts = {
-            subject: {space: mapper(betas, subject)[space]}
-            for subject, betas in batch.betas.items()
-        }
-    return batch.merge(parts)[space].float()
-
-
-def _normal(uniform: torch.Tensor) -> torch.Tensor:
-    """Return standard normal numbers from uniform ones in [0, 1)."""
-    import torch
-
-    return torch.special.ndtri(uniform.clamp(1e-6, 1 - 1e-6))
-
-
-def _resized(pixels: torch.Tensor) -> torch.Tensor:
-    """Return pixels (n, 3, 128, 128) for pocket-clip, differentiable."""
-    import torch
-
-    if pixels.shape[-1] == 128:
-        return pixels
-    return torch.nn.functional.interpolate(
-        pixels, size=(128, 128), mode="bilinear", antialias=True, align_corners=False
-    )

@@ -1,34 +1,66 @@
-"""Draws every test picture of a data set into a folder, on one process or several.
+"""The command ``reconstruct``: every test picture of a data set, on one process or several.
 
-A folder holds ``settings.json``, ``<subject>/<stimulus>-<sample>.png`` and ``metrics.parquet``,
-one row a picture. Pictures are drawn in batches that are the same whoever draws them, and a batch
-that is there is not drawn again.
+`backends.reports.picture_folder` says what the folder holds. Pictures are drawn in batches that
+are the same whoever draws them, and a batch that is there is not drawn again.
 """
 
 from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
-import numpy as np
+import typer
 
+from backends.commands import options
+from backends.commands.progress import telling
+from backends.reports.picture_folder import METRICS, SETTINGS, write_table, write_whole
 from backends.training.machine import launched
+from backends.training.plan import Progress
 from explorer.drawing import condition_of, picture_scores
-from explorer.images import read_picture
 from explorer.request import Request
 from explorer.types import UserError
 
 if TYPE_CHECKING:
-    import pandas as pd
-
     from explorer.workbench import Workbench
 
 BATCH = 32
-SETTINGS, METRICS, PARTS = "settings.json", "metrics.parquet", ".parts"
+PARTS = ".parts"
+
+
+def reconstruct(
+    dataset: options.Dataset,
+    out: Annotated[Path, typer.Option(help="A new folder, or one that is to be completed.")],
+    subject: options.Subjects = None,
+    mapper: options.Mapper = "ridge",
+    generator: Annotated[
+        str, typer.Option(help="Which generator, or NAME=PATH_OR_ID with its weights.")
+    ] = "pocket-diffusion",
+    scale: Annotated[float, typer.Option(help="The guidance scale.")] = 3.0,
+    samples: Annotated[int, typer.Option(help="Pictures of each stimulus.")] = 1,
+    steps: options.Steps = None,
+    seed: Annotated[int, typer.Option(help="Of the first picture; others count on.")] = 0,
+    limit: options.Limit = None,
+    device: options.Device = "auto",
+    checkpoints: options.Checkpoints = options.CHECKPOINTS,
+) -> None:
+    """Draw every test picture into a folder of PNG with a table of metrics (Parquet).
+
+    Goes on where it stopped. Several processes: accelerate launch --multi_gpu --num_processes N
+    -m backends reconstruct ... (also on CPUs, with --device cpu); the pictures are the same.
+    """
+    sources = [generator] if "=" in generator else []
+    generator = generator.partition("=")[0]
+    name, bench = options.open_bench(dataset, checkpoints, options.device(device), sources=sources)
+    people = tuple(options.people(bench, name, subject))
+    steps = steps or bench.catalogue.generator_class(generator).default_steps
+    job = Job(name, people, mapper, generator, scale, steps, samples, seed, limit)
+    with telling() as say:
+        table = draw(bench, job, out, say)
+    print(table)
 
 
 @dataclass(frozen=True)
@@ -57,11 +89,11 @@ class Job:
             raise UserError(f"--limit is 1 or more test stimuli, found {self.limit}.")
 
 
-def reconstruct(
+def draw(
     bench: Workbench,
     job: Job,
     out: Path,
-    progress: Callable[[str], None] | None = None,
+    progress: Progress | None = None,
     share: tuple[int, int] | None = None,
 ) -> Path:
     """Draw a job's pictures into ``out`` and return the path of the table of their metrics.
@@ -82,30 +114,17 @@ def reconstruct(
         part = out / PARTS / f"{number:05}.json"
         if number % processes != rank or _is_done(out, part):
             continue
-        rows = _draw(bench, job, batch, out)
-        _write(part, json.dumps(rows).encode())
+        rows = _batch(bench, job, batch, out)
+        write_whole(part, json.dumps(rows).encode())
         if progress:
             progress(f"batch {number + 1} of {len(batches)}: {len(rows)} pictures in {out}")
     _wait()
     table = out / METRICS
     if rank == 0:
         parts = [out / PARTS / f"{number:05}.json" for number in range(len(batches))]
-        _save_table([row for part in parts for row in json.loads(part.read_text())], table)
+        write_table([row for part in parts for row in json.loads(part.read_text())], table)
     _wait()
     return table
-
-
-def load(folder: Path) -> tuple[dict[str, Any], pd.DataFrame]:
-    """Return the settings and the table of a folder of pictures; anything else is refused."""
-    import pandas as pd
-
-    if not (folder / METRICS).is_file():
-        hint = "it is not finished" if (folder / SETTINGS).is_file() else "it holds no such table"
-        raise UserError(
-            f"{folder} has no {METRICS} ({hint}); python -m backends reconstruct makes one."
-        )
-    settings = json.loads((folder / SETTINGS).read_text(encoding="utf-8"))
-    return settings, pd.read_parquet(folder / METRICS)
 
 
 def _hashes(bench: Workbench, job: Job) -> dict[str, dict[str, str]]:
@@ -132,7 +151,7 @@ def _claim(out: Path, settings: dict[str, Any]) -> None:
     if not file.exists():
         if any(out.iterdir()):
             raise UserError(f"{out} holds other files; choose a new or empty folder.")
-        _write(file, json.dumps(settings, indent=2).encode())
+        write_whole(file, json.dumps(settings, indent=2).encode())
         return
     there = json.loads(file.read_text(encoding="utf-8"))
     for key in sorted(set(there) | set(settings)):
@@ -163,7 +182,7 @@ def _is_done(out: Path, part: Path) -> bool:
     return all((out / row["file"]).is_file() for row in json.loads(part.read_text()))
 
 
-def _draw(
+def _batch(
     bench: Workbench, job: Job, batch: Sequence[tuple[str, str, int, int]], out: Path
 ) -> list[dict[str, Any]]:
     from io import BytesIO
@@ -183,25 +202,11 @@ def _draw(
         (out / subject).mkdir(exist_ok=True)
         packed = BytesIO()
         Image.fromarray(picture).save(packed, "png")
-        _write(out / file, packed.getvalue())
+        write_whole(out / file, packed.getvalue())
         row = {"subject": subject, "stimulus": stimulus, "sample": sample, "seed": seed}
         row |= {"scale": job.scale, "file": file.as_posix()}
         rows.append(row | picture_scores(bench, job.dataset, stimulus, picture))
     return rows
-
-
-def _write(file: Path, content: bytes) -> None:
-    part = file.with_name(f"{file.name}.part")
-    part.write_bytes(content)
-    part.replace(file)
-
-
-def _save_table(rows: Sequence[dict[str, Any]], file: Path) -> None:
-    import pandas as pd
-
-    part = file.with_name(f"{file.name}.part")
-    pd.DataFrame(rows).to_parquet(part, index=False)
-    part.replace(file)
 
 
 def _wait() -> None:
@@ -210,24 +215,3 @@ def _wait() -> None:
         from accelerate import PartialState
 
         PartialState().wait_for_everyone()
-
-
-def pictures_of(
-    bench: Workbench, folder: Path, subject: str
-) -> tuple[list[str], list[np.ndarray], list[list[np.ndarray]]]:
-    """Return the stimuli of a subject, the shown images, and S samples of drawn pictures."""
-    settings, table = load(folder)
-    mine = table[table["subject"] == subject]
-    if mine.empty:
-        known = ", ".join(dict.fromkeys(table["subject"]))
-        raise UserError(f"{folder} has no pictures of {subject}; it has those of {known}.")
-    stimuli = list(dict.fromkeys(mine["stimulus"]))
-    shown = [bench.catalogue.image(settings["dataset"], stimulus) for stimulus in stimuli]
-    made = []
-    for _, one in mine.groupby("sample", sort=True):
-        files = one.set_index("stimulus").loc[stimuli, "file"]
-        pictures = []
-        for file in files:
-            pictures.append(read_picture(folder / file, missing="run reconstruct again"))
-        made.append(pictures)
-    return stimuli, shown, made

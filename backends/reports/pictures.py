@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from backends.commands.reconstruct import load, pictures_of
 from backends.reports.aims import render
+from backends.reports.picture_folder import load, pictures_of
 from backends.reports.scores import EACH, SCORES, SCOTTI, STAND_INS, Features, Score, measure
 from explorer.brain.maps import parcellation_of
 from explorer.metrics import bootstrap_interval

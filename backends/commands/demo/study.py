@@ -10,7 +10,6 @@ import numpy as np
 
 from backends import DATASETS, EMBEDDERS, GENERATORS, MAPPERS
 from backends.commands.demo.build import LICENCE, QUICK, Build, device_name
-from backends.commands.train import train_mapper
 from backends.datasets import simulated
 from backends.datasets.simulated import Simulated
 from backends.embedders.pocket import PocketClip
@@ -18,6 +17,7 @@ from backends.embedders.store import embed_stimuli
 from backends.encoders.voxelwise import train_encoding
 from backends.generators.pocket import IMAGE
 from backends.reports.mappers import compare, write
+from backends.training.mapper_training import train_mapper
 from explorer.evidence import evaluation
 from explorer.types import EmbeddingSpace, Trials, resolve
 from explorer.workbench import Workbench

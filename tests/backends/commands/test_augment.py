@@ -10,10 +10,11 @@ import pytest
 from PIL import Image, ImageEnhance
 
 from backends.commands.augment import encoding_for, extend, find_extra, looks, seen
-from backends.commands.train import gather, train_mapper
+from backends.commands.training_data import gather
 from backends.embedders.pocket import PocketClip
 from backends.encoders.voxelwise import Encoding, train_encoding
 from backends.simulation.scenes import render, sample_scenes
+from backends.training.mapper_training import train_mapper
 from backends.training.rows import Batch, TrialRows
 from explorer.mapper import read_card, split_hash, training_statistics
 from explorer.types import EmbeddingSpace, Subject, Trials, UserError, VoxelSpace, resolve

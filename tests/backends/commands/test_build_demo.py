@@ -17,7 +17,7 @@ from backends.simulation.scenes import render, sample_scenes
 from backends.training.plan import Plan
 from explorer.mapper import read_card
 from explorer.protocols import Condition
-from explorer.types import UserError
+from explorer.types import UserError, resolve
 
 MINIATURE = dataclasses.replace(
     QUICK,
@@ -89,7 +89,7 @@ def test_a_second_run_trains_nothing_and_gives_the_same_weights(build):
 def test_unknown_stages_are_named(build):
     with pytest.raises(UserError, match="no stage 'clop'; choose from data, clip, autoencoder"):
         run(build, only=("clop",))
-    assert all(callable(stage) for stage in STAGES.values())
+    assert all(callable(resolve(stage)) for stage in STAGES.values())
 
 
 def test_the_autoencoder_starts_as_principal_components(build):

@@ -11,7 +11,9 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from backends.commands.reconstruct import Job, load, pictures_of, reconstruct
+from backends.commands.reconstruct import Job
+from backends.commands.reconstruct import draw as reconstruct
+from backends.reports.picture_folder import load, pictures_of
 from backends.reports.pictures import PUBLISHED, Report, markdown, score_folder, write
 from backends.reports.scores import SCORES, Features
 from explorer import drawing, metrics

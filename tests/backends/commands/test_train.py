@@ -14,20 +14,15 @@ from PIL import Image
 
 from backends import DATASETS, EMBEDDERS, GENERATORS, MAPPERS
 from backends.__main__ import main
-from backends.commands.train import (
-    Together,
-    identify,
-    pictures_of,
-    read_settings,
-    settings_of,
-    train_mapper,
-)
+from backends.commands.train import pictures_of
 from backends.embedders.choice import find_space
 from backends.embedders.pocket import PocketClip
 from backends.embedders.store import embed_stimuli
 from backends.mappers.contrastive import Contrastive
 from backends.mappers.ridge import Ridge
+from backends.training.mapper_training import Together, identify, train_mapper
 from backends.training.rows import Batch, TrialRows
+from backends.training.settings import read_settings, settings_of
 from explorer.choosing import default_request
 from explorer.decoding import decode
 from explorer.mapper import read_card

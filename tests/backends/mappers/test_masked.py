@@ -7,11 +7,12 @@ import numpy as np
 import pytest
 import torch
 
-from backends.commands.train import settings_of, train_mapper
 from backends.mappers.masked import Masked
 from backends.mappers.parts.filling import Filling
 from backends.training.fewer import fewer
+from backends.training.mapper_training import train_mapper
 from backends.training.rows import Batch, TrialRows
+from backends.training.settings import settings_of
 from backends.training.state import STATE
 from explorer.types import EmbeddingSpace, UserError, VoxelSpace
 from tests.backends.mappers.toy_masked import (

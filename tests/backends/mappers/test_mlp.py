@@ -5,10 +5,10 @@ import pandas as pd
 import pytest
 import torch
 
-from backends.commands.train import read_settings
 from backends.mappers.mlp import MLP, Block
 from backends.mappers.ridge import Ridge
 from backends.training.rows import Batch, TrialRows
+from backends.training.settings import read_settings
 from explorer.types import EmbeddingSpace, Subject, Trials, UserError, VoxelSpace
 
 SPACE = EmbeddingSpace("toy", "vector", (3,))

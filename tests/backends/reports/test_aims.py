@@ -7,10 +7,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from backends.commands.train import train_mapper
 from backends.mappers.ridge import Ridge
 from backends.reports import aims as evaluate
 from backends.reports import study as evidence
+from backends.training.mapper_training import train_mapper
 from explorer import metrics
 from explorer.protocols import Step
 from explorer.types import Label, Parcellation, Trials

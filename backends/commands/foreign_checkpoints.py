@@ -1,4 +1,4 @@
-"""Published checkpoints: what is inside a file, and the part of it that a mapper of ours can hold.
+"""Published checkpoints of others: what is inside a file.
 
 Files are read with ``weights_only=True``. MinD-Vis files also pickle a ``config`` object; its
 classes are replaced by one that holds attributes and can do nothing. Layouts: MedARC-AI/MindEyeV2
@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from explorer.types import Card, EmbeddingSpace, Subject, UserError
+from explorer.types import UserError
 
 if TYPE_CHECKING:
     import torch
@@ -28,8 +28,6 @@ CONFIGS = tuple(  # what MinD-Vis calls the class of its config, over its versio
     f"config.Config_{name}"
     for name in ("MAE_fMRI", "MBM_fMRI", "MAE_finetune", "MBM_finetune", "Generative_Model")
 )
-HEADS = 16  # attention heads of MinD-Vis' encoder, where the file does not say
-LATENTS = 77  # as many as MinD-Vis makes of its encoder's tokens
 MAE = "cond_stage_model.mae."
 SHOWN = 3  # tensors of a part whose shapes are told
 
@@ -260,147 +258,3 @@ def _part(prefix: str, what: str, some: Mapping[str, torch.Tensor]) -> Part:
     shapes = [f"{name} {tuple(z.shape)}" for name, z in some.items()][:SHOWN]
     values = sum(math.prod(z.shape) for z in some.values())
     return Part(prefix, what, len(some), values, tuple(shapes))
-
-
-# -------------------------------------------------------------------------------------- conversion
-
-
-def convert(
-    found: Found,
-    subjects: Sequence[Subject],
-    space: str,
-    *,
-    title: str,
-    command: str,
-    known: Mapping[str, EmbeddingSpace],
-) -> tuple[Any, Card, tuple[str, ...]]:
-    """Return a mapper of ours with a file's weights, its card, and what found no place in it.
-
-    Parameters
-    ----------
-    found
-        What `open_checkpoint` returned.
-    subjects
-        MindEye2 and NeuralDiffuser: the participants in the order in which the file's layers were
-        trained, all of one data set. MinD-Vis' encoder has none.
-    space
-        MindEye2 and NeuralDiffuser: ``model/layer`` of the tokens it was trained to.
-    title, command
-        For the card.
-    known
-        The spaces that can be made here, by name.
-    """
-    if not found.kind:
-        raise UserError(
-            f"{found.path} is none of the checkpoints that can be converted: "
-            f"{'; '.join(layout.title for layout in LAYOUTS.values())}."
-        )
-    if found.kind.startswith("mind-vis"):
-        return _encoder(found, title, command)
-    return _mixer(found, subjects, space, title, command, known)
-
-
-def _mixer(
-    found: Found,
-    subjects: Sequence[Subject],
-    name: str,
-    title: str,
-    command: str,
-    known: Mapping[str, EmbeddingSpace],
-) -> tuple[Any, Card, tuple[str, ...]]:
-    from backends.mappers.mixer import Mixer
-
-    model, _, layer = name.partition("/")
-    if not subjects or not (model and layer):
-        raise UserError(
-            "Say whose layers the file holds and which tokens it gives, with --dataset "
-            f"NAME=PATH, one --subject a layer in the order of its training, and --space "
-            f"MODEL/LAYER; found {len(subjects)} subject(s) and the space {name!r}."
-        )
-    voxels = {one.name: one.voxels.n_voxels for one in subjects}
-    shape = _tokens(found.state)
-    space = known.get(name) or EmbeddingSpace(model, layer, shape)
-    mapper, left_out = Mixer.from_published(found.state, voxels, space)
-    card = Card(
-        kind="mapper",
-        name=title or found.kind,
-        cls="mixer",
-        dataset=subjects[0].dataset,
-        command=command,
-        licence="of the published weights",
-        subjects=tuple(voxels),
-        voxels={one.name: (one.voxels.n_voxels, one.voxels.hash) for one in subjects},
-        targets=(space,),
-        normalisation="none here: the published training read standardised betas",
-        settings=_origin(found, left_out),
-    )
-    return mapper, card, left_out
-
-
-def _tokens(state: Mapping[str, torch.Tensor]) -> tuple[int, int]:
-    """Return (T, D) of the tokens, by the layer norm before the projection and the layer to it."""
-    norm, linear = "backbone.clip_proj.0.weight", "backbone.backbone_linear.weight"
-    if norm not in state or linear not in state:
-        raise UserError(f"The file lacks {norm} or {linear}, which say how many tokens it gives.")
-    size = len(state[norm])
-    return max(1, len(state[linear]) // size), size
-
-
-def _encoder(found: Found, title: str, command: str) -> tuple[Any, Card, tuple[str, ...]]:
-    import torch
-
-    from backends.mappers.masked import Masked
-    from backends.mappers.parts.patches import published_encoder
-
-    prefix = MAE if found.kind == "mind-vis-finetuned" else ""
-    heads = int(found.config.get("num_heads", HEADS))
-    encoder = published_encoder(found.state, heads=heads, prefix=prefix)
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)  # of what is not in the file, and learned later
-        more = {"tuning": 0, "latents": LATENTS, "condition_dropout": 0.0}
-        mapper = Masked((), {}, {}, **encoder.architecture, **more)
-    mapper.encoder.load_state_dict(encoder.state_dict())
-    left_out = tuple(
-        f"{part.name.rstrip('.')} ({part.tensors} tensor(s)): {part.what}"
-        for part in found.parts
-        if not (part.name == MAE if prefix else part.name in LAYOUTS["mind-vis"].needed)
-    )
-    card = Card(
-        kind="mapper",
-        name=title or found.kind,
-        cls="masked",
-        dataset="",
-        command=command,
-        licence="of the published weights",
-        normalisation="none here: the published training read standardised betas",
-        settings=_origin(found, left_out),
-    )
-    return mapper.eval(), card, left_out
-
-
-def _origin(found: Found, left_out: Sequence[str]) -> dict[str, Any]:
-    return {
-        "published": {
-            "layout": LAYOUTS[found.kind].title,
-            "file": found.path.name,
-            "unknown": list(found.unknown),
-            "left out": list(left_out),
-        }
-    }
-
-
-def place(checkpoints: Path, card: Card) -> Path:
-    """Return the folder for a converted checkpoint: beside trained mappers, if it decodes."""
-    if not card.subjects:
-        return checkpoints / "imported" / card.name
-    return checkpoints / "mappers" / card.dataset / "-".join([card.name, *card.subjects])
-
-
-def use(folder: Path, card: Card) -> str:
-    """Return the sentence about what can be done with a converted checkpoint."""
-    if card.subjects:
-        return f"{folder}: open its data set in the app, or measure it with evaluate."
-    return (
-        f"{folder}: an encoder that knows no subject yet; train with it by python -m backends "
-        f"train {card.cls} --set from_checkpoint={folder} ..."
-    )

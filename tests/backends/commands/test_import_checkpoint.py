@@ -10,7 +10,8 @@ from safetensors.torch import save_file
 
 from backends import MAPPERS
 from backends.__main__ import main
-from backends.commands.importing import CONFIGS, convert, open_checkpoint, place, use
+from backends.commands.foreign_checkpoints import CONFIGS, open_checkpoint
+from backends.commands.import_checkpoint import convert, place, use
 from backends.mappers.masked import Masked
 from backends.mappers.mixer import Mixer
 from explorer.types import EmbeddingSpace, Subject, UserError, VoxelSpace

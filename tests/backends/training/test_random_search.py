@@ -11,7 +11,9 @@ import pytest
 from PIL import Image
 
 from backends.__main__ import main
-from backends.commands.search import (
+from backends.mappers.contrastive import Contrastive
+from backends.mappers.ridge import Ridge
+from backends.training.random_search import (
     BEST,
     TABLE,
     best_settings,
@@ -22,9 +24,7 @@ from backends.commands.search import (
     train_command,
     write_best,
 )
-from backends.commands.train import read_settings
-from backends.mappers.contrastive import Contrastive
-from backends.mappers.ridge import Ridge
+from backends.training.settings import read_settings
 from explorer.types import EmbeddingSpace, Subject, Trials, UserError, VoxelSpace
 
 SPACE = EmbeddingSpace("toy", "vector", (4,))

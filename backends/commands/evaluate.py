@@ -1,0 +1,134 @@
+"""The command ``evaluate``: every mapper of a data set, or a folder of pictures, in one table."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from backends.commands import options
+from backends.commands.progress import Teller, telling
+
+
+def evaluate(
+    dataset: options.Dataset = "simulated",
+    subject: options.Subjects = None,
+    mapper: options.Mappers = None,
+    space: Annotated[
+        list[str] | None,
+        typer.Option(help="A target space (may be repeated); default: all of the mappers."),
+    ] = None,
+    published: Annotated[
+        list[str] | None,
+        typer.Option(help="NAME=PATH: predictions that others published (may be repeated)."),
+    ] = None,
+    embedder: options.Embedders = None,
+    captions: options.Captions = None,
+    checkpoints: options.Checkpoints = options.CHECKPOINTS,
+    limit: options.Limit = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            help="Write CSV, Markdown and a figure into this folder (--aims and so on: a file)."
+        ),
+    ] = None,
+    device: options.Device = "auto",
+    aims: Annotated[
+        bool,
+        typer.Option(
+            "--aims", help="Instead: laws and aims of what ships, with pictures and parcels."
+        ),
+    ] = False,
+    evidence: Annotated[
+        bool,
+        typer.Option("--evidence", help="Instead: what controls and lesions of what ships show."),
+    ] = False,
+    statistics: Annotated[
+        bool,
+        typer.Option(
+            "--statistics",
+            help="Instead: whether the p of parcel maps hold on permuted labels and on the truth "
+            "(--limit: permuted studies a subject).",
+        ),
+    ] = False,
+    images: Annotated[
+        Path | None,
+        typer.Option(help="Instead: score the pictures that reconstruct made in this folder."),
+    ] = None,
+    networks: Annotated[
+        Path | None,
+        typer.Option(help="Where the weights of feature networks lie; default: torch.hub's."),
+    ] = None,
+    atlas: Annotated[
+        str,
+        typer.Option(
+            help="With --images: whose parcels brain correlation is told of; default: the first."
+        ),
+    ] = "",
+) -> None:
+    """Compare all mappers of a data set on its test trials, in one table with chance and N."""
+    device = options.device(device)
+    with telling() as say:
+        if images:
+            _of_images(images, dataset, checkpoints, networks, device, out, atlas, say)
+            return
+        if aims or evidence or statistics:
+            from backends.reports.aims import evaluate as measure_aims
+            from backends.reports.aims import render
+            from backends.reports.evidence import evidence as measure_evidence
+            from backends.reports.statistics import measure as measure_statistics
+
+            measure = (
+                measure_aims if aims else measure_evidence if evidence else measure_statistics
+            )
+            given = {"limit": limit, "device": device, "progress": say}
+            text = render(measure(checkpoints=checkpoints, **given))
+            say.result(text)
+            if out:
+                part = out.with_name(out.name + ".part")
+                part.write_text(text, encoding="utf-8")
+                part.replace(out)
+            return
+        from backends.embedders.captions import read_captions
+        from backends.embedders.choice import read_sources
+        from backends.reports.mappers import compare, markdown, write
+
+        name, bench = options.open_bench(dataset, checkpoints, device, published or ())
+        found = compare(
+            bench,
+            name,
+            subjects=subject or (),
+            mappers=mapper or (),
+            targets=space or (),
+            limit=limit,
+            sources=read_sources(embedder or []),
+            captions=read_captions(captions) if captions else None,
+            progress=say,
+        )
+        say.result(markdown(found))
+        for path in write(found, out) if out else ():
+            say.result(str(path))
+
+
+def _of_images(
+    folder: Path,
+    dataset: str,
+    checkpoints: Path,
+    networks: Path | None,
+    device: str,
+    out: Path | None,
+    atlas: str,
+    say: Teller,
+) -> None:
+    """Score a folder of pictures and print, or write, the table."""
+    from backends.reports.pictures import markdown, score_folder, shipped_functions, write
+    from backends.reports.scores import Features
+
+    name, bench = options.open_bench(dataset, checkpoints, device)
+    own = shipped_functions(bench, checkpoints, device) if name == "simulated" else {}
+    features = Features(networks, own, device, checkpoints / "embedders")
+    report = score_folder(bench, folder, features, atlas=atlas, progress=say)
+    say.result(markdown(report))
+    for path in write(report, out) if out else ():
+        say.result(str(path))

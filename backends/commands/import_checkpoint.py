@@ -1,0 +1,205 @@
+"""The command ``import-checkpoint``: what a published checkpoint holds, and its conversion."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from backends.commands import options
+from backends.commands.foreign_checkpoints import LAYOUTS, MAE, Found, open_checkpoint
+from explorer.types import Card, EmbeddingSpace, Subject, UserError
+
+if TYPE_CHECKING:
+    import torch
+
+HEADS = 16  # attention heads of MinD-Vis' encoder, where the file does not say
+LATENTS = 77  # as many as MinD-Vis makes of its encoder's tokens
+
+
+def import_checkpoint(
+    file: Annotated[Path, typer.Argument(help="A .pth, .pt, .ckpt or .safetensors file.")],
+    tensors: Annotated[bool, typer.Option("--tensors", help="List every tensor.")] = False,
+    converting: Annotated[
+        bool, typer.Option("--convert", help="Write what a mapper needs as a checkpoint of ours.")
+    ] = False,
+    dataset: Annotated[
+        str, typer.Option(help="NAME=PATH of the data it was trained on, to convert it.")
+    ] = "",
+    subject: Annotated[
+        list[str] | None,
+        typer.Option(help="Whose layers it holds, in the order of its training (repeated)."),
+    ] = None,
+    space: Annotated[str, typer.Option(help="MODEL/LAYER, what its tokens are.")] = "",
+    title: options.Name = "",
+    checkpoints: options.Checkpoints = options.CHECKPOINTS,
+) -> None:
+    """Say what a checkpoint of MindEye2, NeuralDiffuser or MinD-Vis holds, or convert it."""
+    from backends.embedders.choice import available_spaces
+
+    found = open_checkpoint(file)
+    for line in found.told(tensors):
+        print(line)
+    if not converting:
+        return
+    people = []
+    if dataset:
+        name, bench = options.open_bench(dataset, checkpoints)
+        people = [bench.catalogue.trials(name, person).subject for person in subject or ()]
+    mapper, card, left_out = convert(
+        found,
+        people,
+        space,
+        title=title,
+        command=options.command_line(),
+        known={name: known for name, (_, known) in available_spaces().items()},
+    )
+    folder = place(checkpoints, card)
+    mapper.save_pretrained(folder, card)
+    print("\nNot converted:" if left_out else "")
+    for line in left_out:
+        print(f"  {line}")
+    print(f"\n{use(folder, card)}")
+
+
+def convert(
+    found: Found,
+    subjects: Sequence[Subject],
+    space: str,
+    *,
+    title: str,
+    command: str,
+    known: Mapping[str, EmbeddingSpace],
+) -> tuple[Any, Card, tuple[str, ...]]:
+    """Return a mapper of ours with a file's weights, its card, and what found no place in it.
+
+    Parameters
+    ----------
+    found
+        What `open_checkpoint` returned.
+    subjects
+        MindEye2 and NeuralDiffuser: the participants in the order in which the file's layers were
+        trained, all of one data set. MinD-Vis' encoder has none.
+    space
+        MindEye2 and NeuralDiffuser: ``model/layer`` of the tokens it was trained to.
+    title, command
+        For the card.
+    known
+        The spaces that can be made here, by name.
+    """
+    if not found.kind:
+        raise UserError(
+            f"{found.path} is none of the checkpoints that can be converted: "
+            f"{'; '.join(layout.title for layout in LAYOUTS.values())}."
+        )
+    if found.kind.startswith("mind-vis"):
+        return _encoder(found, title, command)
+    return _mixer(found, subjects, space, title, command, known)
+
+
+def _mixer(
+    found: Found,
+    subjects: Sequence[Subject],
+    name: str,
+    title: str,
+    command: str,
+    known: Mapping[str, EmbeddingSpace],
+) -> tuple[Any, Card, tuple[str, ...]]:
+    from backends.mappers.mixer import Mixer
+
+    model, _, layer = name.partition("/")
+    if not subjects or not (model and layer):
+        raise UserError(
+            "Say whose layers the file holds and which tokens it gives, with --dataset "
+            f"NAME=PATH, one --subject a layer in the order of its training, and --space "
+            f"MODEL/LAYER; found {len(subjects)} subject(s) and the space {name!r}."
+        )
+    voxels = {one.name: one.voxels.n_voxels for one in subjects}
+    shape = _tokens(found.state)
+    space = known.get(name) or EmbeddingSpace(model, layer, shape)
+    mapper, left_out = Mixer.from_published(found.state, voxels, space)
+    card = Card(
+        kind="mapper",
+        name=title or found.kind,
+        cls="mixer",
+        dataset=subjects[0].dataset,
+        command=command,
+        licence="of the published weights",
+        subjects=tuple(voxels),
+        voxels={one.name: (one.voxels.n_voxels, one.voxels.hash) for one in subjects},
+        targets=(space,),
+        normalisation="none here: the published training read standardised betas",
+        settings=_origin(found, left_out),
+    )
+    return mapper, card, left_out
+
+
+def _tokens(state: Mapping[str, torch.Tensor]) -> tuple[int, int]:
+    """Return (T, D) of the tokens, by the layer norm before the projection and the layer to it."""
+    norm, linear = "backbone.clip_proj.0.weight", "backbone.backbone_linear.weight"
+    if norm not in state or linear not in state:
+        raise UserError(f"The file lacks {norm} or {linear}, which say how many tokens it gives.")
+    size = len(state[norm])
+    return max(1, len(state[linear]) // size), size
+
+
+def _encoder(found: Found, title: str, command: str) -> tuple[Any, Card, tuple[str, ...]]:
+    import torch
+
+    from backends.mappers.masked import Masked
+    from backends.mappers.parts.patches import published_encoder
+
+    prefix = MAE if found.kind == "mind-vis-finetuned" else ""
+    heads = int(found.config.get("num_heads", HEADS))
+    encoder = published_encoder(found.state, heads=heads, prefix=prefix)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)  # of what is not in the file, and learned later
+        more = {"tuning": 0, "latents": LATENTS, "condition_dropout": 0.0}
+        mapper = Masked((), {}, {}, **encoder.architecture, **more)
+    mapper.encoder.load_state_dict(encoder.state_dict())
+    left_out = tuple(
+        f"{part.name.rstrip('.')} ({part.tensors} tensor(s)): {part.what}"
+        for part in found.parts
+        if not (part.name == MAE if prefix else part.name in LAYOUTS["mind-vis"].needed)
+    )
+    card = Card(
+        kind="mapper",
+        name=title or found.kind,
+        cls="masked",
+        dataset="",
+        command=command,
+        licence="of the published weights",
+        normalisation="none here: the published training read standardised betas",
+        settings=_origin(found, left_out),
+    )
+    return mapper.eval(), card, left_out
+
+
+def _origin(found: Found, left_out: Sequence[str]) -> dict[str, Any]:
+    return {
+        "published": {
+            "layout": LAYOUTS[found.kind].title,
+            "file": found.path.name,
+            "unknown": list(found.unknown),
+            "left out": list(left_out),
+        }
+    }
+
+
+def place(checkpoints: Path, card: Card) -> Path:
+    """Return the folder for a converted checkpoint: beside trained mappers, if it decodes."""
+    if not card.subjects:
+        return checkpoints / "imported" / card.name
+    return checkpoints / "mappers" / card.dataset / "-".join([card.name, *card.subjects])
+
+
+def use(folder: Path, card: Card) -> str:
+    """Return the sentence about what can be done with a converted checkpoint."""
+    if card.subjects:
+        return f"{folder}: open its data set in the app, or measure it with evaluate."
+    return (
+        f"{folder}: an encoder that knows no subject yet; train with it by python -m backends "
+        f"train {card.cls} --set from_checkpoint={folder} ..."
+    )

@@ -1,0 +1,160 @@
+"""Options that several commands have, declared once, and what the words after them open."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from explorer.types import UserError
+
+if TYPE_CHECKING:
+    from explorer.workbench import Workbench
+
+ROOT = Path(__file__).resolve().parents[2]
+CHECKPOINTS = ROOT / "checkpoints"
+CACHE = Path(".cache/embeddings")
+SPACES = ("pocket-clip/image",)  # the targets where no --space is given
+
+MapperKind = Annotated[str, typer.Argument(help="Which kind of mapper, e.g. ridge.")]
+Dataset = Annotated[
+    str,
+    typer.Option(
+        "--dataset",
+        help="NAME=PATH or NAME=PATH?option=value: the format is recognised by content, or is a "
+        "plain folder; or simulated.",
+    ),
+]
+Subjects = Annotated[
+    list[str] | None,
+    typer.Option("--subject", help="A participant (may be repeated); default: all."),
+]
+Mapper = Annotated[str, typer.Option("--mapper", help="A mapper by its name.")]
+Mappers = Annotated[
+    list[str] | None,
+    typer.Option("--mapper", help="A mapper by its name (may be repeated); default: all."),
+]
+Spaces = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--space",
+        help="A space of embeddings, e.g. pixels/10x10 (may be repeated); default: "
+        f"{', '.join(SPACES)}.",
+    ),
+]
+Settings = Annotated[
+    list[str] | None,
+    typer.Option("--set", help="KEY=VALUE, a setting of the mapper (may be repeated)."),
+]
+Embedders = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--embedder",
+        help="NAME=PATH_OR_ID: where the weights of an embedder are, e.g. resnet50=~/resnet50 "
+        "(may be repeated).",
+    ),
+]
+Generators = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--generator",
+        help="NAME=PATH_OR_ID: where the weights of a generator are (may be repeated).",
+    ),
+]
+Captions = Annotated[
+    Path | None,
+    typer.Option("--captions", help="A table of captions, as the command caption writes it."),
+]
+Augment = Annotated[
+    Path | None,
+    typer.Option(
+        "--augment",
+        help="A folder of further pictures: their betas are predicted, and learned.",
+    ),
+]
+Cache = Annotated[Path, typer.Option("--cache", help="Where embeddings are kept.")]
+NoCache = Annotated[bool, typer.Option("--no-cache", help="Keep no embeddings on disk.")]
+Checkpoints = Annotated[Path, typer.Option("--checkpoints", help="The folder of trained weights.")]
+Device = Annotated[str, typer.Option("--device", help="auto, cpu, cuda, cuda:1 ...")]
+Seed = Annotated[int, typer.Option("--seed", help="Decides whatever is drawn at random.")]
+Name = Annotated[str, typer.Option("--name", help="What the result is called; default: its kind.")]
+Limit = Annotated[
+    int | None,
+    typer.Option("--limit", help="Only this many test stimuli (faster, less exact)."),
+]
+Steps = Annotated[
+    int | None, typer.Option("--steps", help="Denoising steps; default: the generator's own.")
+]
+
+
+def command_line() -> str:
+    """Return the command as it was given, for a card."""
+    return " ".join(["python -m backends", *sys.argv[1:]])
+
+
+def device(wanted: str) -> str:
+    """Return a torch device string; "auto" is a GPU where there is one."""
+    from backends.training.machine import best_device
+
+    return best_device(wanted)
+
+
+def mapper_class(kind: str) -> type:
+    """Return the class of a kind of mapper that can be trained; others are refused."""
+    from backends import MAPPERS
+    from explorer.catalogue import PUBLISHED
+    from explorer.types import resolve
+
+    trained = [name for name in MAPPERS if name != PUBLISHED]  # those are read, not trained
+    if kind not in trained:
+        raise UserError(
+            f"There is no mapper {kind!r} to train; choose one of {', '.join(trained)}."
+        )
+    return resolve(MAPPERS[kind])
+
+
+def open_bench(
+    dataset: str,
+    checkpoints: Path,
+    device: str = "cpu",
+    published: Sequence[str] = (),
+    sources: Sequence[str] = (),
+) -> tuple[str, Workbench]:
+    """Return a data set's name and the workbench that knows it, with published results.
+
+    Parameters
+    ----------
+    dataset
+        ``NAME``, or ``NAME=PATH?option=value``.
+    checkpoints, device
+        As the workbench takes them.
+    published
+        Results of others, ``NAME=PATH`` each.
+    sources
+        Where weights of generators are, ``NAME=PATH_OR_ID`` each.
+    """
+    from backends import DATASETS, EMBEDDERS, ENCODERS, GENERATORS, MAPPERS
+    from explorer.naming import named_path, named_sources
+    from explorer.workbench import Workbench
+
+    name, path, options = named_path(dataset) if "=" in dataset else (dataset, None, {})
+    results = [named_path(pair, "--published") for pair in published]
+    bench = Workbench(
+        *(DATASETS, EMBEDDERS, MAPPERS, GENERATORS),
+        checkpoints=checkpoints,
+        paths={name: path} if path else {},
+        options={name: options},
+        published={result: (place, said) for result, place, said in results},
+        encoders=ENCODERS,
+        sources=named_sources(sources, GENERATORS),
+        device=device,
+    )
+    return name, bench
+
+
+def people(bench: Workbench, dataset: str, wanted: Sequence[str] | None) -> list[str]:
+    """Return the participants that were asked for, each once; all where none was."""
+    return list(dict.fromkeys(wanted or bench.catalogue.subjects(dataset)))
