@@ -10,22 +10,31 @@ import csv
 import os
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
 from backends.embedders.files import MISFITS_TOLD, refuse_random
 from backends.embedders.published import AT_ONCE, Pretrained
 from backends.training.plan import in_chunks
-from explorer.protocols import Dataset
 from explorer.types import UserError
 
 if TYPE_CHECKING:
-    from backends.commands.augment import Extra
+    import pandas as pd
 
 COLUMNS = ("stimulus", "caption")
 WORD_PIECES = 40  # at most in a caption; those of COCO have about 12 words
 SAVE_EVERY = 128  # pictures, so that an interrupted run loses little
+
+
+class Captioned(Protocol):
+    """Pictures that may have captions: a data set, or a folder of further pictures."""
+
+    stimuli: pd.DataFrame
+
+    def image(self, stimulus: str) -> np.ndarray:
+        """Return a picture, uint8 RGB (H, W, 3)."""
+        ...
 
 
 class Captioner(Pretrained):
@@ -69,7 +78,7 @@ class Captioner(Pretrained):
 
 
 def caption_stimuli(
-    study: Dataset | Extra,
+    study: Captioned,
     captioner: Captioner,
     file: Path,
     progress: Callable[[str], None] | None = None,

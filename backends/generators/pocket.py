@@ -111,7 +111,7 @@ class PocketDiffusion(Sampling):
     ) -> None:
         """Load ``pocket-diffusion`` from the checkpoints; damaged files raise `UserError`.
 
-        ``source``: a folder of weights fine-tuned from those (`backends.commands.finetune`).
+        ``source``: a folder of weights fine-tuned from those (`backends.generators.finetuning`).
         """
         import torch
 
@@ -133,7 +133,7 @@ class PocketDiffusion(Sampling):
 
     @classmethod
     def for_training(cls, checkpoints: Path, source: str | Path | None = None) -> Trainee:
-        """Return what `backends.commands.finetune` trains; it begins with what ships."""
+        """Return what `backends.generators.finetuning` trains; it begins with what ships."""
         from backends.generators.tuning import FlowTrainee
 
         if source:

@@ -72,7 +72,7 @@ class StableContext(LatentDiffusion):
 
     @classmethod
     def for_training(cls, checkpoints: Path, source: str | Path | None = None) -> Trainee:
-        """Return what `backends.commands.finetune` trains; it begins with published weights."""
+        """Return what `finetuning` trains; it begins with published weights."""
         from backends.generators.tuning import NoiseTrainee, tuned_card
 
         if tuned_card(source, cls.name):

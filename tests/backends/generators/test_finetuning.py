@@ -13,9 +13,8 @@ import torch
 from diffusers import AutoencoderKL, DDIMScheduler, UNet2DConditionModel
 from transformers import CLIPTextConfig, CLIPTextModel
 
-from backends.commands import finetune as tuning
 from backends.embedders.pocket import PocketClip
-from backends.generators.pixels import Pixels
+from backends.generators import finetuning as tuning
 from backends.generators.pocket import IMAGE, PocketDiffusion
 from backends.generators.sd15_context import CONTEXT, StableContext
 from backends.generators.tuning import Projection, trained_names, tuned_card
@@ -317,49 +316,15 @@ def test_untrained_weights_of_stable_diffusion_draw_as_before(stable, tmp_path):
         torch.testing.assert_close(*pair, atol=1e-4, rtol=1e-4)
 
 
-# -------------------------------------------------------------------------------------- the table
-
-
-def test_the_table_pairs_a_row_with_its_reference():
-    base = np.tile([0.0, 1.0], 50)
-    scores = {"plain": {"category": base}, "tuned": {"category": np.ones(100)}}
-    rows = tuning.table(scores, {"plain": "plain", "tuned": "plain"}).set_index("pictures")
-    mean, interval = rows.loc["plain", "category"].split(" ", 1)
-    low, high = json.loads(interval)
-    assert mean == "0.500" and 0.36 < low < 0.45 and 0.55 < high < 0.64
-    own, gain = rows.loc["tuned", "category"].split(" (")
-    assert own == "1.000 [1.000, 1.000]" and gain.startswith("+0.500 [+0.4")
-    assert rows["N"].tolist() == [100, 100]
-
-
-def test_ablations_differ_in_one_thing_at_a_time():
-    alignment, guidance, scales = zip(*tuning.ABLATIONS.values(), strict=True)
-    assert alignment == ("none", "none", "encoder", "generator")
-    assert guidance == (False, True, True, True)
-    assert scales == (1.0, 3.0, 3.0, 3.0)
-
-
 # ------------------------------------------------------------------------------------ bad input
 
 
-def test_what_cannot_be_fine_tuned_is_said(make_workbench, mapper, tmp_path):
+def test_what_cannot_be_fine_tuned_is_said(mapper):
     other = EmbeddingSpace("elsewhere", "image", (4,))
     with pytest.raises(UserError, match="alignment is none, encoder, generator, found 'clipA'"):
         tuning.check("clipA", "pocket-diffusion", IMAGE, mapper)
     with pytest.raises(UserError, match="on decoded elsewhere/image, the mapper gives pocket-cli"):
         tuning.check("none", "toy", other, mapper)
-    bench = make_workbench(generators={"pixels": Pixels, "pocket-diffusion": PocketDiffusion})
-    asked = (bench, CHECKPOINTS, "fake", ["sub-01"], "linear")
-    with pytest.raises(UserError, match="pixels cannot be fine-tuned: it has no cross-attention"):
-        tuning.run(*asked, "pixels", tmp_path)
-    with pytest.raises(
-        UserError, match="on decoded pocket-clip/image, the mapper gives fake-clip"
-    ):
-        tuning.run(*asked, "pocket-diffusion", tmp_path)
-    with pytest.raises(
-        UserError, match="pocket-judge knows the categories of the simulated study"
-    ):
-        tuning.ablations(bench, CHECKPOINTS, "sub-01", tmp_path, dataset="fake", mapper="linear")
     with pytest.raises(UserError, match="fine-tuned from the weights in checkpoints, found elsew"):
         PocketDiffusion.for_training(CHECKPOINTS, "elsewhere")
 
