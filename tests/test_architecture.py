@@ -156,8 +156,9 @@ def test_generators_tell_what_they_can_without_being_made():
         assert isinstance(cls.accepts, tuple) and isinstance(cls.guided, bool)
 
 
-def test_starting_up_imports_nothing_heavy():
-    listed = f"import sys, app; print(*[m for m in {HEAVY!r} if m in sys.modules])"
+@pytest.mark.parametrize("module", ["app", "backends.__main__"])
+def test_starting_up_imports_nothing_heavy(module):
+    listed = f"import sys, {module}; print(*[m for m in {HEAVY!r} if m in sys.modules])"
     answer = subprocess.run(
         [sys.executable, "-c", listed], cwd=ROOT, capture_output=True, text=True, check=True
     )

@@ -251,9 +251,10 @@ def test_the_command_line_brings_a_subject(release, fakes, make_workbench, tmp_p
     import sys
 
     from backends import __main__ as main
+    from backends.commands import options
 
     bench = make_workbench(checkpoints=tmp_path)
-    monkeypatch.setattr(main, "_open", lambda dataset, checkpoints: ("fake", bench))
+    monkeypatch.setattr(options, "open_bench", lambda dataset, checkpoints: ("fake", bench))
     asked = [
         "backends",
         "import-gnet",
