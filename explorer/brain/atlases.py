@@ -10,23 +10,23 @@ from pathlib import Path
 import numpy as np
 
 from explorer.brain.atlas_files import (
-    LabelTable,
+    ONE_HEMISPHERE,
+    SIDES,
     from_hemispheres,
-    guarded,
-    is_parcel,
+    join_halves,
     load_array_atlas,
     load_atlas,
     load_cifti_atlas,
-    refuse_unnamed,
+    read_half,
+    whole,
 )
+from explorer.brain.label_tables import TABLES, LabelTable, is_parcel, read_rows, refuse_unnamed
 from explorer.brain.parcels import HEMISPHERE_VERTICES, Atlas, lay, paint, vertex_parcels
 from explorer.brain.projection import project_volume
+from explorer.brain.sides import other_side, side_of, without_side
+from explorer.edge import guarded, open_volume
 from explorer.types import Label, Parcellation, Subject, UserError
 
-# What a file name says about its hemisphere, with nothing that could belong to a word around it.
-SIDE = re.compile(r"(?<![A-Za-z0-9])(lh|rh|left|right|L|R)(?![A-Za-z0-9])")
-OPPOSITE = {"lh": "rh", "rh": "lh", "left": "right", "right": "left", "L": "R", "R": "L"}
-ONE_HEMISPHERE = (".annot", ".label.gii", ".label.gii.gz")
 DOWNLOADED = re.compile(r"destrieux|schaefer-([1-9]|10)00")
 
 
@@ -35,9 +35,12 @@ def open_atlas(text: str) -> Atlas:
 
     ``NAME=`` in front of any of them says what it is called, else the file does.
 
-    - ``.annot``, ``.label.gii`` and ``.label.gii.gz`` hold one hemisphere: give either, and the
-      other is found by its name (``lh`` and ``rh``, ``L`` and ``R``, ``left`` and ``right``), or
-      give both, parted by a comma.
+    - ``.annot``, ``.label.gii``, ``.label.gii.gz`` and ``.mgz`` hold one hemisphere: give either,
+      and the other is found by its name (``lh`` and ``rh``, ``L`` and ``R``, ``left`` and
+      ``right``), or give both, parted by a comma, in any order: names and contents tell which is
+      which, and where they contradict each other, or say nothing, the atlas is refused.
+    - ``.mgz`` holds numbers; what they are called stands in a table beside it or after a comma
+      (``.tsv``, ``.csv``, ``.ctab``), and is known of the atlases in `label_tables.PUBLISHED`.
     - ``.dlabel.nii`` (CIFTI) holds both.
     - ``.npy`` holds both, left then right; its table of names lies beside it (``.tsv`` or
       ``.csv`` of the same name), or is given after a comma.
@@ -48,37 +51,70 @@ def open_atlas(text: str) -> Atlas:
         first, equals, rest = text.partition("=")
         if equals and first and not set(first) & set("/\\,"):
             name, given = first, rest
-    whole = Path(given).expanduser()
-    if whole.exists() or "," not in given:
-        paths = [whole]
+    alone = Path(given).expanduser()
+    if alone.exists() or "," not in given:
+        paths = [alone]
     else:
         paths = [Path(part.strip()).expanduser() for part in given.split(",")]
+    table = paths.pop() if len(paths) > 1 and paths[-1].suffix in TABLES else None
     if len(paths) > 2 or not given:
         raise UserError(
             f"--atlas takes one file, or two parted by a comma, found {text!r}; give each atlas "
             "its own --atlas."
         )
-    if not whole.exists() and len(paths) == 1 and DOWNLOADED.fullmatch(given.lower()):
+    if not alone.exists() and len(paths) == 1 and DOWNLOADED.fullmatch(given.lower()):
         return _download(name, given.lower())
     first = paths[0]
     name = name or _plain_name(first)
     if first.suffix == ".npy":
-        return load_array_atlas(name, first, paths[1] if len(paths) == 2 else _table_beside(first))
+        table = table or (paths[1] if len(paths) == 2 else _table_beside(first))
+        return load_array_atlas(name, first, table)
+    if table is not None and not first.name.endswith((".mgz", ".mgh")):
+        raise UserError(f"{first} names its own parcels; give it without the table {table}.")
     if first.name.endswith(".dlabel.nii"):
         if len(paths) == 2:
             raise UserError(f"{first} holds both hemispheres; give it alone.")
         return load_cifti_atlas(name, first)
     if len(paths) == 1 and not first.name.endswith(ONE_HEMISPHERE):
         raise UserError(
-            f"--atlas {text}: an atlas is a .annot, .label.gii, .dlabel.nii or .npy file, or "
-            "destrieux or schaefer-400."
+            f"--atlas {text}: an atlas is a .annot, .label.gii, .dlabel.nii or .npy file, or a "
+            ".mgz of labels, or destrieux or schaefer-400."
         )
-    left, right = paths if len(paths) == 2 else (first, _partner(first))
-    if (_side(left), _side(right)) in (("R", "L"), ("R", "")):
-        left, right = right, left
-    if _side(left) and _side(left) == _side(right):
-        raise UserError(f"{left} and {right} are of the same hemisphere; give the other one too.")
-    return load_atlas(name, left, right)
+    second = paths[1] if len(paths) == 2 else _partner(first)
+    return _of_two(name, first, second, table)
+
+
+def _of_two(name: str, first: Path, second: Path, table: Path | None) -> Atlas:
+    """Return the atlas of two files, whichever is the left one by their names and contents."""
+    for path in (first, second):
+        if not path.is_file():
+            raise UserError(f"{path} is missing; give the path of an atlas file.")
+    named = [side_of(path.name) for path in (first, second)]
+    if named[0] and named[0] == named[1]:
+        raise UserError(
+            f"{first} and {second} are of the same hemisphere; give the other one too."
+        )
+    rows = None if table is None else read_rows(table)
+    halves = [read_half(path, rows) for path in (first, second)]
+    for half, side in zip(halves, named, strict=True):
+        if side and half.side and side != half.side:
+            raise UserError(
+                f"{half.path} is of the {SIDES[side]} hemisphere by its name, but {half.says} of "
+                f"the {SIDES[half.side]} one; mend its name or its content."
+            )
+    sides = [side or half.side for half, side in zip(halves, named, strict=True)]
+    if sides[0] and sides[0] == sides[1]:
+        raise UserError(
+            f"{first} and {second} are of the same hemisphere, the {SIDES[sides[0]]} one, by what "
+            "is in them; give the other one too."
+        )
+    if sides == ["", ""]:
+        raise UserError(
+            f"Neither {first.name} nor {second.name} says which hemisphere it is; put lh and rh "
+            "(or L and R, left and right) into their names."
+        )
+    turned = sides[0] == "R" or sides[1] == "L"
+    return join_halves(name, *(reversed(halves) if turned else halves))
 
 
 def desikan_killiany() -> Atlas:
@@ -100,19 +136,13 @@ def desikan_killiany() -> Atlas:
     return load_atlas("Desikan-Killiany", left, right)
 
 
-def _side(path: Path) -> str:
-    """Return "L", "R" or "" where the file name does not say."""
-    found = SIDE.search(path.name)
-    return found[1][0].upper() if found else ""
-
-
 def _partner(path: Path) -> Path:
     """Return the file of the other hemisphere, by its name."""
-    if not SIDE.search(path.name):
+    if not side_of(path.name):
         raise UserError(
             f"{path} does not say which hemisphere it is; give both files: --atlas LEFT,RIGHT."
         )
-    other = path.with_name(SIDE.sub(lambda side: OPPOSITE[side[1]], path.name, count=1))
+    other = path.with_name(other_side(path.name))
     if path.exists() and not other.exists():
         raise UserError(
             f"{path} is one hemisphere and {other.name} is not beside it; copy it there or give "
@@ -134,13 +164,9 @@ def _table_beside(array: Path) -> Path:
 
 def _plain_name(path: Path) -> str:
     """Return a file's name without endings and hemisphere: ``lh.aparc.annot`` is aparc."""
-    name = re.sub(r"(\.(annot|label|dlabel|gii|gz|nii|npy))+$", "", path.name)
-    return re.sub(r"([._-])?" + SIDE.pattern + r"([._-])?", _joint, name, count=1) or name
-
-
-def _joint(found: re.Match) -> str:
-    """Return what stays where a hemisphere was taken out of a name: one of its two joints."""
-    return (found[1] or "") if found[1] and found[3] else ""
+    return without_side(
+        re.sub(r"(\.(annot|label|dlabel|gii|gz|nii|npy|mgz|mgh))+$", "", path.name)
+    )
 
 
 def _download(name: str, which: str) -> Atlas:
@@ -186,20 +212,19 @@ def volume_atlas(name: str, volume: str | Path, table: LabelTable) -> Atlas:
     number -> name and colour; a number is known by that table, never by its position. A name with
     ``LH`` or ``RH`` in it (Schaefer's) is kept off the other hemisphere.
     """
-    import nibabel as nib
-
-    image = guarded(lambda: nib.load(volume), volume)
-    numbers = guarded(lambda: np.asarray(image.dataobj), volume).round().astype(np.int64)
-    mask = numbers != 0
-    refuse_unnamed(numbers[mask], table, str(volume))
-    parcels = {n: label for n, label in table.items() if n and is_parcel(label[0])}
+    image = open_volume(volume)
+    numbers = whole(guarded(lambda: np.asarray(image.dataobj), volume), volume)
+    mask = numbers > 0  # -1, as some have it, is no parcel either
+    refuse_unnamed(numbers[numbers != 0], table, str(volume))
+    parcels = {n: label for n, label in table.items() if n > 0 and is_parcel(label[0])}
     labels = []
     for label, colour in parcels.values():
         side = re.search(r"(?:^|_)([LR])H(?:_|$)", label)
         labels.append(Label(label, side[1] if side else "", colour))
-    position = np.full(max(table) + 1, -1)
-    position[list(parcels)] = np.arange(len(parcels))
-    laid = Parcellation(name, "partition", tuple(labels), position[numbers[mask]], "")
+    order = {number: i for i, number in enumerate(parcels)}
+    there, where = np.unique(numbers[mask], return_inverse=True)
+    position = np.array([order.get(number, -1) for number in there.tolist()], dtype=int)[where]
+    laid = Parcellation(name, "partition", tuple(labels), position, "")
     vertices = vertex_parcels(laid, project_volume(mask, image.affine))
     sides = np.array([label.hemisphere for label in labels] + [""])
     half = np.repeat(["L", "R"], HEMISPHERE_VERTICES)

@@ -34,6 +34,12 @@ class Atlas:
     def __post_init__(self) -> None:
         """Refuse vertices that do not fit the mesh or the labels."""
         v, n = self.vertices, len(self.labels)
+        keys = [label.key for label in self.labels]
+        if len(set(keys)) != n:
+            twice = next(key for key in keys if keys.count(key) > 1)
+            raise UserError(
+                f"Atlas {self.name!r} names the parcel {twice!r} twice; names must differ."
+            )
         if v.shape != (FSAVERAGE5_VERTICES,) or v.min() < -1 or v.max() >= n:
             raise UserError(
                 f"Atlas {self.name!r} with {n} labels needs one index from -1 to {n - 1} for each "

@@ -108,6 +108,7 @@ def test_files_that_cannot_be_read(tmp_path):
 
 def test_array_and_table(tmp_path):
     vertices = np.resize([10, 20, 30], N).astype(np.int16)
+    vertices[HALF:] = np.resize([20, 30], HALF)  # 10 is of the left hemisphere alone
     np.save(tmp_path / "a.npy", vertices)
     table = tmp_path / "a.tsv"
     table.write_text(
