@@ -8,6 +8,7 @@ declared shape against the size of the file first: a header of a few bytes may d
 from __future__ import annotations
 
 import contextlib
+import gzip
 import json
 import math
 import pickle
@@ -192,6 +193,20 @@ def read_table(
         return table.fillna("")  # rows with fewer cells than the header
 
 
+def unpacked(
+    path: str | Path, most: int, do: str = COPY, missing: str = "check the path"
+) -> bytes:
+    """Return what a ``.gz`` holds; `UserError` where that is more than ``most`` bytes."""
+    parts, length = [], 0
+    with guard(path, "a gzip file", do, missing), gzip.open(path, "rb") as file:
+        while part := file.read(2**20):
+            parts.append(part)
+            length += len(part)
+            if length > most:
+                raise damaged(path, f"it unpacks to more than {most:,} bytes", do=do)
+    return b"".join(parts)
+
+
 # ----------------------------------------------------------------------------------------- numbers
 
 
@@ -311,11 +326,23 @@ def open_volume(
     import nibabel
 
     with guard(path, what, do, missing):
-        image = nibabel.load(path, **options)
+        is_mgh = str(path).endswith((".mgh", ".mgz"))
+        image = _opened_mgh(path, options) if is_mgh else nibabel.load(path, **options)
         stored = getattr(image, "dataobj", None)
         if nibabel.is_proxy(stored):
             check_size(path, stored.shape, np.dtype(stored.dtype).itemsize, stored.offset, do)
         return image
+
+
+def _opened_mgh(path: str | Path, options: dict[str, Any]) -> Any:
+    """Return what `nibabel.load` does, which leaves the file open that it read the header from."""
+    from nibabel.arrayproxy import ArrayProxy
+    from nibabel.freesurfer.mghformat import MGHHeader, MGHImage
+    from nibabel.openers import ImageOpener
+
+    with ImageOpener(path, "rb") as file:
+        header = MGHHeader.from_fileobj(file)
+    return MGHImage(ArrayProxy(str(path), header, **options), header.get_affine(), header)
 
 
 def volume_data(

@@ -18,8 +18,8 @@ from pathlib import Path
 
 import numpy as np
 
-from explorer.brain.label_tables import LabelTable, is_parcel
-from explorer.edge import guarded
+from explorer.brain.label_tables import AGAIN, MISSING, LabelTable, is_parcel
+from explorer.files import guard
 from explorer.types import UserError
 
 LARGEST = 2**26  # bytes; fsaverage takes 1.3 MB
@@ -33,8 +33,8 @@ def read_annot(path: str | Path) -> tuple[np.ndarray, LabelTable]:
     so do a colour that two parcels share and a black parcel, where a vertex has that colour.
     """
     path = Path(path)
-    content = guarded(lambda: _bounded(path), path)
-    numbers, colours, entries = guarded(lambda: _parsed(content), path)
+    with guard(path, "an .annot", AGAIN, MISSING):
+        numbers, colours, entries = _parsed(_bounded(path))
     n = len(numbers)
     if not np.array_equal(np.sort(numbers), np.arange(n)):
         raise UserError(

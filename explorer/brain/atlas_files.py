@@ -6,13 +6,15 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from explorer.brain.annot import read_annot
 from explorer.brain.label_tables import (
+    AGAIN,
     GREY,
+    MISSING,
     PUBLISHED,
     Colour,
     LabelTable,
@@ -24,7 +26,7 @@ from explorer.brain.label_tables import (
     table_of,
 )
 from explorer.brain.parcels import HEMISPHERE_VERTICES, Atlas
-from explorer.edge import guarded, gunzip, open_volume, read_npy
+from explorer.files import guard, open_volume, read_array, unpacked, volume_data
 from explorer.types import FSAVERAGE5_VERTICES, Label, UserError
 
 if TYPE_CHECKING:
@@ -40,6 +42,7 @@ OTHERS = {642: "fsaverage3", 2_562: "fsaverage4", 4_002: "fs_LR 4k", 7_842: "fs_
 FS_LR = re.compile(r"fs(average)?[._-]?lr", re.IGNORECASE)
 ONE_HEMISPHERE = (".annot", ".label.gii", ".label.gii.gz", ".mgz", ".mgh")
 SIDES = {"L": "left", "R": "right"}
+CIFTI = "a CIFTI file of labels"
 LARGEST = 2**26  # bytes of a file of labels, unpacked; the largest known takes 4 MB
 
 
@@ -114,9 +117,10 @@ def load_cifti_atlas(name: str, path: str | Path) -> Atlas:
     from nibabel.cifti2 import BrainModelAxis, Cifti2Image, LabelAxis
 
     path = Path(path)
-    image = open_volume(path)
+    image = open_volume(path, CIFTI, AGAIN, MISSING)
     is_cifti = isinstance(image, Cifti2Image) and image.ndim == 2
-    axes = guarded(lambda: [image.header.get_axis(i) for i in (0, 1)] if is_cifti else [], path)
+    with guard(path, CIFTI, AGAIN):
+        axes = [image.header.get_axis(i) for i in (0, 1)] if is_cifti else []
     kinds = [type(axis) for axis in axes]
     if kinds != [LabelAxis, BrainModelAxis]:
         raise UserError(f"{path} is no CIFTI file of labels; give a .dlabel.nii.")
@@ -125,27 +129,23 @@ def load_cifti_atlas(name: str, path: str | Path) -> Atlas:
         raise UserError(
             f"{path} holds {len(maps)} maps of labels, expected exactly 1: {_some(maps.name)}."
         )
-    values = whole(guarded(lambda: np.asarray(image.dataobj[0]), path), path)
-    table = table_of(guarded(lambda: _cifti_labels(path, maps.label[0]), path), path)
-    parts = guarded(
-        lambda: {structure: (rows, part) for structure, rows, part in models.iter_structures()},
-        path,
-    )
+    values = whole(volume_data(image, path, 0, do=AGAIN), path)
+    with guard(path, CIFTI, AGAIN):
+        table = table_of(_cifti_labels(path, maps.label[0]), path)
+        parts = {structure: (rows, part) for structure, rows, part in models.iter_structures()}
     halves = []
     for structure in ("CIFTI_STRUCTURE_CORTEX_LEFT", "CIFTI_STRUCTURE_CORTEX_RIGHT"):
         if structure not in parts:
             raise UserError(f"{path} lacks {structure}; an atlas needs both hemispheres.")
         rows, part = parts[structure]
-        count = guarded(lambda part=part, s=structure: int(part.nvertices[s]), path)
+        with guard(path, CIFTI, AGAIN):
+            count = int(part.nvertices[structure])
         refuse_mesh(count, path)
         refuse_unnamed_mesh(count, path)
-
-        def spread(rows: Any = rows, part: Any = part, count: int = count) -> np.ndarray:
+        with guard(path, CIFTI, AGAIN):
             index = np.full(count, -1, dtype=np.int64)  # such files leave out the medial wall
             index[part.vertex] = values[rows]
-            return index
-
-        halves.append((guarded(spread, path), {-1: ("unknown", (0, 0, 0)), **table}))
+        halves.append((index, {-1: ("unknown", (0, 0, 0)), **table}))
     return from_hemispheres(name, *halves, path, path)
 
 
@@ -215,7 +215,7 @@ def load_array_atlas(name: str, vertices: str | Path, table: str | Path) -> Atla
     that of `read_rows`; a line with a hemisphere is of the vertices of that one, so numbers may
     begin again on the right. Vertices with an index that the table lacks raise `UserError`.
     """
-    index, rows = read_npy(vertices), read_rows(table)
+    index, rows = read_array(vertices, MISSING), read_rows(table)
     if index.ndim == 1 and index.size in NESTED:
         raise UserError(
             f"{vertices} has {index.size} values, which is one hemisphere; give both in one array "
@@ -301,7 +301,8 @@ def _cut(index: np.ndarray) -> tuple[np.ndarray, str]:
 
 def _read_gifti(path: Path) -> tuple[np.ndarray, LabelTable, str]:
     """Return the key of every vertex, key -> name and colour, and the hemisphere that it tells."""
-    image, labels = guarded(lambda: _parsed_gifti(path), path)
+    with guard(path, "a GIfTI file", AGAIN, MISSING):
+        image, labels = _parsed_gifti(path)
     sparse = [a for a in image.darrays if a.intent == 2002]  # NIFTI_INTENT_NODE_INDEX
     arrays = [a for a in image.darrays if a.intent == 1002]  # NIFTI_INTENT_LABEL
     if not arrays:
@@ -317,6 +318,7 @@ def _read_gifti(path: Path) -> tuple[np.ndarray, LabelTable, str]:
             "for every vertex."
         )
     index = whole(arrays[0].data.ravel(), path)
+    refuse_mesh(len(index), path)
     refuse_unnamed_mesh(len(index), path)
     table = table_of(labels, path)
     said = [meta.get("AnatomicalStructurePrimary", "") for meta in (image.meta, arrays[0].meta)]
@@ -334,7 +336,7 @@ def _parsed_gifti(path: Path) -> tuple[GiftiImage, list[tuple[int, str, Colour]]
     import nibabel as nib
 
     if path.name.endswith(".gz"):
-        content = gunzip(path, LARGEST)
+        content = unpacked(path, LARGEST, AGAIN, MISSING)
     elif path.stat().st_size > LARGEST:
         raise ValueError(f"it has {path.stat().st_size:,} bytes, no file of labels has that many")
     else:
@@ -355,7 +357,7 @@ def _parsed_gifti(path: Path) -> tuple[GiftiImage, list[tuple[int, str, Colour]]
 
 def _read_mgh(path: Path, rows: Sequence[Row] | None) -> tuple[np.ndarray, LabelTable]:
     """Return the number of every vertex, and its names from the table beside it or of its kind."""
-    image = open_volume(path)
+    image = open_volume(path, "a file of labels", AGAIN, MISSING)
     count = int(max(image.shape))
     if count != int(np.prod(image.shape)):
         raise UserError(
@@ -363,7 +365,7 @@ def _read_mgh(path: Path, rows: Sequence[Row] | None) -> tuple[np.ndarray, Label
             "for each vertex of a hemisphere."
         )
     refuse_mesh(count, path)
-    index = whole(guarded(lambda: np.asarray(image.dataobj).ravel(), path), path)
+    index = whole(volume_data(image, path, do=AGAIN).ravel(), path)
     index[index < 0] = -1
     rows = _names_of(path) if rows is None else rows
     table = table_of(((row.index, row.name, row.colour) for row in rows), path)

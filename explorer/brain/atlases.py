@@ -24,7 +24,7 @@ from explorer.brain.label_tables import TABLES, LabelTable, is_parcel, read_rows
 from explorer.brain.parcels import HEMISPHERE_VERTICES, Atlas, lay, paint, vertex_parcels
 from explorer.brain.projection import project_volume
 from explorer.brain.sides import other_side, side_of, without_side
-from explorer.edge import guarded, open_volume
+from explorer.files import open_volume, volume_data
 from explorer.types import Label, Parcellation, Subject, UserError
 
 DOWNLOADED = re.compile(r"destrieux|schaefer-([1-9]|10)00")
@@ -213,7 +213,7 @@ def volume_atlas(name: str, volume: str | Path, table: LabelTable) -> Atlas:
     ``LH`` or ``RH`` in it (Schaefer's) is kept off the other hemisphere.
     """
     image = open_volume(volume)
-    numbers = whole(guarded(lambda: np.asarray(image.dataobj), volume), volume)
+    numbers = whole(volume_data(image, volume), volume)
     mask = numbers > 0  # -1, as some have it, is no parcel either
     refuse_unnamed(numbers[numbers != 0], table, str(volume))
     parcels = {n: label for n, label in table.items() if n > 0 and is_parcel(label[0])}

@@ -9,12 +9,13 @@ from typing import NamedTuple
 
 import numpy as np
 
-from explorer.edge import guarded
+from explorer.files import guard, read_table, read_text
 from explorer.types import UserError
 
 Colour = tuple[int, int, int]
 LabelTable = dict[int, tuple[str, Colour]]  # index -> name and RGB, 0-255
 GREY: Colour = (128, 128, 128)
+AGAIN, MISSING = "copy the file again", "give the path of an atlas file"
 TABLES = (".tsv", ".csv", ".ctab", ".txt")  # endings of tables; the last two are FreeSurfer's
 # What atlases call cortex without a parcel, and the medial wall: letters and digits alone, without
 # hemisphere.
@@ -102,22 +103,18 @@ def read_rows(path: str | Path) -> list[Row]:
     and perhaps red, green, blue and transparency, parted by spaces; ``#`` begins a remark.
     """
     if Path(path).suffix in (".ctab", ".txt"):
-        return guarded(lambda: _ctab_rows(Path(path)), path, "a line is a number and a name")
-    import pandas as pd
-
+        text = read_text(path, AGAIN, MISSING)
+        with guard(path, "a table of colours", "a line is a number and a name"):
+            return _ctab_rows(text)
     separator = "," if Path(path).suffix == ".csv" else "\t"
-    table = guarded(
-        lambda: pd.read_csv(
-            path, sep=separator, dtype=str, keep_default_na=False, encoding="utf-8-sig"
-        ),
-        path,
-    )
+    table = read_table(path, separator, AGAIN, MISSING)
     missing = [column for column in ("index", "name") if column not in table]
     if missing:
         raise UserError(
             f"{path} lacks the column {missing[0]!r}; an atlas table names each index."
         )
-    return [guarded(lambda row=row: _row(row), path) for row in table.to_dict("records")]
+    with guard(path, "a table of names", AGAIN):
+        return [_row(row) for row in table.to_dict("records")]
 
 
 def _row(row: dict[str, str]) -> Row:
@@ -134,9 +131,9 @@ def _whole(text: str) -> int:
     return int(re.sub(r"\.0+$", "", text.strip()))
 
 
-def _ctab_rows(path: Path) -> list[Row]:
+def _ctab_rows(text: str) -> list[Row]:
     rows = []
-    for line in path.read_text(encoding="utf-8-sig").splitlines():
+    for line in text.splitlines():
         words = line.split()
         if not words or words[0].startswith("#"):
             continue

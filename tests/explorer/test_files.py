@@ -1,5 +1,6 @@
 """Files that others wrote: each fault is one sentence, and no declared size is believed."""
 
+import gc
 import gzip
 import os
 import pickle
@@ -198,6 +199,32 @@ def test_what_is_no_volume_is_one_sentence(tmp_path, content):
         (tmp_path / name).write_bytes(content)
         with pytest.raises(UserError, match=rf"{name} cannot be read as a mask \(.*\); fetch it"):
             files.open_volume(tmp_path / name, "a mask", "fetch it")
+
+
+def test_an_mgh_file_is_closed_after_its_header(tmp_path):
+    """`nibabel.load` leaves it open, which is a ResourceWarning when the image goes."""
+    path = tmp_path / "a.mgh"
+    nibabel.save(
+        nibabel.MGHImage(np.arange(6, dtype=np.int32).reshape(6, 1, 1), 2 * np.eye(4)), path
+    )
+    image = files.open_volume(path)
+    assert image.shape == (6, 1, 1) and image.affine[0, 0] == 2
+    np.testing.assert_array_equal(files.volume_data(image, path).ravel(), np.arange(6))
+    del image
+    gc.collect()
+
+
+def test_what_a_packed_file_holds_is_bounded(tmp_path):
+    path = tmp_path / "a.gz"
+    path.write_bytes(gzip.compress(bytes(5000)) + gzip.compress(b"end"))  # in two parts
+    assert files.unpacked(path, 5003) == bytes(5000) + b"end"
+    with pytest.raises(
+        UserError, match="a.gz is damaged or cut short .it unpacks to more than 5,"
+    ):
+        files.unpacked(path, 5002)
+    path.write_bytes(gzip.compress(bytes(5000))[:-9])
+    with pytest.raises(UserError, match="a.gz cannot be read as a gzip file .*; fetch it"):
+        files.unpacked(path, 5003, "fetch it")
 
 
 def test_a_volume_cut_short_is_named_when_it_is_read(tmp_path):

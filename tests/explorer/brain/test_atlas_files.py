@@ -5,12 +5,14 @@ import gzip
 import nibabel as nib
 import numpy as np
 import pytest
-from nibabel.cifti2 import BrainModelAxis, LabelAxis, ScalarAxis
+from nibabel.cifti2 import ScalarAxis
 
+from explorer.brain import atlas_files
 from explorer.brain.atlas_files import load_array_atlas, load_atlas
 from explorer.brain.atlases import open_atlas
 from explorer.types import FSAVERAGE5_VERTICES as N
 from explorer.types import Label, UserError
+from tests.miniatures.atlases import write_annot, write_dlabel, write_gifti, write_mgh
 
 HALF = N // 2
 
@@ -20,26 +22,6 @@ def keys_of(atlas):
 
 
 # --------------------------------------------------------------------------- one hemisphere a file
-
-
-NAMES = ["unknown", "V1", "Medial_wall", "V2"]
-COLOURS = np.array([[0, 0, 0, 0], [255, 0, 10, 0], [5, 5, 5, 0], [0, 200, 0, 0]])
-
-
-def write_annot(path, index, names=NAMES):
-    nib.freesurfer.write_annot(path, index, COLOURS[: len(names)], names, fill_ctab=True)
-    return path
-
-
-def write_gifti(path, index, table):
-    labels = nib.gifti.GiftiLabelTable()
-    for key, name in table.items():
-        label = nib.gifti.GiftiLabel(key, 1.0, 0.5, 0.0, 1.0)
-        label.label = name
-        labels.labels.append(label)
-    array = nib.gifti.GiftiDataArray(index.astype(np.int32), intent="NIFTI_INTENT_LABEL")
-    nib.save(nib.gifti.GiftiImage(labeltable=labels, darrays=[array]), path)
-    return path
 
 
 @pytest.mark.parametrize("vertices", [10_242, 40_962, 163_842])
@@ -145,27 +127,11 @@ def test_arrays_and_tables_that_cannot_be_read(tmp_path):
     ):
         load_array_atlas("x", array, table)
     np.save(array, np.array([{}], dtype=object), allow_pickle=True)
-    with pytest.raises(UserError, match="a.npy cannot be read .*allow_pickle=False"):
+    with pytest.raises(UserError, match="a.npy holds pickled Python objects, which can run"):
         load_array_atlas("x", array, table)
 
 
 # ------------------------------------------------------------------------------------------- CIFTI
-
-
-TABLE = {0: ("???", (0, 0, 0, 0)), 1: ("L_V1_ROI", (1, 0, 0, 1)), 2: ("R_V1_ROI", (0, 0, 1, 1))}
-
-
-def write_dlabel(path, vertices=HALF, maps=1, sides=("LEFT", "RIGHT"), axis=None):
-    """Write a .dlabel.nii that holds one vertex in fifty: HCP files leave the medial wall out."""
-    cortex = np.arange(vertices) % 50 == 7
-    models = [BrainModelAxis.from_mask(cortex, name=f"CIFTI_STRUCTURE_CORTEX_{s}") for s in sides]
-    whole = models[0] if len(models) == 1 else models[0] + models[1]
-    side = np.repeat([1, 2][: len(sides)], cortex.sum())
-    values = np.where(np.arange(len(side)) % 2, side, 0)  # every second vertex has a parcel
-    axis = axis or LabelAxis([f"map {i}" for i in range(maps)], TABLE)
-    image = nib.Cifti2Image(np.tile(values, (maps, 1)).astype(np.float32), (axis, whole))
-    nib.save(image, path)
-    return cortex
 
 
 @pytest.mark.parametrize("vertices", [HALF, 40_962])
@@ -219,3 +185,217 @@ def test_cifti_of_another_kind(tmp_path):
     write_dlabel(path)
     with pytest.raises(UserError, match="holds both hemispheres; give it alone"):
         open_atlas(f"{path},{path}")
+
+
+def test_one_key_of_a_cifti_has_one_name(tmp_path):
+    path = tmp_path / "V.dlabel.nii"
+    write_dlabel(path)
+    content = path.read_bytes()
+    path.write_bytes(content.replace(b'Key="2"', b'Key="1"'))
+    with pytest.raises(UserError, match="calls the index 1 both 'L_V1_ROI' and 'R_V1_ROI'"):
+        open_atlas(str(path))
+    path.write_bytes(content.replace(b'"10242"', b'"99999"'))
+    with pytest.raises(UserError, match="V.dlabel.nii labels 99999 vertices, expected 10242"):
+        open_atlas(str(path))
+
+
+# ------------------------------------------------------------------------------- GIfTI and numbers
+
+
+def both(tmp_path, *arguments, **changed):
+    """Write one GIfTI a hemisphere and return what --atlas is given."""
+    for side in ("lh", "rh"):
+        write_gifti(tmp_path / f"{side}.V.label.gii", *arguments, **changed)
+    return str(tmp_path / "lh.V.label.gii")
+
+
+@pytest.mark.parametrize("kind", ["INT32", "FLOAT32", "UINT8"])
+def test_labels_are_read_whatever_type_their_numbers_have(kind, tmp_path):
+    given = both(tmp_path, np.resize([0, 1, 2], HALF), {0: "???", 1: "A", 2: "B"}, kind=kind)
+    atlas = open_atlas(given)
+    assert keys_of(atlas) == ["A L", "B L", "A R", "B R"]
+    assert atlas.vertices[[0, 1, 2, HALF, HALF + 1, HALF + 2]].tolist() == [-1, 0, 1, -1, 2, 3]
+
+
+def test_a_map_of_broken_numbers_is_no_atlas(tmp_path):
+    given = both(tmp_path, np.resize([0, 1.5], HALF), {0: "???", 1: "A"}, kind="FLOAT32")
+    with pytest.raises(UserError, match=r"5121 values that are no whole numbers \(one is 1.5\)"):
+        open_atlas(given)
+
+
+def test_one_key_of_a_gifti_has_one_name_and_one_name_has_one_key(tmp_path):
+    index = np.resize([0, 1, 2], HALF)
+    given = both(tmp_path, index, [(0, "???"), (1, "A"), (1, "B"), (2, "C")])
+    with pytest.raises(UserError, match="lh.V.label.gii calls the index 1 both 'A' and 'B'"):
+        open_atlas(given)
+    given = both(tmp_path, index, {0: "???", 1: "A", 2: "A"})
+    with pytest.raises(UserError, match=r"calls two parcels 'A' \(index 1 and 2\)"):
+        open_atlas(given)
+    assert keys_of(open_atlas(both(tmp_path, index, [(0, "???"), (1, "A"), (1, "A"), (2, "C")])))
+
+
+def test_a_name_that_no_vertex_has_is_no_parcel(tmp_path):
+    """One table often serves both hemispheres, or several maps."""
+    table = {0: "???", 1: "L_V1_ROI", 2: "R_V1_ROI"}
+    write_gifti(tmp_path / "lh.V.label.gii", np.resize([0, 1], HALF), table)
+    write_gifti(tmp_path / "rh.V.label.gii", np.resize([0, 2], HALF), table)
+    assert keys_of(open_atlas(str(tmp_path / "lh.V.label.gii"))) == ["L_V1_ROI L", "R_V1_ROI R"]
+
+
+def test_a_parcel_that_is_lost_on_the_coarser_mesh_stays_a_parcel(tmp_path):
+    index = np.resize([0, 1], 40_962)
+    index[HALF:] = 2
+    for side in ("lh", "rh"):
+        write_mgh(tmp_path / f"{side}.V.mgz", index.astype(np.int32))
+    (tmp_path / "V.tsv").write_text("index\tname\n0\tunknown\n1\tA\n2\tB\n")
+    atlas = open_atlas(str(tmp_path / "lh.V.mgz"))
+    assert keys_of(atlas) == ["A L", "B L", "A R", "B R"]
+    assert set(np.unique(atlas.vertices)) == {-1, 0, 2}
+
+
+def test_gifti_of_several_maps_or_of_some_vertices(tmp_path):
+    labels = nib.gifti.GiftiLabelTable()
+
+    def write(*arrays):
+        for side in ("lh", "rh"):
+            image = nib.gifti.GiftiImage(labeltable=labels, darrays=list(arrays))
+            nib.save(image, tmp_path / f"{side}.V.label.gii")
+        return str(tmp_path / "lh.V.label.gii")
+
+    def array(values, intent, name=""):
+        meta = nib.gifti.GiftiMetaData({"Name": name} if name else {})
+        return nib.gifti.GiftiDataArray(values.astype(np.int32), intent=intent, meta=meta)
+
+    index = np.zeros(HALF)
+    two = (array(index, "NIFTI_INTENT_LABEL", name) for name in ("7 networks", "17 networks"))
+    with pytest.raises(UserError, match="2 label arrays, expected exactly 1: 7 networks, 17 net"):
+        open_atlas(write(*two))
+    some = array(index[:150], "NIFTI_INTENT_LABEL"), array(index[:150], "NIFTI_INTENT_NODE_INDEX")
+    with pytest.raises(UserError, match="labels a list of vertices and not all of them"):
+        open_atlas(write(*some))
+
+
+def test_the_finest_gifti_must_say_that_it_is_on_fsaverage(tmp_path):
+    index, table = np.resize([0, 1], 163_842), {0: "???", 1: "A"}
+    for name in ("V.164k", "V.164k_fsaverage", "V.164k_fs_LR", "V.fsaverage_LR164k"):
+        for side in "LR":
+            write_gifti(tmp_path / f"{side}.{name}.label.gii", index, table)
+    assert len(open_atlas(str(tmp_path / "L.V.164k_fsaverage.label.gii")).labels) == 2
+    with pytest.raises(UserError, match="may be fsaverage or the finest fs_LR; if it is"):
+        open_atlas(str(tmp_path / "L.V.164k.label.gii"))
+    for name in ("V.164k_fs_LR", "V.fsaverage_LR164k"):
+        with pytest.raises(UserError, match="labels 163842 vertices of fs_LR, expected 10242"):
+            open_atlas(str(tmp_path / f"L.{name}.label.gii"))
+
+
+def test_what_a_gifti_packs_is_bounded(tmp_path, monkeypatch):
+    given = both(tmp_path, np.zeros(HALF), {0: "???"})
+    monkeypatch.setattr(atlas_files, "LARGEST", 30_000)
+    with pytest.raises(
+        UserError, match="lh.V.label.gii cannot be read as a GIfTI file .it unpacks"
+    ):
+        open_atlas(given)
+    monkeypatch.setattr(atlas_files, "LARGEST", 100)
+    with pytest.raises(UserError, match="lh.V.label.gii cannot be read as a GIfTI file .it has"):
+        open_atlas(given)
+
+
+# ------------------------------------------------------------------------------------ MGH and MGZ
+
+
+def test_published_numbers_have_their_names(tmp_path):
+    index = np.resize(np.arange(26), HALF).astype(np.int32)
+    for side in ("lh", "rh"):
+        write_mgh(tmp_path / f"{side}.wang15_mplbl.v1_0.mgz", index)
+        write_mgh(tmp_path / f"{side}.benson14_varea.mgz", index % 13)
+    wang = open_atlas(str(tmp_path / "lh.wang15_mplbl.v1_0.mgz"))
+    assert len(wang.labels) == 50 and wang.name == "wang15_mplbl.v1_0"
+    at = {number: wang.labels[wang.vertices[number]].key for number in (1, 12, 13, 15, 17, 25)}
+    assert at == {1: "V1v L", 12: "MST L", 13: "hMT L", 15: "LO1 L", 17: "V3a L", 25: "FEF L"}
+    assert wang.vertices[0] == -1
+    benson = open_atlas(str(tmp_path / "rh.benson14_varea.mgz"))
+    assert [label.name for label in benson.labels[:4]] == ["V1", "V2", "V3", "hV4"]
+    assert len(benson.labels) == 24 and benson.labels[-1].key == "V3a R"
+
+
+@pytest.mark.parametrize("table", ["V.mgz.ctab", "V.ctab", "V.tsv", "lh.V.tsv", ",mine.tsv"])
+def test_numbers_take_their_names_from_a_table(table, tmp_path):
+    index = np.resize([-1, 0, 1, 2, np.nan], HALF).astype(np.float32)
+    for side in ("lh", "rh"):
+        write_mgh(tmp_path / f"{side}.V.mgz", index)
+    given = str(tmp_path / "lh.V.mgz")
+    with pytest.raises(UserError, match="holds numbers and no names; put a table beside it"):
+        open_atlas(given)
+    text = "# remark\n0 Unknown 0 0 0 0\n1 V1 1 2 3 0\n2 V2\n"
+    if table.endswith("tsv"):
+        text = "index\tname\tcolour\n0\tUnknown\t\n1\tV1\t#010203\n2\tV2\t\n"
+    (tmp_path / table.strip(",")).write_text(text)
+    if table.startswith(","):
+        given = f"{given},{tmp_path}/rh.V.mgz,{tmp_path}/mine.tsv"
+    else:
+        (tmp_path / table.replace("lh.", "rh.")).write_text(text)
+    atlas = open_atlas(given)
+    assert keys_of(atlas) == ["V1 L", "V2 L", "V1 R", "V2 R"]
+    assert atlas.vertices[:5].tolist() == [-1, -1, 0, 1, -1]
+    assert [label.colour for label in atlas.labels[:2]] == [(1, 2, 3), (128, 128, 128)]
+
+
+def test_mgh_files_that_are_no_atlas(tmp_path):
+    (tmp_path / "V.tsv").write_text("index\tname\n0\tunknown\n1\tA\n")
+    for side in ("lh", "rh"):
+        write_mgh(tmp_path / f"{side}.V.mgh", np.linspace(0, 1, HALF).astype(np.float32))
+        four = nib.MGHImage(np.zeros((HALF, 1, 1, 2), np.int32), np.eye(4))
+        nib.save(four, tmp_path / f"{side}.W.mgz")
+        write_mgh(tmp_path / f"{side}.V.mgz", np.resize([0, 1, 7], HALF).astype(np.int32))
+    with pytest.raises(UserError, match="values that are no whole numbers .* a map and no atlas"):
+        open_atlas(str(tmp_path / "lh.V.mgh"))
+    with pytest.raises(UserError, match=r"is an array \(10242, 1, 1, 2\); a file of labels has"):
+        open_atlas(str(tmp_path / "lh.W.mgz"))
+    with pytest.raises(UserError, match="left hemisphere: 3414 vertices have the index 7, which"):
+        open_atlas(str(tmp_path / "lh.V.mgz"))
+    with pytest.raises(UserError, match="lh.A.annot names its own parcels; give it without the"):
+        open_atlas(f"{tmp_path}/lh.A.annot,{tmp_path}/V.tsv")
+
+
+# ------------------------------------------------------------------------------------------ arrays
+
+
+def test_numbers_may_begin_again_on_the_right(tmp_path):
+    vertices = np.zeros(N, np.int32)
+    vertices[:150] = np.repeat([1, 2], [100, 50])
+    vertices[HALF : HALF + 280] = np.repeat([1, 2], [200, 80])
+    np.save(tmp_path / "a.npy", vertices)
+    lines = ("0\tunknown\t", "1\tV1\tL", "2\tV2\tL", "1\tV1\tR", "2\tV2\tR")
+    (tmp_path / "a.tsv").write_text("\n".join(["index\tname\themisphere", *lines]))
+    atlas = load_array_atlas("a", tmp_path / "a.npy", tmp_path / "a.tsv")
+    counts = {key: (atlas.vertices == i).nonzero()[0] for i, key in enumerate(keys_of(atlas))}
+    assert {key: len(found) for key, found in counts.items()} == {
+        "V1 L": 100, "V2 L": 50, "V1 R": 200, "V2 R": 80,
+    }  # fmt: skip
+    assert counts["V1 L"].max() < HALF <= counts["V1 R"].min()
+
+
+def test_numbers_of_a_table_that_contradict_each_other_or_the_array(tmp_path):
+    array, table = tmp_path / "a.npy", tmp_path / "a.tsv"
+    vertices = np.zeros(N, np.int32)
+    vertices[:100], vertices[HALF : HALF + 200] = 1, 2
+    np.save(array, vertices)
+    for lines, message in {
+        "1\tV1\t\n1\tV2\t\n2\tV3\t": "a.tsv calls the index 1 both 'V1' and 'V2'; an index has",
+        "1\tV1\tR\n2\tV1\tL": "100 vertices of the left hemisphere have the index 1, which .* "
+        "gives to V1 of the right one; the array holds the left hemisphere, then the right",
+        "1\tV1\t\n2\tV1\t": "names the parcel 'V1' twice",
+    }.items():
+        table.write_text(f"index\tname\themisphere\n0\tunknown\t\n{lines}\n")
+        with pytest.raises(UserError, match=message):
+            load_array_atlas("a", array, table)
+    np.save(array, vertices[:HALF])
+    with pytest.raises(UserError, match="a.npy has 10242 values, which is one hemisphere; give"):
+        load_array_atlas("a", array, table)
+
+
+def test_tables_from_a_spreadsheet_are_read(tmp_path):
+    np.save(tmp_path / "a.npy", np.resize([0, 1], N))
+    (tmp_path / "a.csv").write_bytes(b"\xef\xbb\xbfindex,name\r\n0.0,unknown\r\n1.0,V1\r\n")
+    atlas = load_array_atlas("a", tmp_path / "a.npy", tmp_path / "a.csv")
+    assert keys_of(atlas) == ["V1"] and atlas.vertices[:2].tolist() == [-1, 0]
