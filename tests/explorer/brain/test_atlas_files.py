@@ -291,9 +291,7 @@ def test_the_finest_gifti_must_say_that_it_is_on_fsaverage(tmp_path):
 def test_what_a_gifti_packs_is_bounded(tmp_path, monkeypatch):
     given = both(tmp_path, np.zeros(HALF), {0: "???"})
     monkeypatch.setattr(atlas_files, "LARGEST", 30_000)
-    with pytest.raises(
-        UserError, match="lh.V.label.gii cannot be read as a GIfTI file .it unpacks"
-    ):
+    with pytest.raises(UserError, match="lh.V.label.gii cannot be read as .* .it unpacks"):
         open_atlas(given)
     monkeypatch.setattr(atlas_files, "LARGEST", 100)
     with pytest.raises(UserError, match="lh.V.label.gii cannot be read as a GIfTI file .it has"):
