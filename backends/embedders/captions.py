@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
-from backends.embedders.files import MISFITS_TOLD, refuse_random
+from backends.embedders.files import MISFITS_TOLD, check_network, numbers_in, refuse_random
 from backends.embedders.published import AT_ONCE, Pretrained
 from backends.training.plan import in_chunks
 from explorer.types import UserError
@@ -48,8 +48,10 @@ class Captioner(Pretrained):
     )
 
     def _load(self, folder: Path) -> None:
-        from transformers import AutoProcessor, GitForCausalLM
+        from transformers import AutoProcessor, GitConfig, GitForCausalLM
 
+        config = GitConfig.from_pretrained(folder)
+        check_network(lambda: GitForCausalLM(config), numbers_in(folder / self.files[1]))
         model, found = GitForCausalLM.from_pretrained(
             folder, local_files_only=True, use_safetensors=True, **MISFITS_TOLD
         )

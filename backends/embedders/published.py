@@ -1,4 +1,4 @@
-"""Published models as embedders: timm, open_clip, text tower and autoencoder of Stable Diffusion.
+"""Published models as embedders: timm, and text tower and autoencoder of Stable Diffusion.
 
 Their weights do not ship. They are read from ``checkpoints/embedders/NAME``, or from the folder or
 hub id that a person names; the hub is never asked otherwise. Each model prepares pictures as the
@@ -13,9 +13,17 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from backends.embedders.files import HUB_ID, MISFITS_TOLD, hash_of_files, refuse_random
-from backends.embedders.pocket import in_pieces, last_tokens
-from explorer.files import reason
+from backends.embedders.files import (
+    HUB_ID,
+    MISFITS_TOLD,
+    check_config,
+    check_network,
+    hash_of_files,
+    numbers_in,
+    refuse_random,
+)
+from backends.embedders.pocket import in_pieces
+from explorer.files import read_object, reason
 from explorer.types import EmbeddingSpace, UserError
 
 if TYPE_CHECKING:
@@ -54,6 +62,7 @@ class Pretrained:
     hub: str
     files: tuple[str, ...]
     size: str
+    _heeded: tuple[str, ...] = ()  # further files that decide what it computes
     spaces: tuple[EmbeddingSpace, ...] = ()
     text_spaces: tuple[EmbeddingSpace, ...] = ()
 
@@ -63,14 +72,21 @@ class Pretrained:
         self.folder = self._find(Path(checkpoints) / self.kind / self.name, source)
         self.source, self.device = str(source or ""), device
         try:
+            for file in self.files:
+                if file.endswith("config.json"):
+                    again = f"copy it again from {self.hub}"
+                    check_config(read_object(self.folder / file, again))
             self._load(self.folder)
+        except UserError:
+            raise
         except Exception as error:  # each library has its own for files that do not fit
             raise UserError(
                 f"The weights in {self.folder} cannot be loaded as {self.name} "
                 f"({type(error).__name__}: {reason(error)}); it was made for {self.hub}, copy "
                 f"its files again or name others with {self.flag}PATH_OR_ID."
             ) from error
-        self.fingerprint = hash_of_files(*(self.folder / file for file in self.files))
+        files = (*self.files, *self._heeded)
+        self.fingerprint = hash_of_files(*(self.folder / file for file in files))
 
     @property
     def flag(self) -> str:
@@ -133,6 +149,11 @@ class Pretrained:
     prepare: Callable[[Any], torch.Tensor]
 
     def _checked(self, rows: np.ndarray, space: EmbeddingSpace) -> np.ndarray:
+        if not np.isfinite(rows).all():
+            raise UserError(
+                f"An embedding in {space.name} came out as NaN or infinite, so the weights in "
+                f"{self.folder} are damaged; copy those of {self.hub} again."
+            )
         if rows.shape[1:] != space.shape:
             raise UserError(
                 f"An embedding in {space.name} has the shape {space.shape}, the weights in "
@@ -151,6 +172,8 @@ class Timm(Pretrained):
         import timm
         from timm.data import create_transform, resolve_model_data_config
 
+        numbers = numbers_in(folder / self.files[-1])
+        check_network(lambda: timm.create_model(f"local-dir:{folder}"), numbers)
         # with its classifier, so that the weights are loaded strictly
         model = timm.create_model(f"local-dir:{folder}", pretrained=True)
         about = resolve_model_data_config(model, use_test_size=True)
@@ -200,113 +223,6 @@ class ViTB16(Timm):
         return self.model.forward_head(tokens, pre_logits=True)
 
 
-class OpenCLIP(Pretrained):
-    """A CLIP of open_clip with its own preprocessing.
-
-    ``image`` and ``text`` are the projected vectors as the model gives them, not of unit length;
-    ``tokens`` are the patches' states after the last LayerNorm, without the class token and before
-    the projection, as MindEye2 takes them (open_clip's ``output_tokens``;
-    MedARC-AI/MindEyeV2, src/generative_models/sgm/modules/encoders/modules.py).
-    """
-
-    files = ("open_clip_config.json", "open_clip_model.safetensors")
-
-    def _load(self, folder: Path) -> None:
-        import open_clip
-
-        model, self.prepare = open_clip.create_model_from_pretrained(f"local-dir:{folder}")
-        self.tokenizer = open_clip.get_tokenizer(f"local-dir:{folder}")
-        self.model = model.to(self.device).eval().requires_grad_(False)
-
-    def _encode(self, pixels: torch.Tensor, space: EmbeddingSpace) -> torch.Tensor:
-        if space.layer == "tokens":
-            return last_tokens(self.model, image=pixels)
-        return self.model.encode_image(pixels)
-
-    def see(self, pixels: torch.Tensor, space: EmbeddingSpace) -> torch.Tensor:
-        """Return embeddings (n, ...) of square pixels (n, 3, S, S) in -1 ... 1, with a gradient.
-
-        Prepared as pictures are (bicubic), but for the rounding of grey levels.
-        """
-        import torch
-        from torch.nn.functional import interpolate
-
-        visual, how = self.model.visual, self.model.visual.preprocess_cfg
-        mean, sd = (torch.tensor(how[key], device=pixels.device) for key in ("mean", "std"))
-        shape = {"mode": "bicubic", "antialias": True, "align_corners": False}
-        small = interpolate((pixels + 1) / 2, visual.image_size, **shape).clamp(0, 1)
-        return self._encode((small - mean[:, None, None]) / sd[:, None, None], space)
-
-    def embed_text(self, captions: Sequence[str], space: EmbeddingSpace) -> np.ndarray:
-        """Return float32 (n, *space.shape) for captions."""
-
-        def encode(part: Sequence[str]) -> torch.Tensor:
-            return self.model.encode_text(self.tokenizer(list(part)).to(self.device))
-
-        return self._checked(in_pieces(captions, encode), space)
-
-
-class ViTB32(OpenCLIP):
-    """OpenAI's CLIP ViT-B/32 (Radford et al. 2021), and what its first six blocks add.
-
-    ``block1`` to ``block6`` are the outputs of the MLPs of these blocks before they are added, the
-    class token first: the features that guide NeuralDiffuser. Its hooks call them Linear-2, 4 ...
-    12, since each MLP has two linear layers (HaoyyLi/NeuralDiffuser, after MindDiffuser).
-    """
-
-    name, hub, size = "ViT-B-32", "timm/vit_base_patch32_clip_224.openai", "605 MB"
-    spaces = (
-        EmbeddingSpace("ViT-B-32", "image", (512,)),
-        *(EmbeddingSpace("ViT-B-32", f"block{i}", (50, 768)) for i in range(1, 7)),
-    )
-    text_spaces = (EmbeddingSpace("ViT-B-32", "text", (512,)),)
-
-    def _encode(self, pixels: torch.Tensor, space: EmbeddingSpace) -> torch.Tensor:
-        if space.layer == "image":
-            return self.model.encode_image(pixels)
-        blocks, found = self.model.visual.transformer.resblocks, []
-        block = blocks[int(space.layer.removeprefix("block")) - 1]
-        handle = block.mlp.register_forward_hook(lambda *call: found.append(call[-1]))
-        try:
-            self.model.encode_image(pixels)
-        finally:
-            handle.remove()
-        return found[0]
-
-
-class ViTL14(OpenCLIP):
-    """OpenAI's CLIP ViT-L/14 (Radford et al. 2021)."""
-
-    name, hub, size = "ViT-L-14", "timm/vit_large_patch14_clip_224.openai", "1.7 GB"
-    spaces = (
-        EmbeddingSpace("ViT-L-14", "image", (768,)),
-        EmbeddingSpace("ViT-L-14", "tokens", (256, 1024)),
-    )
-    text_spaces = (EmbeddingSpace("ViT-L-14", "text", (768,)),)
-
-
-class ViTH14(OpenCLIP):
-    """LAION's CLIP ViT-H/14, whose image vector conditions Stable Diffusion 2.1 unCLIP."""
-
-    name, hub, size = "ViT-H-14", "laion/CLIP-ViT-H-14-laion2B-s32B-b79K", "3.9 GB"
-    spaces = (
-        EmbeddingSpace("ViT-H-14", "image", (1024,)),
-        EmbeddingSpace("ViT-H-14", "tokens", (256, 1280)),
-    )
-    text_spaces = (EmbeddingSpace("ViT-H-14", "text", (1024,)),)
-
-
-class ViTBigG14(OpenCLIP):
-    """LAION's CLIP ViT-bigG/14, whose tokens are MindEye2's target."""
-
-    name, hub, size = "ViT-bigG-14", "laion/CLIP-ViT-bigG-14-laion2B-39B-b160k", "10.2 GB"
-    spaces = (
-        EmbeddingSpace("ViT-bigG-14", "image", (1280,)),
-        EmbeddingSpace("ViT-bigG-14", "tokens", (256, 1664)),
-    )
-    text_spaces = (EmbeddingSpace("ViT-bigG-14", "text", (1280,)),)
-
-
 class StableDiffusionText(Pretrained):
     """What Stable Diffusion 1.x is conditioned on: the last states of CLIP ViT-L/14's text tower.
 
@@ -323,8 +239,11 @@ class StableDiffusionText(Pretrained):
     text_spaces = (EmbeddingSpace("stable-diffusion", "context", (77, 768)),)
 
     def _load(self, folder: Path) -> None:
-        from transformers import CLIPTextModel, CLIPTokenizer
+        from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
+        config = CLIPTextConfig.from_pretrained(folder / "text_encoder")
+        numbers = numbers_in(folder / self.files[1])
+        check_network(lambda: CLIPTextModel(config), numbers)
         model, found = CLIPTextModel.from_pretrained(
             folder / "text_encoder",
             local_files_only=True,
@@ -369,6 +288,9 @@ class StableDiffusionLatents(Pretrained):
         from diffusers import AutoencoderKL
         from diffusers.image_processor import VaeImageProcessor
 
+        config = AutoencoderKL.load_config(folder / "vae")
+        numbers = numbers_in(folder / self.files[1])
+        check_network(lambda: AutoencoderKL.from_config(config), numbers)
         model, found = AutoencoderKL.from_pretrained(
             folder / "vae",
             local_files_only=True,

@@ -7,7 +7,7 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from backends.embedders.published import ViTB32
+from backends.embedders.clip import ViTB32
 from backends.generators.pulls import Pull, load_encoder, towards_betas, towards_features
 from backends.generators.sampling import decoded_in
 from explorer.protocols import Condition, Option

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from backends.embedders.published import ViTBigG14
+from backends.embedders.clip import ViTBigG14
 from backends.generators.latent_diffusion import LatentDiffusion
 from backends.generators.weights import TRANSFORMER, Part, pipeline_parts
 from explorer.protocols import Condition

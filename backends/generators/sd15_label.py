@@ -7,8 +7,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from backends.embedders.clip import ViTB32, ViTBigG14, ViTH14, ViTL14
 from backends.embedders.pocket import PocketClip
-from backends.embedders.published import ResNet50, ViTB16, ViTB32, ViTBigG14, ViTH14, ViTL14
+from backends.embedders.published import ResNet50, ViTB16
 from backends.generators.gallery import Galleries
 from backends.generators.guidance import SCALED
 from backends.generators.latent_diffusion import LatentDiffusion

@@ -7,21 +7,27 @@ safetensors are read, since the older ``.bin`` and ``.ckpt`` are pickles.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from backends.embedders.files import HUB_ID, MISFITS_TOLD, hash_of_files, refuse_random
-from explorer.files import reason
+from backends.embedders.files import (
+    HUB_ID,
+    MISFITS_TOLD,
+    check_config,
+    check_network,
+    hash_of_files,
+    numbers_in,
+    refuse_random,
+)
+from explorer.files import guard, read_object, reason
 from explorer.types import UserError, resolve
 
 if TYPE_CHECKING:
     import torch
 
-DTYPES = ("F32", "F16", "BF16", "F64", "I64", "I32", "BOOL")  # whole numbers: positions of tokens
 NETWORK = ("config.json", "diffusion_pytorch_model.safetensors")
 TRANSFORMER = ("config.json", "model.safetensors")
 
@@ -127,14 +133,9 @@ class Weights:
         return also if other and also.is_file() and not usual.is_file() else usual
 
     def config(self, part: Part) -> dict[str, Any]:
-        """Return the configuration of a part; one that is no JSON raises `UserError`."""
-        path = self.path(part) / part.files[0]
-        try:
-            return json.loads(path.read_text(encoding="utf-8"))
-        except ValueError as error:
-            raise UserError(
-                f"{path} cannot be read as JSON ({error}); get it again with: {self.command}."
-            ) from error
+        """Return the configuration of a part; one that is no JSON object raises `UserError`."""
+        again = f"get it again with: {self.command}"
+        return read_object(self.path(part) / part.files[0], again)
 
     def load(self, part: Part, dtype: torch.dtype | None = None) -> Any:
         """Return a part's network in eval mode and without gradients, on the CPU.
@@ -155,8 +156,16 @@ class Weights:
         )
         if ".fp16." in path.name:
             given = {**given, "variant": "fp16"}
+        cls = resolve(part.cls)
         try:
-            network, found = resolve(part.cls).from_pretrained(
+            check_config(self.config(part))
+            if of_transformers:
+                config = cls.config_class.from_pretrained(self.path(part))
+                make = partial(cls, config)
+            else:
+                make = partial(cls.from_config, cls.load_config(self.path(part)))
+            check_network(make, numbers_in(path))
+            network, found = cls.from_pretrained(
                 self.path(part),
                 local_files_only=True,
                 use_safetensors=True,
@@ -177,9 +186,10 @@ class Weights:
         """Return a tokenizer and its text encoder, on the CPU."""
         from transformers import CLIPTokenizer
 
-        words = CLIPTokenizer.from_pretrained(
-            self.path(parts[f"tokenizer{number}"]), local_files_only=True
-        )
+        folder = self.path(parts[f"tokenizer{number}"])
+        again = f"get it again with: {self.command}"
+        with guard(folder, f"the tokenizer of {self.name}", again):
+            words = CLIPTokenizer.from_pretrained(folder, local_files_only=True)
         return words, self.load(parts[f"text_encoder{number}"])
 
     def empty_prompt(self, parts: Mapping[str, Part], number: str = "") -> Any:
@@ -235,8 +245,6 @@ class Weights:
 
     def _check(self, part: Part) -> None:
         """Refuse files that are absent, cut short, pickled, or of another architecture."""
-        from safetensors import SafetensorError, safe_open
-
         for name in part.files:
             path = self.file(part, name)
             if path.is_file():
@@ -256,20 +264,11 @@ class Weights:
         path = self.file(part, part.files[-1])
         if path.suffix == ".safetensors":
             try:
-                with safe_open(path, framework="pt") as stored:
-                    types = {stored.get_slice(key).get_dtype(): key for key in stored.keys()}
-            except SafetensorError as error:
+                numbers_in(path)
+            except ValueError as error:
                 raise UserError(
-                    f"{path} is damaged or was downloaded in part ({error}); get it again with: "
-                    f"{self.command}."
+                    f"{path.parent}: {error}; get it again with: {self.command}."
                 ) from error
-            odd = sorted(set(types) - set(DTYPES))
-            if odd:
-                raise UserError(
-                    f"{path} holds numbers of the type {odd[0]} (first in {types[odd[0]]}), "
-                    f"expected float32, float16 or bfloat16; get such weights with: "
-                    f"{self.command}."
-                )
         config = self.config(part) if part.expects else {}
         for key, expected in part.expects.items():
             found = config.get(key)

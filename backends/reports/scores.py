@@ -99,7 +99,7 @@ def _clip(file: Path) -> torch.nn.Module:
     """Open the image tower of a CLIP in open_clip's layout."""
     from torch import nn
 
-    from backends.embedders.published import ViTL14
+    from backends.embedders.clip import ViTL14
 
     towers = ViTL14(file.parent, source=file.parent).model
     return nn.Sequential(OrderedDict(visual=towers.visual))

@@ -10,13 +10,12 @@ from torchvision.transforms import functional as images
 
 from backends import EMBEDDERS
 from backends.embedders.choice import make_embedders, read_sources, weights_of
+from backends.embedders.clip import ViTB32, ViTH14
 from backends.embedders.published import (
     ResNet50,
     StableDiffusionLatents,
     StableDiffusionText,
     ViTB16,
-    ViTB32,
-    ViTH14,
 )
 from explorer.types import EmbeddingSpace, UserError, resolve
 
@@ -119,13 +118,13 @@ def test_vit_gives_its_class_token_and_all_tokens(tmp_path):
     np.testing.assert_allclose(tokens[:, 0], pooled, atol=1e-6)
 
 
-def save_clip(folder):
+def save_clip(folder, **activation):
     import open_clip
     from safetensors.torch import save_file
 
     vision = {"image_size": 28, "layers": 2, "width": 8, "head_width": 4, "patch_size": 14}
     text = {"context_length": 77, "vocab_size": 49408, "width": 4, "heads": 2, "layers": 1}
-    sizes = {"embed_dim": 6, "vision_cfg": vision, "text_cfg": text}
+    sizes = {"embed_dim": 6, "vision_cfg": vision, "text_cfg": text, **activation}
     shown = {"mean": MEAN, "std": STD, "interpolation": "bilinear", "resize_mode": "squash"}
     torch.manual_seed(0)
     model = open_clip.model.CLIP(**sizes).eval()
@@ -154,7 +153,7 @@ def test_clip_gives_vectors_before_normalisation_and_tokens_before_projection(tm
 
 
 def test_blocks_are_what_their_mlps_add(tmp_path):
-    model, seen = save_clip(tmp_path / "c"), {}
+    model, seen = save_clip(tmp_path / "c", quick_gelu=True), {}
     spaces = [EmbeddingSpace("ViT-B-32", f"block{i}", (5, 8)) for i in (1, 2)]
     embedder = ViTB32(tmp_path, source=tmp_path / "c")
     for i, block in enumerate(model.visual.transformer.resblocks):
@@ -298,7 +297,49 @@ def test_a_hub_id_is_looked_up_where_the_hub_keeps_its_files(tmp_path, monkeypat
         TinyCLIP(tmp_path, source="/no/such")
 
 
-@pytest.mark.parametrize("harm", ["cut", "lacking", "other"])
+@pytest.mark.parametrize(
+    ("sizes", "said"),
+    [
+        ({"layers": 10**9}, "its layers is 1000000000, expected at most 1000"),
+        ({"width": 10**6, "head_width": 10**3}, r"a network of [\d,]{18,} numbers, and the file "),
+        ({"width": "wide"}, "cannot be loaded as ViT-H-14 "),
+    ],
+)
+def test_a_configuration_of_more_than_its_weights_takes_no_memory(sizes, said, tmp_path):
+    save_clip(tmp_path / "c")
+    file = tmp_path / "c" / "open_clip_config.json"
+    config = json.loads(file.read_text())
+    config["model_cfg"]["vision_cfg"] |= sizes
+    file.write_text(json.dumps(config))
+    with pytest.raises(UserError, match=said):
+        TinyCLIP(tmp_path, source=tmp_path / "c")
+
+
+@pytest.mark.parametrize("text", ['{"model_cfg":' * 10**5, "[]", "{", '{"model_cfg": 3}', "{}"])
+def test_a_damaged_configuration_is_one_sentence(text, tmp_path):
+    save_clip(tmp_path / "c")
+    (tmp_path / "c" / "open_clip_config.json").write_text(text)
+    with pytest.raises(
+        UserError, match=r"open_clip_config.json|cannot be loaded as ViT-H-14"
+    ) as e:
+        TinyCLIP(tmp_path, source=tmp_path / "c")
+    assert "\n" not in str(e.value)
+
+
+def test_embeddings_that_are_no_numbers_are_refused(tmp_path):
+    from safetensors.torch import load_file, save_file
+
+    save_clip(tmp_path / "c")
+    file = tmp_path / "c" / "open_clip_model.safetensors"
+    state = load_file(file)
+    state["visual.proj"][0, 0] = torch.nan
+    save_file(state, file)
+    embedder = TinyCLIP(tmp_path, source=tmp_path / "c")
+    with pytest.raises(UserError, match="ViT-H-14/image came out as NaN or infinite, so the weig"):
+        embedder.embed(pictures(), embedder.spaces[0])
+
+
+@pytest.mark.parametrize("harm", ["cut", "lacking", "other", "quantised"])
 def test_weights_that_do_not_fit_are_refused(tmp_path, harm):
     from safetensors.torch import load_file, save_file
 
@@ -310,6 +351,9 @@ def test_weights_that_do_not_fit_are_refused(tmp_path, harm):
         state = load_file(file)
         del state["visual.proj"]
         save_file(state, file)
+    elif harm == "quantised":
+        state = load_file(file)
+        save_file(state | {"visual.proj": state["visual.proj"].to(torch.int8)}, file)
     if harm == "other":  # whole, but not the size that the class is for
         embedder = ViTH14(tmp_path, source=tmp_path / "c")
         with pytest.raises(UserError, match=r"\(1024,\), the weights in .* give \(6,\); they are"):

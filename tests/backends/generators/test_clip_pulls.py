@@ -9,7 +9,7 @@ from PIL import Image
 from safetensors.torch import save_file
 
 from backends import GENERATORS
-from backends.embedders.published import ViTB32
+from backends.embedders.clip import ViTB32
 from backends.generators.pulls import towards_betas
 from backends.generators.sd15_context import StableContext
 from explorer.protocols import Condition
@@ -28,7 +28,7 @@ def eyes(tmp_path_factory):
     folder.mkdir(parents=True)
     vision = {"image_size": 224, "layers": 1, "width": 768, "head_width": 64, "patch_size": 32}
     text = {"context_length": 77, "vocab_size": 49408, "width": 4, "heads": 2, "layers": 1}
-    sizes = {"embed_dim": 512, "vision_cfg": vision, "text_cfg": text}
+    sizes = {"embed_dim": 512, "vision_cfg": vision, "text_cfg": text, "quick_gelu": True}
     about = {"model_cfg": sizes, "preprocess_cfg": {"mean": [0.4] * 3, "std": [0.3] * 3}}
     (folder / "open_clip_config.json").write_text(json.dumps(about))
     with torch.random.fork_rng(devices=[]):

@@ -133,6 +133,21 @@ def no_json(folder):
     (folder / "scheduler" / "scheduler_config.json").write_text("{")
 
 
+def changed(name, **entries):
+    """Return what changes entries of a part's configuration."""
+
+    def damage(folder):
+        path = folder / name
+        path.write_text(json.dumps(json.loads(path.read_text()) | entries))
+
+    return damage
+
+
+def written(name, text):
+    """Return what writes a file anew."""
+    return lambda folder: (folder / name).write_text(text)
+
+
 @pytest.mark.parametrize(
     ("damage", "said"),
     [
@@ -147,6 +162,30 @@ def no_json(folder):
         (misshapen, "cannot be loaded for sd15-context .*conv_in.weight"),
         (misshapen_text, r"sd15-context .*fc1.weight has the shape \(3, 2\), expected \(16, 768"),
         (no_json, "scheduler_config.json cannot be read as JSON .*get it again with: hf downloa"),
+        (written("scheduler/scheduler_config.json", "[1]"), "holds a list, expected an object wi"),
+        (
+            written("unet/config.json", '{"a":' * 10**5 + "1" + "}" * 10**5),
+            "unet/config.json cannot be read as JSON .*nested too deep.*get it again with: hf dow",
+        ),
+        (written("tokenizer/vocab.json", "{"), "tokenizer cannot be read as the tokenizer of sd1"),
+        (
+            changed("unet/config.json", layers_per_block=10**9),
+            "its layers_per_block is 1000000000, expected at most 1000.*get its files again with",
+        ),
+        (
+            changed("vae/config.json", block_out_channels=[10**8, 10**8]),
+            "its block_out_channels is 100000000, expected at most 10000000",
+        ),
+        (
+            changed("unet/config.json", block_out_channels=[80_000, 160_000]),
+            r"a network of [\d,]{12,} numbers, and the file of weights holds [\d,]{7,9}\)",
+        ),
+        (
+            changed("text_encoder/config.json", intermediate_size=9_000_000, hidden_size=50_000),
+            r"a network of [\d,]{12,} numbers, and the file of weights holds [\d,]{7,9}\)",
+        ),
+        (changed("text_encoder/config.json", hidden_size="wide"), "text_encoder cannot be loaded"),
+        (changed("unet/config.json", down_block_types=["Odd"] * 2), "unet cannot be loaded for s"),
     ],
 )
 def test_damaged_weights_are_named(damage, said, copied):
