@@ -210,13 +210,15 @@ def unpacked(
 # ----------------------------------------------------------------------------------------- numbers
 
 
-def read_array(path: str | Path, missing: str = "check the path", mmap: bool = True) -> np.ndarray:
+def read_array(
+    path: str | Path, missing: str = "check the path", mmap: bool = True, instead: str = PLAIN
+) -> np.ndarray:
     """Return a ``.npy`` array, mapped so that rows are read on demand; never unpickled.
 
-    A pickle and an archive are refused by name.
+    A pickle and an archive are refused by name; ``instead`` ends the sentence about a pickle.
     """
     path = Path(path)
-    with guard(path, "a .npy array", missing=missing):
+    with guard(path, missing=missing):
         with path.open("rb") as file:
             first = file.read(4)
             file.seek(0)
@@ -226,10 +228,10 @@ def read_array(path: str | Path, missing: str = "check the path", mmap: bool = T
                     "np.save."
                 )
             if first.startswith(b"\x80"):
-                raise pickled(path)
+                raise pickled(path, do=instead)
             shape, _, dtype, begin = npy_header(file)
         if dtype.hasobject:
-            raise pickled(path)
+            raise pickled(path, do=instead)
         check_size(path, shape, dtype.itemsize, begin)
         return np.load(path, mmap_mode="r" if mmap and math.prod(shape) else None)
 

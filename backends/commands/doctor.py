@@ -19,7 +19,7 @@ from backends.datasets import layout
 from explorer.catalogue import PLAIN_FOLDER
 from explorer.naming import NAME, open_dataset, path_and_options, recognise
 from explorer.protocols import Dataset
-from explorer.types import Trials, UserError, resolve
+from explorer.types import Trials, UserError, VoxelSpace, resolve
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -208,8 +208,12 @@ def _of_files(
     stored = note(lambda: layout.read_array(folder / "betas.npy"))
     note(lambda: layout.read_trial_table(folder / "trials.tsv", stimuli, split))
     if stored is not None:
-        v = stored.shape[1]
-        note(lambda: layout.read_voxels(folder, v, folder.name, description))
+        table = note(lambda: layout.read_voxels(folder, stored.shape[1]))
+        if table is not None:
+            note(lambda: layout.voxel_ncsnr(folder, table))
+            note(lambda: layout.voxel_scale(folder, table, stored.dtype))
+            voxels = note(lambda: layout.voxel_space(folder, table, folder.name, description))
+            found += [] if voxels is None else _of_voxels(folder, voxels)
     yield from dict.fromkeys(found)
 
 
@@ -219,11 +223,8 @@ def _of_subject(folder: Path, trials: Trials, makes_training: bool) -> Iterator[
         yield f"{folder}: no trial has the split train, so no mapper can be trained."
     if not trials.stimuli("test"):
         yield f"{folder}: no trial has the split test, so there is nothing to look at."
-    ncsnr = trials.subject.ncsnr
-    if ncsnr is not None and ncsnr.min(initial=0) < 0:
-        yield f"{folder}: ncsnr is a ratio from 0, found {ncsnr.min():g} in voxels.tsv."
     yield from _of_betas(folder / "betas.npy", trials)
-    yield from _of_voxels(folder, trials)
+    yield from _of_voxels(folder, trials.subject.voxels)
 
 
 def _of_betas(file: Path, trials: Trials) -> Iterator[str]:
@@ -255,8 +256,7 @@ def _of_betas(file: Path, trials: Trials) -> Iterator[str]:
         )
 
 
-def _of_voxels(folder: Path, trials: Trials) -> Iterator[str]:
-    voxels = trials.subject.voxels
+def _of_voxels(folder: Path, voxels: VoxelSpace) -> Iterator[str]:
     if voxels.projection is not None:
         placed = np.asarray((voxels.projection != 0).sum(axis=0)).ravel() > 0
         if not placed.any():

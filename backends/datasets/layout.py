@@ -13,8 +13,8 @@ r"""The plain folder: any study that was written as five kinds of files.
                             vertex   fsaverage5, 0 to 10241 left, 10242 to 20483 right, -1 nowhere
                             parcel   a parcel's name; "V1 L" and "V1 R" name the two hemispheres
                             roi_NAME 0 or 1, masks that may overlap, named NAME
-                            ncsnr    noise-ceiling SNR of the voxel
-                            scale    what one unit of an int16 beta is worth
+                            ncsnr    noise-ceiling SNR of the voxel, SD of signal over SD of noise
+                            scale    what one unit of an int16 beta is worth, above 0
 
 Tables are tab-separated UTF-8. A notebook writes such a folder in ten lines, given `pictures`
 (uint8, H x W x 3, one a stimulus), `betas` (trials, V), and `shown` (the picture's number) and
@@ -38,14 +38,16 @@ and, where the voxels are vertices of fsaverage5, in one more::
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from backends.datasets.reading import LazyRows
+from explorer import files
+from explorer.files import guard, read_json
 from explorer.images import read_picture
+from explorer.metrics import written
 from explorer.types import (
     FSAVERAGE5_VERTICES,
     SPLITS,
@@ -72,6 +74,9 @@ DEFAULTS: dict[str, Any] = {
     "beta_unit": "arbitrary units",
     "atlas": "parcels",  # the name of the atlas in the column `parcel`
 }
+SIDES = {"L": "left", "R": "right"}
+# A ratio of 3 is a noise ceiling of 90 % in a single trial, which one voxel in twenty never has.
+MOST_NCSNR = 3.0
 NOT_IDENTITY = ("ncsnr", "scale")  # columns of voxels.tsv that do not say which voxel it is
 
 
@@ -90,15 +95,12 @@ def read_description(path: Path) -> dict[str, Any]:
     file = path / "dataset.json"
     if not path.is_dir():
         raise UserError(f"{path} is not a folder; give the folder that holds dataset.json.")
-    try:
-        found = json.loads(file.read_text(encoding="utf-8"))
-    except FileNotFoundError as error:
+    if not file.is_file():
         raise UserError(
             f"{file} is missing: a plain data set is a folder with dataset.json, stimuli/ and "
             "sub-XX/ folders."
-        ) from error
-    except (OSError, ValueError) as error:
-        raise UserError(f"{file} cannot be read as JSON ({error}); mend it.") from error
+        )
+    found = read_json(file, "mend it")
     if not isinstance(found, dict) or not isinstance(found.get("title"), str):
         raise UserError(f'{file} needs an object with at least a "title", a text.')
     description = {**DEFAULTS, **found}
@@ -150,17 +152,9 @@ def subject_folders(path: Path, description: dict[str, Any]) -> dict[str, Path]:
 
 def read_table(file: Path, required: tuple[str, ...] = ()) -> pd.DataFrame:
     """Return a tab-separated table, all cells as text (a missing cell is "")."""
-    import pandas as pd
-
-    try:
-        table = pd.read_csv(file, sep="\t", dtype=str, keep_default_na=False, index_col=False)
-    except FileNotFoundError as error:
-        raise UserError(
-            f"{file} is missing; python -m backends doctor checks a whole folder."
-        ) from error
-    except (OSError, ValueError) as error:  # pandas' parser errors are ValueErrors
-        raise UserError(f"{file} cannot be read as a tab-separated table ({error}).") from error
-    table = table.fillna("")  # a row with fewer cells than the header
+    table = files.read_table(
+        file, do="mend it", missing="python -m backends doctor checks a whole folder"
+    )
     for column in required:
         if column not in table:
             raise UserError(
@@ -219,16 +213,19 @@ def read_trials(
     stored = read_array(folder / "betas.npy")
     table = read_trial_table(folder / "trials.tsv", stimuli, description["split_unit"])
     if len(table) != len(stored):
+        turned = stored.shape[1] == len(table)
         raise UserError(
-            f"{folder}: betas.npy has {len(stored)} rows, trials.tsv has {len(table)}; each trial "
-            "needs one row in both."
+            f"{folder}: betas.npy has {len(stored)} rows, trials.tsv has {len(table)}; "
+            + (
+                "its columns are as many as the trials, so save it transposed (np.save of "
+                "betas.T)."
+                if turned
+                else "each trial needs one row in both."
+            )
         )
-    voxels, ncsnr, scale = read_voxels(folder, stored.shape[1], f"{dataset}/{name}", description)
-    if stored.dtype.kind in "iu" and scale is None:
-        raise UserError(
-            f"{folder}: betas.npy holds whole numbers ({stored.dtype}), so voxels.tsv needs the "
-            "column 'scale'."
-        )
+    about = read_voxels(folder, stored.shape[1])
+    voxels = voxel_space(folder, about, f"{dataset}/{name}", description)
+    ncsnr, scale = voxel_ncsnr(folder, about), voxel_scale(folder, about, stored.dtype)
     subject = Subject(dataset, name, voxels, ncsnr, description["simulated"])
     rows = scaled_rows(stored, scale, str(folder / "betas.npy"))
     return Trials(subject, rows, description["beta_unit"], table)
@@ -237,24 +234,31 @@ def read_trials(
 def _inside(folder: Path, name: str, source: str) -> Path:
     """Return a file of a folder; a name that leads out of it is refused."""
     file = folder / name
-    if Path(name).is_absolute() or not file.resolve().is_relative_to(folder.resolve()):
+    with guard(
+        f"{source}: the name {name!r}", "the path of a file", "mend it"
+    ):  # too long, or no name of a file
+        inside = file.resolve().is_relative_to(folder.resolve())
+    if Path(name).is_absolute() or not inside:
         raise UserError(f"{source} names {name!r}, which lies outside {folder}; mend it.")
     return file
 
 
 def read_array(file: Path) -> np.ndarray:
     """Return a .npy file of numbers (rows, columns) as a read-only memory map."""
-    try:
-        stored = np.load(file, mmap_mode="r", allow_pickle=False)
-    except FileNotFoundError as error:
-        raise UserError(f"{file} is missing; each subject needs one.") from error
-    except (OSError, ValueError, EOFError) as error:
-        raise UserError(f"{file} is damaged or cut short ({error}); copy it again.") from error
-    if not isinstance(stored, np.ndarray) or stored.ndim != 2 or stored.dtype.kind not in "fiu":
-        found = (
-            f"{stored.dtype} {stored.shape}" if isinstance(stored, np.ndarray) else "an archive"
-        )
-        raise UserError(f"{file} needs numbers in rows and columns, found {found}.")
+    turn = "reshape(-1, n).T of n trials"
+    stored = files.read_array(
+        file,
+        missing="each subject needs one",
+        instead="save its betas as numbers, trials in rows (of GLMsingle's results, "
+        f"results['typed']['betasmd'].{turn})",
+    )
+    if stored.ndim != 2 or stored.dtype.kind not in "fiu":
+        found, do = f"{stored.dtype} {stored.shape}", "save it so"
+        if stored.dtype.kind == "V" and stored.dtype.itemsize == 2:
+            found, do = f"{found}, as numpy writes bfloat16", "save it as float32"
+        elif stored.ndim > 2:
+            do = f"save it with trials in rows (where they are the last axis, betas.{turn})"
+        raise UserError(f"{file} needs numbers in rows and columns, found {found}; {do}.")
     return stored
 
 
@@ -275,8 +279,15 @@ def read_trial_table(file: Path, stimuli: pd.DataFrame, split_unit: str) -> pd.D
         )
     for column in ("session", "run"):
         table[column] = _whole(table[column], file, column) if column in table else 1
+    if "synthetic" in table:
+        table["synthetic"] = _truth(table["synthetic"], file, "synthetic")
     if "repeat" in table:
         table["repeat"] = _whole(table["repeat"], file, "repeat")
+        if table["repeat"].min() > 0:
+            raise UserError(
+                f"{file}: repeats are numbered from 0, and the lowest is {table['repeat'].min()}; "
+                "subtract it, or leave the column out."
+            )
     else:
         table["repeat"] = table.groupby(["stimulus", "split"]).cumcount()
     twice = table[table.duplicated(["stimulus", "split", "repeat"])]
@@ -297,43 +308,114 @@ def read_trial_table(file: Path, stimuli: pd.DataFrame, split_unit: str) -> pd.D
     return table
 
 
-def _whole(column: pd.Series, file: Path, name: str) -> np.ndarray:
+def _whole(column: pd.Series, file: Path, name: str, nowhere: bool = False) -> np.ndarray:
+    """Return whole numbers from 0 (or -1, ``nowhere``), int64, exactly as they are written."""
     try:
-        values = column.astype(float).to_numpy()
-    except ValueError as error:
+        values = [_number(cell) for cell in column]
+    except (ValueError, OverflowError) as error:
         raise UserError(f"{file}: the column {name!r} needs numbers ({error}).") from error
-    if not np.isfinite(values).all() or (values != np.round(values)).any() or (values < 0).any():
-        raise UserError(f"{file}: the column {name!r} needs whole numbers from 0.")
-    return values.astype(np.int64)
+    if not all(isinstance(v, int) and (-1 if nowhere else 0) <= v < 2**63 for v in values):
+        more = ", or \u22121 for nowhere" if nowhere else ""
+        raise UserError(f"{file}: the column {name!r} needs whole numbers from 0{more}.")
+    return np.array(values, dtype=np.int64)
 
 
-def read_voxels(
-    folder: Path, v: int, who: str, description: dict[str, Any]
-) -> tuple[VoxelSpace, np.ndarray | None, np.ndarray | None]:
-    """Return the voxel space, ncsnr and scale of a subject with v voxels."""
+def _number(cell: str) -> int | float:
+    """Return a cell's number, whole where it is exactly that."""
+    try:
+        return int(cell)
+    except ValueError:
+        value = float(cell)
+        # floats above 2**53 stand for several whole numbers each
+        return int(value) if value.is_integer() and abs(value) <= 2**53 else value
+
+
+def _truth(column: pd.Series, file: Path, name: str) -> np.ndarray:
+    known = {"true": True, "1": True, "1.0": True, "false": False, "0": False, "0.0": False}
+    other = sorted({cell for cell in column if cell.lower() not in known})
+    if other:
+        raise UserError(
+            f"{file}: the column {name!r} holds true or false, found {other[0]!r}; mend it."
+        )
+    return np.array([known[cell.lower()] for cell in column], dtype=bool)
+
+
+def read_voxels(folder: Path, v: int) -> pd.DataFrame:
+    """Return ``voxels.tsv``, one row for each of v voxels; without columns where it is missing."""
+    import pandas as pd
+
     file = folder / "voxels.tsv"
     if not file.exists():
-        return VoxelSpace(v, voxel_hash(who, v)), None, None
+        return pd.DataFrame(index=range(v))
     table = read_table(file)
     if len(table) != v:
         raise UserError(
             f"{folder}: betas.npy has {v} voxels, voxels.tsv has {len(table)} rows; each voxel "
             "needs one."
         )
-    ncsnr, scale = (
-        _numbers(table[c], file, c) if c in table else None for c in ("ncsnr", "scale")
-    )
+    return table
+
+
+def voxel_ncsnr(folder: Path, table: pd.DataFrame) -> np.ndarray | None:
+    """Return the noise-ceiling SNR of every voxel (V,), None where voxels.tsv has none."""
+    if "ncsnr" not in table:
+        return None
+    file = folder / "voxels.tsv"
+    values = _numbers(table["ncsnr"], file, "ncsnr")
+    if values.min(initial=0) < 0:
+        raise UserError(
+            f"{file}: ncsnr is a ratio from 0, found {values.min():g}; mend it or leave "
+            "the column out."
+        )
+    if len(values) and np.quantile(values, 0.95) > MOST_NCSNR:
+        raise UserError(
+            f"{file}: ncsnr is the SD of signal over the SD of noise, found up to "
+            f"{values.max():g}, which looks like a noise ceiling in percent; for a ceiling p of n "
+            "averaged trials write sqrt(p / (100 - p) / n)."
+        )
+    return values
+
+
+def voxel_scale(folder: Path, table: pd.DataFrame, dtype: np.dtype) -> np.ndarray | None:
+    """Return what one unit of a beta is worth, (V,); None for floating-point betas."""
+    file = folder / "voxels.tsv"
+    if "scale" not in table:
+        if dtype.kind == "f":
+            return None
+        raise UserError(
+            f"{folder}: betas.npy holds whole numbers ({dtype}), so voxels.tsv needs the column "
+            "'scale'."
+        )
+    scale = _numbers(table["scale"], file, "scale")
+    if dtype.kind == "f" and (scale != 1).any():
+        raise UserError(
+            f"{file}: the column 'scale' is for whole numbers, and betas.npy holds {dtype}; leave "
+            "the column out, or store the betas as int16."
+        )
+    if (scale <= 0).any():
+        row = int(np.flatnonzero(scale <= 0)[0])
+        raise UserError(
+            f"{file}: row {row + 1} of the column 'scale' is {written(scale[row])}; it says what "
+            "one unit of a beta is worth and is above 0."
+        )
+    return scale if dtype.kind != "f" else None
+
+
+def voxel_space(
+    folder: Path, table: pd.DataFrame, who: str, description: dict[str, Any]
+) -> VoxelSpace:
+    """Return where the voxels of a subject lie, with the atlases laid over them."""
+    file, v = folder / "voxels.tsv", len(table)
     identity = [c for c in table if c not in NOT_IDENTITY]
     projection, atlases = None, {}
     if "vertex" in table:
-        nowhere = (table["vertex"] == "-1").to_numpy()
-        vertex = _whole(table["vertex"].where(~nowhere, "0"), file, "vertex")
-        vertex[nowhere] = -1
+        vertex = _whole(table["vertex"], file, "vertex", nowhere=True)
         if vertex.max(initial=0) >= FSAVERAGE5_VERTICES:
             raise UserError(
                 f"{file}: vertex {vertex.max()} is outside fsaverage5, which has 0 to "
                 f"{FSAVERAGE5_VERTICES - 1} (left, then right)."
             )
+        _check_sides(table, vertex, file)
         digest = voxel_hash("fsaverage5", vertex)
         projection = project(vertex)
     elif identity:
@@ -351,7 +433,25 @@ def read_voxels(
 
         atlas = lay(desikan_killiany(), projection, digest)
         atlases.setdefault(atlas.name, atlas)
-    return VoxelSpace(v, digest, projection, parcellations=atlases), ncsnr, scale
+    return VoxelSpace(v, digest, projection, parcellations=atlases)
+
+
+def _check_sides(table: pd.DataFrame, vertex: np.ndarray, file: Path) -> None:
+    """Refuse a voxel whose vertex lies in one hemisphere and its parcel in the other."""
+    sides = np.where(vertex < 0, "", np.where(vertex < FSAVERAGE5_VERTICES // 2, "L", "R"))
+    named = {"parcel": table["parcel"]} if "parcel" in table else {}
+    for column in (c for c in table if c.startswith("roi_")):
+        named[column] = table[column].map({"1": column.removeprefix("roi_")}).fillna("")
+    for column, names in named.items():
+        said = np.array([_label(name).hemisphere for name in names])
+        wrong = np.flatnonzero((sides != "") & (said != "") & (sides != said))
+        if len(wrong):
+            row = int(wrong[0])
+            raise UserError(
+                f"{file}: row {row + 1} has vertex {vertex[row]}, which lies {SIDES[sides[row]]}, "
+                f"and the parcel {names.iloc[row]!r} of {column!r}, which lies "
+                f"{SIDES[said[row]]}; vertices are numbered left (0 to 10241), then right."
+            )
 
 
 def project(vertex: np.ndarray) -> sp.csr_matrix:

@@ -12,7 +12,7 @@ from PIL import Image
 
 from backends.datasets import layout
 from backends.datasets.folder import Folder
-from explorer.types import FSAVERAGE5_VERTICES, UserError
+from explorer.types import FSAVERAGE5_VERTICES, UserError, voxel_hash
 
 V = 6
 
@@ -200,6 +200,28 @@ def save(array):
     return lambda root: np.save(root / "sub-01" / "betas.npy", array)
 
 
+def archive(root):
+    with (root / "sub-01" / "betas.npy").open("wb") as file:
+        np.savez(file, betas=np.zeros((8, V)))
+
+
+def huge(root):
+    """Declare more voxels than the file holds."""
+    with (root / "sub-01" / "betas.npy").open("wb") as file:
+        about = {"descr": "<f4", "fortran_order": False, "shape": (8, 10**12)}
+        np.lib.format.write_array_header_1_0(file, about)
+
+
+def scaled(last):
+    """Store whole numbers, with a good scale for all voxels but the last."""
+
+    def spoil(root):
+        np.save(root / "sub-01" / "betas.npy", np.ones((8, V), np.int16))
+        rewrite(root / VOXELS, scale=["0.01"] * (V - 1) + [last])
+
+    return spoil
+
+
 TRIALS, VOXELS, STIMULI = "sub-01/trials.tsv", "sub-01/voxels.tsv", "stimuli/stimuli.tsv"
 MISTAKES = {
     "no description": (drop("dataset.json"), r"dataset.json is missing: a plain data set is"),
@@ -214,7 +236,22 @@ MISTAKES = {
     "no betas": (drop("sub-01/betas.npy"), "betas.npy is missing"),
     "cut betas": (cut("sub-01/betas.npy", 200), "betas.npy is damaged or cut short"),
     "empty betas": (cut("sub-01/betas.npy", 0), "betas.npy is damaged or cut short"),
-    "pickled betas": (save(np.array([{}, {}])), "betas.npy is damaged or cut short"),
+    "pickled betas": (
+        save({"typed": {"betasmd": np.zeros((V, 1, 1, 8))}}),
+        r"holds pickled Python objects, .* results\['typed'\]\['betasmd'\].reshape\(-1, n\).T of",
+    ),
+    "an archive": (archive, r"is an archive of arrays \(.npz\), expected one array; save it"),
+    "transposed betas": (save(np.zeros((V, 8))), "6 rows, trials.tsv has 8; .* save it transpo"),
+    "GLMsingle's axes": (
+        save(np.zeros((V, 1, 1, 8))),
+        r"found float64 \(6, 1, 1, 8\); .* last axis, betas.reshape\(-1, n\).T of n trials",
+    ),
+    "complex betas": (save(np.zeros((8, V), complex)), "rows and columns, found complex128"),
+    "bfloat16 betas": (
+        save(np.zeros((8, V), "V2")),
+        r"found .V2 \(8, 6\), as numpy writes bfloat16; save it as float32",
+    ),
+    "huge betas": (huge, r"betas.npy is damaged .*declares the shape \(8, 1000000000000\)"),
     "text betas": (save(np.array([["a"]])), "needs numbers in rows and columns, found <U1"),
     "flat betas": (save(np.zeros(8)), r"needs numbers in rows and columns, found float64 \(8,\)"),
     "other trial count": (save(np.zeros((7, V))), "has 7 rows, trials.tsv has 8"),
@@ -236,6 +273,41 @@ MISTAKES = {
     "a run in words": (table(TRIALS, run=["one"] * 8), "column 'run' needs numbers"),
     "vertex too large": (table(VOXELS, vertex=["20484"] * V), "vertex 20484 is outside"),
     "a vertex in words": (table(VOXELS, vertex=["lh"] * V), "column 'vertex' needs numbers"),
+    "a vertex below nowhere": (
+        table(VOXELS, vertex=["-2"] * V),
+        "column 'vertex' needs whole numbers from 0, or \u22121 for nowhere",
+    ),
+    "a repeat from 1": (
+        table(TRIALS, repeat=["1"] * 4 + ["2"] * 4),
+        "repeats are numbered from 0, and the lowest is 1; subtract it, or leave the column out",
+    ),
+    "a session no float can tell": (
+        table(TRIALS, session=["1e16"] * 8),
+        "column 'session' needs whole numbers from 0",
+    ),
+    "synthetic in words": (
+        table(TRIALS, synthetic=["False"] * 7 + ["no"]),
+        "column 'synthetic' holds true or false, found 'no'",
+    ),
+    "ncsnr in percent": (
+        table(VOXELS, ncsnr=["12", "0", "3", "44", "61", "20"]),
+        r"found up to 61, which looks like a noise ceiling in percent; .* sqrt\(p / \(100 - p\) /",
+    ),
+    "ncsnr below 0": (table(VOXELS, ncsnr=["-1"] + ["1"] * 5), "is a ratio from 0, found -1; m"),
+    "a scale left over": (
+        table(VOXELS, scale=["0.01"] * V),
+        "'scale' is for whole numbers, and betas.npy holds float32; leave the column out",
+    ),
+    "scale 0": (scaled("0"), "row 6 of the column 'scale' is 0.00; it says what .* is above 0"),
+    "a scale that mirrors": (scaled("-0.01"), "row 6 of the column 'scale' is \u22120.01"),
+    "a parcel of the other side": (
+        table(VOXELS, parcel=["V1 L", "V1 L", "V1 R", "", "V1 R", "V1"]),
+        r"row 2 has vertex 10300, which lies right, and the parcel 'V1 L' of 'parcel', which lies",
+    ),
+    "a region of the other side": (
+        table(VOXELS, **{"roi_FFA R": ["0", "1", "1", "1", "0", "0"]}),
+        r"row 4 has vertex 44, which lies left, and the parcel 'FFA R' of 'roi_FFA R', which lies",
+    ),
     "ncsnr missing": (table(VOXELS, ncsnr=["1"] * 5 + [""]), "row 6 of the column 'ncsnr' is not"),
     "odd mask": (table(VOXELS, roi_V1=["yes"] * V), "'roi_V1' holds 0 or 1, found 'yes'"),
     "no stimuli": (drop(STIMULI), "stimuli.tsv is missing"),
@@ -254,6 +326,33 @@ def test_a_mistake_gives_one_sentence(root, mistake):
     with pytest.raises(UserError, match=sentence) as caught:
         Folder(root, "mine").load("sub-01")
     assert "\n" not in str(caught.value)
+
+
+def test_cells_mean_what_tables_of_others_write(root, given):
+    """Floats from a column with gaps, numbers no float can hold, truth in words."""
+    vertices = [f"{v:.1f}" for v in given["vertex"]]
+    rewrite(root / VOXELS, vertex=vertices, scale=["1"] * V)
+    before = Folder(root, "mine").load("sub-01")
+    assert before.subject.voxels.hash == voxel_hash("fsaverage5", np.array(given["vertex"]))
+    np.testing.assert_allclose(before.betas[0], given["betas"][0], rtol=1e-6)
+    large = 2**53
+    rewrite(root / TRIALS, session=[large, large + 1] * 4, run=["2.0"] * 8)
+    rewrite(root / TRIALS, synthetic=["False"] * 4 + ["true", "0", "1", "FALSE"])
+    trials = Folder(root, "mine").load("sub-01")
+    assert trials.table["session"].tolist() == [large, large + 1] * 4
+    assert trials.table["run"].tolist() == [2] * 8
+    assert trials.synthetic().tolist() == [4, 6]
+    assert trials.rows("train").tolist() == [0, 1, 5]
+
+
+def test_names_that_no_file_has_are_named(root):
+    rewrite(root / STIMULI, file=["a\0b", "x" * 5000, "002.png", "003.png"])
+    rewrite(root / STIMULI, stimulus=["000", "001", "002", "003"])
+    study = Folder(root, "mine")
+    with pytest.raises(UserError, match=r"stimuli.tsv: the name 'a\\x00b' .*null byte.*; mend it"):
+        study.image("000")
+    with pytest.raises(UserError, match=r"picture of stimulus '001' cannot be read .*too long"):
+        study.image("001")
 
 
 def test_a_missing_or_foreign_picture_is_named(root, tmp_path):
