@@ -125,6 +125,21 @@ def decode(bench: Workbench, request: Request) -> Decoding:
     check_request(bench.catalogue, request, pictures=False)
     if reason := undecoded(bench, request):
         raise UserError(reason)
+    return bench.caches.maps.get(_decoding_key(bench, request), lambda: _decode(bench, request))
+
+
+def is_decoded(bench: Workbench, request: Request) -> bool:
+    """Return whether `decode` answers at once, from what is kept."""
+    if not request.mapper or undecoded(bench, request):
+        return True  # there is nothing to decode
+    return bench.caches.maps.peek(_decoding_key(bench, request)) is not None
+
+
+def _decoding_key(bench: Workbench, request: Request) -> tuple:
+    return "decoding", deciding(replace(request, space=decoded_space(bench, request).name))
+
+
+def _decode(bench: Workbench, request: Request) -> Decoding:
     space = decoded_space(bench, request)
     stimuli = list(bench.catalogue.gallery(request.dataset, request.subject).index)
     index = stimuli.index(request.stimulus)

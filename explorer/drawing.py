@@ -234,6 +234,15 @@ def draw_samples(bench: Workbench, request: Request) -> list[Frame]:
     return finished_samples(bench, request)
 
 
+def is_drawn(bench: Workbench, request: Request) -> bool:
+    """Return whether all pictures of a request, and its samples, are there already."""
+    guided = bench.catalogue.generator_class(request.generator).guided
+    pictures = len(request.rows()) * (len(request.scales) if guided else 1)
+    if len(finished_pictures(bench, request)) < pictures:
+        return False
+    return len(finished_samples(bench, request)) == len(_sample_keys(bench, request))
+
+
 def finished_samples(bench: Workbench, request: Request) -> list[Frame]:
     """Return the pictures of `samples` that are there already, from the first on."""
     found = [bench.caches.pictures.peek(key) for key in _sample_keys(bench, request)]

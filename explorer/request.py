@@ -141,6 +141,7 @@ class View:
     against: str = ""  # what a trial is compared with: mapper:NAME, generator:NAME or subject:NAME
     people: str = "subject"
     lecture: int = 0  # the step of the walkthrough that is open, from 1; 0 for none
+    category: str = ""  # whose trials the gallery offers, "" for all
 
     def __post_init__(self) -> None:
         """Refuse a choice that is not on offer."""

@@ -124,12 +124,47 @@ const save = ({ name, mime, data }) => {
   setTimeout(() => URL.revokeObjectURL(link.href), 10000);
 };
 
+// Each trial is a place in the browser's history; what else is chosen changes that place.
+let place = null, returning = false;
+const keepAddress = (link, trial) => {
+  const address = `?${link}`;
+  if (address !== window.location.search) {
+    const other = place !== null && trial !== place && !returning;
+    history[other ? "pushState" : "replaceState"](null, "", address);
+  }
+  returning = false;
+  place = trial;
+};
+window.addEventListener("popstate", () => {
+  returning = true;
+  trigger("place", { query: window.location.search });
+});
+// The number of a trial counts when Enter or Tab confirms it; left otherwise, the field shows again
+// what is in force. (Taken when it loses focus, it would undo a click on "next".)
+let number = null;
+document.addEventListener("keydown", (event) => {
+  if (event.key === "Tab" && event.target.matches?.("#number input")) {
+    event.target.dispatchEvent(new KeyboardEvent("keypress", { key: "Enter", bubbles: true }));
+  }
+});
+document.addEventListener("focusout", (event) => {
+  if (!event.target.matches?.("#number input")) return;
+  const field = event.target;
+  setTimeout(() => {
+    if (document.activeElement === field || number === null || field.value === String(number)) return;
+    field.value = String(number);
+    field.dispatchEvent(new Event("input", { bubbles: true }));
+  }, 600);
+});
+
 let saved = null;
 follow((value) => {
   setText(study, value.title || "");
   badge.hidden = !value.simulated;
   setText(note, value.note || "");
-  if (value.link && `?${value.link}` !== window.location.search) history.replaceState(null, "", `?${value.link}`);
+  if (value.tab) document.title = `${value.tab} · Afterimage`;
+  if (value.number) number = value.number;
+  if (value.link) keepAddress(value.link, JSON.stringify(value.trial || null));
   if (value.file && value.file.id !== saved) {
     saved = value.file.id;
     waiting("");

@@ -79,8 +79,20 @@ def parcel_importance(bench: Workbench, request: Request, view: View) -> ParcelM
             f"{view.target}; choose {' or '.join(offered)}."
         )
     plain = deciding(request)
-    key = (plain, view.method, view.target, view.atlas)
-    return bench.caches.maps.get(key, lambda: _map(bench, plain, view))
+    return bench.caches.maps.get(_map_key(request, view), lambda: _map(bench, plain, view))
+
+
+def is_mapped(bench: Workbench, request: Request, view: View) -> bool:
+    """Return whether `shown_map` answers without a model: from what is kept, or from the data."""
+    if view.shows != IMPORTANCE:
+        return view.shows not in PREDICTIONS
+    if not request.mapper or unexplained(bench, request):
+        return True  # there is nothing to map
+    return bench.caches.maps.peek(_map_key(request, view)) is not None
+
+
+def _map_key(request: Request, view: View) -> tuple:
+    return deciding(request), view.method, view.target, view.atlas
 
 
 def target_names(bench: Workbench, dataset: str, subject: str, mapper: str) -> list[str]:

@@ -2,22 +2,24 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import gradio as gr
 
-from explorer.brain.maps import map_names, map_of_voxels, parcel_importance
+from explorer.brain.maps import is_mapped, map_names, map_of_voxels, parcel_importance
 from explorer.choosing import check_request, default_request
-from explorer.decoding import decode, undecoded
-from explorer.drawing import draw_samples, reconstruct
+from explorer.decoding import decode, is_decoded, undecoded
+from explorer.drawing import draw_samples, is_drawn, reconstruct
 from explorer.evidence.attention import WINDOW, attention_of
 from explorer.figures import heat_overlay
 from explorer.page import links
 from explorer.page.pictures import data_uri
+from explorer.page.turns import Turns
 from explorer.request import IMPORTANCE, Request, View
 from explorer.types import UserError
 
@@ -25,13 +27,15 @@ if TYPE_CHECKING:
     from explorer.drawing import Frame
     from explorer.workbench import Workbench
 
+PROGRAM = "a program"  # the visitor that asks endpoints
 
-def register(workbench: Workbench, model: dict[str, Any]) -> None:
+
+def register(workbench: Workbench, model: dict[str, Any], turns: Turns) -> None:
     """Add the endpoints below to the page being built, each by the name of its method.
 
-    ``model``: the settings that make an endpoint wait for its turn at the models.
+    ``model``: the settings of endpoints that ask models; ``turns``: the page's queue at them.
     """
-    endpoints = Endpoints(workbench)
+    endpoints = Endpoints(workbench, turns)
     gr.api(endpoints.trials, api_name="trials")
     gr.api(endpoints.reconstruct, api_name="reconstruct", **model)
     gr.api(endpoints.importance, api_name="importance", **model)
@@ -52,11 +56,25 @@ def answered(endpoint: Callable[..., dict[str, Any]]) -> Callable[..., dict[str,
     return guarded
 
 
+def in_turn(kind: str) -> Callable[..., Callable[..., dict[str, Any]]]:
+    """Let an endpoint hold the models from its first to its last line; ``kind`` names the work."""
+
+    def wrap(endpoint: Callable[..., dict[str, Any]]) -> Callable[..., dict[str, Any]]:
+        @functools.wraps(endpoint)
+        def held(self: Endpoints, *args: Any, **kwargs: Any) -> dict[str, Any]:
+            with self.turns.held(PROGRAM, kind):
+                return endpoint(self, *args, **kwargs)
+
+        return held
+
+    return wrap
+
+
 class Endpoints:
     """The endpoints over one workbench. Gradio reads types and texts from the methods."""
 
-    def __init__(self, workbench: Workbench) -> None:
-        self.workbench = workbench
+    def __init__(self, workbench: Workbench, turns: Turns | None = None) -> None:
+        self.workbench, self.turns = workbench, turns or Turns()
 
     @answered
     def trials(self, dataset: str = "", subject: str = "") -> dict[str, Any]:
@@ -174,12 +192,15 @@ class Endpoints:
         if steps:
             wanted["steps"] = int(steps)
         request = self._request(trial, dataset, subject, mapper, generator, repeat, **wanted)
-        why = undecoded(self.workbench, request)
-        decoding = None if why else decode(self.workbench, request)
-        finished = sorted(
-            (frame for frame in reconstruct(self.workbench, request) if frame.done),
-            key=lambda f: (f.row, f.index),
-        )
+        there = is_decoded(self.workbench, request) and is_drawn(self.workbench, request)
+        with self._in_turn("pictures", there):
+            why = undecoded(self.workbench, request)
+            decoding = None if why else decode(self.workbench, request)
+            finished = sorted(
+                (frame for frame in reconstruct(self.workbench, request) if frame.done),
+                key=lambda f: (f.row, f.index),
+            )
+            samples_ = draw_samples(self.workbench, request)
         made = self.workbench.catalogue.generator_class(request.generator).provenance
         gallery = self.workbench.catalogue.gallery(request.dataset, request.subject)
         return {
@@ -189,9 +210,7 @@ class Endpoints:
                 self.workbench.catalogue.image(request.dataset, request.stimulus), form="png"
             ),
             "images": [picture_of(frame, made, request) for frame in finished],
-            "samples": [
-                picture_of(frame, made) for frame in draw_samples(self.workbench, request)
-            ],
+            "samples": [picture_of(frame, made) for frame in samples_],
             "retrieval": None
             if decoding is None
             else {
@@ -240,9 +259,9 @@ class Endpoints:
             list of parcel, name, hemisphere, voxels, share, mean, enrichment, signed, small.
         """
         request = self._request(trial, dataset, subject, mapper, "", repeat)
-        parcel_map = parcel_importance(
-            self.workbench, request, View(method=method, target=target, atlas=atlas)
-        )
+        view = View(method=method, target=target, atlas=atlas)
+        with self._in_turn("maps", is_mapped(self.workbench, request, view)):
+            parcel_map = parcel_importance(self.workbench, request, view)
         return {
             "atlas": parcel_map.atlas,
             "method": parcel_map.method,
@@ -287,12 +306,15 @@ class Endpoints:
             are hidden behind the mean colour) and ``overlay``, PNG as a data address.
         """
         request = self._request(trial, dataset, subject, mapper, generator, repeat)
-        found, view = attention_of(self.workbench, request), View(attention="occlusion")
+        view = View(attention="occlusion")
+        with self._in_turn("attention"):
+            found = attention_of(self.workbench, request)
+            space = decode(self.workbench, request).space.name
         height, width = self.workbench.catalogue.image(request.dataset, request.stimulus).shape[:2]
         return {
             "link": links.query(request, view),
             "method": view.attention,
-            "space": decode(self.workbench, request).space.name,
+            "space": space,
             "similarity": found.similarity,
             "cells": found.cells.tolist(),
             "window": WINDOW,
@@ -346,7 +368,8 @@ class Endpoints:
             raise UserError("Importance is of a trial; ask /importance for it.")
         repeats = (int(repeat) - 1,) if repeat else ()
         request = replace(request, stimulus=stimulus, repeats=repeats)
-        shown = map_of_voxels(self.workbench, request, view)
+        with self._in_turn("maps", is_mapped(self.workbench, request, view)):
+            shown = map_of_voxels(self.workbench, request, view)
         columns = ("mean", "r_ceiling", "r_trial")
         return {
             "map": shown.name,
@@ -365,6 +388,12 @@ class Endpoints:
                 for row in shown.table.to_dict("records")
             ],
         }
+
+    @contextlib.contextmanager
+    def _in_turn(self, kind: str, there: bool = False) -> Iterator[None]:
+        """Hold the models while the block runs; what is ``there`` already waits for nobody."""
+        with contextlib.nullcontext() if there else self.turns.held(PROGRAM, kind):
+            yield
 
     def _request(
         self,

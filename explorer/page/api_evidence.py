@@ -11,8 +11,9 @@ import numpy as np
 from explorer.decoding import unexplained
 from explorer.evidence import comparison, controls, lesions
 from explorer.page import links
-from explorer.page.api import Endpoints, answered, number, picture_of
+from explorer.page.api import Endpoints, answered, in_turn, number, picture_of
 from explorer.page.pictures import data_uri
+from explorer.page.turns import Turns
 from explorer.request import Request, View
 
 if TYPE_CHECKING:
@@ -20,9 +21,9 @@ if TYPE_CHECKING:
     from explorer.workbench import Workbench
 
 
-def register(workbench: Workbench, model: dict[str, Any]) -> None:
+def register(workbench: Workbench, model: dict[str, Any], turns: Turns) -> None:
     """Add the endpoints below to the page being built, as `api.register` does."""
-    endpoints = Evidence(workbench)
+    endpoints = Evidence(workbench, turns)
     gr.api(endpoints.controls, api_name="controls", **model)
     gr.api(endpoints.lesion, api_name="lesion", **model)
     gr.api(endpoints.compare, api_name="compare", **model)
@@ -32,6 +33,7 @@ class Evidence(Endpoints):
     """The endpoints over one workbench. Gradio reads types and texts from the methods."""
 
     @answered
+    @in_turn("controls")
     def controls(
         self,
         trial: str,
@@ -75,6 +77,7 @@ class Evidence(Endpoints):
         }
 
     @answered
+    @in_turn("lesion")
     def lesion(
         self,
         trial: str,
@@ -150,6 +153,7 @@ class Evidence(Endpoints):
         }
 
     @answered
+    @in_turn("compare")
     def compare(
         self,
         trial: str,

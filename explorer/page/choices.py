@@ -367,6 +367,13 @@ def _view(
     elif "parcel" in wanted:
         notices.append(f"There is no parcel {short(wanted['parcel'])} in this atlas.")
     view = view if view.parcel in keys else replace(view, parcel="")
+    known = set(workbench.catalogue.gallery(request.dataset, request.subject)["category"])
+    if "category" in wanted and wanted["category"] not in known:
+        notices.append(
+            f"There is no category {short(wanted['category'])} among these trials; showing all."
+        )
+    category = wanted.get("category", view.category)
+    view = replace(view, category=category if category in known else "")
     return lab_choices.settle(wanted, workbench, request, view, notices)
 
 

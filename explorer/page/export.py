@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from explorer import figures
-from explorer.brain.maps import parcellation_of, shown_map
+from explorer.brain.maps import is_mapped, parcellation_of, shown_map
 from explorer.choosing import uses_betas
-from explorer.decoding import decode, undecoded, unexplained
+from explorer.decoding import decode, is_decoded, undecoded, unexplained
 from explorer.drawing import finished_pictures, finished_samples
 from explorer.evidence.attention import attention_of
 from explorer.page import trial
@@ -64,6 +64,14 @@ def make(
         text = json.dumps(record, indent=2, ensure_ascii=False)
         return File(name, "application/json", text.encode("utf-8"))
     return File(name, FIGURES[form], _figure(workbench, request, view, form))
+
+
+def is_there(workbench: Workbench, request: Request, view: View, form: str) -> bool:
+    """Return whether an export holds only what is kept, so that it needs no model."""
+    if form == "csv":
+        return is_mapped(workbench, request, view)
+    attends = view.attention != "off"
+    return is_decoded(workbench, request) and is_mapped(workbench, request, view) and not attends
 
 
 def _figure(workbench: Workbench, request: Request, view: View, form: str) -> bytes:

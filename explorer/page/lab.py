@@ -13,6 +13,7 @@ import gradio as gr
 
 from explorer.page import lab_choices, lab_pairs, lab_tables, lab_trial, links, pickers, trial
 from explorer.page.session import Session
+from explorer.page.turns import Turns
 from explorer.request import PANELS, Request, View
 from explorer.types import UserError
 
@@ -36,6 +37,7 @@ SETTINGS: dict[str, Callable[[Workbench, Request, View], dict[str, Any]]] = {
     "compare": lab_pairs.compare_settings,
     "statistics": lab_tables.statistics_settings,
 }
+TELLING = 2.0  # seconds of work after which the time that is left is told
 DRAWN = {"src", "images", "truth", "brains", "maps", "targets"}
 QUESTIONS = {
     "controls": "How much of this picture comes from the brain, and how much from the generator?",
@@ -56,10 +58,12 @@ class Lab:
         Answers every question.
     ui
         The page's components by name.
+    turns
+        Whose turn it is at the models.
     """
 
-    def __init__(self, workbench: Workbench, ui: SimpleNamespace) -> None:
-        self.workbench, self.ui = workbench, ui
+    def __init__(self, workbench: Workbench, ui: SimpleNamespace, turns: Turns) -> None:
+        self.workbench, self.ui, self.turns = workbench, ui, turns
 
     def renew(self, session: Session) -> Updates:
         """Return the section for what the session shows now: nothing is computed here.
@@ -121,11 +125,7 @@ class Lab:
         request, view = session.request, session.view
         try:
             with contextlib.closing(VIEWS[view.panel](self.workbench, request, view)) as parts:
-                for content, text, fraction in parts:
-                    progress = trial.progress("running", text, fraction)
-                    if not session.lab.show(ticket, content=content, progress=progress):
-                        return
-                    yield {self.ui.lab: session.lab.shown}
+                yield from self._parts(session, ticket, view.panel, parts)
             if session.lab.show(ticket, state="done", progress=trial.progress("done", "", 1.0)):
                 yield {self.ui.lab: session.lab.shown}
         except UserError as error:
@@ -137,6 +137,34 @@ class Lab:
             if session.lab.show(ticket, state="none", sentence=told):
                 yield {self.ui.lab: session.lab.shown}
             raise
+
+    def _parts(
+        self, session: Session, ticket: int, panel: str, parts: lab_trial.Parts
+    ) -> Iterator[Updates]:
+        """Send each part when it is there; between two of them others have their turn."""
+        spent = 0.0
+        while True:
+            turn = self.turns.ask(id(session), panel)
+            try:
+                while not self.turns.wait(turn):
+                    told = trial.progress("running", self.turns.told(turn))
+                    if not session.lab.show(ticket, progress=told):
+                        return
+                    yield {self.ui.lab: session.lab.shown}
+                began = time.monotonic()
+                part = next(parts, None)
+                spent += time.monotonic() - began
+            finally:
+                self.turns.leave(turn)
+            if part is None:
+                return
+            content, text, fraction = part
+            if spent > TELLING and 0 < fraction < 1:
+                text = f"{text}, {trial.duration(spent * (1 - fraction) / fraction)} left"
+            progress = trial.progress("running", text, fraction)
+            if not session.lab.show(ticket, content=content, progress=progress):
+                return
+            yield {self.ui.lab: session.lab.shown}
 
     def _frame(self, request: Request, view: View) -> dict[str, Any]:
         """Return the open view before anything is computed."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from importlib.util import find_spec
 from pathlib import Path
 from types import SimpleNamespace
@@ -14,6 +15,7 @@ from explorer.page.brain import surface_server
 from explorer.page.handlers import Handlers
 from explorer.page.pickers import ALL
 from explorer.page.session import Session
+from explorer.page.turns import Turns
 from explorer.types import UserError
 
 if TYPE_CHECKING:
@@ -22,8 +24,9 @@ if TYPE_CHECKING:
 SMALL_BRAIN = ("lab_trial.js", "lab_brain.js")
 LAB_SCRIPTS = (*SMALL_BRAIN, "lab_pairs.js", "lab_tables.js")
 HIDDEN = {"api_visibility": "private", "show_progress": "hidden"}
-# Everything that touches a model shares one slot, so two visitors never race for it.
-MODEL = {"concurrency_id": "model", "concurrency_limit": 1}
+# What touches a model waits for its turn at them (see `Turns`), not in Gradio's queue, where what
+# needs none would wait behind it.
+MODEL = {"concurrency_limit": None}
 
 
 def build_page(workbench: Workbench) -> gr.Blocks:
@@ -41,9 +44,10 @@ def build_page(workbench: Workbench) -> gr.Blocks:
                 ui.lab = _component("lab", None, LAB_SCRIPTS, **_surfaces(workbench))
         ui.footer = _component("footer", None)
         ui.lecture = _component("lecture", None, SMALL_BRAIN, **_surfaces(workbench))
-        _wire(page, ui, Handlers(workbench, ui, plotly_address()))
-        api.register(workbench, MODEL)
-        api_evidence.register(workbench, MODEL)
+        turns = Turns()
+        _wire(page, ui, Handlers(workbench, ui, plotly_address(), turns))
+        api.register(workbench, MODEL, turns)
+        api_evidence.register(workbench, MODEL, turns)
     return page
 
 
@@ -131,7 +135,16 @@ def _wire(page: gr.Blocks, ui: SimpleNamespace, do: Handlers) -> None:
     slow = {**HIDDEN, **MODEL, "inputs": [ui.session], "outputs": [ui.trial, ui.brain, ui.notices]}
 
     def then_work(event: gr.events.Dependency) -> None:
-        event.success(do.work, **slow)
+        # "once" would drop the work of a second click while that of the first runs
+        event.success(do.work, trigger_mode="multiple", **slow)
+
+    def picked(key: str) -> Callable[..., dict]:
+        """Return a handler that takes a picker's value for a key of the link."""
+
+        def take(session: Session, value: str | None) -> dict:
+            return do.take(session, value, key)
+
+        return take
 
     then_work(page.load(do.open_link, [ui.session], **quick))
     for button, handler in (
@@ -151,20 +164,20 @@ def _wire(page: gr.Blocks, ui: SimpleNamespace, do: Handlers) -> None:
         then_work(event(handler, [ui.session], trigger_mode="multiple", **quick))
     for component, handler in (
         (ui.dataset, do.take_dataset),
-        (ui.subject, do.take_subject),
-        (ui.mapper, do.take_mapper),
-        (ui.space, do.take_space),
-        (ui.generator, do.take_generator),
-        (ui.repeats, do.take_repeats),
-        (ui.samples, do.take_samples),
-        (ui.axis, do.take_axis),
+        (ui.subject, picked("subject")),
+        (ui.mapper, picked("mapper")),
+        (ui.space, picked("space")),
+        (ui.generator, picked("generator")),
+        (ui.repeats, picked("repeats")),
+        (ui.samples, picked("samples")),
+        (ui.axis, picked("axis")),
         (ui.rois, do.take_rois),
     ):
         then_work(component.input(handler, [ui.session, component], **quick))
     for component, handler in (
         (ui.number, do.take_number),
         (ui.scales, do.take_scales),
-        (ui.values, do.take_values),
+        (ui.values, picked("values")),
         (ui.steps, do.take_steps),
         (ui.seed, do.take_seed),
     ):
@@ -188,7 +201,7 @@ def _wire(page: gr.Blocks, ui: SimpleNamespace, do: Handlers) -> None:
     ui.lecture.go(lecture.go, [ui.session], **{**quick, "outputs": [ui.lecture, ui.masthead]})
     ui.lecture.work(lecture.work, [ui.session], trigger_mode="multiple", **spoken)
     then_work(ui.lab.select(do.go_to, [ui.session], trigger_mode="multiple", **quick))
-    # A record is held against the weights that are loaded here, so it waits for its turn at them.
+    then_work(ui.masthead.place(do.open_place, [ui.session], trigger_mode="multiple", **quick))
     opened = ui.masthead.record(do.open_record, [ui.session], front, **HIDDEN, **MODEL)
-    opened.success(do.work, **slow)
+    then_work(opened)
     ui.masthead.export(do.export, [ui.session], [ui.masthead, ui.notices], **HIDDEN, **MODEL)

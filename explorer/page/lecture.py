@@ -25,6 +25,7 @@ from explorer.page.brain import atlas_of, readable
 from explorer.page.lab_trial import first_parcel, format_rank, rounded
 from explorer.page.pictures import data_uri
 from explorer.page.session import Session
+from explorer.page.turns import Turns
 from explorer.request import LECTURE_STEPS, Request, View
 from explorer.types import UserError
 
@@ -46,8 +47,8 @@ class Lecture:
         The page's components by name.
     """
 
-    def __init__(self, workbench: Workbench, ui: SimpleNamespace) -> None:
-        self.workbench, self.ui = workbench, ui
+    def __init__(self, workbench: Workbench, ui: SimpleNamespace, turns: Turns) -> None:
+        self.workbench, self.ui, self.turns = workbench, ui, turns
 
     def renew(self, session: Session) -> Updates:
         """Return the walkthrough for what the session shows; nothing is computed here."""
@@ -73,12 +74,15 @@ class Lecture:
         if ticket is None or session.request is None:
             return
         try:
-            request = typical(self.workbench, session.request)
+            with self.turns.held(id(session), "lecture"):
+                request = typical(self.workbench, session.request)
             opened = session.view.lecture or 1
             order = [*range(opened, LECTURE_STEPS + 1), *range(1, opened)]
             steps: dict[str, Any] = {}
             for number in order:
-                steps = {**steps, str(number): STEPS[number - 1](self.workbench, request)}
+                with self.turns.held(id(session), "lecture"):
+                    step = STEPS[number - 1](self.workbench, request)
+                steps = {**steps, str(number): step}
                 done = {"steps": steps, "trial": request.stimulus}
                 if not session.lecture.show(ticket, **done):
                     return

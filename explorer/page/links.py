@@ -38,6 +38,7 @@ VIEW_KEYS = {
     "against": "against",
     "people": "people",
     "lecture": "lecture",
+    "category": "category",
 }
 ALWAYS = ("map", "measure")  # in every link, for those who read it
 OPTION = "option."

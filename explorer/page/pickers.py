@@ -25,43 +25,51 @@ REPEAT_SPLIT = (
 
 
 def offers(
-    ui: SimpleNamespace, workbench: Workbench, request: Request, view: View, category: str
+    ui: SimpleNamespace, workbench: Workbench, request: Request, view: View
 ) -> dict[Any, Any]:
     """Return what each picker offers and shows, by component."""
     place = request.dataset, request.subject
     fitting = workbench.catalogue.generator_names(*place, request.mapper)
-    guided = not request.generator or workbench.catalogue.generator_class(request.generator).guided
     titles = [
         (workbench.catalogue.dataset(name).title, name)
         for name in workbench.catalogue.dataset_names()
     ]
     found = trial.categories(workbench, request)
-    gallery = workbench.catalogue.gallery(*place)
     return {
         ui.dataset: gr.update(choices=titles, value=request.dataset),
         ui.subject: gr.update(
             choices=workbench.catalogue.subjects(request.dataset), value=request.subject
         ),
-        ui.category: gr.update(choices=[(ALL, ""), *found], value=category, visible=bool(found)),
-        ui.number: gr.update(
-            value=int(gallery.loc[request.stimulus, "number"]), label=f"of {len(gallery)}"
+        ui.category: gr.update(
+            choices=[(ALL, ""), *found], value=view.category, visible=bool(found)
         ),
         ui.mapper: gr.update(
             choices=workbench.catalogue.mapper_names(*place), value=request.mapper or None
         ),
         ui.generator: gr.update(choices=fitting, value=request.generator or None),
-        ui.scales: gr.update(value=links.format_scales(request.scales), interactive=guided),
-        ui.steps: request.steps,
-        ui.seed: gr.update(value=request.seed, interactive=request.axis != SEED),
+        **numbers(ui, workbench, request),
         ui.space: spaces(workbench, request),
         ui.samples: samples(workbench, request),
         ui.axis: axis(workbench, request),
-        ui.values: gr.update(
-            value=links.format_scales(request.values), visible=bool(request.axis)
-        ),
         ui.options: options(workbench, request),
         ui.rois: rois(workbench, request, view),
         ui.footer: footer(workbench, request),
+    }
+
+
+def numbers(ui: SimpleNamespace, workbench: Workbench, request: Request) -> dict[Any, Any]:
+    """Return what the fields that are typed into show: what is in force, whatever was typed."""
+    guided = not request.generator or workbench.catalogue.generator_class(request.generator).guided
+    gallery = workbench.catalogue.gallery(request.dataset, request.subject)
+    number = int(gallery.loc[request.stimulus, "number"])
+    return {
+        ui.number: gr.update(value=number, label=f"of {len(gallery)}"),
+        ui.scales: gr.update(value=links.format_scales(request.scales), interactive=guided),
+        ui.steps: request.steps,
+        ui.seed: gr.update(value=request.seed, interactive=request.axis != SEED),
+        ui.values: gr.update(
+            value=links.format_scales(request.values), visible=bool(request.axis)
+        ),
     }
 
 
@@ -136,11 +144,15 @@ def repeats(workbench: Workbench, request: Request) -> dict[str, Any]:
 def masthead(workbench: Workbench, request: Request, view: View) -> dict[str, Any]:
     """Return the study, whether it is simulated, and the link to what is shown."""
     study = workbench.catalogue.dataset(request.dataset)
+    row = workbench.catalogue.gallery(request.dataset, request.subject).loc[request.stimulus]
     return {
         "title": study.title,
         "simulated": bool(study.simulated),
         "note": study.note,
         "link": links.query(request, view),
+        "trial": [request.dataset, request.subject, request.stimulus],
+        "number": int(row["number"]),
+        "tab": f"{row['caption'] or request.stimulus} · {request.subject}",
     }
 
 

@@ -13,7 +13,9 @@ class Session:
 
     ``ticket`` goes up with every choice and stop: work that began under an older one may not
     change what is shown, and ends at its next picture. ``wanted`` is set by a choice and taken by
-    the work that starts for it, so ten quick clicks on "next" leave one sweep, not ten. ``shown``
+    the work that starts for it, so ten quick clicks on "next" leave one sweep, not ten; work that
+    ends looks whether something is wanted by then. ``steering`` is held while a choice is read and
+    changed, so that each of ten clicks counts. ``shown``
     is the trial view that the browser has, ``drawn`` the request whose sweep it shows to the end,
     ``mapped`` what its brain map is of, ``gallery`` which page of stimuli it has, ``told`` the
     problems it was told about.
@@ -22,7 +24,6 @@ class Session:
     def __init__(self) -> None:
         self.request: Request | None = None
         self.view = View()
-        self.category = ""
         self.page = 0
         self.ticket = 0
         self.wanted = False
@@ -32,6 +33,7 @@ class Session:
         self.gallery: tuple = ()
         self.told: set[str] = set()
         self.lab, self.lecture = Evidence(), Evidence()
+        self.steering = threading.RLock()
         self._lock = threading.Lock()
 
     def __deepcopy__(self, memo: dict) -> Session:
@@ -44,6 +46,14 @@ class Session:
             self.ticket += 1
             self.wanted = True
             self.shown = {**shown, "ticket": self.ticket}
+
+    def take(self) -> tuple[int, Request, View] | None:
+        """Return what is wanted, with its ticket, once; None where nothing is."""
+        with self._lock:
+            if not self.wanted or self.request is None:
+                return None
+            self.wanted = False
+            return self.ticket, self.request, self.view
 
     def stop(self) -> None:
         """End what runs and want nothing more."""

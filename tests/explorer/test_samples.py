@@ -134,7 +134,7 @@ def test_the_page_shows_a_strip_after_the_sweep(sampling: Any) -> None:
     cells = shown[-1]["samples"]["cells"]
     assert len({cell["src"] for cell in cells}) == 4 and all(cell["scores"] for cell in cells)
     assert shown[-1]["progress"]["state"] == "done"
-    updates = handlers.take_samples(session, "1")
+    updates = handlers.take(session, "1", "samples")
     assert updates["trial"]["samples"] is None
     assert "samples" not in updates["masthead"]["link"]
 

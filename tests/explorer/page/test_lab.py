@@ -19,6 +19,7 @@ from explorer.page.choices import Choices, settle
 from explorer.page.lab import Lab, decided_by
 from explorer.page.lecture import Lecture, typical
 from explorer.page.session import Session
+from explorer.page.turns import Turns
 from explorer.records import from_record
 from explorer.request import PANELS, Request, View
 from explorer.types import UserError
@@ -29,7 +30,9 @@ REQUEST = Request("fake", "sub-01", "test-04", "linear", "painter", steps=4)
 @pytest.fixture
 def lab(workbench: Any) -> Lab:
     """Return the section's handlers; components are their own names."""
-    return Lab(workbench, SimpleNamespace(lab="lab", masthead="masthead", notices="notices"))
+    return Lab(
+        workbench, SimpleNamespace(lab="lab", masthead="masthead", notices="notices"), Turns()
+    )
 
 
 def opened(lab: Lab, request: Request = REQUEST, view: View | None = None) -> Session:
@@ -179,7 +182,7 @@ def test_a_study_without_atlas_is_lesioned_as_one_group(
             return replace(trials, subject=replace(trials.subject, voxels=voxels))
 
     ui = SimpleNamespace(lab="lab", masthead="masthead", notices="notices")
-    lab = Lab(make_workbench(datasets={"fake": Bare}), ui)
+    lab = Lab(make_workbench(datasets={"fake": Bare}), ui, Turns())
     session = opened(lab, view=View(panel="lesion"))
     content = work(lab, session)[-1]["content"]
     assert content["labels"] == ["voxels in no parcel"]
@@ -206,7 +209,7 @@ def alone(make_workbench: Any, fakes: SimpleNamespace, tmp_path: Path) -> tuple[
 
 def test_with_one_test_image_each_view_gives_what_it_can(alone: tuple[Any, Request]) -> None:
     bench, request = alone
-    lab = Lab(bench, SimpleNamespace(lab="lab", masthead="masthead", notices="notices"))
+    lab = Lab(bench, SimpleNamespace(lab="lab", masthead="masthead", notices="notices"), Turns())
     last = {name: work(lab, opened(lab, request, View(panel=name)))[-1] for name in PANELS if name}
     cards = {card["name"]: card for card in last["controls"]["content"]["cards"]}
     assert "no other test image" in cards["another trial's brain"]["reason"]
@@ -225,7 +228,7 @@ def test_with_one_test_image_each_view_gives_what_it_can(alone: tuple[Any, Reque
 
 def test_a_lecture_with_one_test_image_has_all_steps(alone: tuple[Any, Request]) -> None:
     bench, request = alone
-    lecture = Lecture(bench, SimpleNamespace(lecture="lecture", masthead="masthead"))
+    lecture = Lecture(bench, SimpleNamespace(lecture="lecture", masthead="masthead"), Turns())
     session = Session()
     session.request, session.view = request, View(lecture=1)
     lecture.renew(session)
@@ -269,7 +272,7 @@ def test_nothing_to_compare_with_is_a_sentence(make_workbench: Any, fakes: Any) 
             return ["sub-01"]
 
     bench = make_workbench(datasets={"fake": Alone}, generators={"painter": fakes.Generator})
-    lab = Lab(bench, SimpleNamespace(lab="lab", masthead="masthead", notices="notices"))
+    lab = Lab(bench, SimpleNamespace(lab="lab", masthead="masthead", notices="notices"), Turns())
     session = opened(lab, view=View(panel="compare"))
     assert "There is nothing to compare this with" in work(lab, session)[-1]["sentence"]
 
@@ -369,7 +372,7 @@ def test_an_evaluation_is_shown_with_every_trial(make_workbench: Any, tmp_path: 
     }  # fmt: skip
     (tmp_path / "mappers.json").write_text(json.dumps(meaning))
     bench = make_workbench(evaluations=[tmp_path])
-    lab = Lab(bench, SimpleNamespace(lab="lab", masthead="masthead", notices="notices"))
+    lab = Lab(bench, SimpleNamespace(lab="lab", masthead="masthead", notices="notices"), Turns())
     session = opened(lab, view=View(panel="evaluation"))
     content = work(lab, session)[-1]["content"]
     (target,) = content["targets"]
@@ -388,7 +391,7 @@ def test_an_evaluation_is_shown_with_every_trial(make_workbench: Any, tmp_path: 
 @pytest.fixture
 def lecture(workbench: Any) -> Lecture:
     """Return the walkthrough's handlers."""
-    return Lecture(workbench, SimpleNamespace(lecture="lecture", masthead="masthead"))
+    return Lecture(workbench, SimpleNamespace(lecture="lecture", masthead="masthead"), Turns())
 
 
 def test_the_lecture_is_about_the_median_trial_whatever_trial_is_shown(lecture: Lecture) -> None:

@@ -1,0 +1,222 @@
+"""What is computed for a trial and sent as it is there: rank, map, overlay, pictures, badges."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Iterator
+from dataclasses import replace
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any
+
+from explorer.brain.maps import is_mapped, shown_map
+from explorer.choosing import check_request
+from explorer.decoding import decode, is_decoded, undecoded, unexplained
+from explorer.drawing import draw_samples, finished_pictures, is_drawn, reconstruct, seconds_needed
+from explorer.page import brain, trial
+from explorer.page.badges import badges
+from explorer.page.session import Session
+from explorer.page.turns import PICTURES, Turns
+from explorer.request import IMPORTANCE, Request, View
+from explorer.types import UserError
+
+if TYPE_CHECKING:
+    from explorer.drawing import Frame
+    from explorer.workbench import Workbench
+
+Updates = dict[Any, Any]
+PREVIEW_SECONDS = 0.2  # between previews: fast enough to watch, slow enough for a phone
+
+
+def notices(*sentences: str) -> dict[str, Any]:
+    """Return what the notices show; the time makes an equal sentence appear again."""
+    return {"notices": list(sentences), "at": time.time()}
+
+
+class Work:
+    """What answers a choice; see `Handlers`, whose parts these are."""
+
+    def __init__(
+        self, workbench: Workbench, ui: SimpleNamespace, plotly: str, turns: Turns
+    ) -> None:
+        self.workbench, self.ui, self.plotly, self.turns = workbench, ui, plotly, turns
+
+    def run(self, session: Session) -> Iterator[Updates]:
+        """Decode, map and draw what the session wants, again while something is wanted."""
+        while (taken := session.take()) is not None:
+            yield from self._answer(session, *taken)
+
+    def _answer(
+        self, session: Session, ticket: int, request: Request, view: View
+    ) -> Iterator[Updates]:
+        asked = session, ticket, request, view
+        try:
+            # A map of the subject's voxels needs no model, so it does not wait for one.
+            first = [self._decode, self._map]
+            first = first if view.shows == IMPORTANCE else first[::-1]
+            for part in (*first, self._attend, self._sweep, self._badges):
+                if self._is_there(part, request, view):
+                    yield from part(*asked)
+                else:
+                    yield from self._in_turn(session, ticket, part(*asked))
+        except UserError as error:
+            yield self._failed(session, ticket, str(error))
+        except Exception:
+            # A bug: the log gets the traceback from Gradio, the page must not look busy for ever.
+            yield self._failed(
+                session, ticket, "This failed for a reason that the app's log gives."
+            )
+            raise
+        problems = [p for p in self.workbench.catalogue.problems() if p not in session.told]
+        if problems and session.ticket == ticket:
+            session.told.update(problems)
+            yield {self.ui.notices: notices(*problems)}
+
+    def _is_there(self, part: Any, request: Request, view: View) -> bool:
+        """Return whether a part only sends what is kept, so that it need not wait."""
+        bench = self.workbench
+        if part == self._decode:
+            return is_decoded(bench, request)
+        if part == self._map:
+            return is_mapped(bench, request, view)
+        if part != self._sweep or not request.generator:
+            return False
+        return is_drawn(bench, trial.drawn_request(request, bench))
+
+    def _in_turn(
+        self, session: Session, ticket: int, part: Iterator[Updates]
+    ) -> Iterator[Updates]:
+        """Send a part while holding the models; say for whom it waits before that."""
+        turn = self.turns.ask(id(session), PICTURES)
+        try:
+            while not self.turns.wait(turn):
+                told = trial.progress("waiting", self.turns.told(turn))
+                if not session.show(ticket, progress=told):
+                    return
+                yield {self.ui.trial: session.shown}
+            for updates in part:
+                with self.turns.read(turn):
+                    yield updates
+        finally:
+            self.turns.leave(turn)
+
+    def _failed(self, session: Session, ticket: int, text: str) -> Updates:
+        """Say why nothing more comes, unless something else is shown by now."""
+        if not session.show(ticket, progress=trial.progress("failed", text)):
+            return {}
+        if brain.decided_by(session.request, session.view) == session.mapped:
+            return {self.ui.trial: session.shown}  # the map was there before something failed
+        session.mapped = ()
+        place = brain.frame(session.request, session.view, self.workbench, self.plotly)
+        return {
+            self.ui.trial: session.shown,
+            self.ui.brain: {**place, "state": "failed", "note": text},
+        }
+
+    def _decode(
+        self, session: Session, ticket: int, request: Request, view: View
+    ) -> Iterator[Updates]:
+        """Send rank and neighbours, unless the browser has them already or there are none."""
+        if session.drawn == request:
+            return
+        if request.generator and (reason := undecoded(self.workbench, request)):
+            yield {self.ui.notices: notices(reason)}
+            return
+        decoding = trial.decoded(decode(self.workbench, request), request, self.workbench)
+        if session.show(ticket, decoding=decoding):
+            yield {self.ui.trial: session.shown}
+
+    def _map(
+        self, session: Session, ticket: int, request: Request, view: View
+    ) -> Iterator[Updates]:
+        """Send the brain, unless the browser has it already."""
+        wanted = brain.decided_by(request, view)
+        if wanted == session.mapped or session.ticket != ticket:
+            return
+        reason = unexplained(self.workbench, request) if view.shows == IMPORTANCE else ""
+        if reason:
+            session.mapped = wanted
+            place = brain.frame(request, session.view, self.workbench, self.plotly)
+            yield {self.ui.brain: {**place, "state": "failed", "note": reason}}
+            return
+        shown = shown_map(self.workbench, request, view)
+        if session.ticket != ticket:
+            return
+        session.mapped = wanted
+        place = brain.frame(request, session.view, self.workbench, self.plotly)
+        yield {self.ui.brain: brain.filled(place, shown, request, view, self.workbench)}
+
+    def _attend(
+        self, session: Session, ticket: int, request: Request, view: View
+    ) -> Iterator[Updates]:
+        """Send what lies over the shown image, where that is wanted and not there yet."""
+        if session.shown["attention"]["state"] != "waiting":
+            return
+        found = trial.attention(self.workbench, request, view)
+        if session.show(ticket, attention=found):
+            yield {self.ui.trial: session.shown}
+
+    def _badges(
+        self, session: Session, ticket: int, request: Request, view: View
+    ) -> Iterator[Updates]:
+        """Send what stands in the head, last, and once for a trial."""
+        if "badges" in session.shown or session.ticket != ticket:
+            return
+        if undecoded(self.workbench, request):
+            return
+        if session.show(ticket, badges=badges(self.workbench, request)):
+            yield {self.ui.trial: session.shown}
+
+    def _sweep(
+        self, session: Session, ticket: int, request: Request, view: View
+    ) -> Iterator[Updates]:
+        """Send pictures as they finish, previews a few times a second, and say how it ended."""
+        if session.drawn == request or session.ticket != ticket:
+            return
+        drawn = trial.drawn_request(request, self.workbench)
+        cells, fresh = list(session.shown["cells"]), {}
+        check_request(self.workbench.catalogue, drawn)
+        # to tell what is there and how long it takes, a generator is loaded and a step timed
+        session.show(ticket, progress=trial.announced(0.0, 0.0, cells[0]["made"]))
+        yield {self.ui.trial: session.shown}
+        there = len(finished_pictures(self.workbench, drawn)) / len(cells)
+        expected = seconds_needed(self.workbench, drawn) if there < 1 else 0.0
+        if expected > trial.LONG:
+            session.show(ticket, progress=trial.announced(expected, there, cells[0]["made"]))
+            yield {self.ui.trial: session.shown}
+        begun = last = time.monotonic()
+        with contextlib.closing(reconstruct(self.workbench, drawn)) as frames:
+            for frame in frames:
+                if session.ticket != ticket:
+                    return
+                fresh[trial.place(drawn, frame)] = frame
+                row = cells[trial.place(drawn, replace(frame, index=0)) :][: len(drawn.scales)]
+                open_ = sum(cell["state"] != "done" for cell in row)
+                # Previews of a batch come together: wait for the last of them, but not for long.
+                wait = PREVIEW_SECONDS * (1 if len(fresh) == open_ else 4)
+                if not frame.done and time.monotonic() - last < wait:
+                    continue
+                for index, newest in fresh.items():
+                    cells[index] = self._filled(drawn, cells[index], newest)
+                fresh.clear()
+                last = time.monotonic()
+                told = trial.running(cells, last - begun, there, expected)
+                if not session.show(ticket, cells=list(cells), progress=told):
+                    return
+                yield {self.ui.trial: session.shown}
+        if drawn.samples > 1:
+            told = trial.progress("running", f"Drawing {drawn.samples} samples", 1.0)
+            if not session.show(ticket, progress=told):
+                return
+            yield {self.ui.trial: session.shown}
+            strip = trial.samples(drawn, self.workbench, draw_samples(self.workbench, drawn))
+            if not session.show(ticket, samples=strip):
+                return
+        text = f"{len(cells)} finished in {time.monotonic() - begun:.1f} s"
+        if session.show(ticket, progress=trial.progress("done", text, 1.0)):
+            session.drawn = request
+            yield {self.ui.trial: session.shown}
+
+    def _filled(self, drawn: Request, cell: dict[str, Any], frame: Frame) -> dict[str, Any]:
+        near = trial.neighbours(frame, drawn, self.workbench) if frame.neighbours else ()
+        return trial.with_frame(cell, frame, near)
