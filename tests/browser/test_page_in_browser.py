@@ -8,42 +8,16 @@ import json
 import re
 from types import SimpleNamespace
 from typing import Any
-from urllib.parse import parse_qs, urlsplit
+from urllib.parse import parse_qs
 
 import pytest
+
+from tests.browser.driving import link, pictures, wait_for_surface, wait_for_trial
 
 pytestmark = pytest.mark.browser
 
 PATIENCE = 20_000  # ms
 HTML_CAPTION = "<b>bold</b> ${alert(1)} {{value}}"
-
-
-def link(page: Any) -> dict[str, str]:
-    """Return the query of the address bar."""
-    return {k: v[0] for k, v in parse_qs(urlsplit(page.url).query).items()}
-
-
-def wait_for_trial(page: Any, stimulus: str) -> None:
-    """Wait until the sweep of a stimulus is finished."""
-    page.wait_for_function(
-        """name => new URL(location).searchParams.get('trial') === name
-            && document.querySelector('.ai-kicker')?.textContent.endsWith(name)
-            && document.querySelector('.ai-trial')?.dataset.state === 'done'""",
-        arg=stimulus,
-    )
-
-
-def wait_for_surface(page: Any) -> None:
-    """Wait until the surface is drawn."""
-    page.wait_for_selector(".ai-canvas .gl-container canvas", state="attached")
-    page.wait_for_function("document.querySelector('.ai-surface-text').hidden")
-
-
-def pictures(page: Any) -> list[str]:
-    """Return the addresses of the reconstructions."""
-    return page.eval_on_selector_all(
-        ".ai-reconstruction img", "nodes => nodes.map(n => n.getAttribute('src') || '')"
-    )
 
 
 def test_a_trial_opens_with_its_pictures_scores_rank_and_map(open_page: Any) -> None:
@@ -71,51 +45,6 @@ def test_a_trial_opens_with_its_pictures_scores_rank_and_map(open_page: Any) -> 
     assert "Everything here is made up." in page.locator(".ai-masthead").text_content()
     assert "Nobody (2020)" in page.locator(".ai-footer").text_content()
     assert page.locator(".ai-table tbody tr").count() == 8
-
-
-def test_trials_are_picked_by_picture_number_buttons_and_keys(open_page: Any) -> None:
-    page = open_page("trial=test-04")
-    page.click('[data-stimulus="test-06"]')
-    wait_for_trial(page, "test-06")
-    assert page.input_value("#number input") == "6"
-    page.click("#next")
-    wait_for_trial(page, "test-07")
-    page.click("#previous")
-    wait_for_trial(page, "test-06")
-    page.locator("body").press("ArrowLeft")
-    wait_for_trial(page, "test-05")
-    page.locator("body").press("ArrowRight")
-    wait_for_trial(page, "test-06")
-    page.fill("#number input", "10")
-    page.press("#number input", "Enter")
-    wait_for_trial(page, "test-10")
-    page.click("#next")  # goes round
-    wait_for_trial(page, "test-01")
-    page.click("#random")
-    page.wait_for_function("new URL(location).searchParams.get('trial') !== 'test-01'")
-
-
-def test_ten_quick_clicks_end_on_the_tenth_trial(open_page: Any) -> None:
-    page = open_page("trial=test-01")
-    for _ in range(7):
-        page.click("#next")
-        page.wait_for_timeout(60)
-    page.wait_for_function("document.querySelector('.ai-trial').dataset.state === 'done'")
-    chosen = link(page)["trial"]
-    wait_for_trial(page, chosen)
-    assert page.input_value("#number input") == str(int(chosen[-2:]))
-    assert int(chosen[-2:]) > 4
-
-
-def test_the_category_filter_decides_what_next_means(open_page: Any) -> None:
-    page = open_page("trial=test-01")
-    page.click("#category input")
-    page.get_by_role("option", name="cold").click()
-    page.wait_for_function("document.querySelectorAll('.ai-gallery li').length === 5")
-    page.click("#next")
-    wait_for_trial(page, "test-02")
-    page.click("#next")
-    wait_for_trial(page, "test-04")
 
 
 def test_a_click_on_the_surface_picks_a_parcel_and_the_camera_stays(open_page: Any) -> None:

@@ -1,0 +1,34 @@
+"""What browser tests do to the page, and read from it."""
+
+from __future__ import annotations
+
+from typing import Any
+from urllib.parse import parse_qs, urlsplit
+
+
+def link(page: Any) -> dict[str, str]:
+    """Return the query of the address bar."""
+    return {k: v[0] for k, v in parse_qs(urlsplit(page.url).query).items()}
+
+
+def wait_for_trial(page: Any, stimulus: str) -> None:
+    """Wait until the sweep of a stimulus is finished."""
+    page.wait_for_function(
+        """name => new URL(location).searchParams.get('trial') === name
+            && document.querySelector('.ai-kicker')?.textContent.endsWith(name)
+            && document.querySelector('.ai-trial')?.dataset.state === 'done'""",
+        arg=stimulus,
+    )
+
+
+def wait_for_surface(page: Any) -> None:
+    """Wait until the surface is drawn."""
+    page.wait_for_selector(".ai-canvas .gl-container canvas", state="attached")
+    page.wait_for_function("document.querySelector('.ai-surface-text').hidden")
+
+
+def pictures(page: Any) -> list[str]:
+    """Return the addresses of the reconstructions."""
+    return page.eval_on_selector_all(
+        ".ai-reconstruction img", "nodes => nodes.map(n => n.getAttribute('src') || '')"
+    )
