@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -24,10 +23,13 @@ from backends.datasets.god_study import (
     varying,
 )
 from backends.datasets.reading import LazyRows, npz_array, npz_names, standardised
+from explorer.files import read_object
 from explorer.types import Subject, Trials, UserError, VoxelSpace, voxel_hash
 
 if TYPE_CHECKING:
     import pandas as pd
+
+ROUNDING = 1e-3  # of white, by which an interpolation may leave its range
 
 
 class GODMindVis:
@@ -89,17 +91,28 @@ class GODMindVis:
             return {}
         found = {s: npz_array(files[0], f"{s}_images") for s in ("train", "test")}
         for split, pictures in found.items():
-            if pictures.ndim != 4 or pictures.shape[3] != 3:
+            wrong_kind = pictures.dtype.kind not in "fiu"
+            if pictures.ndim != 4 or pictures.shape[3] != 3 or wrong_kind:
                 raise UserError(
-                    f"{files[0]}: {split}_images needs shape (n, H, W, 3), found {pictures.shape}."
+                    f"{files[0]}: {split}_images needs numbers of shape (n, H, W, 3), found "
+                    f"{pictures.dtype} {pictures.shape}."
                 )
         return found
+
+    @cached_property
+    def _whites(self) -> dict[str, float]:
+        """What is white in each split's pictures: such files exist with 1 and with 255."""
+        file = next(iter(sorted(self._root.glob("images_*.npz"))), self._root)
+        return {
+            split: white_of(pictures, f"{file}: {split}_images")
+            for split, pictures in self._images.items()
+        }
 
     @cached_property
     def _names(self) -> dict[str, list[str]]:
         """The stimulus of every row of ``train_images`` and ``test_images``."""
         first = next(iter(self._subjects.values()))
-        lengths = {"train": len(npz_array(first, "arr_3")), "test": len(npz_array(first, "arr_2"))}
+        lengths = {"train": len(_whole(first, "arr_3")), "test": len(_numbers(first, "arr_2"))}
         lengths |= {split: len(pictures) for split, pictures in self._images.items()}
         names = {}
         for split, word in (("train", "training"), ("test", "testing")):
@@ -124,10 +137,13 @@ class GODMindVis:
 
         classes, file = {}, self._root / "imagenet_class_index.json"
         if file.is_file():
-            try:
-                classes = dict(json.loads(file.read_text(encoding="utf-8")).values())
-            except (ValueError, AttributeError) as error:
-                raise UserError(f"{file} is damaged ({error}); copy it again.") from error
+            pairs = list(read_object(file).values())
+            if not all(isinstance(p, list) and list(map(type, p)) == [str, str] for p in pairs):
+                raise UserError(
+                    f'{file} needs pairs of texts, as in "0": ["n01440764", "tench"]; copy it '
+                    "again."
+                )
+            classes = dict(pairs)
         names = [*self._names["train"], *self._names["test"]]
         synsets = [name.partition("_")[0] if "_" in name else "" for name in names]
         columns = {
@@ -143,7 +159,7 @@ class GODMindVis:
 
     def _voxels(self, file: Path) -> tuple[np.ndarray, int, dict[str, np.ndarray]]:
         """Return the chosen voxels, how many of them are masked out, and all ROIs bool (V,)."""
-        training = npz_array(file, "arr_0")
+        training = _numbers(file, "arr_0")
         v = training.shape[1]
         rois = {
             key: as_mask(npz_array(file, key), v, f"{file}, ROI {key}")
@@ -166,14 +182,14 @@ class GODMindVis:
                 f"{self.name} has the subjects {', '.join(self._subjects)}, not {subject!r}."
             )
         file = self._subjects[subject]
-        train, test, order = (npz_array(file, f"arr_{i}") for i in (0, 2, 3))
-        n, names = len(train), self._names
+        train, test = (_numbers(file, f"arr_{i}") for i in (0, 2))
+        order, names = _whole(file, "arr_3"), self._names
+        n = len(train)
         if train.ndim != 2 or test.shape != (len(names["test"]), train.shape[1]):
             raise UserError(
                 f"{file}: arr_2 needs shape ({len(names['test'])}, voxels of arr_0), found arr_0 "
                 f"{train.shape} and arr_2 {test.shape}."
             )
-        order = np.asarray(order)
         if order.shape != (n,) or order.min() < 0 or order.max() >= len(names["train"]):
             raise UserError(
                 f"{file}: arr_3 needs one row of train_images, 0 to {len(names['train']) - 1}, "
@@ -200,15 +216,6 @@ class GODMindVis:
         unit = {"train": "z-score by the training trials", "none": "as in the file"}[self.norm]
         return Trials(Subject(self.name, subject, voxels), rows, unit, table)
 
-    @cached_property
-    def _scale(self) -> float:
-        """What a float picture is multiplied by: such files exist with 0 to 1 and with 0 to 255.
-
-        A file is 0 to 1 when none of its first eight pictures has a value above 1.
-        """
-        first = self._images["train"][:8]
-        return 1.0 if first.dtype == np.uint8 or first.max() > 1 else 255.0
-
     def image(self, stimulus: str) -> np.ndarray:
         """Return a picture, uint8 RGB (H, W, 3)."""
         split = next((s for s, names in self._names.items() if stimulus in names), None)
@@ -223,7 +230,7 @@ class GODMindVis:
                 f"data, {ASK_FOR_PICTURES}."
             )
         picture = self._images[split][self._names[split].index(stimulus)]
-        return np.clip(np.round(picture * self._scale), 0, 255).astype(np.uint8)
+        return _bytes(picture, self._whites[split], f"{self.name}: the picture of {stimulus}")
 
     def remarks(self) -> list[str]:
         """Return what is missing, masked or special in these files, one sentence each."""
@@ -275,3 +282,61 @@ def _has_arrays(file: Path) -> bool:
         return {"arr_0", "arr_1", "arr_2", "arr_3"} <= set(npz_names(file))
     except UserError:
         return False
+
+
+def _numbers(file: Path, name: str) -> np.ndarray:
+    """Return an array of betas (n, V) of a file."""
+    found = npz_array(file, name)
+    if found.ndim != 2 or not len(found) or found.dtype.kind not in "fiu":
+        raise UserError(
+            f"{file}: {name} needs numbers in trials and voxels, found {found.dtype} "
+            f"{found.shape}."
+        )
+    return found
+
+
+def _whole(file: Path, name: str) -> np.ndarray:
+    """Return an array of whole numbers of a file, whatever their type, int64."""
+    found = np.asarray(npz_array(file, name))
+    if (
+        found.ndim != 1
+        or not found.size
+        or found.dtype.kind not in "fiu"
+        or (found % 1 != 0).any()
+    ):
+        raise UserError(
+            f"{file}: {name} needs whole numbers in a row, found {found.dtype} {found.shape}."
+        )
+    return found.astype(np.int64)
+
+
+# ---------------------------------------------------------------------------------------- pictures
+
+
+def white_of(pictures: np.ndarray, where: str) -> float:
+    """Return which value is white in pictures (n, H, W, 3), 1 or 255, by pictures spread over all.
+
+    Whole numbers go to 255. One floating-point picture cannot tell: a dark one from 0 to 255 may
+    end at 1, a bright one from -1 to 1 may have no negative value.
+    """
+    if pictures.dtype.kind in "iu":
+        return 255.0
+    ends = [(p.min(), p.max()) for p in (pictures[row] for row in spread(len(pictures)))]
+    low, high = (float(f(end[i] for end in ends)) for i, f in enumerate((min, max)))
+    for white in (1.0, 255.0):
+        if -ROUNDING * white <= low <= high <= (1 + ROUNDING) * white:
+            return white
+    raise UserError(
+        f"{where} has values from {low:g} to {high:g}, expected 0 to 255 or 0 to 1; save it so."
+    )
+
+
+def _bytes(picture: np.ndarray, white: float, where: str) -> np.ndarray:
+    """Return a picture uint8 (H, W, 3), given which value is white."""
+    low, high = float(picture.min()), float(picture.max())
+    if not -ROUNDING * white <= low <= high <= (1 + ROUNDING) * white:  # NaN too
+        raise UserError(
+            f"{where} has values from {low:g} to {high:g}, where others have 0 to {white:g}; save "
+            "all pictures in one range."
+        )
+    return np.clip(np.round(picture * (255 / white)), 0, 255).astype(np.uint8)

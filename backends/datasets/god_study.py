@@ -14,6 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
+from explorer.files import read_text
 from explorer.types import Label, Parcellation, UserError
 
 TITLE = "Generic Object Decoding (Horikawa and Kamitani 2017)"
@@ -56,9 +57,9 @@ def read_id_list(path: Path) -> dict[str, str]:
     The list has no header. An id that is not its file's name raises `UserError`.
     """
     found: dict[str, str] = {}
+    lines = read_text(path).splitlines()
     try:
-        with open(path, newline="", encoding="utf-8-sig") as opened:
-            rows = [[cell.strip(" '\"") for cell in row] for row in csv.reader(opened) if row]
+        rows = [[cell.strip(" '\"") for cell in row] for row in csv.reader(lines) if row]
         for line, row in enumerate(rows, 1):
             stimulus = image_name(float(row[0]))
             if Path(row[1]).stem != stimulus:
@@ -67,7 +68,7 @@ def read_id_list(path: Path) -> dict[str, str]:
                     "is mixed up."
                 )
             found[stimulus] = row[1]
-    except (OSError, ValueError, IndexError, csv.Error) as error:
+    except (ValueError, IndexError, csv.Error) as error:
         raise UserError(
             f'{path} needs rows of id,"file" as in 1443537.022563,"n01443537_22563.JPEG" '
             f"({error})."
@@ -81,6 +82,8 @@ def as_mask(values: np.ndarray, n_voxels: int, what: str) -> np.ndarray:
     As an index, the integers 0 and 1 of a mask would silently pick the first two voxels again and
     again, so an array of V zeros and ones is a mask.
     """
+    if values.dtype.kind not in "biuf":
+        raise UserError(f"{what} needs numbers, found {values.dtype} {values.shape}.")
     if values.shape == (n_voxels,) and np.isin(values, (0, 1)).all():
         return np.asarray(values).astype(bool)
     whole = values.dtype.kind in "iu" and values.ndim == 1

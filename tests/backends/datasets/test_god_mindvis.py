@@ -48,6 +48,77 @@ def test_mindvis_pictures_of_any_scale_are_bytes(tmp_path, pictures):
     np.testing.assert_array_equal(picture, given["test_images"][0])
 
 
+def pictures_of(tmp_path, change) -> dict:
+    """Write the study with its pictures changed; return the pictures as they were."""
+    given = write_mindvis(tmp_path)
+    names = ("train_images", "test_images")
+    np.savez(tmp_path / "images_256.npz", **change({name: given[name] for name in names}))
+    return given
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda i: {k: v / np.float32(255) for k, v in i.items()},
+        lambda i: {k: (v / 255).astype("f2") for k, v in i.items()},
+        lambda i: {k: v.astype("i8") for k, v in i.items()},
+        lambda i: {k: np.asfortranarray(v.astype(">f4")) for k, v in i.items()},
+        lambda i: {**i, "test_images": i["test_images"] / 255},  # each split has its own range
+    ],
+)
+def test_mindvis_pictures_of_any_range_are_the_same(tmp_path, change):
+    given = pictures_of(tmp_path, change)
+    study = GODMindVis(tmp_path, "g")
+    for split, names in (("train", TRAIN), ("test", TEST)):
+        for row, name in enumerate(names):
+            found, shown = study.image(name).astype(int), given[f"{split}_images"][row]
+            assert np.abs(found - shown).max() <= 1  # float16 rounds
+
+
+@pytest.mark.parametrize(
+    ("change", "sentence"),
+    [
+        (lambda v: v / 127.5 - 1, "train_images has values from -0.99"),
+        (lambda v: v * 257.0, "train_images has values from 257 to 65535, expected 0 to 255"),
+        (lambda v: v * np.nan, "train_images has values from nan to nan, expected 0 to 255"),
+        (
+            lambda v: v.astype("i4") * 2,
+            "picture of .* has values from 12 to 486, where",
+        ),
+        (
+            lambda v: v.transpose(0, 3, 1, 2),
+            r"numbers of shape .n, H, W, 3., found uint8 .6, 3",
+        ),
+        (lambda v: v[..., 0], r"numbers of shape .n, H, W, 3., found uint8 .6, 4, 4"),
+        (lambda v: v.astype("U3"), "numbers of shape .n, H, W, 3., found <U3"),
+    ],
+)
+def test_mindvis_pictures_of_no_known_range_are_refused(tmp_path, change, sentence):
+    pictures_of(tmp_path, lambda i: {k: change(v) for k, v in i.items()})
+    with pytest.raises(UserError, match=sentence):
+        GODMindVis(tmp_path, "g").image(TRAIN[0])
+
+
+def test_mindvis_a_bright_picture_does_not_hide_the_range_of_the_others(tmp_path):
+    """From -1 to 1 without a negative value it would be read as 0 to 1, paler than shown."""
+
+    def change(images):
+        images = {k: v / 127.5 - 1 for k, v in images.items()}
+        images["train_images"][0] = 0.5
+        return images
+
+    pictures_of(tmp_path, change)
+    with pytest.raises(UserError, match="train_images has values from -0.99.* to 1, expected"):
+        GODMindVis(tmp_path, "g").image(TRAIN[0])
+
+
+def test_mindvis_order_as_floating_point_numbers(tmp_path):
+    write_mindvis(tmp_path)
+    expected = GODMindVis(tmp_path, "g").load("sbj_1").table
+    write_mindvis(tmp_path, arr_3=np.array([3, 1, 0, 2, 5, 4.0]))
+    assert GODMindVis(tmp_path, "g").load("sbj_1").table.equals(expected)
+
+
 @pytest.mark.parametrize("kind", [bool, np.int64, np.uint8, float, "columns"])
 def test_rois_of_zeros_and_ones_are_masks_not_columns(tmp_path, kind):
     inside = np.array([2, 4, 5])
@@ -75,6 +146,20 @@ def test_mindvis_arrays_are_mapped_not_read(tmp_path):
     ("replace", "sentence"),
     [
         ({"arr_3": np.arange(1, 7)}, "arr_3 needs one row .* 0 to 5, .* values 1 to 6"),
+        ({"arr_3": np.arange(6) + 0.5}, "arr_3 needs whole numbers in a row, found float64 .6,."),
+        (
+            {"arr_3": np.arange(6)[:, None]},
+            "arr_3 needs whole numbers in a row, found int64",
+        ),
+        (
+            {"arr_0": np.zeros((6, VOXELS), "V2")},
+            "arr_0 needs numbers in trials and voxels",
+        ),
+        (
+            {"arr_0": np.zeros((0, VOXELS))},
+            "arr_0 needs numbers in trials and voxels, found f",
+        ),
+        ({"V1": np.array(["a"] * VOXELS)}, "ROI V1 needs numbers, found <U1"),
         ({"arr_2": np.zeros((3, VOXELS))}, r"arr_2 needs shape \(2, voxels of arr_0\), found"),
         ({"arr_0": np.array([{"a": 1}] * 6)}, r"sbj_1.npz \(arr_0\) holds pickled Python objects"),
         ({"V1": np.zeros(5, bool)}, "ROI V1 needs a mask over 8 voxels .* bool \\(5,\\)"),
