@@ -7,7 +7,7 @@ and by a perceptual hash, which a copy in another format, size or compression sh
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,6 +16,8 @@ import numpy as np
 
 from backends.datasets.reading import LazyRows
 from backends.encoders.voxelwise import Encoding
+from backends.training.counted import count
+from backends.training.plan import Progress
 from explorer.images import ENDINGS, read_picture
 from explorer.protocols import Dataset
 from explorer.types import EmbeddingSpace, Trials, UserError
@@ -69,9 +71,7 @@ class Extra:
         }
 
 
-def find_extra(
-    folder: Path, study: Dataset, progress: Callable[[str], None] | None = None
-) -> Extra:
+def find_extra(folder: Path, study: Dataset, progress: Progress | None = None) -> Extra:
     """Return the pictures below a folder that no subject of the study has as a test stimulus."""
     folder = Path(folder).expanduser()
     files = sorted(f for f in folder.rglob("*") if f.suffix.lower() in ENDINGS)
@@ -86,9 +86,11 @@ def find_extra(
     strangers = [file for file in files if not _names(file.name) & names]
     hashes = np.array([h for s in tested for h in looks(study.image(s))], np.uint64)
     kept: dict[str, Path] = {}
-    for file in strangers:
+    for number, file in enumerate(strangers, start=1):
         if not seen(looks(read_picture(file, do=MEND)), hashes):
             kept[f"extra:{file.relative_to(folder).as_posix()}"] = file
+        if progress:
+            progress(count(str(folder), number, len(strangers), "pictures", "looked at"))
     extra = Extra(folder, kept, len(files) - len(strangers), len(strangers) - len(kept))
     if progress:
         progress(

@@ -24,18 +24,23 @@ EVERY = 10.0  # seconds between plain lines about the same work
 
 @dataclass
 class Work:
-    """Counted work that goes on: where it stood when it was first told of, and since when."""
+    """Counted work that goes on: where it stood when it was first told of, and since when.
+
+    ``told``: when a plain line was last written about it.
+    """
 
     first: int
+    done: int
     began: float
-    told: float
+    told: float | None = None
 
-    def pace(self, done: int, total: int, unit: str, now: float) -> str:
+    def pace(self, sentence: Counted, now: float) -> str:
         """Return rate and time left, ``3.2 pictures/s, 1 min 05 s left``; "" where unknown."""
-        parts, spent = done - self.first, now - self.began
+        parts, spent = sentence.done - self.first, now - self.began
         if parts <= 0 or spent <= 0:
             return ""
-        return f"{rate(parts / spent, unit)}, {clock(spent / parts * (total - done))} left"
+        left = spent / parts * (sentence.total - sentence.done)
+        return f"{rate(parts / spent, sentence.unit)}, {clock(left)} left"
 
 
 def rate(per_second: float, unit: str) -> str:
@@ -73,12 +78,17 @@ class Teller:
             self._line(sentence)
             return
         now = self._now()
-        work = self._works.setdefault(sentence.work, Work(sentence.done, now, now))
+        work = self._works.get(sentence.work)
+        if work is None or sentence.done < work.done:  # such work again, from its beginning
+            work = self._works[sentence.work] = Work(sentence.done, sentence.done, now)
+        work.done = sentence.done
         if self._on_terminal:
-            self._draw(sentence, work)
-        elif sentence.last or now - work.told >= EVERY:
+            self._draw(sentence, work.pace(sentence, now))
+        elif sentence.last or work.told is None or now - work.told >= EVERY:
             work.told = now
-            self._line(self._with_pace(sentence, work))
+            told = sentence.last or sentence.endswith(" left")
+            pace = "" if told else work.pace(sentence, now)
+            self._line(", ".join(filter(None, [sentence, pace])))
         if sentence.last:
             del self._works[sentence.work]
 
@@ -97,12 +107,6 @@ class Teller:
     def _on_terminal(self) -> bool:
         return self._console.is_terminal if self._console else sys.stderr.isatty()
 
-    def _with_pace(self, sentence: Counted, work: Work) -> str:
-        if sentence.last or sentence.endswith(" left"):
-            return sentence
-        pace = work.pace(sentence.done, sentence.total, sentence.unit, self._now())
-        return f"{sentence}, {pace}" if pace else sentence
-
     def _line(self, sentence: str) -> None:
         line = f"{time.strftime('%H:%M:%S')}  {sentence}"
         if self._bars is not None:
@@ -112,7 +116,7 @@ class Teller:
         else:
             print(line, file=sys.stderr, flush=True)
 
-    def _draw(self, sentence: Counted, work: Work) -> None:
+    def _draw(self, sentence: Counted, pace: str) -> None:
         """Move the work's bar; where the work is done, a line takes its place."""
         if sentence.last:
             if (task := self._tasks.pop(sentence.work, None)) is not None:
@@ -122,15 +126,11 @@ class Teller:
         if self._bars is None:
             self._bars = _bars(self._console)
             self._bars.start()
-        pace = work.pace(sentence.done, sentence.total, sentence.unit, self._now())
         fields = {"unit": sentence.unit, "told": ", ".join(filter(None, [pace, sentence.note]))}
         if sentence.work not in self._tasks:
-            self._tasks[sentence.work] = self._bars.add_task(
-                sentence.work, total=sentence.total, completed=sentence.done, **fields
-            )
-        else:
-            task = self._tasks[sentence.work]
-            self._bars.update(task, completed=sentence.done, total=sentence.total, **fields)
+            self._tasks[sentence.work] = self._bars.add_task(sentence.work, total=None, **fields)
+        count = {"completed": sentence.done, "total": sentence.total}
+        self._bars.update(self._tasks[sentence.work], **count, **fields)
 
 
 def _bars(console: Console | None) -> Progress:

@@ -18,6 +18,7 @@ import typer
 from backends.commands import options
 from backends.commands.progress import telling
 from backends.reports.picture_folder import METRICS, SETTINGS, write_table, write_whole
+from backends.training.counted import count
 from backends.training.machine import launched
 from backends.training.plan import Progress
 from explorer.drawing import condition_of, picture_scores
@@ -110,14 +111,20 @@ def draw(
     _wait()
     batches = _batches(bench, job)
     (out / PARTS).mkdir(exist_ok=True)
+    mine = [batch for number, batch in enumerate(batches) if number % processes == rank]
+    drawn, total = 0, sum(map(len, mine))
     for number, batch in enumerate(batches):
         part = out / PARTS / f"{number:05}.json"
-        if number % processes != rank or _is_done(out, part):
+        if number % processes != rank:
+            continue
+        if _is_done(out, part):
+            drawn += len(batch)
             continue
         rows = _batch(bench, job, batch, out)
         write_whole(part, json.dumps(rows).encode())
+        drawn += len(rows)
         if progress:
-            progress(f"batch {number + 1} of {len(batches)}: {len(rows)} pictures in {out}")
+            progress(count(f"{out}", drawn, total, "pictures", "drawn"))
     _wait()
     table = out / METRICS
     if rank == 0:

@@ -16,6 +16,7 @@ import numpy as np
 
 from backends.embedders.files import MISFITS_TOLD, check_network, numbers_in, refuse_random
 from backends.embedders.published import AT_ONCE, Pretrained
+from backends.training.counted import count
 from backends.training.plan import in_chunks
 from explorer.types import UserError
 
@@ -98,7 +99,7 @@ def caption_stimuli(
         done |= dict(zip(block, said, strict=True))
         write_captions(file, done)
         if progress:
-            progress(f"{piece.stop}/{len(lacking)} pictures have a caption now: {said[-1]}")
+            progress(count("captions", piece.stop, len(lacking), "pictures", note=said[-1]))
     return len(lacking)
 
 

@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from backends.training.counted import count
 from explorer.protocols import Dataset, Embedder
 from explorer.types import EmbeddingSpace, UserError
 
@@ -205,17 +206,15 @@ def embed_stimuli(
     if cache is not None and Store.keeps(embedder):
         store = Store(cache, embedder, space, say=progress)
     embeddings: dict[str, np.ndarray] = {}
-    told = time.monotonic()
     try:
         for begin in range(0, len(stimuli), 128):
             block = stimuli[begin : begin + 128]
             items = [said[s] if text else dataset.image(s) for s in block]
             rows = embed_kept(items, lambda new: embed(new, space), store)
             embeddings.update(zip(block, rows, strict=True))
-            if progress and time.monotonic() - told > 10:
-                told = time.monotonic()
+            if progress:
                 what = "captions" if text else "pictures"
-                progress(f"{space.name}: {len(embeddings)}/{len(stimuli)} {what} embedded")
+                progress(count(space.name, len(embeddings), len(stimuli), what, "embedded"))
     finally:
         if store:
             store.flush()

@@ -16,6 +16,7 @@ from typing import Any, Self
 import numpy as np
 import torch
 
+from backends.training.counted import prefixed
 from backends.training.machine import versions
 from backends.training.ridge_solver import (
     ALPHAS,
@@ -169,11 +170,7 @@ class Encoding(torch.nn.Module):
         model._set_features(features)
         inputs = model._standardised(features).to(device)  # (n, D)
         goals = ((_training_betas(trials, rows) - mean) / sd).to(device)  # (n, V)
-
-        def say(sentence: str) -> None:
-            if progress:
-                progress(f"Encoding for {who}: {sentence}")
-
+        say = prefixed(progress, f"Encoding for {who}") or (lambda sentence: None)
         parts = decompose(inputs)
         found = cross_validate(parts, goals, held_out, alphas, say)
         weight, intercept = solve(parts, goals, found.alpha)

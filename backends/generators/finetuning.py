@@ -217,7 +217,9 @@ def goals_of(
             rows = embedder.embed(images, space)
             found.setdefault(space, {}).update(zip(names[part], rows, strict=True))
         if progress:
-            progress(count("training pictures", len(found[latents]), len(names), "encoded"))
+            progress(
+                count("latents", len(found[latents]), len(names), "training pictures", "encoded")
+            )
     return found
 
 

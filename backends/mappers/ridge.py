@@ -26,6 +26,7 @@ import numpy as np
 import torch
 
 from backends.mappers.parts.codes import check_alphas, standardised_rows
+from backends.training.counted import prefixed
 from backends.training.fewer import fewer
 from backends.training.ridge_solver import (
     ALPHAS,
@@ -213,4 +214,4 @@ def check_memory(subject: str, needed: int, free: int) -> None:
 
 
 def _sayer(progress: Callable[[str], None] | None, subject: str) -> Callable[[str], None]:
-    return lambda sentence: progress(f"Ridge for {subject}: {sentence}") if progress else None
+    return prefixed(progress, f"Ridge for {subject}") or (lambda sentence: None)

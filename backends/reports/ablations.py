@@ -14,6 +14,7 @@ import numpy as np
 from backends.generators.finetuning import COURSE, Goals
 from backends.simulation.judge import PocketJudge
 from backends.simulation.scenes import CATEGORIES
+from backends.training.counted import Counted
 from backends.training.plan import Course, Progress, in_chunks
 from explorer.choosing import default_request
 from explorer.drawing import condition_of, picture_scores
@@ -119,7 +120,8 @@ def ablations(
         scores[name] = describe(bench, judge, dataset, gallery, pictures)
         if progress:
             told = ", ".join(f"{what} {each.mean():.3f}" for what, each in scores[name].items())
-            progress(f"{name}: {told}")
+            done = {"work": "settings", "done": len(scores), "total": len(sources)}
+            progress(Counted(f"{name}: {told}", **done, unit="settings"))
     return table(scores, {name: f"{SHIPPED}, scale {s:g}" for name, (_, s) in sources.items()})
 
 

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from backends.simulation.judge import PocketJudge
+from backends.training.counted import Counted
 from explorer.brain.maps import parcellation_of
 from explorer.choosing import default_request
 from explorer.decoding import decode
@@ -116,7 +117,8 @@ def measure(
         scores[name] = describe(bench, judge, subject, trials, pictures)
         if progress:
             told = ", ".join(f"{what} {each.mean():.3f}" for what, each in scores[name].items())
-            progress(f"{name}: {told}")
+            done = {"work": "settings", "done": len(scores), "total": len(settings)}
+            progress(Counted(f"{name}: {told}", **done, unit="settings"))
     return table(scores)
 
 

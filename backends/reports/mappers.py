@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from backends.reports.aims import render
+from backends.training.counted import count
 from explorer import metrics
 from explorer.evidence import evaluation
 from explorer.evidence.evaluation import COLUMNS
@@ -248,17 +249,16 @@ def compare(
     }
     _refuse_unknown("target", targets, list(spaces), dataset)
     found: dict[tuple[str, str, str], dict[str, _Scored]] = {}
-    for name in sorted(mappers or names, key=lambda name: (name != FIRST, name)):
-        for subject in people:
-            if name not in offered[subject]:
-                continue
-            say(f"{name}, {subject}")
-            try:
-                scored = _measure(bench, dataset, subject, name, truth, targets, limit)
-                for (target, betas), one in scored.items():
-                    found.setdefault((target, name, betas), {})[subject] = one
-            except UserError as error:
-                notes.append(f"{name}, {subject}: {error}")
+    ordered = sorted(mappers or names, key=lambda name: (name != FIRST, name))
+    jobs = [(name, who) for name in ordered for who in people if name in offered[who]]
+    for number, (name, subject) in enumerate(jobs, start=1):
+        try:
+            scored = _measure(bench, dataset, subject, name, truth, targets, limit)
+            for (target, betas), one in scored.items():
+                found.setdefault((target, name, betas), {})[subject] = one
+        except UserError as error:
+            notes.append(f"{name}, {subject}: {error}")
+        say(count("mappers", number, len(jobs), "measured", note=f"{name}, {subject}"))
     if not found:
         why = (
             " ".join([*bench.catalogue.problems(), *notes, *truth.notes])

@@ -14,6 +14,7 @@ import numpy as np
 from backends.reports.aims import render
 from backends.reports.picture_folder import load, pictures_of
 from backends.reports.scores import EACH, SCORES, SCOTTI, STAND_INS, Features, Score, measure
+from backends.training.counted import prefixed
 from explorer.brain.maps import parcellation_of
 from explorer.metrics import bootstrap_interval
 from explorer.types import UserError
@@ -117,7 +118,7 @@ def score_folder(
     per_picture, tables, regions, missing = [], [], [], {}
     for subject in dict.fromkeys(table["subject"]):
         stimuli, shown, made = pictures_of(bench, folder, subject)
-        tell = None if progress is None else lambda text, who=subject: progress(f"{who}: {text}")
+        tell = prefixed(progress, subject)
         rows, lines, lacking = measure(shown, made, features, scores=scores, progress=tell)
         missing |= lacking
         try:

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from backends.training.counted import count
 from explorer.metrics import bootstrap_interval, two_way_identification, unit
 from explorer.types import UserError
 
@@ -630,9 +631,9 @@ def measure(
     truth = Pictures(shown, features)
     samples = [Pictures(one, features) for one in made]
     rows, lines, missing = [], [], {}
-    for score in scores:
+    for number, score in enumerate(scores):
         if progress:
-            progress(f"score: {score.title}")
+            progress(count("scores", number, len(scores), "scores", note=score.title))
         try:
             if score.per_item:
                 values = np.stack([score.per_item(truth, one) for one in samples])
@@ -665,6 +666,8 @@ def measure(
                 "source": score.source,
             }
         )
+    if progress:
+        progress(count("scores", len(scores), len(scores), "scores"))
     return pd.DataFrame(rows, columns=EACH), pd.DataFrame(lines, columns=COLUMNS), missing
 
 

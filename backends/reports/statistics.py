@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from backends.training.counted import count
 from backends.training.ridge_solver import Decomposition, decompose
 from explorer.brain import importance
 from explorer.brain.maps import parcel_importance, parcellation_of
@@ -137,8 +138,7 @@ def null_tests(
     alpha = torch.full((space.size,), penalty)
     everything = np.ones(len(masks), dtype=bool)
     for study in range(studies):
-        if study % 10 == 0:
-            say(f"{subject}: permuted study {study + 1} of {studies}")
+        say(count(subject, study, studies, "permuted studies"))
         rng = np.random.default_rng(study)
         other = dict(zip(stimuli, rng.permutation(stimuli), strict=True))
         goal = torch.from_numpy(

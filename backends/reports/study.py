@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from backends.training.counted import count
 from explorer import metrics
 from explorer.brain.maps import parcel_importance
 from explorer.decoding import request_betas
@@ -121,7 +122,8 @@ class Study:
             parts.append(
                 self.generator.generate(conditions, scale, seeds, self.generator.default_steps)
             )
-            self.say(f"{what}, scale {scale:g}: {begin + len(rows)} of {len(embeddings)} pictures")
+            done, work = begin + len(rows), f"{what}, scale {scale:g}"
+            self.say(count(work, done, len(embeddings), "pictures", "drawn"))
         return np.concatenate(parts)
 
 

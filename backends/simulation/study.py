@@ -30,6 +30,7 @@ from backends.simulation.brains import (
 )
 from backends.simulation.cortex import AREAS
 from backends.simulation.scenes import Scene, render, sample_scenes
+from backends.training.counted import Counted
 from explorer.types import UserError
 
 if TYPE_CHECKING:
@@ -365,6 +366,7 @@ def _counter(what: str, progress: Progress | None) -> Callable[[int, int], Any]:
     def count(done: int, total: int) -> None:
         if progress:
             left = (time.monotonic() - start) * (total - done) / done
-            progress(f"{what}: {done} of {total}, {left:.0f} s left")
+            sentence = f"{what}: {done} of {total}, {left:.0f} s left"
+            progress(Counted(sentence, work=what, done=done, total=total))
 
     return count

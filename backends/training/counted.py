@@ -39,9 +39,10 @@ class Counted(str):
         return made
 
 
-def count(work: str, done: int, total: int, unit: str, note: str = "") -> Counted:
-    """Return the usual sentence: ``WORK: 3/12 pictures``, and a note after it."""
-    sentence = f"{work}: {done}/{total} {unit}" + (f", {note}" if note else "")
+def count(work: str, done: int, total: int, unit: str, did: str = "", note: str = "") -> Counted:
+    """Return the usual sentence: ``WORK: 3/12 UNIT DID, NOTE``, e.g. "3/12 pictures drawn"."""
+    sentence = f"{work}: {done}/{total} {unit}" + (f" {did}" if did else "")
+    sentence += f", {note}" if note else ""
     return Counted(sentence, work=work, done=done, total=total, unit=unit, note=note)
 
 

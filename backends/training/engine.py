@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from backends.training.counted import Counted
 from backends.training.plan import Course, History, Plan, Progress, batches, clock
 from backends.training.rows import Batch, Outputs, TrialRows
 from backends.training.state import STATE, due, write_state
@@ -153,7 +154,7 @@ class _Training:
         self._resume()
         self._open_trackers()
         self.first = self.step
-        self.began = self.saved = self.told = time.monotonic()
+        self.began = self.saved = time.monotonic()
         try:
             self._steps()
             if self.step > self.first:
@@ -238,22 +239,17 @@ class _Training:
     # ------------------------------------------------------------------------- what a person sees
 
     def _report(self) -> None:
-        now, steps = time.monotonic(), self.plan.steps
-        done = self.step == steps or self.stopped
-        if now - self.told < 10 and not done:
-            return
-        self.told = now
-        left = (now - self.began) / (self.step - self.first) * (steps - self.step)
-        validation = ""
+        steps, spent = self.plan.steps, time.monotonic() - self.began
+        left = 0 if self.stopped else spent / (self.step - self.first) * (steps - self.step)
+        note = f"loss {self.running:.4f}"
         if self.validation:
-            validation = (
-                f", validation {self.validation[-1]:.4f} (best {min(self.validation):.4f})"
-            )
+            note += f", validation {self.validation[-1]:.4f} (best {min(self.validation):.4f})"
         epoch = -(-self.step // self.per_epoch)
-        self.say(
-            f"{self.name}: epoch {epoch}/{self.course.epochs}, step {self.step}/{steps}, loss "
-            f"{self.running:.4f}{validation}, {clock(0 if self.stopped else left)} left"
-        )
+        told = f"epoch {epoch}/{self.course.epochs}, step {self.step}/{steps}, {note}"
+        counted = {"work": self.name, "done": self.step, "total": steps, "unit": "steps"}
+        last = self.step == steps or bool(self.stopped)
+        sentence = f"{self.name}: {told}, {clock(left)} left"
+        self.say(Counted(sentence, **counted, note=note, last=last))
 
     def _open_trackers(self) -> None:
         if not self.tracked:

@@ -9,6 +9,7 @@ from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from backends.training.counted import Counted
 from backends.training.plan import Plan, Progress, clock
 from backends.training.state import due, write_state
 from explorer.types import UserError
@@ -52,7 +53,7 @@ def fit(
     if state_file.exists():
         start, spent = _resume(state_file, model, optimiser, averaged, plan, name)
     model.train()
-    began = saved = told = time.monotonic()
+    began = saved = time.monotonic()
     running = None
     for step in range(start, plan.steps):
         generator = torch.Generator().manual_seed(plan.seed * 1_000_003 + step)
@@ -74,10 +75,12 @@ def fit(
             )
         running = number if running is None else 0.98 * running + 0.02 * number
         now = time.monotonic()
-        if progress and (now - told > 10 or step + 1 == plan.steps):
-            told, done = now, step + 1
-            left = (now - began) / (done - start) * (plan.steps - done)
-            progress(f"{name}: step {done}/{plan.steps}, loss {running:.4f}, {clock(left)} left")
+        if progress:
+            done, note = step + 1, f"loss {running:.4f}"
+            left = clock((now - began) / (done - start) * (plan.steps - done))
+            counted = {"work": name, "done": done, "total": plan.steps, "unit": "steps"}
+            sentence = f"{name}: step {done}/{plan.steps}, {note}, {left} left"
+            progress(Counted(sentence, **counted, note=note))
         if due(saved):
             _save(state_file, model, optimiser, averaged, step + 1, spent + now - began, plan)
             saved = time.monotonic()

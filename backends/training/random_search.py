@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from backends.training.counted import Counted
 from backends.training.machine import launched
 from backends.training.rows import TrialRows
 from backends.training.settings import read_settings, settings_of, written
@@ -183,7 +184,9 @@ def search(
         else:
             trial.set_user_attr(WHY, "")
             study.tell(trial, score)
-            say(f"trial {number + 1}/{count}: {score:.4f}, best so far {study.best_value:.4f}")
+            note = f"{score:.4f}, best so far {study.best_value:.4f}"
+            counted = {"work": "search", "done": number + 1, "total": count, "unit": "trials"}
+            say(Counted(f"trial {number + 1}/{count}: {note}", **counted, note=note))
         for state in run.rglob(STATE):
             state.unlink()
         _write(folder / TABLE, _table(study, tries).to_csv(index=False))

@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from backends.training.counted import Counted
 from explorer.types import EmbeddingSpace, UserError
 
 # Standardised inputs give the Gram matrix a diagonal of n, so this reaches from hardly any penalty
@@ -180,7 +181,8 @@ def cross_validate(
     # Sums instead of predictions: (alphas, n, D) is 27 GB for 27,000 trials of 15,724 voxels.
     error, sums, squares, products = parts.left.new_zeros(4, len(penalties), d)
     for i, rows in enumerate(held_out):
-        say(f"fold {i + 1} of {len(held_out)}")
+        told = {"work": "folds", "done": i, "total": len(held_out), "unit": "folds"}
+        say(Counted(f"fold {i + 1} of {len(held_out)}", **told))
         for a, alpha in enumerate(penalties):
             undo = _without(parts, rows, alpha)
             for columns in _some(d):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -14,6 +13,7 @@ import torch
 import torch.nn.functional as F
 
 from backends.simulation.scenes import Scene, render, sample_scenes
+from backends.training.counted import count
 from backends.training.fit import fit
 from backends.training.machine import versions
 from backends.training.plan import Plan, Progress, clock, in_chunks
@@ -123,12 +123,9 @@ class Build:
         file = self.work / f"{name}-{len(scenes)}.npy"
         if not file.exists():
             pixels = np.empty((len(scenes), 3, 128, 128), np.uint8)
-            told = time.monotonic()
             for i, scene in enumerate(scenes):
                 pixels[i] = render(scene).transpose(2, 0, 1)
-                if time.monotonic() - told > 10:
-                    told = time.monotonic()
-                    self.progress(f"pictures: {i + 1}/{len(scenes)} rendered")
+                self.progress(count(name, i + 1, len(scenes), "pictures", "rendered"))
             part = file.with_suffix(".part.npy")
             np.save(part, pixels)
             part.replace(file)

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 import numpy as np
 import torch
 
+from backends.training.counted import prefixed
 from backends.training.ridge_solver import (
     cross_validate,
     decompose,
@@ -101,11 +102,7 @@ def ridge_codes(
     on the CPU.
     """
     for number, (subject, trials) in enumerate(data.trials.items()):
-
-        def say(sentence: str, subject: str = subject) -> None:
-            if progress:
-                progress(f"{name} for {subject}, ridge: {sentence}")
-
+        say = prefixed(progress, f"{name} for {subject}, ridge") or (lambda sentence: None)
         mine = data.subject == number
         groups = data.group[mine]
         voxels = standardised_rows(trials, data.rows[mine], *statistics[subject])

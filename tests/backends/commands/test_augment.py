@@ -78,8 +78,8 @@ def test_test_pictures_are_left_out_by_name_and_by_looks(scenes, tmp_path):
     extra = find_extra(tmp_path, make_study(scenes), said.append)
     assert set(extra.files) == {f"extra:{name}" for name in fine}
     assert (extra.named, extra.alike) == (2, 4)
-    assert "9 of 15 pictures" in said[0]
-    assert "2 that are named like one of the 8 test pictures of toy, 4 that look like" in said[0]
+    assert "9 of 15 pictures" in said[-1]
+    assert "2 that are named like one of the 8 test pictures of toy, 4 that look like" in said[-1]
     np.testing.assert_array_equal(extra.image("extra:new-20.png"), scenes[20])
     assert extra.told()["left out, looking like a test picture"] == 4
 

@@ -54,6 +54,18 @@ def test_a_folder_has_every_picture_with_its_seed_and_its_scores(workbench, draw
     assert row["PixCorr"] == pytest.approx(metrics.pixcorr(shown, picture))
 
 
+def test_pictures_are_counted_for_a_bar_also_those_of_an_earlier_run(workbench, tmp_path):
+    said = []
+    reconstruct(workbench, JOB, tmp_path / "out", said.append)
+    assert [(one.done, one.total, one.unit) for one in said] == [
+        (done, 10, "pictures") for done in (3, 6, 9, 10)
+    ]
+    (tmp_path / "out" / ".parts" / "00002.json").unlink()
+    said.clear()
+    reconstruct(workbench, JOB, tmp_path / "out", said.append)
+    assert [one.done for one in said] == [9]
+
+
 def test_the_pictures_are_those_of_the_page(workbench, drawn):
     _, table = load(drawn)
     row = table.iloc[3]

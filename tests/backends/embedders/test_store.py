@@ -8,6 +8,7 @@ import pandas as pd
 import pytest
 
 from backends.embedders.store import Store, embed_kept, embed_stimuli, key_of
+from backends.training.counted import Counted
 from explorer.types import EmbeddingSpace
 
 SPACE = EmbeddingSpace("counter", "sums", (2, 3))
@@ -61,6 +62,15 @@ def test_a_second_run_embeds_nothing_and_gives_the_same(tmp_path):
     assert run(Counter(), tmp_path) == 0
     assert run(Counter(), tmp_path, ["s2", "s4", "s0", "s5"]) == 2  # only what is new
     assert run(Counter(), tmp_path, ["s5", "s4", "s3"]) == 1
+
+
+def test_embedding_is_counted_for_a_bar(tmp_path):
+    said = []
+    run(Counter(), tmp_path, [f"s{i}" for i in range(6)], progress=said.append)
+    assert [(one.work, one.done, one.total, one.unit) for one in said] == [
+        (SPACE.name, 6, 6, "pictures")
+    ]
+    assert said == [f"{SPACE.name}: 6/6 pictures embedded"]
 
 
 def test_without_a_folder_or_a_fingerprint_nothing_is_kept(tmp_path):
@@ -152,6 +162,7 @@ def test_a_disk_that_takes_nothing_is_said_and_stops_nobody(tmp_path):
     (tmp_path / "file").write_text("in the way")
     said = []
     assert run(Counter(), tmp_path / "file", progress=said.append) == 3
+    said = [sentence for sentence in said if not isinstance(sentence, Counted)]
     assert "3 embeddings in counter/sums could not be kept in" in said[0]
     assert "another folder is named with --cache" in said[0]
 

@@ -132,6 +132,8 @@ def test_the_best_epoch_is_kept_and_patience_ends(tmp_path):
         said[-2],
     )
     assert history.to_dict()["epoch kept"] == history.kept
+    steps = [(one.done, one.total, one.last) for one in said[:-1]]  # one after each step
+    assert steps == [(i, 1200, i == len(steps)) for i in range(1, len(steps) + 1)]
 
 
 @pytest.mark.parametrize("where", ["loss", "gradient"])

@@ -13,6 +13,7 @@ from PIL import Image
 from backends.__main__ import main
 from backends.mappers.contrastive import Contrastive
 from backends.mappers.ridge import Ridge
+from backends.training.counted import Counted
 from backends.training.random_search import (
     BEST,
     TABLE,
@@ -103,7 +104,16 @@ def test_stimuli_are_held_out_for_everybody_and_test_rows_are_never_read(study, 
 
 def test_a_search_that_was_stopped_goes_on_as_if_it_had_not_been(study, tmp_path):
     tries = tried("noise=0.01..10:log", "kind=a,b,c")
-    whole = search("scaled", Scaled, *study, tmp_path / "whole", tries=tries, count=6, seed=3)
+    said = []
+    whole = search(
+        *("scaled", Scaled, *study, tmp_path / "whole"),
+        tries=tries,
+        count=6,
+        seed=3,
+        progress=said.append,
+    )
+    counted = [one for one in said if isinstance(one, Counted)]
+    assert [(one.done, one.total) for one in counted] == [(i, 6) for i in range(1, 7)]
 
     class Stopped(Scaled):
         @classmethod
