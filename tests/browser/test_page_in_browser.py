@@ -55,9 +55,9 @@ def test_a_click_on_the_surface_picks_a_parcel_and_the_camera_stays(open_page: A
     page.locator(".ai-canvas").scroll_into_view_if_needed()
     for share in (0.7, 0.6, 0.5, 0.8, 0.4):  # down the left hemisphere until a parcel is under it
         box = page.locator(".ai-canvas").bounding_box()
-        page.mouse.move(box["x"] + 0.40 * box["width"], box["y"] + share * box["height"])
+        page.mouse.move(box["x"] + 0.30 * box["width"], box["y"] + share * box["height"])
         page.wait_for_timeout(150)
-        page.mouse.move(box["x"] + 0.41 * box["width"], box["y"] + share * box["height"])
+        page.mouse.move(box["x"] + 0.31 * box["width"], box["y"] + share * box["height"])
         page.wait_for_timeout(350)
         if page.locator(".ai-tip").is_visible():
             found = page.locator(".ai-tip b").text_content()
