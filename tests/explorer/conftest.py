@@ -1,5 +1,6 @@
 """What several tests of the explorer are given."""
 
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -10,7 +11,7 @@ from explorer.brain.atlases import desikan_killiany
 from explorer.brain.importance import per_parcel
 from explorer.brain.parcels import lay
 from explorer.brain.surfaces import HALF
-from explorer.types import FSAVERAGE5_VERTICES, Label, Parcellation, VoxelSpace
+from explorer.types import FSAVERAGE5_VERTICES, Label, Parcellation, UserError, VoxelSpace
 
 
 @pytest.fixture(scope="module")
@@ -44,3 +45,23 @@ def painted():
     labels = (Label("V1"), Label("LOC"))
     rois = Parcellation("ROIs on a", "masks", labels, member, "h", surface, "Group location, not.")
     return rois, VoxelSpace(6, "h", parcellations={"ROIs on a": rois})
+
+
+@pytest.fixture
+def brought(fakes):
+    """Return a generator whose weights do not ship: a file "weights" in a folder."""
+
+    class Brought(fakes.Generator):
+        hub = "somebody/painter"
+
+        def __init__(self, checkpoints=None, device="cpu", source=None):
+            folder = Path(source or checkpoints / "generators" / "brought").expanduser()
+            if not (folder / "weights").is_file():
+                raise UserError(f"brought needs a file weights in {folder}; get it.")
+            self.folder, self.remarks = folder, ["brought is slow on this device."]
+
+        @property
+        def fingerprint(self):
+            return (self.folder / "weights").read_text()
+
+    return Brought

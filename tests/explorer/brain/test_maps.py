@@ -1,0 +1,186 @@
+"""Maps of a trial and of its subject's voxels, over a study whose signal is planted."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+
+from explorer import metrics
+from explorer.brain.maps import (
+    map_names,
+    map_of_voxels,
+    parcel_importance,
+    parcellation_of,
+    shown_map,
+    target_names,
+)
+from explorer.decoding import decode
+from explorer.request import METHODS, TARGETS, View
+from explorer.types import UserError
+from tests.explorer.asking import REQUEST, every_trial
+
+
+@pytest.fixture
+def dense(make_workbench, fakes):
+    """Return a workbench whose mapper also gives a density."""
+
+    class Dense(fakes.Linear):
+        def log_prob(self, betas, embedding, subject, *, space=None):
+            return -0.5 * (embedding - self(betas, subject)[space]).square().sum(dim=1)
+
+    return make_workbench(mappers={"linear": Dense, "ridge": fakes.Linear})
+
+
+def test_the_log_likelihood_is_a_target_where_a_mapper_gives_one(workbench, dense):
+    assert target_names(dense, "fake", "sub-01", "linear") == list(TARGETS)
+    for bench, subject, name in (
+        (workbench, "sub-01", "linear"),
+        (dense, "sub-02", "ridge (fitted now)"),
+        (dense, "sub-01", ""),
+    ):
+        assert target_names(bench, "fake", subject, name) == list(TARGETS[:2])
+    with pytest.raises(UserError, match="linear gives an embedding and no density, so it has no"):
+        parcel_importance(workbench, REQUEST, View(target="log-likelihood"))
+
+
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("target", TARGETS)
+def test_the_planted_parcels_lead_and_shares_sum_to_one(dense, fakes, method, target):
+    workbench, view = dense, View(method=method, target=target)
+    tables = [parcel_importance(workbench, r, view).table for r in every_trial(workbench)]
+    assert all(table["share"].sum() == pytest.approx(1) for table in tables)
+    table = tables[0].assign(enrichment=np.mean([t["enrichment"] for t in tables], axis=0))
+    present = table[table["voxels"] > 0]
+    planted = present[present["name"].isin(fakes.informative)]["enrichment"]
+    others = present[~present["name"].isin(fakes.informative)]["enrichment"]
+    assert len(planted) == 4 and len(others) == 4 and planted.min() > others.max()
+
+
+def test_a_map_is_the_attribution_of_its_trial(workbench, fakes):
+    view = View(method="gradient x input", target="fixed direction")
+    parcel_map = parcel_importance(workbench, REQUEST, view)
+    mapper = workbench.models.mapper("fake", "sub-01", "linear")
+    w = fakes.Embedder().embed([fakes.picture("test-04")])[0]
+    betas = workbench.catalogue.trials("fake", "sub-01").average("test-04")
+    weight = mapper.get_parameter("weight_sub-01").detach().numpy()
+    z = (betas - mapper.get_buffer("mean_sub-01").numpy()) / mapper.get_buffer("sd_sub-01").numpy()
+    np.testing.assert_allclose(parcel_map.voxels, z * (weight @ w), atol=1e-5)
+    total = parcel_map.table["signed"].dropna().sum()
+    assert total == pytest.approx(decode(workbench, REQUEST).embedding @ w, rel=1e-4)
+    assert (parcel_map.atlas, parcel_map.n_voxels) == ("Desikan-Killiany", 200)
+    assert (parcel_map.method, parcel_map.target) == (view.method, view.target)
+
+
+def test_scales_steps_and_seed_do_not_change_the_map(workbench):
+    other = dataclasses.replace(REQUEST, scales=(7.0,), steps=9, seed=5)
+    assert parcel_importance(workbench, REQUEST, View()) is parcel_importance(
+        workbench, other, View()
+    )
+    measure = View(measure="share", camera="lateral", parcel="fusiform L")
+    assert parcel_importance(workbench, REQUEST, View()) is parcel_importance(
+        workbench, REQUEST, measure
+    )
+
+
+def test_colour_limits_are_the_same_for_all_trials(workbench):
+    maps = [parcel_importance(workbench, request, View()) for request in every_trial(workbench)]
+    assert all(m.limits == maps[0].limits for m in maps)
+    other = parcel_importance(workbench, REQUEST, View(method="gradient x input"))
+    assert other.limits != maps[0].limits
+    for measure, (low, high) in maps[0].limits.items():
+        assert high > 0 and low == (-high if measure == "signed" else 0)
+    values = [m.table.set_index("parcel")["mean"].drop("(unassigned)") for m in maps]
+    values = np.concatenate([v.dropna() for v in values])
+    assert maps[0].limits["mean"][1] == pytest.approx(np.percentile(values, 99), rel=1e-6)
+
+
+def test_small_parcels_do_not_stretch_the_limits(make_workbench, fakes):
+    class Shrunk(fakes.Study):
+        def load(self, subject):
+            trials = super().load(subject)
+            voxels = trials.subject.voxels
+            (atlas,) = voxels.parcellations.values()
+            membership = atlas.membership.copy()
+            mine = np.flatnonzero(membership == membership[0])
+            membership[mine[5:]] = -1  # five voxels are left of this parcel
+            small = dataclasses.replace(atlas, membership=membership)
+            space = dataclasses.replace(voxels, parcellations={atlas.name: small})
+            trials.betas[:, mine[:5]] *= 1e-6
+            who = dataclasses.replace(trials.subject, voxels=space)
+            return dataclasses.replace(trials, subject=who)
+
+    parcel_map = parcel_importance(make_workbench(datasets={"fake": Shrunk}), REQUEST, View())
+    row = parcel_map.table[parcel_map.table["voxels"] == 5]
+    assert row["small"].item()
+    large = parcel_map.table[~parcel_map.table["small"]]
+    assert parcel_map.limits["enrichment"][1] < 3 * large["enrichment"].max()
+
+
+def test_a_mapper_that_ignores_the_betas_gives_a_flat_map(make_workbench, fakes):
+    class Deaf(fakes.Linear):
+        def forward(self, betas, subject):
+            return {space: 0 * z + 1 for space, z in super().forward(betas, subject).items()}
+
+    workbench = make_workbench(mappers={"linear": Deaf})
+    parcel_map = parcel_importance(workbench, REQUEST, View())
+    assert parcel_map.flat and parcel_map.table["share"].isna().all()
+    assert parcel_map.limits["share"] == (0, 1)
+
+
+def test_voxels_without_an_atlas_are_all_unassigned(make_workbench, fakes):
+    class Nowhere(fakes.Study):
+        def load(self, subject):
+            trials = super().load(subject)
+            space = dataclasses.replace(trials.subject.voxels, projection=None, parcellations={})
+            who = dataclasses.replace(trials.subject, voxels=space)
+            return dataclasses.replace(trials, subject=who)
+
+    workbench = make_workbench(datasets={"fake": Nowhere})
+    table = parcel_importance(workbench, REQUEST, View()).table
+    assert list(table["parcel"]) == ["(unassigned)"]
+    assert table["share"].item() == pytest.approx(1)
+    with pytest.raises(UserError, match="has no atlas 'Schaefer'; choose one of none"):
+        parcel_importance(workbench, REQUEST, View(atlas="Schaefer"))
+
+
+# ---------------------------------------------------------------------------------- maps of voxels
+
+
+def with_maps(fakes, **maps):
+    class Mapped(fakes.Study):
+        def load(self, subject):
+            trials = super().load(subject)
+            who = dataclasses.replace(trials.subject, **maps)
+            return dataclasses.replace(trials, subject=who)
+
+    return Mapped
+
+
+def test_what_is_known_of_the_voxels_can_be_shown_without_a_model(make_workbench, fakes):
+    size = np.linspace(-1, 1, 200)
+    workbench = make_workbench(
+        datasets={"fake": with_maps(fakes, maps={"prf size": size})}, mappers={}, generators={}
+    )
+    names = ["importance", "noise ceiling", "ncsnr", "prf size", "parcels"]
+    assert map_names(workbench, "fake", "sub-01") == names
+    subject = workbench.catalogue.trials("fake", "sub-01").subject
+    shown = shown_map(workbench, REQUEST, View(shows="prf size"))
+    assert (shown.title, shown.kind) == ("prf size", "diverging")
+    np.testing.assert_array_equal(shown.values, size)
+    masks = parcellation_of(workbench, "fake", "sub-01").masks()
+    for mean, mask in zip(shown.table["mean"], masks, strict=True):
+        assert np.isnan(mean) if not mask.any() else mean == pytest.approx(size[mask].mean())
+    for repeats, title in (((), "mean of 2 trials"), ((1,), "one trial")):
+        request = dataclasses.replace(REQUEST, repeats=repeats)
+        ceiling = map_of_voxels(workbench, request, View(shows="noise ceiling"))
+        assert ceiling.title == f"noise ceiling, % of variance ({title})"
+        expected = metrics.noise_ceiling(subject.ncsnr, 2 - len(repeats))
+        np.testing.assert_array_equal(ceiling.values, expected)
+    assert shown_map(workbench, REQUEST, View(shows="parcels")).values is None
+
+
+def test_a_map_that_a_subject_lacks_is_one_sentence(make_workbench, fakes):
+    workbench = make_workbench(datasets={"fake": with_maps(fakes, ncsnr=None)})
+    assert map_names(workbench, "fake", "sub-01") == ["importance", "parcels"]
+    with pytest.raises(UserError, match="has no map 'ncsnr' of its voxels; choose one of import"):
+        shown_map(workbench, REQUEST, View(shows="ncsnr"))
