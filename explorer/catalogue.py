@@ -17,7 +17,7 @@ import numpy as np
 from explorer.brain.atlases import with_atlases
 from explorer.brain.parcels import Atlas
 from explorer.cache import Cache
-from explorer.naming import open_dataset, recognise, refuse_options, whose_results
+from explorer.naming import open_dataset, open_published, recognise, whose_results
 from explorer.offers import FIT_NOW, Offer, find_encoder, find_mappers, fit_offer, read_cards
 from explorer.protocols import Dataset
 from explorer.types import EmbeddingSpace, Trials, UserError, resolve
@@ -152,21 +152,9 @@ class Catalogue:
             )
         study = self.dataset(named)
         subject = whose_results(said.pop("subject", ""), study.subjects(), path, who)
-        cls = next((c for c in map(resolve, readers) if c.recognise(path)), None)
-        if cls is None:
-            raise UserError(
-                f"{who}: {path} holds neither pictures nor an array of predictions; give a .pt or "
-                ".npy file, or a folder of pictures."
-            )
-        parameters = inspect.signature(cls).parameters
-        taken = [p for p, kind in parameters.items() if kind.kind is kind.KEYWORD_ONLY]
-        refuse_options(said, ["dataset", "subject", *taken], who)
-        given: list[Any] = [path, name, study, subject]
-        if "spaces" in parameters:
-            known = (s for entry in self.embedders.values() for s in resolve(entry).spaces)
-            given.append({space.name: space for space in known})
-        result = cls(*given, **said)
-        (self.predictions if "spaces" in parameters else self.pictures)[name] = result
+        known = [s for entry in self.embedders.values() for s in resolve(entry).spaces]
+        result = open_published(path, name, (study, subject), said, readers, known)
+        (self.predictions if hasattr(result, "targets") else self.pictures)[name] = result
         for problem in result.problems:
             self.report(problem)
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from explorer.protocols import Dataset
-from explorer.types import UserError, resolve
+from explorer.types import EmbeddingSpace, UserError, resolve
 
 HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")  # it goes into links and folder names
@@ -123,3 +123,32 @@ def whose_results(named: str, subjects: Sequence[str], path: Path, who: str) -> 
             f"{f'; found {subject!r}' if subject else ''}."
         )
     return subject
+
+
+def open_published(
+    path: Path,
+    name: str,
+    whose: tuple[Dataset, str],
+    options: Mapping[str, str],
+    readers: Sequence[Any],
+    spaces: Sequence[EmbeddingSpace],
+) -> Any:
+    """Return results of others, opened by the first of the readers that recognises the path.
+
+    ``whose``: data set and subject. ``spaces``: what there is to predict, for a reader of
+    predictions.
+    """
+    who = f"--published {name}"
+    cls = next((c for c in map(resolve, readers) if c.recognise(path)), None)
+    if cls is None:
+        raise UserError(
+            f"{who}: {path} holds neither pictures nor an array of predictions; give a .pt or "
+            ".npy file, or a folder of pictures."
+        )
+    parameters = inspect.signature(cls).parameters
+    taken = [p for p, kind in parameters.items() if kind.kind is kind.KEYWORD_ONLY]
+    refuse_options(options, ["dataset", "subject", *taken], who)
+    given: list[Any] = [path, name, *whose]
+    if "spaces" in parameters:
+        given.append({space.name: space for space in spaces})
+    return cls(*given, **options)

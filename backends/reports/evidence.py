@@ -19,6 +19,7 @@ from explorer.brain.parcels import UNASSIGNED
 from explorer.decoding import decode_betas, decoded_space, request_betas
 from explorer.evidence import controls, lesions
 from explorer.evidence.controls import ANOTHER, AVERAGE, MEAN, NOISELESS, NONE, SINGLES, TRUE
+from explorer.evidence.faithfulness import mean_faithfulness
 from explorer.evidence.lesions import Lesion
 from explorer.request import METHODS, View
 
@@ -155,7 +156,7 @@ def _faithful(study: Study, mapper: str, view: View, trials: int) -> Row:
     each, tables = [], []
     for subject in study.subjects:
         request = replace(study.request(subject, study.stimuli[0]), mapper=mapper)
-        *_, last = lesions.mean_faithfulness(study.bench, request, view, trials)
+        *_, last = mean_faithfulness(study.bench, request, view, trials)
         each.append(last)
         tables.append(last.table.set_index("parcel")[["importance", "effect"]])
     group = sum(tables) / len(tables)

@@ -7,7 +7,7 @@ not about the brain.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -16,7 +16,7 @@ import numpy as np
 from explorer import metrics
 from explorer.brain import importance
 from explorer.brain.importance import SMALL
-from explorer.brain.maps import attribute_voxels, parcel_importance, parcellation_of
+from explorer.brain.maps import parcellation_of
 from explorer.brain.parcels import UNASSIGNED
 from explorer.choosing import check_request
 from explorer.decoding import (
@@ -24,15 +24,14 @@ from explorer.decoding import (
     decode_betas,
     decoded_space,
     request_betas,
-    retrieval_margins,
     similarities,
     uncomputed,
     undecoded,
 )
 from explorer.drawing import Frame, condition_of, draw_condition
 from explorer.evidence.controls import at_scale, donor, own_picture, statistics
-from explorer.evidence.standing import Place, betas_of_test, places
-from explorer.request import MOST_GAIN, Request, View
+from explorer.evidence.standing import Place, places
+from explorer.request import MOST_GAIN, Request
 from explorer.types import Parcellation, UserError
 from explorer.workbench import Workbench
 
@@ -52,7 +51,6 @@ FILLS = {
     NOISE: "Every voxel gets noise with its own training mean and standard deviation (for "
     "z-scored betas 0 and 1): as loud as before, about nothing.",
 }
-TRIALS_AT_ONCE = 10  # of which all lesions are decoded in one batch
 
 
 @dataclass(frozen=True)
@@ -139,29 +137,6 @@ class LesionEffects:
     intact: Place
 
 
-@dataclass(frozen=True, eq=False)
-class Faithfulness:
-    """Whether importance says what lesions do: both per parcel, and their rank correlation.
-
-    ``table``: parcel, name, hemisphere, voxels, small; importance and effect, means over ``n``
-    of ``of`` trials, and ``size``, the mean of the effects' absolute values: how far a lesion
-    moves the margin, whichever way. ``correlation``: Spearman, -1 to 1, over ``parcels`` parcels
-    with voxels (chance 0), of importance with its like: the measure "signed" with the effect, the
-    others, which have no sign, with the size. ``signed_correlation``: with the effect in any case.
-    """
-
-    table: pd.DataFrame
-    method: str
-    target: str
-    measure: str
-    correlation: float
-    signed_correlation: float
-    parcels: int
-    n: int
-    of: int
-    sentence: str
-
-
 # ------------------------------------------------------------------------------------- one lesion
 
 
@@ -183,7 +158,7 @@ def lesioned_betas(
 
 def lesion(bench: Workbench, request: Request, how: Lesion, atlas: str = "") -> Lesioned:
     """Return what a lesion does to what is decoded; ``atlas`` "" is the first."""
-    _require(bench, request)
+    require_lesions(bench, request)
     plain = deciding(request)
     plain = replace(plain, seed=request.seed)  # it chooses the donor and the noise
     return bench.kept(("lesion", how, atlas), lambda: _lesion(bench, plain, how, atlas), plain)
@@ -216,7 +191,7 @@ def lesion_pictures(
     scale: float | None = None,
 ) -> LesionPictures:
     """Return the pictures with and without a lesion, at one scale (default `sampled_scale`)."""
-    _require(bench, request)
+    require_lesions(bench, request)
     one = at_scale(bench, request, scale)
     betas = lesioned_betas(bench, one, how, atlas)
     intact = own_picture(bench, one)
@@ -241,7 +216,8 @@ def fill_sentence(bench: Workbench, request: Request, how: Lesion) -> str:
     return FILLS[how.fill].format(unit=unit, donor=other)
 
 
-def _require(bench: Workbench, request: Request) -> None:
+def require_lesions(bench: Workbench, request: Request) -> None:
+    """Raise `UserError` for a request whose betas cannot be lesioned."""
     check_request(bench.catalogue, request, pictures=False)
     if reason := unlesioned(bench, request):
         raise UserError(reason)
@@ -314,7 +290,7 @@ def lesion_effects(
     bench: Workbench, request: Request, atlas: str = "", fill: str = TRAINING_MEAN
 ) -> LesionEffects:
     """Return what the lesion of each parcel alone does to a trial, computed in one batch."""
-    _require(bench, request)
+    require_lesions(bench, request)
     how = Lesion((UNASSIGNED,), 0.0, fill)  # refuses an unknown fill
     plain = replace(deciding(request), seed=request.seed)
     return bench.kept(
@@ -325,7 +301,7 @@ def lesion_effects(
 def _effects(bench: Workbench, request: Request, how: Lesion, atlas: str) -> LesionEffects:
     parcellation = parcellation_of(bench, request.dataset, request.subject, atlas)
     masks = parcellation.masks()
-    rows = _lesioned_rows(request_betas(bench, request), _fill(bench, request, how), masks)
+    rows = lesioned_rows(request_betas(bench, request), _fill(bench, request, how), masks)
     space = decoded_space(bench, request)
     decoded = decode_betas(bench, request, rows)[space]
     found = places(bench, request, decoded)
@@ -337,118 +313,19 @@ def _effects(bench: Workbench, request: Request, how: Lesion, atlas: str) -> Les
     }
     for values in columns.values():
         values[empty] = np.nan
-    table = _parcel_rows(parcellation).assign(**columns)
+    table = parcel_rows(parcellation).assign(**columns)
     return LesionEffects(table, parcellation.name, how.fill, found[0])
 
 
-def _lesioned_rows(betas: np.ndarray, fill: np.ndarray, masks: np.ndarray) -> np.ndarray:
+def lesioned_rows(betas: np.ndarray, fill: np.ndarray, masks: np.ndarray) -> np.ndarray:
     """Return float32 (1 + L, V): the intact betas, then one row for each mask (L, V)."""
     rows = np.tile(np.asarray(betas, np.float32), (1 + len(masks), 1))
     np.copyto(rows[1:], fill.astype(np.float32), where=masks)
     return rows
 
 
-def _parcel_rows(parcellation: Parcellation) -> pd.DataFrame:
+def parcel_rows(parcellation: Parcellation) -> pd.DataFrame:
+    """Return what a table of lesions says of parcels before any lesion, (unassigned) last."""
     nothing = np.zeros(parcellation.n_voxels)
     table = importance.per_parcel(nothing, parcellation)
     return table[["parcel", "name", "hemisphere", "voxels", "small"]]
-
-
-# ------------------------------------------------------------------------------------ faithfulness
-
-
-def faithfulness(bench: Workbench, request: Request, view: View) -> Faithfulness:
-    """Return how well the importance of a view ranks parcels as their lesions do, in one trial."""
-    effects = lesion_effects(bench, request, view.atlas)
-    shown = parcel_importance(bench, request, view).table[view.measure].to_numpy()
-    table, effect = effects.table, effects.table["effect"].to_numpy()
-    return _faithful(
-        table.drop(columns=["effect", "shift", "rank"]), shown[None], effect[None], view, 1
-    )
-
-
-def mean_faithfulness(
-    bench: Workbench, request: Request, view: View, limit: int | None = None
-) -> Iterator[Faithfulness]:
-    """Return an iterator of the figure over ever more test trials, the last over all.
-
-    Importance and effects are averaged over trials before they are ranked; ``limit`` takes that
-    many stimuli, evenly spaced. The mapper is asked for a batch of lesions at a time; closing the
-    iterator stops. What is finished is kept.
-    """
-    _require(bench, request)
-    of_all = replace(deciding(request), stimulus="")
-    return _mean_faithfulness(bench, of_all, view, limit)
-
-
-def _mean_faithfulness(
-    bench: Workbench, request: Request, view: View, limit: int | None
-) -> Iterator[Faithfulness]:
-    parcellation = parcellation_of(bench, request.dataset, request.subject, view.atlas)
-    stimuli, betas = betas_of_test(bench, request)
-    chosen, table = metrics.evenly(len(stimuli), limit), _parcel_rows(parcellation)
-    weights, effects = [], []
-    for begin in range(0, len(chosen), TRIALS_AT_ONCE):
-        part = chosen[begin : begin + TRIALS_AT_ONCE]
-        names = tuple(stimuli[i] for i in part)
-        found = bench.kept(
-            ("faithfulness", view.method, view.target, view.atlas, names),
-            lambda names=names, part=part: _both(
-                bench, request, view, parcellation, names, betas[part]
-            ),
-            request,
-        )
-        weights.append(found[0][view.measure])
-        effects.append(found[1])
-        yield _faithful(table, np.concatenate(weights), np.concatenate(effects), view, len(chosen))
-
-
-def _both(
-    bench: Workbench,
-    request: Request,
-    view: View,
-    parcellation: Parcellation,
-    stimuli: Sequence[str],
-    betas: np.ndarray,
-) -> tuple[dict[str, np.ndarray], np.ndarray]:
-    """Return importance by measure and lesion effect, float64 (n, L + 1) each, by parcel."""
-    voxels = attribute_voxels(bench, request, view, betas, stimuli)
-    weights = importance.parcel_statistics(voxels, parcellation)
-    masks, fill = parcellation.masks(), statistics(bench, request)[0]
-    rows = np.concatenate([_lesioned_rows(one, fill, masks) for one in betas])
-    shown = [stimulus for stimulus in stimuli for _ in range(1 + len(masks))]
-    decoded = decode_betas(bench, request, rows)[decoded_space(bench, request)]
-    margins = retrieval_margins(bench, request, decoded, shown).reshape(len(betas), -1)
-    effects = margins[:, :1] - margins[:, 1:]
-    effects[:, ~masks.any(axis=1)] = np.nan
-    return weights, effects
-
-
-def _faithful(
-    table: pd.DataFrame, weights: np.ndarray, effects: np.ndarray, view: View, of: int
-) -> Faithfulness:
-    """Return the figure for importance and effects (n, L + 1) of n trials."""
-    flat = np.isnan(weights).all(axis=1)  # such a trial prefers no parcel
-    kept = weights[~flat] if not flat.all() else weights
-    columns = {
-        "importance": kept.mean(axis=0),
-        "effect": effects.mean(axis=0),
-        "size": np.abs(effects).mean(axis=0),
-    }
-    like = "effect" if view.measure == "signed" else "size"
-    found, signed = (
-        metrics.spearman(columns["importance"], columns[name]) for name in (like, "effect")
-    )
-    known, n = int((~np.isnan(columns["importance"] + columns["effect"])).sum()), len(effects)
-    which = "this trial" if n == 1 else f"{n} test trials"
-    sentence = (
-        f"Over {known} parcels, {view.method} ({view.measure}) and the {like} of lesions have "
-        f"the rank correlation {metrics.written(found)} in {which}: 1 would mean that the map "
-        "ranks parcels as lesions do, 0 that it tells nothing of them."
-        if np.isfinite(found)
-        else f"{known} parcels are too few, or too alike, to rank them by importance and lesion."
-    )
-    return Faithfulness(
-        *(table.assign(**columns), view.method, view.target, view.measure),
-        *(found, signed, known, n, of, sentence),
-    )

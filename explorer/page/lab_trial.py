@@ -15,6 +15,7 @@ from explorer.brain.maps import parcellation_of
 from explorer.brain.parcels import UNASSIGNED
 from explorer.drawing import Frame
 from explorer.evidence import controls, lesions
+from explorer.evidence.faithfulness import Faithfulness, faithfulness, mean_faithfulness
 from explorer.evidence.standing import Place
 from explorer.metrics import written
 from explorer.page.brain import HEMISPHERE, readable
@@ -171,7 +172,7 @@ def lesion_view(bench: Workbench, request: Request, view: View) -> Parts:
     yield {}, "Lesioning each parcel alone", 0.0
     effects = lesions.lesion_effects(bench, request, view.atlas, view.fill)
     alone = len(bench.catalogue.gallery(request.dataset, request.subject)) == 1
-    own = None if alone else lesions.faithfulness(bench, request, view)
+    own = None if alone else faithfulness(bench, request, view)
     chosen = view.parcels or first_parcel(effects.table)
     how = lesions.Lesion(chosen, view.gain, view.fill, view.donor)
     content: dict[str, Any] = {
@@ -198,7 +199,7 @@ def lesion_view(bench: Workbench, request: Request, view: View) -> Parts:
     yield content, "Lesions in other test trials", 0.5
     if alone:
         return
-    for mean in lesions.mean_faithfulness(bench, request, view, FAITHFUL_TRIALS):
+    for mean in mean_faithfulness(bench, request, view, FAITHFUL_TRIALS):
         content = {**content, "scatter": {**content["scatter"], "mean": _scatter(mean, names)}}
         done = f"Lesions in other test trials: {mean.n} of {mean.of}"
         yield content, done, 0.5 + 0.5 * mean.n / mean.of
@@ -218,7 +219,7 @@ def first_parcel(effects: pd.DataFrame) -> tuple[str, ...]:
 
 
 def _effect_rows(
-    effects: pd.DataFrame, own: lesions.Faithfulness | None, names: Mapping[str, str]
+    effects: pd.DataFrame, own: Faithfulness | None, names: Mapping[str, str]
 ) -> list[dict[str, Any]]:
     weights: dict[str, float] = {}
     if own is not None:
@@ -239,7 +240,7 @@ def _effect_rows(
     ]
 
 
-def _scatter(found: lesions.Faithfulness, names: Mapping[str, str]) -> dict[str, Any]:
+def _scatter(found: Faithfulness, names: Mapping[str, str]) -> dict[str, Any]:
     """Return the faithfulness figure: what is set against importance is what it is ranked with."""
     against = "effect" if found.measure == "signed" else "size"
     table = found.table[np.isfinite(found.table["importance"] + found.table[against])]
