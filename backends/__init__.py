@@ -13,8 +13,8 @@ DATASETS: dict[str, str] = {
     "nsd": "backends.datasets.nsd:NSD",
     "god": "backends.datasets.god:GOD",
     "god-mindvis": "backends.datasets.god_mindvis:GODMindVis",
-    "mindeye1": "backends.datasets.mindeye:MindEye1",
-    "mindeye2": "backends.datasets.mindeye:MindEye2",
+    "mindeye1": "backends.datasets.mindeye1:MindEye1",
+    "mindeye2": "backends.datasets.mindeye2:MindEye2",
     "bold5000": "backends.datasets.bold5000:BOLD5000",
 }
 

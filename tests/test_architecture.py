@@ -46,7 +46,8 @@ FLOORS = (
 )
 KINDS = {  # what members of a kind share
     "backends.datasets": (
-        "layout reading published nsd_space bdata god_study miyawaki_blocks "
+        "layout reading published nsd_space bdata god_study miyawaki_blocks webdataset "
+        "mindeye_release mindeye1_shards mindeye2_trials "
         "bold5000_files bold5000_lists bold5000_arrays bold5000_volumes"
     ),
     "backends.mappers": "parts",

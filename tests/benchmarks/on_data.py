@@ -46,7 +46,7 @@ def mindeye2(folder: Path) -> list[Line]:
     import pandas  # noqa: F401
     import scipy.sparse  # noqa: F401
 
-    from backends.datasets.mindeye import MindEye2
+    from backends.datasets.mindeye2 import MindEye2
 
     Path("/proc/self/clear_refs").write_text("5")  # forget the peak of writing the files
     before = resident()[0]
@@ -79,7 +79,7 @@ def mindeye2(folder: Path) -> list[Line]:
 
 def mindeye1(folder: Path) -> list[Line]:
     """Time a subject of MindEye1's release."""
-    from backends.datasets.mindeye import MindEye1
+    from backends.datasets.mindeye1 import MindEye1
 
     loaded, trials = timed(lambda: MindEye1(folder, "mindeye1").load("subj01"))
     assert len(trials.stimuli("test")) == SAMPLES["test"][1]
