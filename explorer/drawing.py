@@ -10,6 +10,7 @@ import hashlib
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -26,7 +27,7 @@ from explorer.decoding import (
     undecoded,
     unexplained,
 )
-from explorer.protocols import Condition, Neighbour
+from explorer.protocols import Condition, Neighbour, TrainedOn
 from explorer.request import Request, View
 from explorer.types import EmbeddingSpace, UserError
 
@@ -323,6 +324,26 @@ def _nulls(bench: Workbench, request: Request) -> dict[EmbeddingSpace, Any]:
         return {space: z.cpu() for space, z in mapper.unconditional().items()}
     except UserError:  # it could have learned one: then the generator's own null serves
         return {}
+
+
+def trained_on(bench: Workbench, generator: str) -> TrainedOn | None:
+    """Return what pictures a generator was trained on, None for one that shows what is there.
+
+    Weights that were fine-tuned on a study's pictures know that study too.
+    """
+    from explorer.mapper import CARD, read_card
+
+    known = getattr(bench.catalogue.generator_class(generator), "trained_on", None)
+    folder = Path(bench.catalogue.sources.get(generator) or "").expanduser()
+    if known is None or not known.datasets or not (folder / CARD).is_file():
+        return known
+    return known._replace(datasets=(*known.datasets, read_card(folder).dataset))
+
+
+def whose_pictures(bench: Workbench, generator: str, dataset: str) -> str:
+    """Return what must stand beside a generator's pictures of a data set, "" for nothing."""
+    known = trained_on(bench, generator) if generator else None
+    return known.sentence(generator, dataset) if known else ""
 
 
 def picture_scores(

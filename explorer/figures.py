@@ -45,12 +45,14 @@ def provenance_line(
     simulated: bool,
     averaged: int,
     checkpoints: Mapping[str, str],
+    trained_on: str = "",
     versions: Mapping[str, str] | None = None,
 ) -> str:
     """Return one line that says what a figure shows and how to make it again.
 
     ``dataset``: the study's title; ``averaged``: trials averaged; ``checkpoints``: name -> hash,
-    of which 8 digits are printed; ``versions``: those of the installed libraries by default.
+    of which 8 digits are printed; ``trained_on``: a sentence on the generator's pictures, or "";
+    ``versions``: those of the installed libraries by default.
     """
     repeats = f"mean of {averaged} trials"
     if averaged == 1:
@@ -70,6 +72,7 @@ def provenance_line(
         f"{'Simulated data' if simulated else 'Data'}: {dataset}, {request.subject}, stimulus "
         f"{request.stimulus}, {repeats}. Mapper {request.mapper}, generator {request.generator}, "
         f"{request.steps} steps, {seed}{options}."
+        + (f" {trained_on}" if trained_on else "")
         + (f" Checkpoints: {hashes}." if hashes else "")
         + f" Made with Afterimage ({', '.join(f'{k} {v}' for k, v in libraries.items())})."
     )

@@ -165,6 +165,29 @@ class Option:
             raise UserError(f"{self.name} is a whole number, found {value:g}.")
 
 
+class TrainedOn(NamedTuple):
+    """What pictures a generator was trained on: a phrase, and the data sets they are of.
+
+    ``datasets`` () is a generator for pictures of every kind.
+    """
+
+    pictures: str
+    datasets: tuple[str, ...] = ()
+
+    def foreign(self, dataset: str) -> bool:
+        """Return whether a data set's pictures are none that it knows."""
+        return bool(self.datasets) and dataset not in self.datasets
+
+    def sentence(self, generator: str, dataset: str) -> str:
+        """Return what must stand beside its pictures of a data set, "" for one that is its own."""
+        if dataset in self.datasets:
+            return ""
+        filled = "what was not decoded is filled in from those"
+        if self.foreign(dataset):
+            filled = f"whatever was decoded from {dataset} is drawn as such pictures"
+        return f"{generator} was trained on {self.pictures}: {filled}."
+
+
 @runtime_checkable
 class Generator(Protocol):
     """Embeddings in, pictures out; one depends on condition, scale, seed and options alone.
@@ -176,6 +199,7 @@ class Generator(Protocol):
     - ``hub``: where its weights were published; they do not ship.
     - ``fingerprint``: names the exact weights, where they lie elsewhere than in checkpoints.
     - ``remarks``: one sentence each about what somebody must know of the weights it loaded.
+    - ``trained_on``: the `TrainedOn` of a class that was trained on pictures.
     """
 
     accepts: tuple[EmbeddingSpace, ...]

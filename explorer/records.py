@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from explorer.choosing import check_request
 from explorer.decoding import decode, undecoded
-from explorer.drawing import finished_pictures, finished_samples
+from explorer.drawing import finished_pictures, finished_samples, whose_pictures
 from explorer.evidence.attention import attention_of
 from explorer.request import Request, View
 from explorer.types import UserError
@@ -49,6 +49,7 @@ def make_record(workbench: Workbench, request: Request, view: View) -> dict[str,
         "decoding": _decoding(workbench, request),
         "attention": _attention(workbench, request, view),
         "provenance": workbench.catalogue.generator_class(request.generator).provenance,
+        "trained_on": whose_pictures(workbench, request.generator, request.dataset),
         "scores": [_scores(frame, request) for frame in finished_pictures(workbench, request)],
         "notes": [
             _note(frame, request) for frame in finished_pictures(workbench, request) if frame.note

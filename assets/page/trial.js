@@ -154,7 +154,7 @@ const renderBadges = (badges) => {
       const pick = choices.length > 1 && h("select", { "aria-label": "Ranked by", onchange: (event) => { ranked = event.target.selectedIndex; renderBadges(badges); } }, choices.map(([name], i) => h("option", { selected: i === ranked }, name)));
       return h(
         "li", { class: warn ? "ai-doubt" : "", tabindex: "0" },
-        h("span", { class: "ai-badge-label" }, label), h("span", { class: "ai-badge-meter", "aria-hidden": "true" }, h("i", { style: `width:${100 * share}%` })), h("span", { class: "ai-number" }, words),
+        h("span", { class: "ai-badge-label" }, label), share === null ? null : h("span", { class: "ai-badge-meter", "aria-hidden": "true" }, h("i", { style: `width:${100 * share}%` })), h("span", { class: "ai-number" }, words),
         pick && h("label", { class: "ai-ranked-by" }, "by ", pick), h("span", { class: "ai-badge-tip", role: "tooltip" }, sentence),
       );
     }),

@@ -21,7 +21,7 @@ from backends.reports.picture_folder import METRICS, SETTINGS, write_table, writ
 from backends.training.counted import count
 from backends.training.machine import launched
 from backends.training.plan import Progress
-from explorer.drawing import condition_of, picture_scores
+from explorer.drawing import condition_of, picture_scores, whose_pictures
 from explorer.request import Request
 from explorer.types import UserError
 
@@ -60,6 +60,8 @@ def reconstruct(
     steps = steps or bench.catalogue.generator_class(generator).default_steps
     job = Job(name, people, mapper, generator, scale, steps, samples, seed, limit)
     with telling() as say:
+        if told := whose_pictures(bench, generator, name):
+            say(told)
         table = draw(bench, job, out, say)
     print(table)
 

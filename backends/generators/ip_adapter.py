@@ -9,7 +9,7 @@ from backends.embedders.clip import ViTH14
 from backends.generators.latent_diffusion import LatentDiffusion
 from backends.generators.weights import Part, pipeline_parts, text_parts
 from explorer.files import reason
-from explorer.protocols import Condition
+from explorer.protocols import Condition, TrainedOn
 from explorer.types import UserError
 
 if TYPE_CHECKING:
@@ -35,6 +35,7 @@ class IPAdapter(LatentDiffusion):
 
     name, size = "ip-adapter", "4.3 GB"
     hub = "stable-diffusion-v1-5/stable-diffusion-v1-5"
+    trained_on = TrainedOn("web pictures (LAION-2B-en, COYO-700M)")
     adapter = ("models", "ip-adapter_sd15.safetensors")
     accepts = (IMAGE,)
 
@@ -108,6 +109,7 @@ class IPAdapterXL(IPAdapter):
 
     name, size = "ip-adapter-xl", "7.6 GB"
     hub = "stabilityai/stable-diffusion-xl-base-1.0"
+    trained_on = TrainedOn("web pictures (of Stable Diffusion XL; LAION-2B-en, COYO-700M)")
     adapter = ("sdxl_models", "ip-adapter_sdxl_vit-h.safetensors")
     tiny, colours = "taesdxl", SDXL_COLOURS
 

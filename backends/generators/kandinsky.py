@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from backends.embedders.clip import ViTBigG14
 from backends.generators.latent_diffusion import LatentDiffusion
 from backends.generators.weights import TRANSFORMER, Part, pipeline_parts
-from explorer.protocols import Condition
+from explorer.protocols import Condition, TrainedOn
 
 if TYPE_CHECKING:
     import torch
@@ -27,6 +27,7 @@ class Kandinsky(LatentDiffusion):
 
     name, size = "kandinsky", "about 9 GB"
     hub = "kandinsky-community/kandinsky-2-2-decoder"
+    trained_on = TrainedOn("web pictures (LAION HighRes)")
     accepts = (IMAGE,)
     tiny, colours = "", ()  # latents of another autoencoder than Stable Diffusion's
     _decoder = "movq"

@@ -33,7 +33,7 @@ from backends.generators.memory import Denoiser, best_dtype, place
 from backends.generators.pulls import Pull, guided
 from backends.generators.sampling import Sampling, pixels, source_of_noise
 from backends.generators.weights import Part, Weights, taesd
-from explorer.protocols import Condition, Option
+from explorer.protocols import Condition, Option, TrainedOn
 from explorer.types import EmbeddingSpace
 
 if TYPE_CHECKING:
@@ -80,6 +80,7 @@ class LatentDiffusion(Sampling):
     name: str
     hub: str
     size: str
+    trained_on: TrainedOn
     accepts: tuple[EmbeddingSpace, ...] = ()
     provenance = "generated"
     guided = True

@@ -23,7 +23,7 @@ from backends.generators.pulls import (
     towards_features,
 )
 from backends.generators.sampling import Sampling, pixels, source_of_noise
-from explorer.protocols import Condition, Option
+from explorer.protocols import Condition, Option, TrainedOn
 from explorer.types import EmbeddingSpace, UserError
 
 if TYPE_CHECKING:
@@ -104,6 +104,7 @@ class PocketDiffusion(Sampling):
     guided = True
     needs = ("betas",)
     options: tuple[Option, ...] = OPTIONS
+    trained_on = TrainedOn("the simulated scenes of the embedded study alone", ("simulated",))
     default_steps = 20
 
     def __init__(

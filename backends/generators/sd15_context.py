@@ -12,7 +12,7 @@ from backends.generators.clip_pulls import PULLS
 from backends.generators.guidance import SCALED, SELF_ATTENTION
 from backends.generators.latent_diffusion import LatentDiffusion
 from backends.generators.weights import Part, pipeline_parts, text_parts
-from explorer.protocols import Condition, Option
+from explorer.protocols import Condition, Option, TrainedOn
 from explorer.types import UserError
 
 if TYPE_CHECKING:
@@ -37,6 +37,7 @@ class StableContext(LatentDiffusion):
 
     name, size = "sd15-context", "4.3 GB"
     hub = "stable-diffusion-v1-5/stable-diffusion-v1-5"
+    trained_on = TrainedOn("web pictures (LAION-2B-en)")
     accepts = (CONTEXT,)
     needs = ("betas",)
     options = (

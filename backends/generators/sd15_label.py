@@ -14,7 +14,7 @@ from backends.generators.gallery import Galleries
 from backends.generators.guidance import SCALED
 from backends.generators.latent_diffusion import LatentDiffusion
 from backends.generators.weights import Part, pipeline_parts, said, text_parts
-from explorer.protocols import Condition, Embedder, Neighbour, Option, Step
+from explorer.protocols import Condition, Embedder, Neighbour, Option, Step, TrainedOn
 from explorer.types import EmbeddingSpace
 
 if TYPE_CHECKING:
@@ -37,6 +37,7 @@ class StableLabel(LatentDiffusion):
 
     name, size = "sd15-label", "4.3 GB"
     hub = "stable-diffusion-v1-5/stable-diffusion-v1-5"
+    trained_on = TrainedOn("web pictures (LAION-2B-en)")
     embedders = (ViTL14, ViTH14, ViTBigG14, ViTB32, ResNet50, ViTB16, PocketClip)
     accepts = tuple(cls.spaces[0] for cls in embedders)
     needs = ("dataset",)

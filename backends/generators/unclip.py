@@ -10,7 +10,7 @@ from backends.generators.clip_pulls import PULLS
 from backends.generators.guidance import SCALED, SELF_ATTENTION
 from backends.generators.latent_diffusion import LatentDiffusion
 from backends.generators.weights import Part, pipeline_parts, text_parts
-from explorer.protocols import Condition, Option
+from explorer.protocols import Condition, Option, TrainedOn
 
 if TYPE_CHECKING:
     import torch
@@ -29,6 +29,7 @@ class StableUnCLIP(LatentDiffusion):
 
     name, size = "unclip", "5.2 GB"
     hub = "sd2-community/stable-diffusion-2-1-unclip"  # Stability AI took its own away in 2025
+    trained_on = TrainedOn("web pictures (LAION-5B)")
     accepts = (IMAGE,)
     needs = ("betas",)
     options = (

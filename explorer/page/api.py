@@ -14,7 +14,7 @@ import gradio as gr
 from explorer.brain.maps import is_mapped, map_names, map_of_voxels, parcel_importance
 from explorer.choosing import check_request, default_request
 from explorer.decoding import decode, is_decoded, undecoded
-from explorer.drawing import draw_samples, is_drawn, reconstruct
+from explorer.drawing import draw_samples, is_drawn, reconstruct, whose_pictures
 from explorer.evidence.attention import WINDOW, attention_of
 from explorer.figures import heat_overlay
 from explorer.page import links
@@ -179,7 +179,8 @@ class Endpoints:
             neighbours (picture, label, similarity) where they must stand beside it;
             ``samples``, such a list; ``retrieval``: rank, n, chance, similarity, margin, space,
             neighbours, or nothing where published pictures are shown without a mapper;
-            ``checkpoints``.
+            ``trained_on``: a sentence, empty where the generator was trained on the data set's
+            own pictures; ``checkpoints``.
         """
         wanted = {"scales": links.parse_scales(scales), "seed": int(seed)}
         wanted |= {"samples": int(samples), "space": space}
@@ -222,6 +223,7 @@ class Endpoints:
                 "margin": number(decoding.margin),
                 "neighbours": [[name, number(value)] for name, value in decoding.neighbours],
             },
+            "trained_on": whose_pictures(self.workbench, request.generator, request.dataset),
             "checkpoints": self.workbench.checkpoint_hashes(request),
         }
 

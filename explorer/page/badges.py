@@ -1,7 +1,8 @@
-"""What stands in a trial's head beside its caption: three figures that say how to take it.
+"""What stands in a trial's head beside its caption: figures and a word that say how to take it.
 
 Where the trial stands among all test trials, whether the decoder says nearly the same of every
-image, and how near a training image is to what was decoded. One that cannot be had is left out.
+image, how near a training image is to what was decoded, and on what pictures the generator was
+trained where those are not the study's own. One that cannot be had is left out.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ import contextlib
 from typing import TYPE_CHECKING, Any
 
 from explorer.decoding import decode
+from explorer.drawing import trained_on, whose_pictures
 from explorer.evidence import standing
 from explorer.metrics import written
 from explorer.request import Request
@@ -22,14 +24,14 @@ if TYPE_CHECKING:
 def badges(bench: Workbench, request: Request) -> list[dict[str, Any]]:
     """Return the badges of a decoded trial.
 
-    Each has a ``label``, ``choices`` (name, text, share in [0, 1] for its meter, sentence), the
-    first one shown, and ``warn`` where the figure is a reason for doubt.
+    Each has a ``label``, ``choices`` (name, text, share in [0, 1] for its meter or None for no
+    meter, sentence), the first one shown, and ``warn`` where the figure is a reason for doubt.
     """
     found = []
     for make in (_stands, _collapses, _resembles):
         with contextlib.suppress(UserError):
             found.append(make(bench, request))
-    return found
+    return found + _whose(bench, request)
 
 
 def _stands(bench: Workbench, request: Request) -> dict[str, Any]:
@@ -60,3 +62,12 @@ def _resembles(bench: Workbench, request: Request) -> dict[str, Any]:
     share = min(1.0, max(0.0, found.similarity))
     choice = ["", f"similarity {written(found.similarity)}", share, sentence]
     return {"label": "Nearest training image", "choices": [choice], "warn": found.similarity > own}
+
+
+def _whose(bench: Workbench, request: Request) -> list[dict[str, Any]]:
+    sentence = whose_pictures(bench, request.generator, request.dataset)
+    if not sentence:
+        return []
+    known = trained_on(bench, request.generator)
+    choice = ["", f"trained on {known.pictures}", None, sentence]
+    return [{"label": "Drawn by", "choices": [choice], "warn": known.foreign(request.dataset)}]

@@ -13,7 +13,7 @@ from explorer import figures
 from explorer.brain.maps import is_mapped, parcellation_of, shown_map
 from explorer.choosing import uses_betas
 from explorer.decoding import decode, is_decoded, undecoded, unexplained
-from explorer.drawing import finished_pictures, finished_samples
+from explorer.drawing import finished_pictures, finished_samples, whose_pictures
 from explorer.evidence.attention import attention_of
 from explorer.page import trial
 from explorer.records import make_record
@@ -97,6 +97,7 @@ def _figure(workbench: Workbench, request: Request, view: View, form: str) -> by
             simulated=study.simulated,
             averaged=len(trials.rows("test", request.stimulus, request.repeats)),
             checkpoints=workbench.checkpoint_hashes(request, view),
+            trained_on=whose_pictures(workbench, request.generator, request.dataset),
         ),
         caption=str(row["caption"]),
         guided=workbench.catalogue.generator_class(request.generator).guided,
