@@ -156,7 +156,7 @@ const renderTable = () => {
   );
   const by = measured();
   const map = value.maps[by];
-  const most = Math.max(...value.rows.map((r) => Math.abs(r[by] ?? 0)), 1e-12);
+  const most = map ? Math.max(...map.limits.map(Math.abs), 1e-12) : 1; // bars are as long as colours are strong
   keepRow(body, () => body.replaceChildren(
     ...sorted().map((row) => {
       const chosen = row.parcel === view.parcel;
@@ -172,7 +172,8 @@ const renderTable = () => {
           if (!place && row.small) cell.append(h("small", { class: "ai-few-note" }, " few voxels"));
           if (column === by && map && row[column] !== null) {
             cell.classList.add("ai-measured");
-            cell.style.setProperty("--fill", `${(100 * Math.abs(row[column])) / most}%`);
+            cell.style.setProperty("--fill", `${Math.min(100, (100 * Math.abs(row[column])) / most)}%`);
+            cell.classList.toggle("ai-beyond", Math.abs(row[column]) > most);
           }
           return cell;
         }),
@@ -238,8 +239,9 @@ const render = () => {
   if (!columns().some(([column]) => column === sort.column)) sort = map.kind === "labels" ? { column: "name", descending: false } : { column: measured(), descending: true };
   const stops = value.colours[map.kind] || ["transparent"];
   ramp.style.background = `linear-gradient(to right, ${stops.join(",")})`;
-  setText(low, withUnit(measured(), map.limits[0]));
-  setText(high, withUnit(measured(), map.limits[1]));
+  setText(low, (map.beyond[0] ? "≤ " : "") + withUnit(measured(), map.limits[0]));
+  setText(high, (map.beyond[1] ? "≥ " : "") + withUnit(measured(), map.limits[1]));
+  pointed(ramp, map.beyond);
   setText(unit, map.title);
   tick.hidden = map.reference === null;
   if (map.reference !== null) tick.style.left = `${(100 * (map.reference - map.limits[0])) / (map.limits[1] - map.limits[0])}%`;

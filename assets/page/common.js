@@ -15,6 +15,11 @@ const h = (tag, attributes = {}, ...children) => {
 const setText = (node, text) => {
   if (node.textContent !== String(text)) node.textContent = text;
 };
+// The ends of a colour bar point outwards where a value lies beyond them: [below, above].
+const pointed = (ramp, [below, above]) => {
+  ramp.classList.toggle("ai-below", below);
+  ramp.classList.toggle("ai-above", above);
+};
 const setSource = (img, src) => {
   if (src && img.getAttribute("src") !== src) img.setAttribute("src", src);
 };

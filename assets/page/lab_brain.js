@@ -103,8 +103,9 @@ const brainFigure = (cameras, label) => {
       const vertices = map.vertices && Object.fromEntries(HALVES.map((half) => [half, unpack(map.vertices[half])]));
       canvases.forEach((canvas, i) => { canvas.hidden = false; drawBrain(canvas, brain, { ...map, vertices, camera: cameras[i] }); });
       ramp.style.background = `linear-gradient(to right, ${brain.colours[map.kind].join(",")})`;
-      setText(low, short(map.limits[0]));
-      setText(high, short(map.limits[1]));
+      setText(low, (map.beyond[0] ? "≤ " : "") + short(map.limits[0]));
+      setText(high, (map.beyond[1] ? "≥ " : "") + short(map.limits[1]));
+      pointed(ramp, map.beyond);
       setText(title, map.title);
       bar.hidden = false;
     } catch (error) {

@@ -57,13 +57,16 @@ const statisticsView = () => {
     const columns = COLUMNS[content.people];
     head.replaceChildren(h("th", { scope: "col" }, "Parcel"), ...columns.map(([name, text]) => h("th", { scope: "col", class: "ai-right", "aria-sort": name === sort ? (name.startsWith("q") ? "ascending" : "descending") : "none" }, h("button", { type: "button", onclick: () => { sort = name; render(); } }, text || content.measure, h("i", { "aria-hidden": "true" }, name === sort ? "▾" : "")))));
     const up = sort.startsWith("q") ? 1 : -1;
-    const most = Math.max(...content.rows.map((r) => Math.abs(r.value ?? 0)), 1e-12);
+    const most = Math.max(...content.maps.value.limits.map(Math.abs), 1e-12); // bars are as long as colours are strong
     body.replaceChildren(...[...content.rows].sort((a, b) => a.small - b.small || (a[sort] === null) - (b[sort] === null) || up * ((a[sort] ?? 0) - (b[sort] ?? 0))).map((row) => {
       const sure = (row.q_evidence ?? row.q) !== null && (row.q_evidence ?? row.q) <= 0.05;
       return h("tr", { class: `${row.small ? "ai-few" : ""} ${sure ? "ai-sure" : ""}`, "data-parcel": row.parcel }, h("td", {}, row.label), ...columns.map(([name]) => {
         const p = { q_evidence: row.p_evidence, q_place: row.p_place, q: row.p }[name];
         const td = h("td", { class: `ai-right ai-number${name === "value" ? " ai-measured" : ""}`, title: p === undefined ? null : `p ${pText(p)} before correction` }, cell(row, name));
-        if (name === "value") td.style.setProperty("--fill", `${(100 * Math.abs(row.value ?? 0)) / most}%`);
+        if (name === "value") {
+          td.style.setProperty("--fill", `${Math.min(100, (100 * Math.abs(row.value ?? 0)) / most)}%`);
+          td.classList.toggle("ai-beyond", Math.abs(row.value ?? 0) > most);
+        }
         return td;
       }));
     }));

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import colorsys
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -159,14 +160,28 @@ def map_payload(
     return {s: _encoded(v, np.float32) for s, v in zip(SIDES, np.split(values, 2), strict=True)}
 
 
+def beyond(values: Any, limits: Sequence[float]) -> list[bool]:
+    """Return whether any value lies below and above colour limits: [below, above].
+
+    Limits are the same for many trials, so one trial's largest value may have the colour of a
+    smaller one; then the end of the colour bar must say so. None and NaN are no values.
+    """
+    known = np.array([np.nan if value is None else value for value in values], dtype=float)
+    return [bool((known < limits[0]).any()), bool((known > limits[1]).any())]
+
+
 def map_values(shown: VoxelMap) -> dict[str, Any]:
-    """Return what `parcel_values` does, for a map of voxels: the mean of each parcel."""
+    """Return what `parcel_values` does, for a map of voxels: the mean of each parcel.
+
+    ``beyond`` is of the voxels, whose values the surface shows.
+    """
     means = () if shown.values is None else shown.table["mean"].to_numpy()[:-1]
     return {
         "measure": "mean",
         "title": shown.title,
         "kind": shown.kind,
         "limits": list(shown.limits),
+        "beyond": beyond(() if shown.values is None else shown.values, shown.limits),
         "reference": None,
         "values": [float(f"{v:.4g}") if np.isfinite(v) else None for v in means],
         "small": [],
@@ -182,9 +197,10 @@ def parcel_values(parcel_map: Any, measure: str) -> dict[str, Any]:
     dict
         ``values``: one number or None (no voxels, or a flat gradient) per entry of the payload's
         ``parcels``, in their order, 4 significant digits; ``small``: positions of the parcels
-        with too few voxels to trust; ``limits`` [low, high], fixed over trials; ``kind``, a key
-        of the payload's ``colours``; ``title``; ``reference``: the value that means no
-        preference, or None; ``flat``: the gradient was zero everywhere.
+        with too few voxels to trust; ``limits`` [low, high], fixed over trials; ``beyond``: see
+        `beyond`, of the parcels that are coloured; ``kind``, a key of the payload's ``colours``;
+        ``title``; ``reference``: the value that means no preference, or None; ``flat``: the
+        gradient was zero everywhere.
     """
     if measure not in MEASURES:
         raise UserError(f"measure is one of {', '.join(MEASURES)}, found {measure!r}.")
@@ -196,6 +212,7 @@ def parcel_values(parcel_map: Any, measure: str) -> dict[str, Any]:
         "title": TITLES[measure],
         "kind": "diverging" if measure == "signed" else "sequential",
         "limits": [float(x) for x in parcel_map.limits[measure]],
+        "beyond": beyond(values[~table["small"].to_numpy(bool)], parcel_map.limits[measure]),
         "reference": 1.0 if measure == "enrichment" else None,
         "values": [float(f"{v:.4g}") if np.isfinite(v) else None for v in values],
         "small": np.flatnonzero(table["small"]).tolist(),

@@ -137,9 +137,16 @@ def draw_surface(
         write(WIDTH / 2, foot, told["title"], 6.5, ha="center")
     else:
         bar = place(WIDTH / 2 - 1.4, foot, 2.8, 0.08)
+        below, above = told["beyond"]
+        extend = {(0, 0): "neither", (1, 0): "min", (0, 1): "max", (1, 1): "both"}[below, above]
         scale = ColorbarBase(
-            bar, cmap=colours, norm=Normalize(low, high), orientation="horizontal"
+            bar, cmap=colours, norm=Normalize(low, high), orientation="horizontal", extend=extend
         )
+        ends = {"va": "center", "fontsize": 6, "color": INK, "transform": bar.transAxes}
+        if below:
+            bar.text(-0.06, 0.5, f"\N{LESS-THAN OR EQUAL TO} {_end(low)}", ha="right", **ends)
+        if above:
+            bar.text(1.06, 0.5, f"\N{GREATER-THAN OR EQUAL TO} {_end(high)}", ha="left", **ends)
         scale.set_label(told["title"], fontsize=6.5, color=INK, labelpad=2)
         scale.outline.set_visible(False)
         bar.tick_params(labelsize=6, length=2, width=0.5, pad=1.5, colors=INK)
@@ -152,6 +159,11 @@ def draw_surface(
         note = "the gradient is zero for every voxel: nothing to map"
     lines = [note, *textwrap.wrap(parcellation.note, 52)]
     write(MARGIN, foot, "\n".join(lines), 5.5, color="#666666")
+
+
+def _end(limit: float) -> str:
+    """Return a colour limit as the end of a bar shows it."""
+    return f"{limit:.3g}".replace("-", "\N{MINUS SIGN}")
 
 
 def _views(camera: str) -> tuple[str, ...]:
@@ -193,6 +205,9 @@ def draw_bars(axes: Axes, parcel_map: Any, measure: str) -> None:
     table = table[~table["small"]] if "small" in table else table
     top = table.sort_values(measure, key=abs, ascending=False).head(10)[::-1]
     axes.barh(range(len(top)), top[measure], color=COLOURS["sequential"][6], height=0.7)
+    low, high = told["limits"]  # as long as in other trials, and as far as the longest bar
+    known = [0.0, *top[measure]]
+    axes.set_xlim(min(low, *known), max(high, *known))
     axes.set_yticks(range(len(top)), [str(key) for key in top["parcel"]], parse_math=False)
     axes.set_xlabel(told["title"], fontsize=6.5, color=INK)
     axes.tick_params(labelsize=6, length=2, width=0.5, colors=INK)

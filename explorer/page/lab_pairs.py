@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from explorer.brain.display import beyond
 from explorer.brain.maps import parcellation_of
 from explorer.decoding import unexplained
 from explorer.drawing import TYPICAL_SCALE
@@ -191,6 +192,7 @@ def surface_map(
         "values": values,
         "kind": kind,
         "limits": list(limits),
+        "beyond": beyond(values.values(), limits),
         "title": title,
         "problem": "This study gives no voxel locations, so no brain is drawn." * nowhere,
     }

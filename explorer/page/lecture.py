@@ -142,6 +142,7 @@ def _brain(bench: Workbench, request: Request) -> dict[str, Any]:
             "vertices": vertices,
             "kind": shown.kind,
             "limits": list(shown.limits),
+            "beyond": display.beyond(shown.values, shown.limits),
             "title": shown.title,
             "problem": nowhere,
         },

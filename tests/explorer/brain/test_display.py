@@ -4,6 +4,7 @@ import base64
 import json
 import re
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -11,6 +12,7 @@ import pytest
 from explorer.brain.display import (
     COLOURS,
     TITLES,
+    beyond,
     label_colours,
     map_payload,
     map_values,
@@ -154,3 +156,44 @@ def test_labels_of_one_colour_are_told_apart(sampled):
     colours = label_colours(grey)
     assert colours[:3] == colours[3:] and len(set(colours)) == 3
     assert label_colours(replace(grey, labels=labels[:1])) == ["#808080"]
+
+
+# -------------------------------------------------------------------------- beyond the colour bar
+
+
+@pytest.mark.parametrize(
+    ("values", "found"),
+    [
+        ([0.5, 1.0], [False, False]),
+        ([0.5, 1.0001], [False, True]),
+        ([-0.5, 0.5, None, np.nan], [True, False]),
+        ([-2, 2], [True, True]),
+        ([None, np.nan], [False, False]),
+        ([], [False, False]),
+    ],
+)
+def test_what_lies_beyond_the_limits_of_colours(values, found):
+    assert beyond(values, (0, 1)) == found
+
+
+def test_a_parcel_that_is_coloured_like_a_smaller_one_is_told(sampled):
+    limits = {**sampled.map.limits, "enrichment": (0, 1.77), "signed": (-1, 1)}
+    table = sampled.map.table.assign(enrichment=1.0, signed=0.5)
+    shown = SimpleNamespace(table=table, limits=limits, flat=False)
+    assert parcel_values(shown, "enrichment")["beyond"] == [False, False]
+    assert parcel_values(shown, "signed")["beyond"] == [False, False]
+    table.loc[3, ["enrichment", "signed"]] = 2.32, -1.5
+    assert parcel_values(shown, "enrichment")["beyond"] == [False, True]
+    assert parcel_values(shown, "signed")["beyond"] == [True, False]
+    table.loc[3, "small"] = True  # grey, so it has no colour
+    assert parcel_values(shown, "enrichment")["beyond"] == [False, False]
+
+
+def test_a_map_of_voxels_tells_of_voxels_beyond_its_colours(sampled):
+    values = np.ones(sampled.space.n_voxels)
+    shown = voxel_map("x", "x", values, sampled.parcellation)
+    assert map_values(shown)["beyond"] == [False, False]
+    values[:3] = 9  # fewer than one in a hundred, and no parcel's mean
+    shown = voxel_map("x", "x", values, sampled.parcellation)
+    assert map_values(shown)["beyond"] == [False, True]
+    assert map_values(voxel_map("parcels", "x", None, sampled.parcellation))["beyond"] == [0, 0]

@@ -1,5 +1,8 @@
 """The map in print follows what was chosen: view, hemisphere, parcel."""
 
+from dataclasses import replace
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 from matplotlib.colors import to_rgb
@@ -7,12 +10,14 @@ from matplotlib.colors import to_rgb
 from explorer.brain import printed
 from explorer.brain.surfaces import HALF, drawn_parcels
 from explorer.figures import trial_figure
+from explorer.types import VoxelSpace
 
 
 def draw(sampled, **chosen):
     truth = np.full((16, 16, 3), 255, dtype=np.uint8)
     told = {"parcel_map": sampled.map, "parcellation": sampled.parcellation}
-    return trial_figure(truth, [], "foot", voxel_space=sampled.space, **told, **chosen)
+    told |= {"voxel_space": sampled.space}
+    return trial_figure(truth, [], "foot", **told | chosen)
 
 
 def surfaces(figure):
@@ -52,3 +57,37 @@ def test_the_chosen_parcel_has_an_outline_on_its_own_side(sampled):
     assert all(count[:half])
     assert not any(count[half:]) or (drawn[HALF:] == keys.index(left)).any()
     assert not any(inked(axes) for axes in surfaces(draw(sampled, parcel="no such parcel")))
+
+
+def ends(figure):
+    """Return what stands at the ends of the colour bar, and whether they are arrows."""
+    (bar,) = [axes for axes in figure.axes if axes.get_xlabel()]
+    return [text.get_text() for text in bar.texts], len(bar.patches)
+
+
+def test_a_bar_that_some_value_lies_beyond_ends_in_an_arrow(sampled):
+    limits = {**sampled.map.limits, "enrichment": (0, 1.77), "signed": (-3, 3)}
+    table = sampled.map.table.assign(enrichment=1.0, signed=0.5)
+    shown = SimpleNamespace(table=table, limits=limits, flat=False)
+    quick = {"parcel_map": shown, "surface": "flat", "hemisphere": "left"}
+    assert ends(draw(sampled, **quick)) == ([], 0)
+    high, low = table["voxels"][:-1].nlargest(2).index
+    table.loc[high, ["enrichment", "signed"]] = 2.32, 4.0
+    table.loc[low, "signed"] = -3.5
+    assert ends(draw(sampled, **quick)) == (["≥ 1.77"], 1)
+    assert ends(draw(sampled, measure="signed", **quick)) == (["≤ −3", "≥ 3"], 2)
+
+
+def test_bars_are_on_the_scale_of_the_colours(sampled):
+    """As long as in other trials; a longer bar lengthens the axis and is never cut."""
+    nowhere = VoxelSpace(sampled.space.n_voxels, "h")
+    rois = replace(sampled.parcellation, surface=None)
+    limits = {**sampled.map.limits, "enrichment": (0, 9.0)}
+    shown = SimpleNamespace(table=sampled.map.table, limits=limits, flat=False)
+    where = {"voxel_space": nowhere, "parcellation": rois}
+    bars = draw(sampled, parcel_map=shown, **where).axes[-1]
+    assert bars.get_xlim() == (0, 9)
+    limits["enrichment"] = (0, 0.1)
+    longest = max(bar.get_width() for bar in bars.patches)
+    bars = draw(sampled, parcel_map=shown, **where).axes[-1]
+    assert bars.get_xlim() == (0, longest)
