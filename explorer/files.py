@@ -74,7 +74,8 @@ def guard(
             f"here: {do}."
         ) from error
     except Exception as error:
-        raise damaged(path, reason(error), what, do, at) from error
+        why = reason(error).replace(str(path), Path(path).name)  # the sentence has it already
+        raise damaged(path, why, what, do, at) from error
 
 
 def damaged(path: str | Path, why: str, what: str = "", do: str = COPY, at: str = "") -> UserError:

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from backends.datasets.reading import open_hdf5
+from backends.datasets.reading import hdf5_array, hdf5_values, open_hdf5
+from explorer.files import guard
 from explorer.types import UserError
 
 if TYPE_CHECKING:
@@ -26,13 +27,17 @@ class BData:
     def __init__(self, path: Path, needs: str = "") -> None:
         self.path = path
         self._file = open_hdf5(path, needs)
-        self.matrix: h5py.Dataset = self._member("dataset", "dataSet")
-        about = self._member("metadata", "metaData")
-        if "key" not in about or "value" not in about:
-            raise UserError(f"{path}: {about.name} lacks key or value; it is no bdpy file.")
-        texts = [k.decode() if isinstance(k, bytes) else str(k) for k in about["key"][()]]
-        self.keys = {key.strip(): row for row, key in enumerate(texts)}
-        self._values = about["value"][()]
+        self.matrix: h5py.Dataset = hdf5_array(
+            self._file, self._spelling("dataset", "dataSet"), 2, "fiu"
+        )
+        about = self._spelling("metadata", "metaData")
+        with guard(path, at=about):
+            group = self._file[about]
+            if "key" not in group or "value" not in group:
+                raise UserError(f"{path}: /{about} lacks key or value; it is no bdpy file.")
+        texts = hdf5_values(hdf5_array(group, "key", 1, "SO"))
+        self.keys = {_text(key).strip(): row for row, key in enumerate(texts)}
+        self._values = hdf5_values(hdf5_array(group, "value", 2, "fiu"))
         expected = (len(texts), self.matrix.shape[-1])
         if self._values.shape != expected:
             raise UserError(
@@ -40,10 +45,10 @@ class BData:
                 f"shape {expected}, found {self._values.shape}; copy it again."
             )
 
-    def _member(self, *spellings: str) -> Any:
+    def _spelling(self, *spellings: str) -> str:
         for name in spellings:
             if name in self._file:
-                return self._file[name]
+                return name
         raise UserError(
             f"{self.path} has no {' or '.join(spellings)}, so it is no bdpy file; it has "
             f"{', '.join(self._file) or 'nothing'}."
@@ -66,12 +71,20 @@ class BData:
             raise UserError(
                 f"{self.path}: the key {key} marks one column of labels, found {len(columns)}."
             )
-        return self.matrix[:, columns[0]]
+        return hdf5_values(self.matrix, (slice(None), columns[0]))
+
+    def whole(self, key: str) -> np.ndarray:
+        """Return a label per sample that is a whole number, int64 (n,)."""
+        values = self.label(key)
+        if not np.isfinite(values).all() or (values % 1 != 0).any():
+            raise UserError(f"{self.path}: {key} needs whole numbers; copy the file again.")
+        return values.astype(np.int64)
 
     def names(self, key: str) -> dict[float, str]:
         """Return the text for each number of a label, {} when the file has none."""
-        texts = self._file.get(f"vmap/{key}", {})
-        return {float(number): _text(texts[number][()]) for number in texts}
+        with guard(self.path, at=f"vmap/{key}"):
+            texts = self._file.get(f"vmap/{key}", {})
+            return {float(number): _text(texts[number][()]) for number in texts}
 
     def close(self) -> None:
         """Close the file; rows can no longer be read."""
@@ -79,4 +92,4 @@ class BData:
 
 
 def _text(value: Any) -> str:
-    return value.decode() if isinstance(value, bytes) else str(value)
+    return value.decode(errors="replace") if isinstance(value, bytes) else str(value)

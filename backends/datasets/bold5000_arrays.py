@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import zlib
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
@@ -11,14 +10,12 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from backends.datasets.bold5000_files import HEMISPHERES, PEOPLE, ROIS, Found, whose
-from backends.datasets.reading import LazyRows, open_hdf5, standardised
+from backends.datasets.reading import LazyRows, mat_array, mat_sizes, standardised
 from explorer.files import read_array
 from explorer.types import Label, Parcellation, UserError, VoxelSpace, voxel_hash
 
 if TYPE_CHECKING:
     import pandas as pd
-
-_DAMAGED = (OSError, EOFError, ValueError, zlib.error, TypeError, IndexError, KeyError)
 
 
 class Part(NamedTuple):
@@ -97,42 +94,23 @@ def usable(looks: np.ndarray) -> np.ndarray:
 def _npy(path: Path) -> tuple[tuple[int, ...], Callable]:
     """Return shape and row reader of an array that stays on disk."""
     array = read_array(path)
+    _check_numbers(path, array.dtype)
     return array.shape, lambda rows: np.asarray(array[rows], dtype=np.float32)
 
 
 def _mat(path: Path) -> tuple[tuple[int, ...], Callable]:
-    """Return shape and row reader of a MATLAB file's one array; read as a whole when needed.
-
-    Version 7.3 is HDF5, whose axes h5py gives reversed.
-    """
-    from scipy.io import loadmat, whosmat
-
-    def damaged(error: Exception) -> UserError:
-        return UserError(f"{path} is damaged or cut short ({error}); copy it again.")
-
-    try:
-        sizes = {name: tuple(map(int, shape)) for name, shape, _ in whosmat(path)}
-    except NotImplementedError:
-        with open_hdf5(path) as file:
-            sizes = {k: v.shape[::-1] for k, v in file.items() if hasattr(v, "shape")}
-
-        def load(key: str) -> np.ndarray:
-            with open_hdf5(path) as file:
-                return file[key][()].T
-    except _DAMAGED as error:
-        raise damaged(error) from error
-    else:
-
-        def load(key: str) -> np.ndarray:
-            try:
-                return loadmat(path, variable_names=[key])[key]
-            except _DAMAGED as error:
-                raise damaged(error) from error
-
+    """Return shape and row reader of a MATLAB file's one array; read as a whole when needed."""
+    sizes = mat_sizes(path)
     if len(sizes) != 1:
         raise UserError(
             f"{path} should hold one array, found {', '.join(sizes) or 'none'}; take the .npy "
             "files instead."
         )
-    (key, shape), whole = next(iter(sizes.items())), cache(load)
-    return shape, lambda rows: np.asarray(whole(key)[rows], dtype=np.float32)
+    ((key, shape),) = sizes.items()
+    whole = cache(lambda: mat_array(path, key))
+    return shape, lambda rows: np.asarray(whole()[rows], dtype=np.float32)
+
+
+def _check_numbers(path: Path, dtype: np.dtype) -> None:
+    if dtype.kind not in "fiu":
+        raise UserError(f"{path} holds {dtype}, expected numbers; copy it again.")

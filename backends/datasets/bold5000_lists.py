@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from backends.datasets.bold5000_files import PEOPLE, RUN, STIMULI, Found, whose
+from explorer.files import read_text
 from explorer.types import UserError
 
 if TYPE_CHECKING:
@@ -122,10 +123,7 @@ def describe_images(found: Found, lists: dict[str, pd.DataFrame]) -> pd.DataFram
 
 
 def _lines(path: Path) -> list[str]:
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-    except (OSError, ValueError) as error:
-        raise UserError(f"{path} cannot be read as text ({error}); copy it again.") from error
+    text = read_text(path)
     return [line.strip() for line in text.splitlines() if line.strip()]
 
 

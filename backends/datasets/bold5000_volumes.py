@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-import zlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,12 +12,13 @@ import numpy as np
 from backends.datasets.bold5000_arrays import usable
 from backends.datasets.bold5000_files import HEMISPHERES, PEOPLE, RELEASE_2, ROIS, RUN, Found
 from backends.datasets.reading import LazyRows, standardised
+from explorer.files import open_volume, volume_data
 from explorer.types import Label, Parcellation, UserError, VoxelSpace, voxel_hash
 
 if TYPE_CHECKING:
     import pandas as pd
 
-_DAMAGED = (OSError, EOFError, ValueError, zlib.error)
+AGAIN = "download it again"
 
 
 class Sessions:
@@ -197,24 +197,13 @@ def _regions(found: Found, subject: str, mask: np.ndarray, digest: str) -> list[
 
 def _open_volume(path: Path) -> Any:
     """Return a NIfTI whose data stay on disk; its file stays open while it is being read."""
-    import nibabel
-    from nibabel.filebasedimages import ImageFileError
-
-    try:
-        return nibabel.load(path, keep_file_open=True)
-    except FileNotFoundError as error:
-        raise UserError(f"{path} is missing; download it again.") from error
-    except (*_DAMAGED, ImageFileError) as error:
-        raise UserError(f"{path} is not a NIfTI or is cut short; download it again.") from error
+    return open_volume(path, "", AGAIN, AGAIN, keep_file_open=True)
 
 
 def _slice(image: Any, path: Path, index: int | None = None) -> np.ndarray:
     """Return one volume float32 (X, Y, Z), scaled as the header says, or the whole image."""
-    try:
-        data = image.dataobj if index is None else image.dataobj[..., index]
-        return np.asarray(data, dtype=np.float32)
-    except _DAMAGED as error:
-        raise UserError(f"{path} is damaged or cut short; download it again.") from error
+    part = ... if index is None else (..., index)
+    return volume_data(image, path, part, np.float32, AGAIN)
 
 
 def _each(image: Any, path: Path) -> Iterator[np.ndarray]:

@@ -27,7 +27,7 @@ from backends.datasets.god_study import (
     spread,
     varying,
 )
-from backends.datasets.reading import LazyRows, hdf5_rows, standardised
+from backends.datasets.reading import LazyRows, hdf5_rows, hdf5_values, standardised
 from explorer.images import read_picture
 from explorer.types import Subject, Trials, UserError, VoxelSpace, voxel_hash
 
@@ -221,8 +221,8 @@ class GOD:
         keep = np.flatnonzero((kinds == 1) | (kinds == test_kind))
         split = np.where(kinds[keep] == 1, "train", "test")
         _check_names(found.path, names[keep], split, self._lists)
-        run = found.label("Run").astype(np.int64)[keep]
-        session = found.label("Session").astype(np.int64)[keep] if "Session" in found.keys else 1
+        run = found.whole("Run")[keep]
+        session = found.whole("Session")[keep] if "Session" in found.keys else 1
         table = pd.DataFrame(
             {"stimulus": names[keep], "split": split, "session": session, "run": run}
         )
@@ -333,7 +333,7 @@ def voxel_columns(found: BData, roi: str, name: str) -> tuple[np.ndarray, int]:
     one_of(name, "roi", roi, (*rois, "all"))
     columns = found.columns("VoxelData" if roi == "all" else f"ROI_{roi}")
     rows = spread(len(found.matrix))
-    alive = varying(np.stack([found.matrix[row][columns] for row in rows]))
+    alive = varying(np.stack([hdf5_values(found.matrix, row)[columns] for row in rows]))
     if not alive.any():
         raise UserError(f"{found.path} has no voxel that varies in {roi}; copy it again.")
     return columns[alive], int((~alive).sum())
@@ -418,7 +418,7 @@ def _has_god_keys(file: Path) -> bool:
         found = _opened(file)
         _check_keys(found)
         found.close()
-    except (UserError, OSError, ValueError, TypeError, AttributeError, KeyError):
+    except UserError:
         return False
     return True
 

@@ -11,7 +11,6 @@ participant of Yamada et al. 2015.
 
 from __future__ import annotations
 
-import zlib
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -19,6 +18,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from backends.datasets.miyawaki_blocks import CITATION, SIDE, SUBJECT, enlarged
+from backends.datasets.reading import mat_array, mat_sizes
 from explorer.types import Label, Parcellation, Subject, Trials, UserError, VoxelSpace, voxel_hash
 
 if TYPE_CHECKING:
@@ -73,11 +73,9 @@ class Miyawaki2008:
         file = path / FILE if path.is_dir() else path
         if file.suffix != ".mat" or not file.is_file():
             return False
-        from scipy.io import whosmat
-
         try:
-            return {"R2", "I2"} <= {name for name, *_ in whosmat(file)}
-        except _damaged():
+            return {"R2", "I2"} <= set(mat_sizes(file))
+        except UserError:
             return False
 
     @cached_property
@@ -149,26 +147,13 @@ class Miyawaki2008:
         ]
 
 
-def _damaged() -> tuple[type[Exception], ...]:
-    """Return what scipy raises at a MATLAB file that is damaged or of another version."""
-    from scipy.io.matlab import MatReadError
-
-    kinds = (MatReadError, OSError, ValueError, TypeError, EOFError, NotImplementedError)
-    return (*kinds, IndexError, KeyError, zlib.error)
-
-
 def _read(path: Path) -> tuple[np.ndarray, np.ndarray]:
     """Return R2 (V, n) and I2 (100, n), checked."""
-    from scipy.io import loadmat
-
-    try:
-        found = loadmat(path, variable_names=("R2", "I2"))
-    except _damaged() as error:
-        raise UserError(f"{path} is damaged or cut short ({error}); copy it again.") from error
+    found = mat_sizes(path)
     missing = [name for name in ("R2", "I2") if name not in found]
     if missing:
         raise UserError(f"{path} lacks the variable {missing[0]}; {FILE} holds R2 and I2.")
-    responses, pictures = found["R2"], found["I2"]
+    responses, pictures = (mat_array(path, name) for name in ("R2", "I2"))
     if responses.ndim != 2 or pictures.shape != (SIDE**2, responses.shape[1]):
         raise UserError(
             f"{path}: R2 needs shape (voxels, n) and I2 ({SIDE**2}, n), found {responses.shape} "

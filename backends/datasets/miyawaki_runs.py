@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-import zlib
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -24,6 +23,7 @@ from backends.datasets.miyawaki_blocks import (
     spans,
 )
 from backends.datasets.reading import LazyRows
+from explorer.files import guard, open_volume, read_text, volume_data
 from explorer.types import Label, Parcellation, Subject, Trials, UserError, VoxelSpace, voxel_hash
 
 if TYPE_CHECKING:
@@ -169,8 +169,13 @@ class Miyawaki2008Runs:
         Left out are voxels that are NaN or never vary in the first run; a later NaN is refused
         when it is read.
         """
-        image = _volume(self.path / "mask" / "mask.nii.gz")
-        inside = np.asanyarray(image.dataobj) > 0
+        file = self.path / "mask" / "mask.nii.gz"
+        image = _volume(file)
+        inside = _inside(image, file)
+        if inside.ndim != 3:
+            raise UserError(
+                f"{file} needs 3 dimensions, found shape {image.shape}; fetch it again."
+            )
         series = self._series(self._runs[0], inside)
         alive = np.isfinite(series).all(axis=0) & (series != series[:1]).any(axis=0)
         if not alive.any():
@@ -187,12 +192,7 @@ class Miyawaki2008Runs:
                 f"{run.func} needs shape {(*mask.shape, volumes)}, the mask's and a volume for "
                 f"each row of {run.label.name}, found {image.shape}."
             )
-        try:
-            return np.asanyarray(image.dataobj)[mask].T
-        except (OSError, EOFError, ValueError, zlib.error) as error:
-            raise UserError(
-                f"{run.func} is damaged or cut short ({error}); fetch it again."
-            ) from error
+        return volume_data(image, run.func, do="fetch it again")[mask].T
 
     def load(self, subject: str) -> Trials:
         """Return every block as a trial: session 1 is of random patterns, 2 of figures."""
@@ -252,11 +252,11 @@ class Miyawaki2008Runs:
         for file in sorted((self.path / "mask").glob("[LR]H*.nii.gz")):
             name = file.name.removesuffix(".nii.gz")
             image = _volume(file)
-            if image.shape[:3] != mask.shape:
+            if image.shape[:3] != mask.shape or image.shape[3:] not in ((), (1,)):
                 raise UserError(
                     f"{file} needs shape {mask.shape}, the mask's, found {image.shape}."
                 )
-            inside = np.asanyarray(image.dataobj).reshape(mask.shape)[mask] > 0
+            inside = _inside(image, file).reshape(mask.shape)[mask]
             if inside.any():
                 atlas = "lag bands" if name[2:].startswith("lag") else "ROIs"
                 found[atlas][Label(name[2:], name[0])] = inside
@@ -307,24 +307,22 @@ def _nilearn_folder(path: Path) -> Path:
 
 def _volume(path: Path) -> Any:
     """Return an opened NIfTI volume; its numbers are not read yet."""
-    import nibabel
+    do = "fetch it again"
+    return open_volume(path, "", do, "nilearn.datasets.fetch_miyawaki2008 fetches it")
 
-    try:
-        return nibabel.load(path)
-    except FileNotFoundError as error:
-        raise UserError(
-            f"{path} is missing; nilearn.datasets.fetch_miyawaki2008 fetches it."
-        ) from error
-    except (OSError, EOFError, zlib.error, nibabel.filebasedimages.ImageFileError) as error:
-        raise UserError(f"{path} is damaged or cut short ({error}); fetch it again.") from error
+
+def _inside(image: Any, path: Path) -> np.ndarray:
+    """Return where a volume is above 0, bool (X, Y, Z)."""
+    return volume_data(image, path, do="fetch it again") > 0
 
 
 def _patches(path: Path) -> np.ndarray:
     """Return a label file: int (volumes, 100), 1 or 0 for a patch, all -1 at rest."""
-    try:
-        patches = np.loadtxt(path, delimiter=",", ndmin=2)
-    except (OSError, ValueError) as error:
-        raise UserError(f"{path} is no table of numbers ({error}); fetch it again.") from error
+    lines = read_text(path, "fetch it again").splitlines()
+    with guard(path, "a table of numbers", "fetch it again"):
+        if not lines:
+            raise ValueError("it is empty")
+        patches = np.loadtxt(lines, delimiter=",", ndmin=2)
     if patches.shape[1] != SIDE**2 or not np.isin(patches, (-1, 0, 1)).all():
         raise UserError(
             f"{path} needs {SIDE**2} columns of 1, 0, or -1 for rest, found {patches.shape[1]} "

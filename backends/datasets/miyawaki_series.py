@@ -21,12 +21,16 @@ from backends.datasets.miyawaki_blocks import (
     figure,
     spans,
 )
-from backends.datasets.reading import open_hdf5
+from backends.datasets.reading import check_array, hdf5_array, hdf5_values, open_hdf5
+from explorer.files import guard
 from explorer.types import Label, Parcellation, Subject, Trials, UserError, VoxelSpace, voxel_hash
 
 if TYPE_CHECKING:
     import h5py
     import pandas as pd
+
+LAYOUT = "S2_figureImage.mat"
+PARTS = ("data", "xyz", "inds_runs", "labels_names", "inds_conds", "rois_names", "rois_inds")
 
 
 @dataclass(frozen=True, eq=False)
@@ -191,63 +195,103 @@ def _mat_files(path: Path) -> list[Path]:
 
 def _is_time_series(path: Path) -> bool:
     try:
-        with open_hdf5(path) as file:
+        with open_hdf5(path) as file, guard(path):
             return all(f"D/{key}" in file for key in ("data", "labels_names", "inds_conds"))
-    except (UserError, KeyError):
+    except UserError:
         return False
 
 
 def _read_time_series(path: Path) -> _TimeSeries:
     """Return the file's volumes and labels; MATLAB counts from 1 and stores columns first."""
     with open_hdf5(path) as file:
-        try:
-            found = file["D"]
-            series = found["data"][()].T
-            runs = [(int(first) - 1, int(last)) for first, last in found["inds_runs"]]
-            conditions = [_text(cell) for cell in _cells(file, "labels_names")]
-            volumes = [_positions(cell) for cell in _cells(file, "inds_conds")]
-            xyz = found["xyz"][()]
-            areas = [_text(cell) for cell in _cells(file, "rois_names")]
-            voxels = [_positions(cell) for cell in _cells(file, "rois_inds")]
-        except (KeyError, OSError, TypeError, ValueError, AttributeError) as error:
+        with guard(path, LAYOUT):
+            lacking = [name for name in PARTS if f"D/{name}" not in file]
+        if lacking:
             raise UserError(
-                f"{path} is damaged or not laid out as S2_figureImage.mat ({error}); copy it "
-                "again."
-            ) from error
+                f"{path} is not laid out as {LAYOUT}: it lacks D/{lacking[0]}; copy it again."
+            )
+        series = hdf5_values(hdf5_array(file, "D/data", 2, "fiu")).T
+        xyz = hdf5_values(hdf5_array(file, "D/xyz", 2, "fiu"))
+        if len(xyz) != series.shape[1]:
+            raise UserError(
+                f"{path}: D/data has {series.shape[1]} voxels and {len(series)} volumes, D/xyz "
+                f"{len(xyz)} voxels; they must be equal."
+            )
+        runs = _runs(hdf5_values(hdf5_array(file, "D/inds_runs", 2, "fiu")), len(series), path)
+        conditions = [_text(cell, path) for cell in _cells(file, "labels_names")]
+        volumes = [_positions(c, len(series), path) for c in _cells(file, "inds_conds")]
+        areas = [_text(cell, path) for cell in _cells(file, "rois_names")]
+        voxels = [_positions(c, len(xyz), path) for c in _cells(file, "rois_inds")]
     strange = [c for c in conditions if c not in QUARTERS and not c.endswith("rest")]
     if strange:
         raise UserError(
             f"{path} has the condition {strange[0]!r}, of which no picture is known; known are "
             f"{', '.join(QUARTERS)}, and rest."
         )
-    if len(xyz) != series.shape[1] or runs[-1][1] != len(series):
-        raise UserError(
-            f"{path}: D/data has {series.shape[1]} voxels and {len(series)} volumes, D/xyz "
-            f"{len(xyz)} voxels and D/inds_runs {runs[-1][1]} volumes; they must be equal."
-        )
     if not np.isfinite(series).all():
         raise UserError(f"{path}: D/data holds values that are not finite numbers.")
+    if len(conditions) != len(volumes) or len(areas) != len(voxels):
+        raise UserError(
+            f"{path} names {len(conditions)} conditions and {len(areas)} areas and has the places "
+            f"of {len(volumes)} and {len(voxels)}; copy it again."
+        )
     shown = np.full(len(series), -1)
     for i, (name, at) in enumerate(zip(conditions, volumes, strict=True)):
         if name in QUARTERS:
             shown[at] = i
     rois = {}
     for area, at in zip(areas, voxels, strict=True):
-        side, name = re.search(r"(?:([LR])H_)?([^_]*)$", area).groups(default="")
+        side, name = re.search(r"(?:([LR])H_)?([^_]*)\Z", area).groups(default="")
         rois[Label(name, side)] = np.isin(np.arange(len(xyz)), at)
     return _TimeSeries(series, runs, conditions, shown, xyz, rois)
 
 
+def _runs(ends: np.ndarray, volumes: int, path: Path) -> list[tuple[int, int]]:
+    """Return first volume and end of each run, from 0; they follow each other to the last."""
+    whole = np.isfinite(ends).all() and (ends % 1 == 0).all() and ends.shape[1] == 2
+    runs = [(int(first) - 1, int(last)) for first, last in ends] if whole else []
+    ahead = [0, *(end for _, end in runs)]
+    if (
+        [begin for begin, _ in runs] != ahead[:-1]
+        or ahead[-1] != volumes
+        or ahead != sorted(ahead)
+    ):
+        raise UserError(
+            f"{path}: D/inds_runs needs first and last volume of each run, from 1 to {volumes}, "
+            f"the volumes of D/data, found {ends.tolist()[:3]}; copy it again."
+        )
+    return runs
+
+
 def _cells(file: h5py.File, name: str) -> list[h5py.Dataset]:
     """Return what the references of a MATLAB cell array point to."""
-    return [file[reference] for reference in np.ravel(file[f"D/{name}"][()])]
+    import h5py
+
+    path, found = file.filename, hdf5_array(file, f"D/{name}", kinds="O")
+    if h5py.check_ref_dtype(found.dtype) is not h5py.Reference:
+        raise UserError(
+            f"{path}: D/{name} needs a cell array, found {found.dtype}; copy it again."
+        )
+    with guard(path, at=f"D/{name}"):
+        cells = [file[reference] for reference in np.ravel(found[()])]
+    for cell in cells:
+        if not isinstance(cell, h5py.Dataset):
+            raise UserError(f"{path}: D/{name} points to a group, expected arrays; copy it again.")
+        check_array(cell, str(cell.name), kinds="fiu")
+    return cells
 
 
-def _text(cell: h5py.Dataset) -> str:
+def _text(cell: h5py.Dataset, path: Path) -> str:
     """Return a MATLAB string, which is stored as numbers of letters."""
-    return "".join(map(chr, np.ravel(cell[()])))
+    with guard(path, at=str(cell.name)):
+        return "".join(chr(int(letter)) for letter in np.ravel(cell[()]))
 
 
-def _positions(cell: h5py.Dataset) -> np.ndarray:
-    """Return MATLAB positions counted from 0."""
-    return np.ravel(cell[()]).astype(np.int64) - 1
+def _positions(cell: h5py.Dataset, count: int, path: Path) -> np.ndarray:
+    """Return MATLAB positions among ``count``, counted from 0."""
+    values = np.ravel(hdf5_values(cell))
+    if not (np.isfinite(values) & (values % 1 == 0) & (1 <= values) & (values <= count)).all():
+        raise UserError(
+            f"{path}: {cell.name} needs whole numbers from 1 to {count}; copy the file again."
+        )
+    return values.astype(np.int64) - 1

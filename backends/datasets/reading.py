@@ -175,6 +175,15 @@ def hdf5_array(
     if not isinstance(found, h5py.Dataset):
         what = "has no array" if found is None else "has a group, expected an array,"
         raise UserError(f"{path} {what} {name!r}; it has {there}.")
+    check_array(found, name, ndim, kinds)
+    return found
+
+
+def check_array(
+    found: h5py.Dataset, name: str, ndim: int | None = None, kinds: str = "fiub"
+) -> None:
+    """Refuse an HDF5 array of another kind, or whose numbers are not there; see `hdf5_array`."""
+    path = found.file.filename
     if found.shape is None or found.dtype.kind not in kinds or ndim not in (None, found.ndim):
         shape = "" if found.shape is None else f" {found.shape}"
         axes = "" if ndim is None else f" along {ndim} axes"
@@ -184,7 +193,6 @@ def hdf5_array(
         )
     with guard(path, at=name):
         _check_allocated(found, path, name)
-    return found
 
 
 def hdf5_values(array: h5py.Dataset, index: Any = ()) -> np.ndarray:
@@ -238,6 +246,37 @@ def hdf5_rows(array: h5py.Dataset, source: str, columns: np.ndarray | None = Non
         return values
 
     return LazyRows((array.shape[0], width), read, source)
+
+
+def mat_sizes(path: Path, needs: str = "") -> dict[str, tuple[int, ...]]:
+    """Return name -> shape of the arrays in a MATLAB file of any version; nothing is read.
+
+    Version 7.3 is HDF5, whose axes h5py gives reversed.
+    """
+    import h5py
+    from scipy.io import whosmat
+
+    if h5py.is_hdf5(path):
+        with open_hdf5(path) as file, guard(path):
+            return {name: v.shape[::-1] for name, v in file.items() if getattr(v, "shape", None)}
+    with guard(path, missing=needs or "check the path"):
+        return {name: tuple(map(int, shape)) for name, shape, _ in whosmat(path)}
+
+
+def mat_array(path: Path, name: str) -> np.ndarray:
+    """Return one array of numbers of a MATLAB file of any version, its axes as MATLAB has them."""
+    import h5py
+    from scipy.io import loadmat
+
+    if h5py.is_hdf5(path):
+        with open_hdf5(path) as file:
+            return hdf5_values(hdf5_array(file, name)).T
+    with guard(path, at=name):
+        found = loadmat(path, variable_names=[name]).get(name)
+    if not isinstance(found, np.ndarray) or found.dtype.kind not in "fiub":
+        what = "nothing" if found is None else f"{getattr(found, 'dtype', type(found).__name__)}"
+        raise UserError(f"{path}: {name!r} needs numbers, found {what}; copy it again.")
+    return found
 
 
 def npz_names(path: Path, needs: str = "") -> list[str]:

@@ -162,7 +162,7 @@ def test_a_tenth_session_of_csi4_is_refused(volumes):
 def test_a_volume_cut_short_is_refused(volumes, keep):
     spoil(volumes, "*ses-05.nii.gz", lambda b: b[:keep])
     with pytest.raises(
-        UserError, match="ses-05.nii.gz is .*cut short; download it again"
+        UserError, match="ses-05.nii.gz is damaged or cut short .*; download it again"
     ) as caught:
         np.asarray(BOLD5000(volumes, "b").load("CSI4").betas[[500]])
     assert "\n" not in str(caught.value)
@@ -172,7 +172,7 @@ def test_an_unpacked_volume_cut_short_is_refused(volumes):
     (volumes / f"{D}_ses-05.nii.gz").unlink()
     write_volumes(volumes, sessions=(5,), ending="nii")
     spoil(volumes, "*ses-05.nii", lambda b: b[:-400])
-    with pytest.raises(UserError, match="ses-05.nii is .*cut short; download it again"):
+    with pytest.raises(UserError, match="ses-05.nii is damaged or cut short .*; download it"):
         np.asarray(BOLD5000(volumes, "b").load("CSI4").betas[[-1]])
 
 
