@@ -21,6 +21,7 @@ from typing import Any, Self
 import numpy as np
 import torch
 
+from explorer.metrics import varies
 from explorer.types import Card, EmbeddingSpace, Subject, Trials, UserError
 
 CARD = "card.json"
@@ -187,8 +188,7 @@ def training_statistics(trials: Trials) -> tuple[np.ndarray, np.ndarray]:
     for block in blocks:  # second pass: subtracting first keeps small variances exact
         squares += np.square(np.asarray(trials.betas[block], dtype=np.float64) - mean).sum(axis=0)
     sd = np.sqrt(squares / len(rows))
-    flat = sd <= 1e-6 * np.abs(mean)  # rounding of a constant is not variation
-    return mean.astype(np.float32), np.where(flat, 1.0, sd).astype(np.float32)
+    return mean.astype(np.float32), np.where(varies(mean, sd), sd, 1.0).astype(np.float32)
 
 
 def split_hash(*trials: Trials) -> str:

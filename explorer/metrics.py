@@ -8,10 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
 from explorer.types import UserError
+
+ROUNDING = 1e-6  # of a mean: more than float32 sums of a constant are off by
 
 # ------------------------------------------------------------------------------------ two pictures
 
@@ -75,6 +78,18 @@ def ssim(truth: np.ndarray, image: np.ndarray) -> float:
     )
 
 
+# ------------------------------------------------------------------------------- what is constant
+
+
+def varies(mean: Any, sd: Any) -> Any:
+    """Say of numbers with this mean and standard deviation whether they vary, element by element.
+
+    The rule for all: a deviation up to a millionth of the mean is what float32 rounding makes of a
+    constant, and whatever is divided by it is made up. Arrays or tensors of one shape.
+    """
+    return sd > ROUNDING * abs(mean)
+
+
 # -------------------------------------------------------------------------------------- embeddings
 
 
@@ -114,8 +129,13 @@ def correlation_matrix(predictions: np.ndarray, gallery: np.ndarray) -> np.ndarr
 
     Over the values of an embedding; a constant one correlates 0 with everything.
     """
-    a, b = (np.reshape(x, (len(x), -1)).astype(np.float64) for x in (predictions, gallery))
-    return cosine_matrix(a - a.mean(axis=1, keepdims=True), b - b.mean(axis=1, keepdims=True))
+
+    def centred(rows: np.ndarray) -> np.ndarray:
+        rows = np.reshape(rows, (len(rows), -1)).astype(np.float64)
+        mean, sd = rows.mean(axis=1, keepdims=True), rows.std(axis=1, keepdims=True)
+        return np.where(varies(mean, sd), rows - mean, 0)
+
+    return cosine_matrix(centred(predictions), centred(gallery))
 
 
 def squared_error_matrix(predictions: np.ndarray, gallery: np.ndarray) -> np.ndarray:

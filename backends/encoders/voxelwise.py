@@ -26,6 +26,7 @@ from backends.training.ridge_solver import (
     solve,
     stack,
 )
+from explorer.brain.predicted import correlation
 from explorer.mapper import (
     ROWS_AT_ONCE,
     check_fits,
@@ -35,7 +36,7 @@ from explorer.mapper import (
     training_statistics,
     write_checkpoint,
 )
-from explorer.metrics import bootstrap_interval, two_way_identification
+from explorer.metrics import bootstrap_interval, two_way_identification, varies
 from explorer.types import Card, EmbeddingSpace, Trials, UserError
 
 Embeddings = Mapping[EmbeddingSpace, Mapping[str, np.ndarray]]
@@ -221,7 +222,7 @@ class Encoding(torch.nn.Module):
         for space in self.spaces:
             rows = features[space].double()
             mean, sd = rows.mean(0), rows.std(0, correction=0)
-            flat = sd <= 1e-6 * mean.abs()  # rounding of a constant is not variation
+            flat = ~varies(mean, sd)
             share = (total / len(self.spaces) / max(1, int((~flat).sum()))) ** 0.5
             means.append(mean)
             scales.append(torch.where(flat, 0, share / sd.clamp_min(1e-30)))
@@ -323,9 +324,8 @@ def assess(model: Encoding, trials: Trials, embeddings: Embeddings) -> dict[str,
     given = {space: np.stack([embeddings[space][s] for s in stimuli]) for space in model.spaces}
     predicted = model.predict(given)
     measured = np.stack([trials.average(s) for s in stimuli])
-    a, b = (x.astype(np.float64) - x.mean(0) for x in (predicted, measured))
-    norm = np.sqrt(np.square(a).sum(0) * np.square(b).sum(0))
-    r = (a * b).sum(0)[norm > 0] / norm[norm > 0]
+    r = correlation(predicted, measured)
+    r = r[np.isfinite(r)]
     mean, sd = training_statistics(trials)
     each = two_way_identification((predicted - mean) / sd, (measured - mean) / sd, per_item=True)
     low, high = bootstrap_interval(each, seed=0)

@@ -15,6 +15,7 @@ import torch
 from torch.nn import functional
 
 from backends.encoders.voxelwise import Encoding
+from backends.mappers.parts.codes import units
 from backends.mappers.parts.learned import Learned, disturbed, identified
 from backends.mappers.parts.losses import info_nce
 from backends.training.engine import train_network
@@ -184,9 +185,8 @@ class Contrastive(Learned):
                 )
                 columns = encoding.select_voxels(selected[one.subject.name])
                 mapper.put(f"columns_{one.subject.name}", columns)
-        for i, goals in enumerate(data.goals.values()):
-            # every stimulus counts once, whoever saw it
-            mapper.put(f"centre_{i}", goals.flatten(1).mean(0))
+        for i, (space, goals) in enumerate(data.goals.items()):
+            mapper.put(f"centre_{i}", units(space, goals.flatten(1))[0])
         if source is not None:
             mapper._take(source)
         mapper.history = train_network(

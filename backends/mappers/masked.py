@@ -25,6 +25,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
+from backends.mappers.parts.codes import units
 from backends.mappers.parts.filling import Filling, pretrained
 from backends.mappers.parts.learned import Learned, identified, seeded
 from backends.mappers.parts.losses import info_nce
@@ -268,7 +269,10 @@ class Masked(Learned):
             own = run / "pretraining" if run else None
             told = filling.learn(trials, stage, on_test=pretrain_on_test, run=own, **options)
             before = told | before
-        _set_units(mapper, data)
+        for i, (space, goals) in enumerate(data.goals.items()):
+            centre, scale = units(space, goals.flatten(1))
+            mapper.put(f"centre_{i}", centre)
+            mapper.put(f"scale_{i}", scale)
         history = train_network(
             f"Masked for {', '.join(mapper.subjects)}",
             mapper,
@@ -332,17 +336,6 @@ class Masked(Learned):
         """Return the true embeddings (n, D), centred and in units of the target's deviation."""
         centre, scale = self._unit(self.targets.index(space))
         return (batch.goals[space].flatten(1) - centre.to(batch.device)) / scale.to(batch.device)
-
-
-def _set_units(mapper: Masked, data: TrialRows) -> None:
-    """Set each target's mean and deviation; every stimulus counts once, whoever saw it."""
-    rows = torch.from_numpy(np.unique(data.stimulus))
-    for i, goals in enumerate(data.goals.values()):
-        centre, scale = mapper._unit(i)
-        known = goals[rows].flatten(1)
-        centre.copy_(known.mean(0))
-        spread = (known - centre).square().mean().sqrt()
-        scale.copy_(spread if spread > 0 else torch.ones(()))
 
 
 def _begin_at(mapper: Masked, source: Masked, trials: Sequence[Trials]) -> None:

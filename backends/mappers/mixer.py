@@ -33,7 +33,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from backends.mappers.parts.codes import check_alphas, whitening_axes
+from backends.mappers.parts.codes import check_alphas, units, whitening_axes
 from backends.mappers.parts.learned import Learned
 from backends.mappers.parts.mindeye2 import convert
 from backends.mappers.parts.mixing import (
@@ -41,7 +41,6 @@ from backends.mappers.parts.mixing import (
     begin_linear,
     sketch_of,
     solve_layers,
-    standard_coordinates,
 )
 from backends.mappers.parts.trunk import LatentHead, TokenHead, Trunk
 from backends.training.engine import train_network
@@ -277,7 +276,7 @@ class Mixer(Learned):
         data = TrialRows(trials, targets)
         source = cls._source(from_checkpoint, targets, layers) if from_checkpoint else None
         if source is None:
-            coordinates = [standard_coordinates(goals) for goals in data.goals.values()]
+            coordinates = [units(space, goals) for space, goals in data.goals.items()]
             code = whitening_axes(sketch_of(data.goals, coordinates), width)
             sizes |= {
                 "width": len(code[0]) if layers == "ridge" else width,

@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from backends.mappers.parts.codes import units
 from backends.mappers.parts.learned import Learned, disturbed, identified
 from backends.training.engine import train_network
 from backends.training.plan import Course
@@ -131,14 +132,9 @@ class MLP(Learned):
         data = TrialRows(trials, targets)
         mapper = cls.begin(seed, trials, targets, width, blocks)
         for i, (space, goals) in enumerate(data.goals.items()):
-            centre, scale = mapper._unit(i)
-            centre.copy_(goals.flatten(1).mean(0))  # every stimulus counts once, whoever saw it
-            scale.copy_((goals.flatten(1) - centre).square().mean().sqrt())
-            if not scale > 0:
-                raise UserError(
-                    f"All training stimuli have the same embedding in {space.name}; choose "
-                    "another space."
-                )
+            centre, scale = units(space, goals.flatten(1))
+            mapper.put(f"centre_{i}", centre)
+            mapper.put(f"scale_{i}", scale)
         mapper.history = train_network(
             f"MLP for {', '.join(mapper.subjects)}",
             mapper,

@@ -25,7 +25,7 @@ from typing import Any, Self
 import numpy as np
 import torch
 
-from backends.mappers.parts.codes import check_alphas, standardised_rows
+from backends.mappers.parts.codes import all_alike, check_alphas, standardised_rows
 from backends.training.counted import prefixed
 from backends.training.fewer import fewer
 from backends.training.ridge_solver import (
@@ -51,7 +51,8 @@ class Ridge(Mapper):
     ``metrics`` describes a fit by its held-out folds, per subject and target space: ``cv_r2``
     (mean over targets of the explained share of variance; higher is better, 0 is the training
     mean), ``cv_correlation`` (mean over targets; higher is better, chance 0), the smallest, median
-    and largest ``alpha``, and ``n`` trials. It is for the card: a loaded mapper has none.
+    and largest ``alpha``, and ``n`` trials. Targets that are constant in training are in no mean;
+    ``constant targets`` counts them, if any. It is for the card: a loaded mapper has none.
     """
 
     def __init__(self, targets: Sequence[EmbeddingSpace], voxels: Mapping[str, int]) -> None:
@@ -164,6 +165,8 @@ class Ridge(Mapper):
         """Set a subject's weights, some columns at a time, and the figures of its folds."""
         offset = 0
         for space in self.targets:
+            if not result.varies[offset : offset + space.size].any():
+                raise all_alike(space.name)
             weight, intercept = self.weights(subject, space)
             for begin in range(0, space.size, COLUMNS_AT_ONCE):
                 here = slice(begin, min(space.size, begin + COLUMNS_AT_ONCE))
@@ -171,18 +174,20 @@ class Ridge(Mapper):
                 w, b = solve(parts, goals[:, of], result.alpha[of])
                 if recalibrated:
                     spread = result.predicted_sd[of]
-                    scale = (result.sd[of] / spread).where(spread > 0, 1)
+                    scale = (
+                        (result.sd[of] / spread).where(spread > 0, 1).where(result.varies[of], 0)
+                    )
                     w, b = w * scale, (b - result.predicted_mean[of]) * scale + result.mean[of]
                 weight[:, here] = w.cpu()
                 intercept[here] = b.cpu()
             of = slice(offset, offset + space.size)
-            alpha = result.alpha[of]
+            alpha, known = result.alpha[of], result.varies[of]
             self.metrics.setdefault(subject, {})[space.name] = {
-                "cv_r2": float(result.r2[of].mean()),
-                "cv_correlation": float(result.correlation[of].mean()),
+                "cv_r2": float(result.r2[of][known].mean()),
+                "cv_correlation": float(result.correlation[of][known].mean()),
                 "alpha": [float(alpha.min()), float(alpha.median()), float(alpha.max())],
                 "n": goals.shape[0],
-            }
+            } | ({} if known.all() else {"constant targets": int((~known).sum())})
             offset += space.size
 
 

@@ -19,6 +19,7 @@ import numpy as np
 import torch
 
 from backends.training.counted import Counted
+from explorer.metrics import varies
 from explorer.types import EmbeddingSpace, UserError
 
 # Standardised inputs give the Gram matrix a diagonal of n, so this reaches from hardly any penalty
@@ -135,11 +136,14 @@ def solve(
 class CrossValidation:
     """The best penalty of each of D targets, and what comes of it on held-out rows; all (D,).
 
+    A target that is constant in training is neither explained nor missed: ``varies`` is False, and
+    its ``r2``, ``correlation``, ``sd`` and ``predicted_sd`` are 0.
     ``mean`` and ``sd`` are those of the goals, ``predicted_mean`` and ``predicted_sd`` those of
     the predictions of all rows, each made without its fold.
     """
 
     alpha: torch.Tensor
+    varies: torch.Tensor
     r2: torch.Tensor
     correlation: torch.Tensor
     mean: torch.Tensor
@@ -198,16 +202,18 @@ def cross_validate(
     r2 = 1 - error.gather(0, best)[0] / total.clamp_min(tiny)
     mean = sums.gather(0, best)[0] / n
     spread = (squares.gather(0, best)[0] - n * mean.square()).clamp_min(0)
-    correlation = products.gather(0, best)[0] / (total * spread).sqrt().clamp_min(tiny)
-    varies = total > 0  # a target that is constant in training is neither explained nor missed
+    sd, predicted_sd = (total / n).sqrt(), (spread / n).sqrt()
+    known = varies(centre, sd)
+    correlation = products.gather(0, best)[0] / (total.sqrt() * spread.sqrt()).clamp_min(tiny)
     return CrossValidation(
         alpha=penalties[best[0]],
-        r2=r2.where(varies, 0),
-        correlation=correlation.where(varies, 0),
+        varies=known,
+        r2=r2.where(known, 0),
+        correlation=correlation.where(known, 0),
         mean=centre,
-        sd=(total / n).sqrt(),
+        sd=sd.where(known, 0),
         predicted_mean=centre + mean,
-        predicted_sd=(spread / n).sqrt(),
+        predicted_sd=predicted_sd.where(known, 0),
     )
 
 
@@ -277,8 +283,9 @@ def recalibrate_test_batch(predicted: np.ndarray, training: np.ndarray) -> np.nd
             f"{FEWEST_IN_A_BATCH} samples or more, found {len(predicted)}; choose "
             'recalibrate="cross-validated", which decodes any trial alone.'
         )
-    sd = predicted.std(axis=0)
-    standard = (predicted - predicted.mean(axis=0)) / np.where(sd > 0, sd, 1)
+    mean, sd = predicted.mean(axis=0), predicted.std(axis=0)
+    known = varies(mean, sd)
+    standard = np.where(known, predicted - mean, 0) / np.where(known, sd, 1)
     return standard * training.std(axis=0) + training.mean(axis=0)
 
 

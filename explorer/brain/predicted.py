@@ -12,7 +12,7 @@ from dataclasses import replace
 import numpy as np
 
 from explorer.brain.parcels import VoxelMap, voxel_map
-from explorer.metrics import noise_ceiling
+from explorer.metrics import noise_ceiling, varies
 from explorer.types import Parcellation
 
 MEASURED, PREDICTED, ACCURACY = "measured betas", "predicted betas", "encoding accuracy"
@@ -26,9 +26,10 @@ def correlation(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     NaN where one of both does not vary.
     """
     a, b = (np.asarray(x, dtype=np.float64) for x in (a, b))
+    both = varies(a.mean(axis=0), a.std(axis=0)) & varies(b.mean(axis=0), b.std(axis=0))
     a, b = a - a.mean(axis=0), b - b.mean(axis=0)
     norm = np.sqrt(np.square(a).sum(axis=0) * np.square(b).sum(axis=0))
-    return np.divide((a * b).sum(axis=0), norm, out=np.full(norm.shape, np.nan), where=norm > 0)
+    return np.divide((a * b).sum(axis=0), norm, out=np.full(norm.shape, np.nan), where=both)
 
 
 def pattern_correlation(

@@ -1,5 +1,6 @@
 """Metrics against known answers, other libraries and chance."""
 
+import importlib
 import itertools
 
 import numpy as np
@@ -190,6 +191,21 @@ def test_correlations_with_a_gallery_are_numpys(rng):
     expected = np.corrcoef(a.reshape(3, 8), b)[:3, 3:]
     np.testing.assert_allclose(metrics.correlation_matrix(a, b), expected)
     assert not metrics.correlation_matrix(np.ones((1, 8)), b).any()
+
+
+def test_a_constant_correlates_with_nothing_however_it_is_rounded():
+    rows = np.array([[0.1] * 13, [127.3] * 13, [*range(13)]])
+    assert all((row - row.mean()).any() for row in rows)  # as sums are rounded
+    found = metrics.correlation_matrix(rows, rows)
+    np.testing.assert_allclose(found, np.diag([0.0, 0.0, 1.0]), atol=1e-12)
+
+
+@pytest.mark.parametrize("library", ["numpy", "torch"])
+def test_rounding_is_not_variation(library):
+    numbers = importlib.import_module(library)
+    mean = numbers.asarray([0.0, 0.0, 2.0, -2.0, -2.0, 1e-20])
+    sd = numbers.asarray([0.0, 1e-30, 2e-6, 1e-6, 3e-6, 1e-20])
+    assert metrics.varies(mean, sd).tolist() == [False, True, False, False, True, True]
 
 
 def test_squared_errors_are_scikit_learns(rng):

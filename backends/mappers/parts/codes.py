@@ -17,11 +17,17 @@ from backends.training.ridge_solver import (
 )
 from backends.training.rows import TrialRows
 from explorer.mapper import ROWS_AT_ONCE
-from explorer.types import Trials, UserError
+from explorer.metrics import varies
+from explorer.types import EmbeddingSpace, Trials, UserError
 
 
 def principal_axes(
-    rows: torch.Tensor, limit: int, variance: float, seed: int, name: str, at_most: int = 4096
+    rows: torch.Tensor,
+    limit: int,
+    variance: float,
+    seed: int,
+    name: str,
+    at_most: int = 4096,
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """Return mean (D,), orthonormal axes (K, D) and standard deviations (K,) of rows (n, D).
 
@@ -40,10 +46,8 @@ def principal_axes(
     else:
         values, vectors = torch.linalg.eigh(away.T @ away)
     values, vectors = values.flip(0).clamp_min(0), vectors.flip(1)
-    if not values[0] > 0:
-        raise UserError(
-            f"All training stimuli have the same embedding in {name}; choose another space."
-        )
+    if not varies(centre, away.std(0, correction=0)).any():
+        raise all_alike(name)
     held = values.cumsum(0) / values.sum()
     solid = int((values > 1e-9 * values[0]).sum())  # the rest is rounding
     k = min(limit, solid, 1 + int((held < variance - 1e-12).sum()))
@@ -61,11 +65,11 @@ def whitening_axes(rows: torch.Tensor, limit: int) -> tuple[torch.Tensor, torch.
     away = rows.double() - centre
     values, vectors = torch.linalg.eigh(away.T @ away / len(away))
     values, vectors = values.flip(0).clamp_min(0), vectors.flip(1)
-    k = min(limit, int((values > 1e-6 * values[0]).sum()))
-    if k < 1:
+    if not varies(centre, away.std(0, correction=0)).any():
         raise UserError(
             "All training stimuli have the same embedding; choose another space or other stimuli."
         )
+    k = min(limit, int((values > 1e-6 * values[0]).sum()))
     return (vectors[:, :k] / values[:k].sqrt()).T.float().contiguous(), centre.float()
 
 
@@ -128,3 +132,22 @@ def check_alphas(alphas: Sequence[float]) -> None:
     """Refuse penalties that are not positive."""
     if not len(alphas) or min(alphas) <= 0:
         raise UserError(f"alphas must be positive numbers, found {list(alphas)}.")
+
+
+def units(space: EmbeddingSpace, goals: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return the mean (...) of embeddings (stimuli, ...) and one standard deviation of all.
+
+    Every stimulus counts once, whoever saw it; a space in which all are alike is refused.
+    """
+    centre = goals.mean(0)
+    squares = (goals - centre).square()
+    if not varies(centre, squares.mean(0).sqrt()).any():
+        raise all_alike(space.name)
+    return centre, squares.mean().sqrt()
+
+
+def all_alike(name: str) -> UserError:
+    """Return the error for a space, by its name, in which training stimuli do not differ."""
+    return UserError(
+        f"All training stimuli have the same embedding in {name}; choose another space."
+    )

@@ -74,12 +74,6 @@ def begin_linear(mapper: Any, codes: torch.Tensor, data: TrialRows, course: Cour
         head.linear.bias.copy_(share @ goals - centre @ weight)
 
 
-def standard_coordinates(goals: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return the mean (...) of embeddings (stimuli, ...) and one standard deviation of all."""
-    centre = goals.mean(0)
-    return centre, (goals - centre).square().mean().sqrt().clamp_min(1e-6)
-
-
 def sketch_of(
     goals: Mapping[EmbeddingSpace, torch.Tensor],
     coordinates: Sequence[tuple[torch.Tensor, torch.Tensor]],

@@ -189,6 +189,19 @@ def test_shuffled_pictures_predict_nothing():
     assert low < 0.6 < 0.9 > high
 
 
+def test_voxels_that_never_vary_are_in_no_median():
+    trials, embeddings = make_trials()
+    betas = trials.betas.copy()
+    betas[:, 4:] = np.geomspace(0.1, 127.3, V - 4)  # most of them: rounding would be a correlation
+    trials = Trials(trials.subject, betas.astype(np.float32), "units", trials.table)
+    model, stimuli = Encoding.fit(trials, embeddings, seed=0), trials.stimuli("test")
+    found = assess(model, trials, embeddings)["voxel correlation"]
+    predicted = model.predict(stacked(embeddings, stimuli))
+    measured = np.stack([trials.average(s) for s in stimuli])
+    each = [np.corrcoef(predicted[:, i], measured[:, i])[0, 1] for i in range(3)]
+    assert found == pytest.approx(np.median(each), abs=1e-4)
+
+
 def test_a_model_of_other_voxels_or_another_kind_is_refused(tmp_path):
     trials, embeddings = make_trials()
     folder = tmp_path / "there"

@@ -146,6 +146,18 @@ def test_what_is_saved_comes_back(name, fitted, betas, tmp_path, half):
         torch.testing.assert_close(loaded(betas, "sub-01")[space], z.detach(), **near)
 
 
+def test_a_space_in_which_all_stimuli_are_alike_is_refused(name):
+    trials, targets = toy("sub-01")
+    alike = EmbeddingSpace("toy", "alike", (3,))
+    grey = dict.fromkeys(targets[VECTOR], np.array([0.1, 127.3, -7.7], np.float32))
+    with pytest.raises(
+        UserError, match="All training stimuli have the same embedding in toy/alike; choose anoth"
+    ):
+        resolve(MAPPERS[name]).fit(
+            [trials], {VECTOR: targets[VECTOR], alike: grey}, seed=0, **SETTINGS.get(name, {})
+        )
+
+
 def test_strangers_are_refused(fitted, betas):
     with pytest.raises(UserError, match="sub-01, sub-02, not 'sub-09'"):
         fitted(betas, "sub-09")

@@ -1,4 +1,4 @@
-"""A small contrastive problem with planted maps, for the tests of training."""
+"""For the tests of training: a small contrastive problem with planted maps, ridge fold by fold."""
 
 import os
 import signal
@@ -9,6 +9,7 @@ import torch
 
 from backends.training.engine import train_network
 from backends.training.plan import Course
+from backends.training.ridge_solver import solve
 from backends.training.rows import TrialRows
 from explorer.types import EmbeddingSpace, Subject, Trials, VoxelSpace
 
@@ -101,3 +102,15 @@ def recorded(course, run=None, kill_at=None, noise=0.3, trackers=(), **options):
 def same(one, other, **near):
     for key, value in one.state_dict().items():
         torch.testing.assert_close(other.state_dict()[key], value, **near)
+
+
+def fold_by_fold(voxels, goals, held_out, alphas):
+    """Return squared errors (alphas, D) and predictions (alphas, n, D), fitted fold by fold."""
+    predicted = torch.zeros(len(alphas), *goals.shape, dtype=goals.dtype)
+    for rows in held_out:
+        rest = np.setdiff1d(np.arange(len(goals)), rows)
+        for a, alpha in enumerate(alphas):
+            penalty = torch.full((goals.shape[1],), alpha, dtype=goals.dtype)
+            weight, intercept = solve(voxels[rest], goals[rest], penalty)
+            predicted[a, rows] = voxels[rows] @ weight + intercept
+    return (predicted - goals).square().sum(1), predicted

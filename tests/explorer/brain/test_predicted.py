@@ -58,6 +58,8 @@ def test_correlations_are_those_of_numpy() -> None:
     expected = [np.corrcoef(a[:, i], b[:, i])[0, 1] for i in range(4)]
     np.testing.assert_allclose(found[:4], expected)
     assert np.isnan(found[4])
+    a[:, 4], b[:, 4] = np.full((2, 30), 0.1)  # constants, but for the rounding of their sums
+    assert (a - a.mean(axis=0))[:, 4].any() and np.isnan(predicted.correlation(a, b)[4])
     member = np.arange(30) < np.array([[30], [10], [9]])
     rois = Parcellation("R", "masks", (Label("a"), Label("b"), Label("c")), member, "h")
     whole, part, few, rest = predicted.pattern_correlation(a[:, 0], b[:, 0], rois)
