@@ -84,6 +84,14 @@ def arguments() -> argparse.ArgumentParser:
     add("--device", default="auto", help="auto, cpu, cuda, cuda:1, mps ... [auto]")
     add("--host", default="127.0.0.1", help="address to serve on [127.0.0.1: this machine only]")
     add("--port", type=int, help="port to serve on [the first free one from 7860]")
+    add(
+        "--budget",
+        type=float,
+        default=600.0,
+        metavar="SECONDS",
+        help="how long one request may compute; a longer one is refused, and on this machine "
+        "alone begins once you say so [600]",
+    )
     add("--auth-file", type=Path, help="ask visitors for a login: one user:password a line")
     add("--share", action="store_true", help="also make a public link, through Gradio's servers")
     add(
@@ -197,10 +205,11 @@ def check_address(host: str, port: int | None) -> None:
 
 def serve(workbench: Workbench, args: argparse.Namespace) -> gr.Blocks:
     """Build the page, start its server and say where it is; the models load in the background."""
-    from explorer.page import build, launch_options
+    from explorer.page import Budget, build, launch_options
 
     logins = read_logins(args.auth_file) if args.auth_file else None
-    page = build(workbench)
+    alone = args.host in ("127.0.0.1", "localhost", "::1") and not args.share
+    page = build(workbench, Budget(args.budget, asks=alone))
     try:
         _, local, shared = page.launch(
             server_name=args.host,
@@ -242,6 +251,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = arguments().parse_args(argv)
     try:
         check_address(args.host, args.port)
+        if not args.budget > 0:
+            raise UserError(f"--budget is a number of seconds above 0, found {args.budget:g}.")
         workbench = open_workbench(args)
         refuse_unshareable(workbench, args)
         page = serve(workbench, args)

@@ -164,6 +164,7 @@ def test_arguments_have_the_documented_defaults():
         device="auto",
         host="127.0.0.1",
         port=None,
+        budget=600.0,
         auth_file=None,
         share=False,
         i_may_share_these_images=False,

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from explorer.page.theme import theme
+from explorer.page.turns import Budget
 
 if TYPE_CHECKING:
     import gradio as gr
@@ -17,15 +18,18 @@ ASSETS = Path(__file__).parents[2] / "assets" / "page"
 TITLE = "Afterimage"
 
 
-def build(workbench: Workbench) -> gr.Blocks:
-    """Return the page over a workbench; launch it with ``**launch_options()``."""
+def build(workbench: Workbench, budget: Budget | None = None) -> gr.Blocks:
+    """Return the page over a workbench; launch it with ``**launch_options()``.
+
+    ``budget``: how long one request may compute.
+    """
     # After every event Gradio sums up all events so far with pandas, for a monitoring page that is
     # not used here: each costs more than the one before.
     os.environ.setdefault("GRADIO_ANALYTICS_CACHE_FREQUENCY", str(10**9))
 
     from explorer.page.layout import build_page
 
-    return build_page(workbench)
+    return build_page(workbench, budget or Budget())
 
 
 def launch_options() -> dict[str, Any]:

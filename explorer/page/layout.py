@@ -15,7 +15,7 @@ from explorer.page.brain import surface_server
 from explorer.page.handlers import Handlers
 from explorer.page.pickers import ALL
 from explorer.page.session import Session
-from explorer.page.turns import Turns
+from explorer.page.turns import Budget, Turns
 from explorer.types import UserError
 
 if TYPE_CHECKING:
@@ -29,7 +29,7 @@ HIDDEN = {"api_visibility": "private", "show_progress": "hidden"}
 MODEL = {"concurrency_limit": None}
 
 
-def build_page(workbench: Workbench) -> gr.Blocks:
+def build_page(workbench: Workbench, budget: Budget) -> gr.Blocks:
     """Lay out the page and wire its events."""
     with gr.Blocks(title=TITLE, analytics_enabled=False, fill_width=True) as page:
         ui = SimpleNamespace(session=gr.State(Session()))
@@ -45,7 +45,7 @@ def build_page(workbench: Workbench) -> gr.Blocks:
         ui.footer = _component("footer", None)
         ui.lecture = _component("lecture", None, SMALL_BRAIN, **_surfaces(workbench))
         turns = Turns()
-        _wire(page, ui, Handlers(workbench, ui, plotly_address(), turns))
+        _wire(page, ui, Handlers(workbench, ui, plotly_address(), turns, budget))
         api.register(workbench, MODEL, turns)
         api_evidence.register(workbench, MODEL, turns)
     return page

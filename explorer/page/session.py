@@ -18,7 +18,7 @@ class Session:
     changed, so that each of ten clicks counts. ``shown``
     is the trial view that the browser has, ``drawn`` the request whose sweep it shows to the end,
     ``mapped`` what its brain map is of, ``gallery`` which page of stimuli it has, ``told`` the
-    problems it was told about.
+    problems it was told about, ``allowed`` the long request that its owner agreed to.
     """
 
     def __init__(self) -> None:
@@ -32,6 +32,7 @@ class Session:
         self.mapped: tuple = ()
         self.gallery: tuple = ()
         self.told: set[str] = set()
+        self.allowed: Request | None = None
         self.lab, self.lecture = Evidence(), Evidence()
         self.steering = threading.RLock()
         self._lock = threading.Lock()

@@ -12,10 +12,37 @@ import time
 from collections.abc import Hashable, Iterator
 from dataclasses import dataclass
 
+from explorer.types import UserError
+
 PICTURES = "pictures"  # the trial above: it goes before evidence
 USUAL = 5.0  # seconds, of a kind that was never timed; our choice
 LOST = 30.0  # seconds after which a turn is taken from an answer that nobody reads any more
+MOST_WAITING = 64  # places in the line; our choice
 POLL = 0.4  # seconds between two looks at the queue, and so between two sentences
+
+
+@dataclass(frozen=True)
+class Budget:
+    """How long one request may compute, in seconds; a longer one is refused, or asked about.
+
+    ``asks``: on the owner's own machine it begins once they say so.
+    """
+
+    seconds: float = 600.0
+    asks: bool = False
+
+    def refusal(self, expected: float) -> str:
+        """Return why a request is too long, one sentence that ends in what to do; "" if not."""
+        if expected <= self.seconds:
+            return ""
+        return (
+            f"This would compute for about {_span(expected)}, more than the {_span(self.seconds)} "
+            "that one request may take here (--budget); give fewer scales, steps, rows or samples."
+        )
+
+
+def _span(seconds: float) -> str:
+    return f"{seconds / 60:.0f} min" if seconds >= 120 else f"{seconds:.0f} s"
 
 
 @dataclass(eq=False)
@@ -44,8 +71,13 @@ class Turns:
         self._seconds: dict[str, float] = {}  # how long a kind of work took lately
 
     def ask(self, visitor: Hashable, kind: str = PICTURES) -> Turn:
-        """Return a place in the queue; give it back with `leave`."""
+        """Return a place in the queue; give it back with `leave`. A full queue is `UserError`."""
         with self._free:
+            if len(self._waiting) >= MOST_WAITING:
+                raise UserError(
+                    f"{len(self._waiting)} questions wait for the models already; try again in a "
+                    "minute."
+                )
             self._asked += 1
             turn = Turn(visitor, kind, self._asked)
             self._waiting.append(turn)

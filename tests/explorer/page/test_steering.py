@@ -201,3 +201,42 @@ def test_parcels_are_offered_where_betas_guide(
     assert wrong.request.rois == ("fusiform L",)
     handlers.take_rois(session, [])
     assert session.request.rois == ()
+
+
+@pytest.fixture
+def long_requests(workbench: Any, monkeypatch: Any) -> Any:
+    """Return handlers under a budget of a minute, for a request that would take five."""
+    from explorer.page.handlers import Handlers
+    from explorer.page.turns import Budget
+
+    monkeypatch.setattr("explorer.page.working.seconds_needed", lambda bench, request: 300.0)
+    ui = SimpleNamespace(**{part: part for part in PARTS})
+    return lambda asks: Handlers(workbench, ui, "plotly.js", budget=Budget(60.0, asks))
+
+
+def test_a_request_over_the_budget_is_refused_with_the_number(long_requests: Any) -> None:
+    handlers = long_requests(False)
+    session, _ = visit(handlers, trial="test-03", seed="77")
+    work(handlers, session)
+    assert session.shown["progress"] == trial.progress(
+        "failed",
+        "This would compute for about 5 min, more than the 60 s that one request may take here "
+        "(--budget); give fewer scales, steps, rows or samples.",
+    )
+    handlers.go_again(session)
+    work(handlers, session)
+    assert session.shown["progress"]["state"] == "failed"  # nobody may say so to a server
+
+
+def test_on_the_owners_machine_a_long_request_asks_first(
+    long_requests: Any, fakes: SimpleNamespace
+) -> None:
+    handlers = long_requests(True)
+    session, _ = visit(handlers, trial="test-03", seed="78")
+    painted = fakes.Generator.painted
+    work(handlers, session)
+    assert session.shown["progress"]["text"] == "This takes about 5 min. Continue begins it."
+    assert fakes.Generator.painted == painted
+    handlers.go_again(session)
+    work(handlers, session)
+    assert session.shown["progress"]["state"] == "done"

@@ -7,6 +7,7 @@ import pytest
 
 from explorer.page import turns as module
 from explorer.page.turns import PICTURES, Turns
+from explorer.types import UserError
 
 
 @pytest.fixture
@@ -116,3 +117,11 @@ def test_threads_never_hold_the_models_together():
     for thread in threads:
         thread.join()
     assert len(most) == 160 and max(most) == 1
+
+
+def test_a_full_line_says_so(clock, monkeypatch):
+    monkeypatch.setattr(module, "MOST_WAITING", 2)
+    turns = Turns()
+    turns.ask("a"), turns.ask("b")
+    with pytest.raises(UserError, match="2 questions wait for the models already; try again in"):
+        turns.ask("c")
