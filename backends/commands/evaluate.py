@@ -75,9 +75,9 @@ def evaluate(
             return
         if aims or evidence or statistics:
             from backends.reports.aims import evaluate as measure_aims
-            from backends.reports.aims import render
             from backends.reports.evidence import evidence as measure_evidence
             from backends.reports.statistics import measure as measure_statistics
+            from backends.reports.tables import render
 
             measure = (
                 measure_aims if aims else measure_evidence if evidence else measure_statistics
@@ -92,7 +92,8 @@ def evaluate(
             return
         from backends.embedders.captions import read_captions
         from backends.embedders.choice import read_sources
-        from backends.reports.mappers import compare, markdown, write
+        from backends.reports.mapper_tables import markdown, write
+        from backends.reports.mappers import compare
 
         name, bench = options.open_bench(dataset, checkpoints, device, published or ())
         found = compare(
@@ -122,8 +123,9 @@ def _of_images(
     say: Teller,
 ) -> None:
     """Score a folder of pictures and print, or write, the table."""
-    from backends.reports.pictures import markdown, score_folder, shipped_functions, write
-    from backends.reports.scores import Features
+    from backends.reports.feature_networks import Features
+    from backends.reports.picture_tables import markdown, write
+    from backends.reports.pictures import score_folder, shipped_functions
 
     name, bench = options.open_bench(dataset, checkpoints, device)
     own = shipped_functions(bench, checkpoints, device) if name == "simulated" else {}

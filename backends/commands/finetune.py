@@ -69,7 +69,7 @@ def finetune(
     with telling() as say:
         if ablate:
             from backends.reports.ablations import ablations
-            from backends.reports.aims import render
+            from backends.reports.tables import render
 
             tried = f"{name}-{people[0]}-{mapper}-{epochs}-{batch}-{lr:g}-{seed}"
             found = ablations(

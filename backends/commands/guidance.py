@@ -23,8 +23,8 @@ def guidance(
     checkpoints: options.Checkpoints = options.CHECKPOINTS,
 ) -> None:
     """Measure what scale, feature, brain guidance and best of n do to pocket-diffusion."""
-    from backends.reports.aims import render
     from backends.reports.guidance import measure
+    from backends.reports.tables import render
 
     _, bench = options.open_bench("simulated", checkpoints, options.device(device))
     with telling() as say:

@@ -107,26 +107,6 @@ def measure(study: Study, limit: int | None = None) -> Tables:
     }
 
 
-def render(tables: Tables) -> str:
-    """Return the tables as Markdown."""
-    parts = []
-    for title, table in tables.items():
-        lines = [f"## {title}", "", "| " + " | ".join(table.columns) + " |"]
-        lines.append("|" + "---|" * len(table.columns))
-        for row in table.itertuples(index=False):
-            lines.append("| " + " | ".join(_cell(value) for value in row) + " |")
-        parts.append("\n".join(lines) + "\n")
-    return "\n".join(parts)
-
-
-def _cell(value: Any) -> str:
-    if isinstance(value, tuple):
-        return " to ".join(_cell(v) for v in value)
-    if isinstance(value, float):
-        return "" if np.isnan(value) else f"{value:.3f}" if abs(value) >= 0.01 else f"{value:.2g}"
-    return str(value).replace("|", "\\|")
-
-
 # ------------------------------------------------------------------------------ the guidance scale
 
 

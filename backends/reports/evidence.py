@@ -47,7 +47,7 @@ def evidence(
     device: str = "auto",
     progress: Say | None = None,
 ) -> dict[str, pd.DataFrame]:
-    """Return every figure as tables by title, for `backends.reports.aims.render`.
+    """Return every figure as tables by title, for `backends.reports.tables.render`.
 
     ``limit``: how many test stimuli, evenly spaced (None: 100); the rest as in
     `backends.reports.aims.evaluate`.

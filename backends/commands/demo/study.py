@@ -16,7 +16,8 @@ from backends.embedders.pocket import PocketClip
 from backends.embedders.store import embed_stimuli
 from backends.encoders.voxelwise import train_encoding
 from backends.generators.pocket import IMAGE
-from backends.reports.mappers import compare, write
+from backends.reports.mapper_tables import write
+from backends.reports.mappers import compare
 from backends.training.mapper_training import train_mapper
 from explorer.evidence import evaluation
 from explorer.types import EmbeddingSpace, Trials, resolve

@@ -13,9 +13,11 @@ from PIL import Image
 
 from backends.commands.reconstruct import Job
 from backends.commands.reconstruct import draw as reconstruct
+from backends.reports.feature_networks import Features
 from backends.reports.picture_folder import load, pictures_of
-from backends.reports.pictures import PUBLISHED, Report, markdown, score_folder, write
-from backends.reports.scores import SCORES, Features
+from backends.reports.picture_tables import PUBLISHED, markdown, write
+from backends.reports.pictures import Report, score_folder
+from backends.reports.scores import SCORES
 from explorer import drawing, metrics
 from explorer.brain.maps import parcellation_of
 from explorer.types import UserError

@@ -15,7 +15,7 @@ from backends.embedders.pixels import GNetPixels
 from backends.encoders.gnet import PIXELS, GNet, _Network, import_gnet, pixels_for_gnet, sizes_of
 from backends.encoders.voxelwise import Encoding
 from backends.generators.pulls import load_encoder, towards_betas
-from backends.reports.pictures import brain_correlation
+from backends.reports.brain_correlation import brain_correlation
 from explorer.brain.maps import map_names
 from explorer.protocols import Condition
 from explorer.types import UserError

@@ -10,6 +10,7 @@ import pytest
 from backends.mappers.ridge import Ridge
 from backends.reports import aims as evaluate
 from backends.reports import study as evidence
+from backends.reports.tables import render
 from backends.training.mapper_training import train_mapper
 from explorer import metrics
 from explorer.protocols import Step
@@ -252,7 +253,7 @@ def test_parcels_that_share_noise_are_reported_apart():
 
 
 def test_the_report_is_markdown_with_every_line(tables):
-    text = evaluate.render(tables)
+    text = render(tables)
     assert [line for line in text.splitlines() if line.startswith("## ")] == [
         f"## {title}" for title in tables
     ]
@@ -261,7 +262,7 @@ def test_the_report_is_markdown_with_every_line(tables):
     assert sum(len(t) + 2 for t in tables.values()) == len(re.findall(r"^\|", text, re.M))
     table = pd.DataFrame([{"a|b": float("nan"), "c": (0.5, 0.25), "d": "x|y", "e": 2e-6}])
     cells = "|  | 0.500 to 0.250 | x\\|y | 2e-06 |"
-    assert evaluate.render({"t": table}).splitlines()[-1] == cells
+    assert render({"t": table}).splitlines()[-1] == cells
 
 
 def test_a_line_that_fails_says_so():

@@ -13,18 +13,9 @@ from sklearn.metrics import mean_squared_error, r2_score
 
 from backends.__main__ import main
 from backends.mappers.published import Published
-from backends.reports.mappers import (
-    AVERAGED,
-    CEILING,
-    COLUMNS,
-    SCORES,
-    SHUFFLED,
-    SINGLE,
-    Closeness,
-    compare,
-    markdown,
-    write,
-)
+from backends.reports.closeness import SCORES, Closeness
+from backends.reports.mapper_tables import markdown, write
+from backends.reports.mappers import AVERAGED, CEILING, COLUMNS, SHUFFLED, SINGLE, compare
 from explorer import metrics
 from explorer.mapper import split_hash
 from explorer.types import Card, EmbeddingSpace, Trials, UserError

@@ -8,19 +8,15 @@ import numpy as np
 import pytest
 import torch
 
-from backends.reports.scores import (
-    NETWORKS,
-    SCORES,
-    STAND_INS,
-    Features,
+from backends.reports.feature_networks import NETWORKS, Features, resized
+from backends.reports.likeness import (
     Pictures,
     correlations,
     frechet,
     lpips,
-    measure,
     n_way_top_k,
-    resized,
 )
+from backends.reports.scores import SCORES, STAND_INS, measure
 from explorer.types import UserError
 
 BY_ID = {score.id: score for score in (*SCORES, *STAND_INS)}
@@ -170,7 +166,7 @@ def clip(tmp_path):
     model = CLIP(**sizes).eval()
     folder = tmp_path / "ViT-L-14"
     folder.mkdir()
-    about = {"model_cfg": sizes, "preprocess_cfg": {"interpolation": "bicubic"}}
+    about = {"model_cfg": sizes | {"quick_gelu": False}, "preprocess_cfg": {"interpolation": "bicubic"}}
     (folder / "open_clip_config.json").write_text(json.dumps(about))
     save_file(model.state_dict(), folder / "open_clip_model.safetensors")
     return model

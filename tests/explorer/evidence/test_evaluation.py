@@ -8,7 +8,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from backends.reports.mappers import compare, write
+from backends.reports.mapper_tables import write
+from backends.reports.mappers import compare
 from explorer.evidence.evaluation import find_evaluation, read_evaluation
 from explorer.types import UserError
 

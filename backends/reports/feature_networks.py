@@ -1,0 +1,280 @@
+"""Networks whose features scores compare: their files of weights, and how pictures are given them.
+
+They take their weights from files of torchvision and others; what is not there is named with the
+command that gets it.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from explorer.types import UserError
+
+if TYPE_CHECKING:
+    import torch
+
+SIDE = 256  # the NSD papers bring all pictures to this size before anything else
+ROWS_AT_ONCE = 32
+IMAGENET = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+CLIP_COLOURS = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)
+
+
+@dataclass(frozen=True)
+class Network:
+    """A feature network: its file of weights, how it is opened, and how pictures are given to it.
+
+    ``side`` and ``normalise``: resized to a square (bilinear, antialiased), then (x - mean) / sd
+    per channel. ``layers`` are the names of the modules whose flattened outputs are features.
+    ``with_it``: files that must lie beside ``file``; then ``url`` is a repository of the hub.
+    """
+
+    file: str
+    url: str
+    megabytes: int
+    open: Callable[[Path], torch.nn.Module]
+    layers: tuple[str, ...]
+    side: int
+    normalise: tuple[tuple[float, ...], tuple[float, ...]] = IMAGENET
+    bicubic: bool = False
+    with_it: tuple[str, ...] = ()
+
+    def command(self, file: Path) -> str:
+        """Return what a person types to get ``file``."""
+        if self.with_it:
+            return (
+                f"hf download {self.url} {' '.join((*self.with_it, file.name))} --local-dir "
+                + str(file.parent)
+            )
+        return f"curl -L -o {file} {self.url}"
+
+
+def _torchvision(name: str, **settings: Any) -> Callable[[Path], torch.nn.Module]:
+    def opened(file: Path) -> torch.nn.Module:
+        from torchvision import models
+
+        network = getattr(models, name)(**settings)
+        network.load_state_dict(read_state(file))
+        return network
+
+    return opened
+
+
+def _swav(file: Path) -> torch.nn.Module:
+    """Open SwAV's ResNet-50: a state of a DataParallel model with a projection head behind it."""
+    from torch import nn
+    from torchvision.models import resnet50
+
+    network = resnet50()
+    network.fc = nn.Identity()
+    state = {k.removeprefix("module."): v for k, v in read_state(file).items()}
+    heads = ("projection_head.", "prototypes.")
+    network.load_state_dict({k: v for k, v in state.items() if not k.startswith(heads)})
+    return network
+
+
+def _fid_inception(file: Path) -> torch.nn.Module:
+    from torch_fidelity.feature_extractor_inceptionv3 import FeatureExtractorInceptionV3
+
+    return FeatureExtractorInceptionV3("inception", ["2048"], str(file))
+
+
+def _clip(file: Path) -> torch.nn.Module:
+    """Open the image tower of a CLIP in open_clip's layout."""
+    from torch import nn
+
+    from backends.embedders.clip import ViTL14
+
+    towers = ViTL14(file.parent, source=file.parent).model
+    return nn.Sequential(OrderedDict(visual=towers.visual))
+
+
+def read_state(file: Path) -> dict[str, Any]:
+    """Return the tensors of a file of weights; nothing in it is run."""
+    import torch
+
+    return torch.load(file, map_location="cpu", weights_only=True)
+
+
+TORCHVISION = "https://download.pytorch.org/models/"
+NETWORKS = {
+    "alexnet": Network(
+        "alexnet-owt-7be5be79.pth",
+        TORCHVISION + "alexnet-owt-7be5be79.pth",
+        233,
+        _torchvision("alexnet"),
+        ("features.1", "features.4", "features.7", "features.9", "features.11"),
+        256,
+    ),
+    "inception": Network(
+        "inception_v3_google-0cc3c7bd.pth",
+        TORCHVISION + "inception_v3_google-0cc3c7bd.pth",
+        104,
+        _torchvision("inception_v3", init_weights=False),
+        ("avgpool",),
+        342,
+    ),
+    "clip-l-14": Network(
+        "ViT-L-14/open_clip_model.safetensors",
+        "timm/vit_large_patch14_clip_224.openai",
+        1711,
+        _clip,
+        ("visual",),
+        224,
+        CLIP_COLOURS,
+        with_it=("open_clip_config.json",),
+    ),
+    "efficientnet-b1": Network(
+        "efficientnet_b1-c27df63c.pth",
+        TORCHVISION + "efficientnet_b1-c27df63c.pth",
+        30,
+        _torchvision("efficientnet_b1"),
+        ("avgpool",),
+        255,
+    ),
+    "swav": Network(
+        "swav_800ep_pretrain.pth.tar",
+        "https://dl.fbaipublicfiles.com/deepcluster/swav_800ep_pretrain.pth.tar",
+        108,
+        _swav,
+        ("avgpool",),
+        224,
+    ),
+    "vit-h-14": Network(
+        "vit_h_14_swag-80465313.pth",
+        TORCHVISION + "vit_h_14_swag-80465313.pth",
+        2417,
+        _torchvision("vit_h_14", image_size=518),
+        ("heads",),
+        518,
+        bicubic=True,
+    ),
+    "fid-inception": Network(
+        "weights-inception-2015-12-05-6726825d.pth",
+        "https://github.com/toshas/torch-fidelity/releases/download/v0.2.0/"
+        "weights-inception-2015-12-05-6726825d.pth",
+        96,
+        _fid_inception,
+        ("MaxPool_1", "AvgPool"),
+        SIDE,  # it resizes as the first TensorFlow did, and normalises, by itself
+        ((0.0,) * 3, (1.0,) * 3),
+    ),
+}
+
+
+class Features:
+    """The features that scores compare: of networks in a folder, and of functions given by name.
+
+    Parameters
+    ----------
+    folder
+        Where the files of `NETWORKS` lie; by default where torch.hub keeps its downloads.
+    embedders
+        A second such folder, of the embedders' weights: ViT-L/14 may be there already.
+    functions
+        Further features by name, e.g. ``"pocket-clip"``: images uint8 (H, W, 3) to (n, D).
+    device
+        Where networks compute.
+    """
+
+    def __init__(
+        self,
+        folder: Path | None = None,
+        functions: Mapping[str, Callable[[Sequence[np.ndarray]], np.ndarray]] | None = None,
+        device: str = "cpu",
+        embedders: Path | None = None,
+    ) -> None:
+        self._folder, self._embedders, self.device = folder, embedders, device
+        self.functions = dict(functions or {})
+        self._opened: dict[str, tuple[torch.nn.Module, dict[str, torch.Tensor]]] = {}
+
+    @property
+    def folder(self) -> Path:
+        """Where the weights are looked for."""
+        import torch
+
+        return self._folder or Path(torch.hub.get_dir()) / "checkpoints"
+
+    def of(self, name: str, images: Sequence[np.ndarray]) -> dict[str, np.ndarray]:
+        """Return float32 (n, ...) by layer of a network, or under ``name`` of a function.
+
+        Weights that are missing, damaged or of another network raise `UserError`.
+        """
+        import torch
+
+        if name in self.functions:
+            return {name: np.asarray(self.functions[name](images), np.float32)}
+        if name not in NETWORKS:
+            raise UserError(f"{name} is not at hand; this score is left out.")
+        network, caught = self._open(name)
+        recipe = NETWORKS[name]
+        rows: dict[str, list[np.ndarray]] = {layer: [] for layer in recipe.layers}
+        mean, sd = (torch.tensor(v)[:, None, None] for v in recipe.normalise)
+        with torch.inference_mode():
+            for begin in range(0, len(images), ROWS_AT_ONCE):
+                part = resized(
+                    images[begin : begin + ROWS_AT_ONCE],
+                    *(SIDE, recipe.side),
+                    bicubic=recipe.bicubic,
+                )
+                part = ((part - mean) / sd).to(self.device)
+                if name == "fid-inception":
+                    part = (part * 255).round().to(torch.uint8)
+                network(part)
+                for layer in recipe.layers:
+                    rows[layer].append(caught[layer].float().cpu().numpy())
+        return {layer: np.concatenate(found) for layer, found in rows.items()}
+
+    def _open(self, name: str) -> tuple[torch.nn.Module, dict[str, torch.Tensor]]:
+        if name in self._opened:
+            return self._opened[name]
+        recipe = NETWORKS[name]
+        file = self.folder / recipe.file
+        if not file.is_file() and self._embedders and (self._embedders / recipe.file).is_file():
+            file = self._embedders / recipe.file
+        if not file.is_file():
+            raise UserError(
+                f"{recipe.file} ({recipe.megabytes} MB) is not in {self.folder}; get it with "
+                f"{recipe.command(file)}"
+            )
+        try:
+            network = recipe.open(file).to(self.device).eval().requires_grad_(False)
+        except UserError:
+            raise
+        except Exception as error:  # torch raises many kinds for damaged and foreign files
+            reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+            raise UserError(
+                f"{file} does not hold the weights of {name} ({reason}); download it again."
+            ) from error
+        caught: dict[str, torch.Tensor] = {}
+        for layer in recipe.layers:
+            network.get_submodule(layer).register_forward_hook(
+                lambda module, given, found, layer=layer: caught.__setitem__(layer, found)
+            )
+        self._opened[name] = network, caught
+        return self._opened[name]
+
+
+def resized(images: Sequence[np.ndarray], *sides: int, bicubic: bool = False) -> torch.Tensor:
+    """Return float32 (n, 3, side, side) in 0 ... 1, resized to one side after the other.
+
+    Bilinear with antialiasing, said explicitly because torchvision's default has changed.
+    """
+    import torch
+    from torchvision.transforms.v2 import InterpolationMode
+    from torchvision.transforms.v2 import functional as transforms
+
+    mode = InterpolationMode.BICUBIC if bicubic else InterpolationMode.BILINEAR
+    rows = []
+    for image in images:
+        pixels = torch.from_numpy(np.array(image)).permute(2, 0, 1).float() / 255
+        for side in sides:
+            if pixels.shape[-2:] != (side, side):
+                pixels = transforms.resize(pixels, [side, side], mode, antialias=True)
+        rows.append(pixels.clamp(0, 1))
+    return torch.stack(rows)

@@ -1,0 +1,50 @@
+"""Tables as a person reads them, and files of them that come whole or not at all."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+Tables = Mapping[str, "pd.DataFrame"]
+
+
+def render(tables: Tables) -> str:
+    """Return the tables as Markdown."""
+    parts = []
+    for title, table in tables.items():
+        lines = [f"## {title}", "", "| " + " | ".join(table.columns) + " |"]
+        lines.append("|" + "---|" * len(table.columns))
+        for row in table.itertuples(index=False):
+            lines.append("| " + " | ".join(_cell(value) for value in row) + " |")
+        parts.append("\n".join(lines) + "\n")
+    return "\n".join(parts)
+
+
+def _cell(value: Any) -> str:
+    if isinstance(value, tuple):
+        return " to ".join(_cell(v) for v in value)
+    if isinstance(value, float):
+        return "" if np.isnan(value) else f"{value:.3f}" if abs(value) >= 0.01 else f"{value:.2g}"
+    return str(value).replace("|", "\\|")
+
+
+def write_files(folder: Path, makers: Mapping[str, Callable[[Path], Any]]) -> list[Path]:
+    """Write files by name into a folder, each whole or not at all; returns their paths.
+
+    ``makers``: name -> what writes its content to the path that it is given.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    written = []
+    for name, make in makers.items():
+        part, path = folder / f".{name}.part", folder / name
+        make(part)
+        os.replace(part, path)
+        written.append(path)
+    return written
