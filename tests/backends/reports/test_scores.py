@@ -166,7 +166,10 @@ def clip(tmp_path):
     model = CLIP(**sizes).eval()
     folder = tmp_path / "ViT-L-14"
     folder.mkdir()
-    about = {"model_cfg": sizes | {"quick_gelu": False}, "preprocess_cfg": {"interpolation": "bicubic"}}
+    about = {
+        "model_cfg": sizes | {"quick_gelu": False},
+        "preprocess_cfg": {"interpolation": "bicubic"},
+    }
     (folder / "open_clip_config.json").write_text(json.dumps(about))
     save_file(model.state_dict(), folder / "open_clip_model.safetensors")
     return model
