@@ -92,7 +92,7 @@ const curveView = () => {
   const fill = (value) => {
     kept = value;
     const behind = value.behind ? ` Behind it, grey: the mean over ${value.behind} test images with its interval, and chance, dashed.` : "";
-    setText(told, `This trial at every scale of the sweep: the mean of ${value.seeds} seed${value.seeds > 1 ? "s, and how far they lie apart" : ""}.${behind}${value.reason ? ` ${value.reason}` : ""}`);
+    setText(told, `This trial at every scale of the sweep: the mean of ${value.seeds} seed${value.seeds > 1 ? "s, and how far they lie apart" : ""}.${behind}${value.remark ? ` ${value.remark}` : ""}${value.reason ? ` ${value.reason}` : ""}`);
     const xs = value.scales.map((_, i) => i); // evenly, as the thumbnails lie
     plots.replaceChildren(...Object.entries(value.scores).map(([name, s]) => {
       const every = [s.low, s.high, s.mean, s.test_low, s.test_high, s.test, s.chance].flat().filter((v) => v !== null && v !== undefined);

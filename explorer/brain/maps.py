@@ -182,6 +182,8 @@ def _prediction(
         title = f"{name}, SD of the training trials" + f" ({which})" * (name == MEASURED)
         return predicted.betas_map(name, title, measured, guess, top, parcellation, told)
     r, ceiling, n = bench.caches.maps.get(("accuracy", *place), lambda: _accuracy(bench, request))
+    if lost := len(bench.catalogue.gallery(*place)) - n:
+        told += f" Test images left out, as their betas are not finite: {lost}."
     alike = predicted.pattern_correlation(measured, guess, parcellation)
     title = f"r of measured and predicted betas, {n} test images"
     return predicted.accuracy_map(title, r, ceiling, alike, parcellation, told)

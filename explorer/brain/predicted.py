@@ -93,6 +93,7 @@ def accuracy_map(
     shown = voxel_map(ACCURACY, title, accuracy, parcellation)
     table = shown.table.assign(r_trial=alike)
     if ceiling is not None:
-        highest = voxel_map(ACCURACY, "", ceiling, parcellation).table["mean"]
+        same = np.where(np.isfinite(accuracy), ceiling, np.nan)
+        highest = voxel_map(ACCURACY, "", same, parcellation).table["mean"]
         table.insert(table.columns.get_loc("r_trial"), "r_ceiling", highest)
     return replace(shown, table=table, sentence=sentence)

@@ -23,6 +23,7 @@ from explorer.evidence.standing import (
     IDENTIFICATION,
     Place,
     decoded_test,
+    lost_images,
     picture_place,
     places,
 )
@@ -86,6 +87,8 @@ class MapPair:
 class PairedDifference:
     """Means of a metric over ``n`` of ``of`` test stimuli, and of the difference b - a.
 
+    ``undefined``: stimuli left out because one side has no value, e.g. the correlation of a
+    picture in one colour; so that both means are over the same stimuli.
     ``interval``: 95 % bootstrap over stimuli, NaN for one stimulus. ``better``: "a", "b", or "" if
     the interval holds 0. ``chance``: of the metric, NaN where it is not known.
     """
@@ -100,6 +103,7 @@ class PairedDifference:
     n: int
     of: int
     sentence: str
+    undefined: int = 0
 
 
 # ------------------------------------------------------------------------------------ one stimulus
@@ -229,7 +233,10 @@ def paired_difference(
     ]
     n = len(both)
     chance = {TWO_WAY: 0.5, RANK: (n + 1) / 2, SIMILAR: float("nan")}[metric]
-    return _paired(metric, *values, chance, n)
+    shared = set.intersection(
+        *(set(bench.catalogue.gallery(r.dataset, r.subject).index) for r in (a, b))
+    )
+    return _paired(metric, *values, chance, n, lost_images(len(shared), n))
 
 
 def _decoded_values(
@@ -309,19 +316,31 @@ def picture_scores(bench: Workbench, request: Request) -> dict[str, float]:
     return bench.kept("picture scores", make, request)
 
 
-def _paired(metric: str, a: np.ndarray, b: np.ndarray, chance: float, of: int) -> PairedDifference:
-    change = b - a
-    n, mean = len(change), float(change.mean())
-    interval = metrics.bootstrap_interval(change, seed=0) if n > 1 else (float("nan"),) * 2
+def _paired(
+    metric: str, a: np.ndarray, b: np.ndarray, chance: float, of: int, lost: str = ""
+) -> PairedDifference:
+    """Return the difference over the stimuli at which both sides have a value.
+
+    ``lost``: a sentence about stimuli that are not among them.
+    """
+    change = metrics.mean_of(b - a, "one side has no value, as a picture in one colour has none")
+    both = np.isfinite(b - a)
+    a, b = a[both], b[both]
+    n, mean = change.n, change.value
+    interval = metrics.bootstrap_interval(b - a, seed=0) if n > 1 else (float("nan"),) * 2
     sure = interval[0] > 0 or interval[1] < 0
     upwards = mean > 0
     better = "" if not sure else "b" if upwards != (metric == RANK) else "a"
     sentence = f"B - A in {metric} is {mean:+.3g} over {n} test images"
+    if not n:
+        sentence = f"B - A in {metric} is not known for any of {change.of} test images"
     if n > 1:
         low, high = (f"{end:+.3g}" for end in interval)
         verdict = f"{better.upper()} is better" if better else "the difference may be chance"
         sentence += f" (95 % interval {low} to {high}, over stimuli): {verdict}"
+    means = (metrics.mean_of(a).value, metrics.mean_of(b).value)
     return PairedDifference(
-        *(metric, float(a.mean()), float(b.mean()), mean, interval, better, chance, n, of),
-        f"{sentence}.",
+        *(metric, *means, mean, interval, better, chance, n, of),
+        " ".join(part for part in (f"{sentence}.", change.remark, lost) if part),
+        change.undefined,
     )

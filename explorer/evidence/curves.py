@@ -25,7 +25,8 @@ class Curve:
     """One trial's scores at every scale, so far for ``seeds`` of ``of`` seeds.
 
     ``values``: score -> float64 (seeds, scales); "identification" is that of the picture.
-    ``images``: the first seed's pictures uint8 (H, W, 3), one a scale.
+    ``images``: the first seed's pictures uint8 (H, W, 3), one a scale. A value may be undefined,
+    NaN; means leave it out and `remark` says so.
     """
 
     scales: tuple[float, ...]
@@ -35,13 +36,18 @@ class Curve:
     images: tuple[np.ndarray, ...]
 
     def mean(self, score: str) -> np.ndarray:
-        """Return the mean over seeds (scales,)."""
-        return self.values[score].mean(axis=0)
+        """Return the mean over seeds (scales,), NaN where no seed has a value."""
+        return _means(self.values[score])
 
     def spread(self, score: str) -> np.ndarray:
         """Return the standard deviation over seeds (scales,); NaN for one seed."""
-        rows = self.values[score]
-        return rows.std(axis=0, ddof=1) if len(rows) > 1 else np.full(rows.shape[1], np.nan)
+        columns = [metrics.counted(column) for column in self.values[score].T]
+        return np.array([c.std(ddof=1) if len(c) > 1 else np.nan for c in columns])
+
+    @property
+    def remark(self) -> str:
+        """What the means leave out, one sentence; "" where every value is defined."""
+        return _undefined(self.values)
 
 
 @dataclass(frozen=True, eq=False)
@@ -50,7 +56,8 @@ class Background:
 
     ``mean`` and ``chance``: score -> float64 (scales,); ``interval``: score -> (scales, 2), 95 %
     bootstrap over stimuli, NaN for one. Chance is 0.5 for identification; of the other scores it
-    is measured: each picture against the shown image of another trial of the sample.
+    is measured: each picture against the shown image of another trial of the sample. ``remark``:
+    what the means leave out, as of a `Curve`.
     """
 
     scales: tuple[float, ...]
@@ -59,6 +66,7 @@ class Background:
     mean: Mapping[str, np.ndarray]
     chance: Mapping[str, np.ndarray]
     interval: Mapping[str, np.ndarray]
+    remark: str = ""
 
 
 def no_curve(bench: Workbench, request: Request) -> str:
@@ -153,16 +161,17 @@ def _background(bench: Workbench, request: Request, stimuli: list[str]) -> Itera
         own.append(rows[0])
         other.append(rows[1])
         values = {score: np.stack([row[score] for row in own]) for score in own[0]}
-        chance = {score: np.mean([row[score] for row in other], axis=0) for score in other[0]}
+        chance = {score: _means(np.stack([row[score] for row in other])) for score in other[0]}
         if IDENTIFICATION in values:
             chance[IDENTIFICATION] = np.full(len(request.scales), 0.5)
         yield Background(
             request.scales,
             len(own),
             len(stimuli),
-            {score: rows.mean(axis=0) for score, rows in values.items()},
+            {score: _means(rows) for score, rows in values.items()},
             chance,
             {score: _intervals(rows) for score, rows in values.items()},
+            _undefined(values),
         )
 
 
@@ -173,8 +182,31 @@ def _own_and_other(
     return _scores(bench, request, frames), _scores(bench, request, frames, shown=another)
 
 
+def _means(rows: np.ndarray) -> np.ndarray:
+    """Return (scales,) for scores (n, scales), over those that are defined."""
+    return np.array([metrics.mean_of(column).value for column in rows.T])
+
+
 def _intervals(rows: np.ndarray) -> np.ndarray:
-    """Return (scales, 2) for scores (n, scales)."""
-    if len(rows) < 2:
-        return np.full((rows.shape[1], 2), np.nan)
-    return np.array([metrics.bootstrap_interval(column, seed=0) for column in rows.T])
+    """Return (scales, 2) for scores (n, scales), over those that are defined."""
+    columns = [metrics.counted(column) for column in rows.T]
+    unknown = (float("nan"),) * 2
+    return np.array(
+        [metrics.bootstrap_interval(c, seed=0) if len(c) > 1 else unknown for c in columns]
+    )
+
+
+def _undefined(values: Mapping[str, np.ndarray]) -> str:
+    """Return which scores (n, scales) lack values, one sentence, "" for none."""
+    lost = {score: int((~np.isfinite(rows)).sum(axis=0).max()) for score, rows in values.items()}
+    told = [
+        f"{score} of {count} of {len(values[score])} pictures"
+        for score, count in lost.items()
+        if count
+    ]
+    if not told:
+        return ""
+    return (
+        f"Means leave out what is undefined, as the correlation of a picture in one colour: at "
+        f"one scale {' and '.join(told)}."
+    )

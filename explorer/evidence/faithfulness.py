@@ -132,10 +132,12 @@ def _faithful(
     )
     known, n = int((~np.isnan(columns["importance"] + columns["effect"])).sum()), len(effects)
     which = "this trial" if n == 1 else f"{n} test trials"
+    lost = int(flat.sum()) if not flat.all() else 0
+    lacking = f" In {lost} of them the gradient is zero; importance leaves those out." * bool(lost)
     sentence = (
         f"Over {known} parcels, {view.method} ({view.measure}) and the {like} of lesions have "
         f"the rank correlation {metrics.written(found)} in {which}: 1 would mean that the map "
-        "ranks parcels as lesions do, 0 that it tells nothing of them."
+        f"ranks parcels as lesions do, 0 that it tells nothing of them.{lacking}"
         if np.isfinite(found)
         else f"{known} parcels are too few, or too alike, to rank them by importance and lesion."
     )

@@ -257,9 +257,12 @@ def reliability(of: str, maps: Mapping[str, np.ndarray], alone: str) -> Reliabil
         return Reliability(of, pairs, math.nan, alone)
     value = float(np.mean(known))
     said = (
-        f"Maps of two {of} correlate {metrics.written(value)} over parcels (mean of {len(known)}"
+        f"Maps of two {of} correlate {metrics.written(value)} over parcels (mean of {len(known)} "
+        f"pair{'s' * (len(known) > 1)})."
     )
-    return Reliability(of, pairs, value, f"{said} pair{'s' * (len(known) > 1)}).")
+    lost = len(pairs) - len(known)
+    said += f" {lost} more cannot be compared: too few parcels, or a flat map." * bool(lost)
+    return Reliability(of, pairs, value, said)
 
 
 @dataclass(frozen=True, eq=False)

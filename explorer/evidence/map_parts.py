@@ -21,6 +21,7 @@ from explorer.evidence.inference import (
     shuffled_weights,
     turns,
 )
+from explorer.evidence.standing import left_out
 from explorer.request import Request, View
 from explorer.types import Parcellation, UserError
 
@@ -86,7 +87,7 @@ def measure_parts(
             progress(done / steps, what)
 
     found: dict[str, np.ndarray] = {}
-    notes: list[str] = []
+    notes = [lost] if (lost := left_out(workbench, request, len(stimuli))) else []
     mean = np.full(betas.shape[1], np.nan)
     for number, (what, shown, rows, mapper) in enumerate(jobs):
         try:
@@ -141,6 +142,11 @@ def measure_parts(
         raise UserError(
             f"The gradient of {request.mapper} is zero in all {len(stimuli)} trials of "
             f"{'/'.join(place)}, so there is no importance to map; choose another mapper."
+        )
+    if flat := int((~kept).sum()):
+        notes.append(
+            f"In {flat} of {len(kept)} trials the gradient is zero, so they prefer no parcel; "
+            "importance leaves them out."
         )
     own = {name: _mean_statistics(one) for name, one in found.items()}
     nothing = {measure: np.full(len(masks), np.nan) for measure in values}

@@ -132,6 +132,25 @@ def decoded_test(bench: Workbench, request: Request) -> tuple[list[str], np.ndar
     return bench.kept("decoded test trials", lambda: _decode_test(bench, plain), plain)
 
 
+def left_out(bench: Workbench, request: Request, kept: int) -> str:
+    """Return how many test stimuli an answer about ``kept`` of them does not count, "" for none.
+
+    What is left out makes a mean better or worse, so it is said wherever one stands.
+    """
+    return lost_images(len(bench.catalogue.gallery(request.dataset, request.subject)), kept)
+
+
+def lost_images(every: int, kept: int) -> str:
+    """Return the sentence of `left_out` for ``kept`` of ``every`` test images."""
+    lost = every - kept
+    if not lost:
+        return ""
+    return (
+        f"{lost} of {every} test images {'is' if lost == 1 else 'are'} left out: no such repeats, "
+        "or betas or a prediction that are not finite."
+    )
+
+
 def betas_of_test(bench: Workbench, request: Request) -> tuple[list[str], np.ndarray]:
     """Return the test stimuli and their betas float32 (N, V), chosen as in `decoded_test`."""
     trials = bench.catalogue.trials(request.dataset, request.subject)
@@ -202,7 +221,8 @@ def standing(bench: Workbench, request: Request, ranked_by: str = "similarity") 
         percentile,
         n,
         f"By {ranked_by} this trial is decoded better than {percentile:.0f} % of the other "
-        f"{n - 1} test images; a typical one stands at 50 %.",
+        f"{n - 1} test images; a typical one stands at 50 %. "
+        f"{left_out(bench, request, n)}".rstrip(),
     )
 
 
@@ -244,7 +264,8 @@ def collapse(bench: Workbench, request: Request) -> Collapse:
         *ranks,
         len(stimuli),
         f"The predictions for {len(stimuli)} test images fill {ranks[0]:.1f} dimensions, their "
-        f"true embeddings {ranks[1]:.1f}: {meaning}.",
+        f"true embeddings {ranks[1]:.1f}: {meaning}. "
+        f"{left_out(bench, request, len(stimuli))}".rstrip(),
     )
 
 

@@ -174,10 +174,10 @@ def _tabulate(
     compared = "signed" if view.measure == "signed" else "enrichment"
     own = parts.values[compared].mean(axis=0)
     random = randomised(own[tested], parts.randomised[compared][tested], permutations, seed)
-    identification = (
-        float(parts.identified.mean()),
-        *metrics.bootstrap_interval(parts.identified, seed=seed),
-    )
+    told_apart = metrics.mean_of(parts.identified, "what is decoded is not finite", 0.0)
+    identified = metrics.counted(parts.identified, 0.0)
+    identification = (told_apart.value, *metrics.bootstrap_interval(identified, seed=seed))
+    remark = f"Of the two-way identification, {told_apart.remark}" if told_apart.remark else ""
     repeats = {name: one[compared][tested] for name, one in parts.repeats.items()}
     seeds = {"this mapper": own, **{n: one[compared] for n, one in parts.seeds.items()}}
     return SubjectMap(
@@ -211,7 +211,7 @@ def _tabulate(
             "and --seed to see how far the map depends on it.",
         ),
         randomised=random,
-        notes=parts.notes,
+        notes=(*parts.notes, *([remark] if remark else ())),
     )
 
 

@@ -214,6 +214,7 @@ def curve_view(bench: Workbench, request: Request, view: View) -> Parts:
             "truth": data_uri(bench.catalogue.image(request.dataset, request.stimulus)),
             "seeds": len(found.seeds),
             "behind": 0,
+            "remark": found.remark,
             "scores": {name: _scored(found, name) for name in found.values},
         }
         told = f"Seed {len(found.seeds)} of {found.of}"
@@ -227,7 +228,12 @@ def curve_view(bench: Workbench, request: Request, view: View) -> Parts:
         scores = {name: {**own, **_behind(over, name)} for name, own in content["scores"].items()}
         told = f"The mean over test images: {over.n} of {over.of}"
         yield (
-            {**content, "scores": scores, "behind": over.n},
+            {
+                **content,
+                "scores": scores,
+                "behind": over.n,
+                "remark": " ".join(filter(None, (content["remark"], over.remark))),
+            },
             told,
             0.4 + 0.6 * over.n / over.of,
         )
@@ -237,8 +243,8 @@ def _scored(found: curves.Curve, name: str) -> dict[str, Any]:
     rows = found.values[name]
     return {
         "mean": [rounded(v) for v in found.mean(name)],
-        "low": [rounded(v) for v in rows.min(axis=0)],
-        "high": [rounded(v) for v in rows.max(axis=0)],
+        "low": [rounded(v) for v in np.fmin.reduce(rows, axis=0)],  # fmin passes over NaN
+        "high": [rounded(v) for v in np.fmax.reduce(rows, axis=0)],
     }
 
 

@@ -148,6 +148,26 @@ def test_a_predicted_brain_is_on_offer_only_with_a_model_that_fits(
         assert problem.startswith("The encoding model of fake/sub-01") and sentence in problem
 
 
+def test_accuracy_says_which_test_images_it_leaves_out(
+    make_workbench: Any, encoding_checkpoints: Any, fakes: SimpleNamespace
+) -> None:
+    class Damaged(fakes.Study):
+        def load(self, subject: str) -> Any:
+            trials = super().load(subject)
+            betas = trials.betas.copy()
+            betas[trials.rows("test", "test-05")[0], 3] = np.nan
+            return replace(trials, betas=betas)
+
+    encoders = {"encoding": "backends.encoders.voxelwise:Encoding"}
+    made = {"checkpoints": encoding_checkpoints, "encoders": encoders}
+    view = View(shows="encoding accuracy")
+    whole = shown_map(make_workbench(**made), REQUEST, view)
+    lacking = shown_map(make_workbench(datasets={"fake": Damaged}, **made), REQUEST, view)
+    assert "10 test images" in whole.title and "left out" not in whole.sentence
+    assert "9 test images" in lacking.title
+    assert lacking.sentence.endswith("left out, as their betas are not finite: 1.")
+
+
 def test_it_reaches_link_page_export_record_and_api(predicting: Any, tmp_path: Any) -> None:
     view = View(shows="encoding accuracy")
     query = links.query(REQUEST, view)
