@@ -126,7 +126,7 @@ def cosine_matrix(predictions: np.ndarray, gallery: np.ndarray) -> np.ndarray:
 def correlation_matrix(predictions: np.ndarray, gallery: np.ndarray) -> np.ndarray:
     """Return float64 (n, N): each prediction's Pearson correlation with each item of the gallery.
 
-    Over the values of an embedding; a constant one correlates 0, one with NaN NaN, with everything.
+    Over the values of an embedding; a constant one correlates 0 with all, one with NaN gives NaN.
     """
 
     def centred(rows: np.ndarray) -> np.ndarray:
