@@ -91,13 +91,16 @@ def parse_numbers(text: str, name: str, example: str) -> tuple[float, ...]:
 
 
 def parse_options(text: str) -> dict[str, str]:
-    """Read options such as ``feature_kappa=0.3, candidates=4`` as the keys of a link."""
+    """Read options such as ``feature_kappa=0.3; candidates=4`` as the keys of a link.
+
+    Commas part them too.
+    """
     found = {}
-    for word in (w.strip() for w in str(text).split(",")):
+    for word in (w.strip() for w in re.split("[,;]", str(text))):
         name, equals, value = word.partition("=")
         if word and not equals:
             raise UserError(
-                f"Options are written name=value, parted by commas; found {short(word)}."
+                f"Options are written name=value, parted by semicolons; found {short(word)}."
             )
         if word:
             found[OPTION + name.strip()] = value.strip()

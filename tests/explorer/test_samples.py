@@ -16,7 +16,7 @@ from explorer.choosing import can_sample
 from explorer.decoding import decode, request_betas
 from explorer.drawing import draw_samples, reconstruct
 from explorer.page import export, links, pickers, trial
-from explorer.page.api import Endpoints
+from explorer.page.api import Pictures
 from explorer.page.choices import Choices, settle
 from explorer.page.handlers import Handlers
 from explorer.page.session import Session
@@ -141,7 +141,7 @@ def test_the_page_shows_a_strip_after_the_sweep(sampling: Any) -> None:
 
 def test_figure_record_and_api_hold_them(sampling: Any) -> None:
     assert make_record(sampling, REQUEST, View())["samples"] == []  # nothing is drawn for a record
-    answer = Endpoints(sampling).reconstruct(
+    answer = Pictures(sampling).reconstruct(
         "test-04", generator="painter", scales="0, 1.5, 4", steps=2, seed=3, samples=4
     )
     assert [one["scale"] for one in answer["samples"]] == [1.5] * 4

@@ -1,5 +1,6 @@
 """Handlers whose components are their own names, and a study with a single test image."""
 
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -8,6 +9,7 @@ from typing import Any
 import pytest
 
 from explorer.request import Request
+from tests.explorer.page.serving import served
 from tests.explorer.page.visits import PARTS
 
 
@@ -35,3 +37,10 @@ def alone(make_workbench: Any, fakes: SimpleNamespace, tmp_path: Path) -> tuple[
     bench = make_workbench(datasets={"fake": One}, checkpoints=tmp_path)
     trial = Request("fake", "sub-01", "test-04", "linear", "painter", steps=4)
     return bench, replace(trial, mapper=bench.catalogue.mapper_names("fake", "sub-01")[0])
+
+
+@pytest.fixture
+def client(workbench: Any) -> Iterator[Any]:
+    """Serve the page and return a client of it."""
+    with served(workbench) as asked:
+        yield asked

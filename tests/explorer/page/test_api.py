@@ -3,11 +3,7 @@
 from __future__ import annotations
 
 import base64
-import gc
 import io
-import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
 
@@ -18,44 +14,9 @@ from PIL import Image
 from explorer.choosing import default_request
 from explorer.decoding import decode
 from explorer.drawing import reconstruct
+from tests.explorer.page.serving import OLD_NAME
 
-# Gradio's own code over a newer starlette.
-pytestmark = pytest.mark.filterwarnings(
-    "ignore:.*HTTP_422_UNPROCESSABLE_ENTITY.*:DeprecationWarning"
-)
-
-
-@contextmanager
-def leaving_loops_open() -> Iterator[None]:
-    """Collect here the event loops that Gradio leaves open, so that they blame no other test."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ResourceWarning)
-        yield
-        gc.collect()
-
-
-@pytest.fixture
-def client(workbench: Any) -> Iterator[Any]:
-    """Serve the page and return a client of it."""
-    from explorer import page
-
-    with leaving_loops_open():
-        from gradio_client import Client
-
-        blocks = page.build(workbench)
-        _, address, _ = blocks.launch(
-            server_name="127.0.0.1",
-            prevent_thread_lock=True,
-            quiet=True,
-            inbrowser=False,
-            **page.launch_options(),
-        )
-        client = Client(address, verbose=False)
-    yield client
-    with leaving_loops_open():
-        client.close()
-        blocks.close(verbose=False)
-        del client, blocks
+pytestmark = OLD_NAME
 
 
 def test_the_endpoints_answer_what_the_workbench_says(client: Any, workbench: Any) -> None:
@@ -135,6 +96,16 @@ def test_the_endpoints_answer_what_the_workbench_says(client: Any, workbench: An
         ({"trial": "test-04", "axis": "hue", "values": "1"}, "/reconstruct", "cannot vary 'hue'"),
         ({"trial": "test-04", "rois": "V1"}, "/reconstruct", "no parcel 'V1' with voxels"),
         ({"trial": "test-04", "samples": 4}, "/reconstruct", "no samples of the mapper linear"),
+        (
+            {"trial": "test-04", "steps": 1.5},
+            "/reconstruct",
+            "steps is a whole number, found “1",
+        ),
+        ({"trial": "test-04", "samples": 1.5}, "/reconstruct", "samples is a whole number, found"),
+        ({"trial": "test-04", "repeat": 1.5}, "/importance", "repeat is a whole number, found"),
+        ({"trial": "test-04", "seed": "x"}, "/controls", "seed is a whole number, found “x”"),
+        ({"trial": "test-04", "scale": "x"}, "/controls", "scale is a number, found “x”"),
+        ({"trial": ["test-04"]}, "/reconstruct", "trial is text, found"),
         ({"trial": "test-99"}, "/attention", "no test stimulus 'test-99'"),
         ({"dataset": "nsd"}, "/trials", "no data set 'nsd'"),
     ):
@@ -145,7 +116,8 @@ def test_the_endpoints_answer_what_the_workbench_says(client: Any, workbench: An
 def test_only_the_endpoints_are_public_and_documented(client: Any) -> None:
     shown = client.view_api(return_format="dict", print_info=False)
     named = {"/trials", "/reconstruct", "/importance", "/attention", "/map"}
-    named |= {"/controls", "/lesion", "/compare"}
+    named |= {"/controls", "/lesion", "/compare", "/curve", "/statistics", "/evaluation"}
+    named |= {"/figure", "/table", "/record"}
     assert set(shown["named_endpoints"]) == named
     assert shown["unnamed_endpoints"] == {}
     reconstruct = shown["named_endpoints"]["/reconstruct"]
