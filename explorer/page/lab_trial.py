@@ -279,7 +279,7 @@ def _lesion(bench: Workbench, request: Request, found: lesions.Lesioned) -> dict
         ["Rank of the shown image", before["rank"], after["rank"], f"of {before['n']}"],
         ["Retrieval margin", before["margin"], after["margin"], "nats"],
         ["Similarity to the shown image", before["similarity"], after["similarity"], ""],
-        ["Embedding shift", "0", f"{found.shift:.3f}", "0 none, 1 unrelated"],
+        ["Embedding shift", "0", written(found.shift, 3), "0 none, 1 unrelated"],
     ]
     donor = None
     if found.donor:
