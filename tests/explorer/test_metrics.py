@@ -388,3 +388,10 @@ def test_evenly_takes_both_ends():
     assert list(metrics.evenly(10, None)) == list(range(10))
     assert list(metrics.evenly(10, 4)) == [0, 3, 6, 9]
     assert list(metrics.evenly(3, 99)) == [0, 1, 2]
+
+
+def test_numbers_are_written_with_a_true_minus_and_no_minus_zero():
+    assert metrics.written(-1.236) == "\N{MINUS SIGN}1.24"
+    assert metrics.written(-4e-4, 3) == metrics.written(np.float32(4e-4), 3) == "0.000"
+    assert metrics.written(-5.01e-4, 3) == "\N{MINUS SIGN}0.001"
+    assert metrics.written(float("nan")) == "nan"

@@ -138,6 +138,8 @@ def test_mindeye2_truncated_files_are_refused(tmp_path):
         with pytest.raises(UserError, match=f"{name} is damaged or cut short"):
             mindeye2(root).load("subj01")
         file.write_bytes(whole)
+    (tmp_path / "other").mkdir()  # a reader that refused may still hold the first open
+    root = write_mindeye2(tmp_path / "other", (1,))
     with h5py.File(root / "betas_all_subj01_fp32_renorm.hdf5", "a") as file:
         file.move("betas", "beta")
     with pytest.raises(UserError, match=r"needs betas, numbers \(trials, voxels\); it has beta"):
