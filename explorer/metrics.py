@@ -447,5 +447,5 @@ def evenly(n: int, limit: int | None) -> np.ndarray:
 
 
 def written(value: float, digits: int = 2) -> str:
-    """Return a number as a sentence shows it, with a true minus sign; what rounds to 0 has none."""
+    """Return a number as a sentence shows it, with a true minus sign; 0 has none."""
     return f"{round(value, digits) + 0.0:.{digits}f}".replace("-", "\N{MINUS SIGN}")
