@@ -13,7 +13,7 @@ import sys
 import threading
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn
 
 from backends import DATASETS, EMBEDDERS, ENCODERS, GENERATORS, MAPPERS
 from explorer import drawing
@@ -259,9 +259,28 @@ def main(argv: Sequence[str] | None = None) -> int:
     except UserError as error:
         print(f"app.py: {error}", file=sys.stderr)
         return 2
-    page.block_thread()
+    try:
+        page.block_thread()
+    except KeyboardInterrupt:  # a second one, while the server closes
+        pass
     return 0
 
 
+def leave(code: int) -> NoReturn:
+    """End the process at once, whatever its threads are computing.
+
+    On its usual way out Python ends a thread where it next asks for the interpreter, which is
+    inside a library's C++ when it draws, and that aborts the process. What is kept on disk is
+    written whole and then renamed, so nothing is lost.
+    """
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)
+
+
 if __name__ == "__main__":
-    sys.exit(main())
+    try:
+        done = main()
+    except KeyboardInterrupt:  # before the page was open
+        done = 130
+    leave(done)

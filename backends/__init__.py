@@ -15,6 +15,7 @@ DATASETS: dict[str, str] = {
     "god-mindvis": "backends.datasets.god_mindvis:GODMindVis",
     "mindeye1": "backends.datasets.mindeye1:MindEye1",
     "mindeye2": "backends.datasets.mindeye2:MindEye2",
+    "algonauts2023": "backends.datasets.algonauts:Algonauts2023",
     "bold5000": "backends.datasets.bold5000:BOLD5000",
 }
 

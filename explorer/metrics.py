@@ -20,10 +20,9 @@ ROUNDING = 1e-6  # of a mean: more than float32 sums of a constant are off by
 
 
 def match_size(image: np.ndarray, height: int, width: int) -> np.ndarray:
-    """Return an image uint8 (H, W, 3) resized to (height, width, 3), bicubic with antialiasing.
+    """Return an image uint8 (H, W, 3) resized to (height, width, 3); the same size is the same.
 
-    The filter is Pillow's, which widens with the reduction; the same size returns the image
-    itself.
+    Bicubic with antialiasing: Pillow's filter, which widens with the reduction.
     """
     from PIL import Image
 
@@ -127,13 +126,13 @@ def cosine_matrix(predictions: np.ndarray, gallery: np.ndarray) -> np.ndarray:
 def correlation_matrix(predictions: np.ndarray, gallery: np.ndarray) -> np.ndarray:
     """Return float64 (n, N): each prediction's Pearson correlation with each item of the gallery.
 
-    Over the values of an embedding; a constant one correlates 0 with everything.
+    Over the values of an embedding; a constant one correlates 0 with all, one with NaN gives NaN.
     """
 
     def centred(rows: np.ndarray) -> np.ndarray:
         rows = np.reshape(rows, (len(rows), -1)).astype(np.float64)
         mean, sd = rows.mean(axis=1, keepdims=True), rows.std(axis=1, keepdims=True)
-        return np.where(varies(mean, sd), rows - mean, 0)
+        return np.where(varies(mean, sd) | np.isnan(sd), rows - mean, 0)
 
     return cosine_matrix(centred(predictions), centred(gallery))
 
@@ -322,10 +321,9 @@ class Mean:
         """What must stand beside the mean, one sentence; "" where every value was defined."""
         if not self.undefined:
             return ""
-        counted = self.undefined_as is not None
-        are = "is" if self.undefined == 1 else "are"
-        end = "s" * (counted and self.undefined == 1)
-        done = f"count{end} as {self.undefined_as:g}" if counted else f"{are} left out"
+        are, count = ("is", "counts") if self.undefined == 1 else ("are", "count")
+        out = self.undefined_as is None
+        done = f"{are} left out" if out else f"{count} as {self.undefined_as:g}"
         why = f" ({self.why})" if self.why else ""
         return f"{self.undefined} of {self.of} values {are} undefined{why} and {done}."
 

@@ -2,6 +2,7 @@
 
 import argparse
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -194,3 +195,54 @@ def test_the_page_answers_says_where_it_is_and_that_data_are_simulated():
                 assert answer.status == 200 and b"Afterimage" in answer.read()
         finally:
             process.terminate()
+
+
+COMPUTING = """
+import runpy, sys, time, types
+from explorer import drawing
+
+class Page:
+    def launch(self, **settings):
+        return None, "http://here", None
+
+    def block_thread(self):
+        try:
+            while True:
+                time.sleep(0.02)
+        except KeyboardInterrupt:  # as Gradio's, which then waits for its server
+            print("closing", flush=True)
+            time.sleep(30)
+
+def work(bench, request):
+    import torch
+    matrix = torch.randn(800, 800)
+    print("drawing", flush=True)
+    while True:
+        matrix = torch.tanh(matrix @ matrix)
+
+page = types.ModuleType("explorer.page")
+page.build, page.launch_options = lambda workbench: Page(), dict
+sys.modules["explorer.page"], drawing.warm = page, work
+sys.argv = ["app.py", "--no-browser"]
+runpy.run_path("app.py", run_name="__main__")
+"""
+
+
+def test_ctrl_c_while_a_thread_draws_ends_cleanly_and_twice_at_once():
+    with subprocess.Popen(
+        [sys.executable, "-c", COMPUTING],
+        cwd=ROOT,
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
+        text=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    ) as child:
+        try:
+            for word in ("drawing", "closing"):
+                while word not in child.stdout.readline():
+                    assert child.poll() is None
+                child.send_signal(signal.SIGINT)
+            said = child.communicate(timeout=20)[1]
+        finally:
+            child.kill()
+    assert (child.returncode, said) == (0, "")

@@ -7,7 +7,7 @@ and by a perceptual hash, which a copy in another format, size or compression sh
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,6 +16,7 @@ import numpy as np
 
 from backends.datasets.reading import LazyRows
 from backends.encoders.voxelwise import Encoding
+from backends.reports.alike import looks, seen
 from backends.training.counted import count
 from backends.training.plan import Progress
 from explorer.images import ENDINGS, read_picture
@@ -26,10 +27,6 @@ if TYPE_CHECKING:
     import pandas as pd
 
 MEND = "mend it or take it out of the folder"
-# Of 64 bits. Copies of simulated scenes as JPEG, at half the size or 10 % brighter differ in 0 to
-# 6; of new scenes 4 % lie within 10 of one of 300 others. A stranger that is left out costs
-# little, a copy that is kept a result.
-NEAR = 10
 
 
 @dataclass(frozen=True)
@@ -104,26 +101,6 @@ def find_extra(folder: Path, study: Dataset, progress: Progress | None = None) -
             f"({extra.named} by name, {extra.alike} by looks); give other pictures to --augment."
         )
     return extra
-
-
-def looks(image: np.ndarray) -> tuple[int, int]:
-    """Return the perceptual hashes, 64 bits, of a picture and of its central square.
-
-    Studies show photographs cut to a square; the file they came from is not.
-    """
-    import imagehash
-    from PIL import Image
-
-    height, width = image.shape[:2]
-    side = min(height, width)
-    top, left = (height - side) // 2, (width - side) // 2
-    parts = (image, image[top : top + side, left : left + side])
-    return tuple(int(str(imagehash.phash(Image.fromarray(part))), 16) for part in parts)
-
-
-def seen(hashes: Iterable[int], among: np.ndarray) -> bool:
-    """Return whether one of the hashes is near one of ``among``, uint64 (n,)."""
-    return any((np.bitwise_count(among ^ np.uint64(h)) <= NEAR).any() for h in hashes)
 
 
 def extend(

@@ -16,14 +16,16 @@ import numpy as np
 import typer
 
 from backends.datasets import layout
+from backends.reports.alike import Look, look, same_pictures
 from explorer.catalogue import PLAIN_FOLDER
 from explorer.naming import NAME, open_dataset, path_and_options, recognise
 from explorer.protocols import Dataset
-from explorer.types import Trials, UserError, VoxelSpace, resolve
+from explorer.types import SPLITS, Trials, UserError, VoxelSpace, resolve
 
 if TYPE_CHECKING:
     import pandas as pd
 
+MOST_COMPARED = 6000  # pictures that are read of data that are no plain folder: half a minute
 MOST_PER_KIND = 5  # sentences of one kind before the rest is counted
 ROWS_AT_ONCE = 512  # of betas
 
@@ -63,7 +65,7 @@ def examine(given: str, datasets: Mapping[str, Any]) -> tuple[list[str], bool]:
         return [*first, *dict.fromkeys([*problems, str(error)])], False
     lines = [f"{path} is {family}: {study.title}", *([study.note] if study.note else [])]
     problems: list[str] = []
-    loaded = 0
+    loaded, shown = 0, {split: set() for split in SPLITS}
     for subject in names:
         try:
             trials = study.load(subject)
@@ -71,13 +73,25 @@ def examine(given: str, datasets: Mapping[str, Any]) -> tuple[list[str], bool]:
         except UserError as error:
             problems.append(f"{subject}: {error}")
             continue
+        for split, stimuli in shown.items():
+            stimuli |= set(trials.stimuli(split))
         loaded += 1
         lines.append(_of_trials(trials))
-    problems += _of_folder(path, family == PLAIN_FOLDER or layout.is_simulated(path))
+    plain = family == PLAIN_FOLDER or layout.is_simulated(path)
+    count = 0 if plain else len(set().union(*shown.values()))
+    if plain:
+        problems += diagnose(path)
+    elif count <= MOST_COMPARED:
+        problems += _of_pictures(study, shown)
     try:
         remarks = list(getattr(study, "remarks", list)())
     except UserError as error:
         remarks, problems = [], [*problems, str(error)]
+    if count > MOST_COMPARED:
+        remarks.append(
+            f"{count:,} pictures are too many to be looked at here, so equal ones under two ids "
+            "are not told."
+        )
     lines += _listed("Remarks", remarks) + _listed("Problems", list(dict.fromkeys(problems)))
     may = "may be shown to others" if study.redistributable else "may not be shown to others"
     lines.append(f"Licence: {study.licence or 'not stated'}; its images {may} (app.py --share).")
@@ -142,6 +156,19 @@ def _of_folder(path: Path, plain: bool) -> list[str]:
     return diagnose(path) if plain else []
 
 
+def _of_pictures(study: Dataset, shown: dict[str, set[str]]) -> Iterator[str]:
+    """Look at every picture of a study that is no plain folder."""
+    pictures, unreadable = {}, []
+    for stimulus in sorted(shown["train"] | shown["test"]):
+        try:
+            pictures[stimulus] = look(study.image(stimulus))
+        except UserError as error:
+            unreadable.append(str(error))
+    if pictures:  # else they are all absent, which the first of each subject told
+        yield from _first(iter(unreadable), "more pictures cannot be read")
+    yield from same_pictures(pictures, **shown, by_stimulus=study.split_unit == "stimulus")
+
+
 def _listed(title: str, sentences: list[str]) -> list[str]:
     return [f"{title}:", *(f"  - {sentence}" for sentence in sentences)] if sentences else []
 
@@ -163,7 +190,8 @@ def _problems(path: Path) -> Iterator[str]:
     except UserError as error:
         yield str(error)  # nothing more can be read without these
         return
-    yield from _of_stimuli(path, stimuli)
+    pictures: dict[str, Look] = {}
+    yield from _first(_unreadable(path, stimuli, pictures), "more pictures cannot be read")
     test_of: dict[str, set[str]] = {}
     train_of: dict[str, set[str]] = {}
     for name, folder in folders.items():
@@ -177,19 +205,20 @@ def _problems(path: Path) -> Iterator[str]:
             continue
         yield from _of_subject(folder, trials, "recipe" in description)
         train_of[name], test_of[name] = set(trials.stimuli("train")), set(trials.stimuli("test"))
-    if description["split_unit"] == "stimulus":
+    by_stimulus = description["split_unit"] == "stimulus"
+    if by_stimulus:
         yield from _of_splits(train_of, test_of)
+    train, test = (set().union(*of.values()) for of in (train_of, test_of))
+    yield from same_pictures(pictures, train, test, by_stimulus)
 
 
-def _of_stimuli(path: Path, stimuli: pd.DataFrame) -> Iterator[str]:
-    def unreadable() -> Iterator[str]:
-        for stimulus in stimuli.index:
-            try:
-                layout.read_image(path, stimuli, stimulus)
-            except UserError as error:
-                yield str(error)
-
-    yield from _first(unreadable(), "more pictures cannot be read")
+def _unreadable(path: Path, stimuli: pd.DataFrame, pictures: dict[str, Look]) -> Iterator[str]:
+    """Yield what is wrong with each picture, and note the look of the others."""
+    for stimulus in stimuli.index:
+        try:
+            pictures[stimulus] = look(layout.read_image(path, stimuli, stimulus))
+        except UserError as error:
+            yield str(error)
 
 
 def _of_files(

@@ -29,6 +29,7 @@ from explorer.types import Subject, Trials, UserError, VoxelSpace, voxel_hash
 if TYPE_CHECKING:
     import pandas as pd
 
+PICTURES = {"train": 1200, "test": 50}
 ROUNDING = 1e-3  # of white, by which an interpolation may leave its range
 
 
@@ -254,6 +255,12 @@ class GODMindVis:
                 said.append(
                     f"{subject} has {count} voxels in VC where the published file has "
                     f"{VC_VOXELS[number]}."
+                )
+        for split, count in PICTURES.items():
+            if len(self._names[split]) != count:
+                said.append(
+                    f"There are {len(self._names[split])} {split} pictures where {count} were "
+                    "published."
                 )
         if not self._images:
             said.append(f"images_256.npz is not here: {ASK_FOR_PICTURES}.")

@@ -47,7 +47,6 @@ from backends.datasets.reading import LazyRows
 from explorer import files
 from explorer.files import guard, read_json
 from explorer.images import read_picture
-from explorer.metrics import written
 from explorer.types import (
     FSAVERAGE5_VERTICES,
     SPLITS,
@@ -253,7 +252,7 @@ def read_array(file: Path) -> np.ndarray:
         f"results['typed']['betasmd'].{turn})",
     )
     if stored.ndim != 2 or stored.dtype.kind not in "fiu":
-        found, do = f"{stored.dtype} {stored.shape}", "save it so"
+        found, do = f"{_short(stored.dtype)} {stored.shape}", "save it so"
         if stored.dtype.kind == "V" and stored.dtype.itemsize == 2:
             found, do = f"{found}, as numpy writes bfloat16", "save it as float32"
         elif stored.ndim > 2:
@@ -306,6 +305,13 @@ def read_trial_table(file: Path, stimuli: pd.DataFrame, split_unit: str) -> pd.D
                 'stimulus (or say "split_unit": "repeat" in dataset.json).'
             )
     return table
+
+
+def _short(value: Any) -> str:
+    """Return a number, or a type that may name hundreds of columns, for a sentence."""
+    if isinstance(value, np.floating):
+        return f"{value:g}".replace("-", "\N{MINUS SIGN}")
+    return str(value) if len(str(value)) <= 40 else f"{str(value)[:40]}..."
 
 
 def _whole(column: pd.Series, file: Path, name: str, nowhere: bool = False) -> np.ndarray:
@@ -395,7 +401,7 @@ def voxel_scale(folder: Path, table: pd.DataFrame, dtype: np.dtype) -> np.ndarra
     if (scale <= 0).any():
         row = int(np.flatnonzero(scale <= 0)[0])
         raise UserError(
-            f"{file}: row {row + 1} of the column 'scale' is {written(scale[row])}; it says what "
+            f"{file}: row {row + 1} of the column 'scale' is {_short(scale[row])}; it says what "
             "one unit of a beta is worth and is above 0."
         )
     return scale if dtype.kind != "f" else None

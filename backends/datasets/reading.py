@@ -153,7 +153,11 @@ def open_hdf5(path: Path, needs: str = "") -> h5py.File:
 
 
 def hdf5_array(
-    group: h5py.Group, name: str, ndim: int | None = None, kinds: str = "fiub"
+    group: h5py.Group,
+    name: str,
+    ndim: int | None = None,
+    kinds: str = "fiub",
+    whole: bool = True,
 ) -> h5py.Dataset:
     """Return an array of an HDF5 file whose numbers are there; nothing of it is read.
 
@@ -165,6 +169,8 @@ def hdf5_array(
         Of the array; a link that leads nowhere counts as missing.
     ndim, kinds
         What it must be: axes, and numpy's kinds of dtype.
+    whole
+        Whether all of it must have been written; else see `hdf5_row`.
     """
     import h5py
 
@@ -175,12 +181,16 @@ def hdf5_array(
     if not isinstance(found, h5py.Dataset):
         what = "has no array" if found is None else "has a group, expected an array,"
         raise UserError(f"{path} {what} {name!r}; it has {there}.")
-    check_array(found, name, ndim, kinds)
+    check_array(found, name, ndim, kinds, whole)
     return found
 
 
 def check_array(
-    found: h5py.Dataset, name: str, ndim: int | None = None, kinds: str = "fiub"
+    found: h5py.Dataset,
+    name: str,
+    ndim: int | None = None,
+    kinds: str = "fiub",
+    whole: bool = True,
 ) -> None:
     """Refuse an HDF5 array of another kind, or whose numbers are not there; see `hdf5_array`."""
     path = found.file.filename
@@ -191,8 +201,28 @@ def check_array(
             f"{path}: {name!r} needs {KINDS.get(kinds, 'numbers')}{axes}, found "
             f"{found.dtype}{shape}; take the file as it was published."
         )
+    if whole:
+        with guard(path, at=name):
+            _check_allocated(found, path, name)
+
+
+def hdf5_row(array: h5py.Dataset, index: int) -> np.ndarray:
+    """Return one row of an HDF5 array; one that was never written would be read as zeros."""
+    path, name = array.file.filename, str(array.name).strip("/")
+    if not 0 <= index < len(array):
+        raise UserError(f"{path}: {name!r} has the rows 0 to {len(array) - 1}, not {index}.")
     with guard(path, at=name):
-        _check_allocated(found, path, name)
+        size = math.prod(array.shape[1:]) * array.dtype.itemsize
+        if size > os.path.getsize(path) * DEFLATE:
+            raise damaged(path, f"it declares rows of {size:,} bytes", at=name)
+        if array.chunks:
+            corner = (index // array.chunks[0] * array.chunks[0], *[0] * (array.ndim - 1))
+            there = array.id.get_chunk_info_by_coord(corner).byte_offset is not None
+        else:
+            there = array.id.get_storage_size() > 0
+    if not there:
+        raise damaged(path, f"row {index} was never written", at=name)
+    return hdf5_values(array, index)
 
 
 def hdf5_values(array: h5py.Dataset, index: Any = ()) -> np.ndarray:

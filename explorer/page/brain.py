@@ -67,6 +67,7 @@ HELP = (
     "with informative parcels, a good decoder subtracts that noise, and needs the parcel to do "
     "so. And an informative parcel can get little where others carry the same information.",
     "Colours keep their limits over all trials of a subject, so that two maps can be compared. "
+    "Where a parcel goes beyond them, the bar ends in an arrow and a ≥. "
     "Parcels with fewer than 10 voxels are greyed in the table: they are too small to trust.",
 )
 # What a view can show, as people call it, and what it says about itself. Other names are those of

@@ -338,6 +338,20 @@ def test_bootstrap_of_another_statistic_resamples_whole_stimuli():
     assert quickly == pytest.approx(ratio, abs=1e-12) and quickly[0] < quickly[1]
 
 
+def test_bootstrap_is_over_stimuli_and_never_over_their_pairs(rng):
+    """Nine values that are one say no more than one: resampling pairs would say three times."""
+    scores = rng.normal(size=60)
+    alone = metrics.bootstrap_interval(scores, seed=3)
+    for pairs in (np.tile(scores[:, None], 9), np.tile(scores[:, None, None], (1, 3, 3))):
+        assert metrics.bootstrap_interval(pairs, seed=3) == pytest.approx(alone, abs=1e-12)
+        slowly = metrics.bootstrap_interval(pairs, seed=3, statistic=np.mean)
+        assert slowly == pytest.approx(alone, abs=1e-12)
+    quickly = metrics.bootstrap_interval(
+        np.tile(scores[:, None], 9), seed=3, of_means=lambda means: means.mean(axis=1)
+    )
+    assert quickly == pytest.approx(alone, abs=1e-12)
+
+
 def test_bootstrap_covers_the_truth_as_often_as_it_says(rng):
     covered = 0
     for seed in range(200):

@@ -9,10 +9,11 @@ import pandas as pd
 import pytest
 from PIL import Image, ImageEnhance
 
-from backends.commands.augment import encoding_for, extend, find_extra, looks, seen
+from backends.commands.augment import encoding_for, extend, find_extra
 from backends.commands.training_data import gather
 from backends.embedders.pocket import PocketClip
 from backends.encoders.voxelwise import Encoding, train_encoding
+from backends.reports.alike import looks, seen
 from backends.simulation.scenes import render, sample_scenes
 from backends.training.mapper_training import train_mapper
 from backends.training.rows import Batch, TrialRows

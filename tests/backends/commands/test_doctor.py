@@ -10,10 +10,12 @@ import pytest
 from PIL import Image
 
 from backends import DATASETS
+from backends.commands import doctor
 from backends.commands.doctor import diagnose, examine
 from backends.datasets.folder import Folder
 from explorer.naming import named_path
 from explorer.types import UserError, resolve
+from tests.miniatures.god import TEST, TRAIN, write_god
 
 V = 6
 REAL = Path(__file__).resolve().parents[3].parent / "shared" / "data" / "miyawaki2008_v1_figure"
@@ -67,6 +69,52 @@ def test_every_picture_is_opened_and_long_lists_are_cut(root):
     assert len(found) == 6
     assert "picture of stimulus '0' is missing" in found[0]
     assert found[5] == "... and 4 more pictures cannot be read."
+
+
+def test_equal_pictures_across_train_and_test_are_told(root):
+    """The last of two subjects alone trains on it: test for one is test for all."""
+    shots = root / "stimuli"
+    (shots / "2.png").write_bytes((shots / "1.png").read_bytes())
+    split = ["test", "train", "train", "test"] * 2
+    save(root / "sub-02" / "trials.tsv", {"stimulus": list("01230123"), "split": split})
+    found = diagnose(root)
+    assert len(found) == 3
+    assert "1 test stimuli have the picture of a training stimulus under another id" in found[2]
+    assert "first '2', which is '1'" in found[2]
+    (root / "dataset.json").write_text(json.dumps({"title": "T", "split_unit": "repeat"}))
+    assert diagnose(root) == []
+
+
+def test_a_card_in_place_of_pictures_is_told(root):
+    for i in range(4):
+        Image.new("RGB", (6, 6), "lightgrey").save(root / "stimuli" / f"{i}.png")
+    (found,) = diagnose(root)
+    assert "4 stimuli have one and the same picture ('0', '1', '2', ...), 2 of them test" in found
+
+
+def test_pictures_of_other_families_are_looked_at_too(tmp_path, monkeypatch):
+    write_god(tmp_path / "Subject1.h5")
+    rng = np.random.default_rng(0)
+    for folder, names in (("training", TRAIN), ("test", TEST)):
+        (tmp_path / "images" / folder).mkdir(parents=True)
+        for name in names:
+            picture = rng.integers(0, 256, (6, 6, 3), dtype=np.uint8)
+            Image.fromarray(picture).save(tmp_path / "images" / folder / f"{name}.png")
+    assert not [s for s in examine(str(tmp_path), DATASETS)[0] if "picture of" in s]
+    shots = tmp_path / "images"
+    copied = (shots / "training" / f"{TRAIN[2]}.png").read_bytes()
+    (shots / "test" / f"{TEST[1]}.png").write_bytes(copied)
+    (shots / "training" / f"{TRAIN[0]}.png").write_bytes(b"")
+    lines, well = examine(str(tmp_path), DATASETS)
+    assert not well
+    assert any(f"first '{TEST[1]}', which is '{TRAIN[2]}'" in line for line in lines)
+    assert any(f"The picture of {TRAIN[0]} cannot be read" in line for line in lines)
+    monkeypatch.setattr(doctor, "MOST_COMPARED", 3)
+    lines = examine(str(tmp_path), DATASETS)[0]
+    assert (
+        "  - 8 pictures are too many to be looked at here, so equal ones under two ids"
+        in " ".join(lines)
+    )
 
 
 def test_values_are_all_looked_at(root):

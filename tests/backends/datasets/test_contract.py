@@ -20,6 +20,7 @@ from backends import DATASETS
 from backends.commands.doctor import examine
 from explorer.protocols import Dataset
 from explorer.types import FSAVERAGE5_VERTICES, SPLITS, UserError, resolve
+from tests.miniatures.algonauts import write_algonauts
 
 
 def make_simulated(place: Path) -> Dataset:
@@ -247,7 +248,13 @@ def make_miyawaki_series(place: Path) -> Dataset:
     return resolve(DATASETS["miyawaki2008-s2"])(place / "files", "study")
 
 
+def make_algonauts(place: Path) -> Dataset:
+    write_algonauts(place / "files")
+    return resolve(DATASETS["algonauts2023"])(place / "files", "study")
+
+
 MAKERS = {
+    "algonauts2023": make_algonauts,
     "simulated": make_simulated,
     "folder": make_folder,
     "miyawaki2008": make_miyawaki,

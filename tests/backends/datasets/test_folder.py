@@ -246,6 +246,10 @@ MISTAKES = {
         save(np.zeros((V, 1, 1, 8))),
         r"found float64 \(6, 1, 1, 8\); .* last axis, betas.reshape\(-1, n\).T of n trials",
     ),
+    "betas of columns": (
+        save(np.zeros(8, [(f"f{i}", "<f4") for i in range(V)])),
+        r"rows and columns, found \[\('f0', '<f4'\), .{20,24}\.\.\. \(8,\); save it so",
+    ),
     "complex betas": (save(np.zeros((8, V), complex)), "rows and columns, found complex128"),
     "bfloat16 betas": (
         save(np.zeros((8, V), "V2")),
@@ -298,7 +302,7 @@ MISTAKES = {
         table(VOXELS, scale=["0.01"] * V),
         "'scale' is for whole numbers, and betas.npy holds float32; leave the column out",
     ),
-    "scale 0": (scaled("0"), "row 6 of the column 'scale' is 0.00; it says what .* is above 0"),
+    "scale 0": (scaled("0"), "row 6 of the column 'scale' is 0; it says what .* is above 0"),
     "a scale that mirrors": (scaled("-0.01"), "row 6 of the column 'scale' is \u22120.01"),
     "a parcel of the other side": (
         table(VOXELS, parcel=["V1 L", "V1 L", "V1 R", "", "V1 R", "V1"]),

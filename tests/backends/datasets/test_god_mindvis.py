@@ -37,6 +37,7 @@ def test_mindvis_trials_show_the_row_of_arr_3(tmp_path):
     said = " ".join(study.remarks())
     assert "arr_1, the single test trials, is not used" in said
     assert "sbj_2, sbj_3, sbj_4, sbj_5 of sbj_1 to sbj_5 are not here" in said
+    assert "There are 2 test pictures where 50 were published" in said
     assert "sbj_1 has 6 voxels in VC where the published file has 4466" in said
 
 

@@ -94,6 +94,19 @@ def test_colour_limits_are_the_same_for_all_trials(workbench):
     assert maps[0].limits["mean"][1] == pytest.approx(np.percentile(values, 99), rel=1e-6)
 
 
+def test_colour_limits_are_each_subjects_own(make_workbench, tmp_path):
+    """Both subjects have a mapper of one name, and one is asked for after the other."""
+    both = make_workbench(checkpoints=tmp_path)  # nothing is trained, so that both are fitted
+    name = "ridge (fitted now)"
+    asked = [
+        dataclasses.replace(REQUEST, subject=subject, mapper=name)
+        for subject in ("sub-01", "sub-02")
+    ]
+    found = [parcel_importance(both, request, View()).limits for request in asked]
+    alone = parcel_importance(make_workbench(checkpoints=tmp_path), asked[1], View()).limits
+    assert found[1] == alone and found[0] != found[1]
+
+
 def test_small_parcels_do_not_stretch_the_limits(make_workbench, fakes):
     class Shrunk(fakes.Study):
         def load(self, subject):

@@ -1,0 +1,272 @@
+"""NSD's betas: which files have them, and sessions read from them.
+
+HDF5 holds the 750 trials of a voxel together, ``.nii.gz`` can only be unpacked from its start, so
+both are read by whole sessions; unpacked ``.nii`` and ``.mgh`` are read trial by trial.
+"""
+
+from __future__ import annotations
+
+import re
+import threading
+from collections import OrderedDict
+from collections.abc import Callable, Mapping
+from itertools import product
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from backends.datasets.nsd_design import TRIALS
+from backends.datasets.nsd_files import (
+    AGAIN,
+    MIXED,
+    PEOPLE,
+    PREPARATIONS,
+    SPACES,
+    VERTICES,
+    open_volume,
+    size,
+    whose_shape,
+)
+from backends.datasets.reading import LazyRows, hdf5_array, open_hdf5
+from explorer.files import check_size, guard, volume_data
+from explorer.types import UserError
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+STORED = 300  # volumes hold int16 = 300 x percent signal change
+BLOCK_BYTES = 256 * 2**20  # sessions in memory at once, about ten at 1.8 mm: our choice
+TRIALS_AT_ONCE = 25  # unpacked together, about 35 MB at 1.8 mm
+
+_VOLUME = re.compile(r"betas_session(\d{2})\.(hdf5|nii|nii\.gz)")
+_SURFACE = re.compile(r"(lh|rh)\.betas_session(\d{2})\.mgh")
+
+
+class Sessions:
+    """Betas of one space, read by sessions or trials; the sessions read last stay in memory.
+
+    Parameters
+    ----------
+    space
+        As `backends.datasets.nsd.NSD` takes it, chosen.
+    """
+
+    def __init__(self, space: str) -> None:
+        self.space = space
+        self._lock = threading.Lock()
+        self._blocks: OrderedDict[Path, np.ndarray] = OrderedDict()
+        self._tests: dict[Path, np.ndarray] = {}
+
+    def rows(
+        self,
+        subject: str,
+        sessions: Mapping[int, tuple[Path, ...]],
+        mask: np.ndarray,
+        table: pd.DataFrame,
+        source: str,
+    ) -> LazyRows:
+        """Return percent signal change (n, V), its files checked by their headers.
+
+        Parameters
+        ----------
+        subject, sessions
+            Whose, and session -> its file, or its two.
+        mask
+            Bool over the whole volume or both surfaces: the voxels that are read.
+        table
+            The trials, 750 a session.
+        source
+            The name that a message gives the betas.
+        """
+        order = list(sessions)
+        test = (table["split"] == "test").to_numpy().reshape(len(order), TRIALS)
+        readers = [
+            self._reader(subject, sessions[session], mask, np.flatnonzero(test[i]))
+            for i, session in enumerate(order)
+        ]
+        v = int(mask.sum())
+
+        def read(rows: np.ndarray) -> np.ndarray:
+            values = np.empty((len(rows), v), np.float32)
+            for i in np.unique(rows // TRIALS):
+                here = rows // TRIALS == i
+                values[here] = readers[i](rows[here] % TRIALS)
+            return values
+
+        return LazyRows((len(order) * TRIALS, v), read, source)
+
+    def _reader(
+        self,
+        subject: str,
+        paths: tuple[Path, ...],
+        mask: np.ndarray,
+        test: np.ndarray,
+    ) -> Callable[[np.ndarray], np.ndarray]:
+        """Return ``read(trials of the session, from 0)`` -> (n, V) in percent signal change."""
+        if self.space == "fsaverage":
+            surfaces = [open_surface(path) for path in paths]
+            halves = np.split(mask, [VERTICES])
+            kept = [np.flatnonzero(half) for half in halves]
+
+            def read_surfaces(trials: np.ndarray) -> np.ndarray:
+                pieces = [
+                    np.stack([surface[:, t][keep] for t in trials])
+                    for surface, keep in zip(surfaces, kept, strict=True)
+                ]
+                return np.concatenate(pieces, axis=1)
+
+            return read_surfaces
+        (path,) = paths
+        shape = _volume_shape(path)
+        self._check_shape(subject, path, shape, mask.shape)
+        if path.suffix == ".hdf5":
+            _check_written(path, shape)
+        if path.suffix == ".nii":
+            with guard(path, do=AGAIN):
+                stored = np.asanyarray(open_volume(path).dataobj)  # a memory map
+            return lambda trials: np.stack([stored[..., t][mask] for t in trials]) / STORED
+        block = _hdf5_block if path.suffix == ".hdf5" else _unpacked_block
+        place = np.full(TRIALS, -1)
+        place[test] = np.arange(len(test))
+
+        def read_block(trials: np.ndarray) -> np.ndarray:
+            with self._lock:
+                if path in self._tests and (place[trials] >= 0).all():
+                    values = self._tests[path][place[trials]]
+                else:
+                    whole = self._block(path, lambda: block(path, mask))
+                    self._tests.setdefault(path, whole[test])
+                    values = whole[trials]
+            return values.astype(np.float32) / STORED
+
+        return read_block
+
+    def _block(self, path: Path, make: Callable[[], np.ndarray]) -> np.ndarray:
+        """Return a session int16 (750, V), from memory where it was among the last ones read."""
+        if path in self._blocks:
+            self._blocks.move_to_end(path)
+            return self._blocks[path]
+        block = make()
+        self._blocks[path] = block
+        while len(self._blocks) > 1 and sum(b.nbytes for b in self._blocks.values()) > BLOCK_BYTES:
+            self._blocks.popitem(last=False)
+        return block
+
+    def _check_shape(
+        self, subject: str, path: Path, shape: tuple[int, ...], expected: tuple[int, ...]
+    ) -> None:
+        """Refuse betas of another volume than the ROIs, or of another subject."""
+        if shape[-1:] != (TRIALS,) or len(shape) != 4:
+            raise UserError(
+                f"{path} has shape {shape} (X, Y, Z, trials), expected {TRIALS} trials; copy it "
+                "again."
+            )
+        if shape[:3] != expected:
+            raise UserError(
+                f"{path} is {size(shape[:3])}{whose_shape(shape[:3], subject)}, but the ROIs of "
+                f"{subject} in {self.space} are {size(expected)}"
+                f"{whose_shape(expected, subject)}: spaces or {MIXED}."
+            )
+        if self.space == "func1pt8mm" and whose_shape(expected, subject):
+            raise UserError(
+                f"{path} is {size(expected)}{whose_shape(expected, subject)}, not of {subject}: "
+                f"{MIXED}."
+            )
+
+
+def find_betas(root: Path) -> dict[tuple[str, str], dict[str, dict[int, dict[str, Path]]]]:
+    """Return (space, preparation) -> subject -> session -> "" or hemisphere -> file.
+
+    HDF5 is preferred to NIfTI, and unpacked NIfTI to packed.
+    """
+    found: dict[tuple[str, str], dict[str, dict[int, dict[str, Path]]]] = {}
+    for (space, (prep, folder)), who in product(product(SPACES, PREPARATIONS.items()), PEOPLE):
+        place = root / "nsddata_betas/ppdata" / who / space / folder
+        sessions: dict[int, dict[str, Path]] = {}
+        names = sorted(p.name for p in place.iterdir()) if place.is_dir() else []
+        for name in names:  # betas_session01.hdf5, .nii, .nii.gz: the first is the best
+            if space == "fsaverage" and (m := _SURFACE.fullmatch(name)):
+                sessions.setdefault(int(m[2]), {})[m[1]] = place / name
+            elif space != "fsaverage" and (m := _VOLUME.fullmatch(name)):
+                sessions.setdefault(int(m[1]), {}).setdefault("", place / name)
+        outside = [s for s in sessions if not 1 <= s <= PEOPLE[who].sessions]
+        if outside:
+            raise UserError(
+                f"{place} has a session {outside[0]}, but {who} came for sessions 1 to "
+                f"{PEOPLE[who].sessions}: {MIXED}."
+            )
+        if sessions:
+            found.setdefault((space, prep), {})[who] = dict(sorted(sessions.items()))
+    return found
+
+
+def _volume_shape(path: Path) -> tuple[int, ...]:
+    """Return (X, Y, Z, trials) of a session's betas, by its header; refuse other numbers."""
+    if path.suffix == ".hdf5":
+        with open_hdf5(path) as file:
+            if "betas" not in file:
+                raise UserError(f"{path} lacks the array betas; {AGAIN}.")
+            betas = hdf5_array(file, "betas", whole=False)
+            shape, dtype = betas.shape[::-1], betas.dtype  # MATLAB's: h5py sees (trials, Z, Y, X)
+    else:
+        proxy = open_volume(path).dataobj
+        shape, dtype = proxy.shape, proxy.dtype
+        if (proxy.slope, proxy.inter) != (1, 0):
+            raise UserError(
+                f"{path} is scaled by its header ({proxy.slope:g}), NSD's are not; {AGAIN}."
+            )
+    if dtype != np.int16:
+        raise UserError(
+            f"{path} holds {dtype}, expected int16 (300 x percent signal change); {AGAIN}."
+        )
+    return tuple(shape)
+
+
+def _check_written(path: Path, shape: tuple[int, ...]) -> None:
+    """Refuse HDF5 betas int16 that declare more than there is; the rest would be read as zeros."""
+    with open_hdf5(path) as file, guard(path, do=AGAIN):
+        packed = file["betas"].id.get_create_plist().get_nfilters() > 0
+    if not packed:  # asking which of 700,000 chunks are there would take seconds a session
+        check_size(path, shape, np.dtype(np.int16).itemsize, do=AGAIN)
+
+
+def open_surface(path: Path) -> np.ndarray:
+    """Return float32 betas (163842, 750) in percent signal change as a memory map."""
+    proxy = open_volume(path).dataobj
+    shape, dtype = tuple(map(int, proxy.shape)), proxy.dtype
+    if shape != (VERTICES, 1, 1, TRIALS) or dtype != np.dtype(">f4"):
+        raise UserError(
+            f"{path} holds {dtype.name} {shape}, expected float32 ({VERTICES}, 1, 1, {TRIALS}); "
+            f"{AGAIN}."
+        )
+    with guard(path, do=AGAIN):
+        return np.memmap(path, dtype, "r", proxy.offset, (VERTICES, TRIALS), "F")
+
+
+def _hdf5_block(path: Path, mask: np.ndarray) -> np.ndarray:
+    """Return a session int16 (750, V) from HDF5, voxels in C order of the mask (X, Y, Z).
+
+    Chunks are single voxels with all their trials, so planes are read within the mask's bounds.
+    """
+    x, y, z = np.nonzero(mask)
+    block = np.empty((TRIALS, len(x)), np.int16)
+    with open_hdf5(path) as file, guard(path, do=AGAIN):
+        for plane in np.unique(z):
+            here = z == plane
+            rows, columns = y[here], x[here]
+            top, left = rows.min(), columns.min()
+            part = file["betas"][:, plane, top : rows.max() + 1, left : columns.max() + 1]
+            block[:, here] = part[:, rows - top, columns - left]
+    return block
+
+
+def _unpacked_block(path: Path, mask: np.ndarray) -> np.ndarray:
+    """Return a session int16 (750, V) from ``.nii.gz``, unpacked once from start to end."""
+    block = np.empty((TRIALS, int(mask.sum())), np.int16)
+    volume = open_volume(path)
+    for begin in range(0, TRIALS, TRIALS_AT_ONCE):
+        trials = (..., slice(begin, begin + TRIALS_AT_ONCE))  # of (X, Y, Z, trials)
+        part = volume_data(volume, path, trials, do=AGAIN)
+        block[begin : begin + TRIALS_AT_ONCE] = part[mask].T
+    return block
