@@ -59,6 +59,23 @@ def test_a_colour_that_the_table_lacks_joins_no_parcel(other, colours, tmp_path)
         read_annot(path)
 
 
+@pytest.mark.parametrize(
+    ("code", "said"),
+    [(2**24 - 1, "255 255 255"), (2**24, "number 16777216"), (-1, "number -1"), (1, "1 0 0")],
+)
+def test_a_colour_that_is_none_is_told_by_its_number(code, said, colours, tmp_path):
+    colours[5] = code
+    path = write_raw_annot(tmp_path / "a.annot", colours, ENTRIES)
+    with pytest.raises(UserError, match=f"1 vertices have the colour {said}, which its table"):
+        read_annot(path)
+
+
+def test_a_colour_may_be_as_light_as_any(colours, tmp_path):
+    colours[:1000] = colour(255, 255, 255)
+    light = [ENTRIES[0], ("V1", 255, 255, 255), *ENTRIES[2:]]
+    assert counts(write_raw_annot(tmp_path / "a.annot", colours, light))["V1"] == 1000
+
+
 def test_a_vertex_without_any_colour_is_in_no_parcel(colours, tmp_path):
     colours[:100] = 0
     found = counts(write_raw_annot(tmp_path / "a.annot", colours, ENTRIES))
@@ -86,6 +103,9 @@ def test_parcels_of_one_colour_are_refused_by_name(colours, tmp_path):
     many = [*ENTRIES, *((f"A{i}", 70, 80, 90) for i in range(7))]
     with pytest.raises(UserError, match="gives to V3, A0, A1, A2 and 4 more, so nobody knows"):
         read_annot(write_raw_annot(path, colours, many))
+    for few, said in ((3, "A0, A1, A2, so"), (4, "A0, A1, A2 and 1 more, so")):
+        with pytest.raises(UserError, match=f"gives to V3, {said} nobody knows"):
+            read_annot(write_raw_annot(path, colours, many[: 4 + few]))
     rest = [*ENTRIES, ("???", 25, 5, 25)]  # two names for the rest do no harm, nor colours unused
     rest += [("A", 1, 1, 1), ("B", 1, 1, 1)]
     assert counts(write_raw_annot(path, colours, rest))["V3"] == 200
@@ -122,6 +142,13 @@ def test_damaged_files_are_one_sentence(colours, tmp_path):
     path.write_bytes(content[:table])
     with pytest.raises(UserError, match="has no table of colours, so nobody knows what"):
         read_annot(path)
+    for empty in (bytes(4), (1).to_bytes(4, "big") + bytes(4) + bytes(4)):  # of no entries
+        path.write_bytes(content[:table] + empty)
+        with pytest.raises(UserError, match="has no table of colours, so nobody knows what"):
+            read_annot(path)
+    nameless = content[: table + 12] + bytes(4) + content[table + 20 :]  # the name of the table
+    path.write_bytes(nameless)
+    assert counts(path)["V3"] == 200
     huge = (2**31 - 1).to_bytes(4, "big")
     version = (-5).to_bytes(4, "big", signed=True)
     for damaged, message in {
@@ -129,6 +156,7 @@ def test_damaged_files_are_one_sentence(colours, tmp_path):
         content[:50_000]: "it declares 10242 vertices and has 50000 bytes",
         huge + content[4:]: "it declares 2147483647 vertices and has",
         content[:4]: "it declares 10242 vertices and has 4 bytes",
+        bytes(12): "it declares 0 vertices and has 12 bytes",
         content[:-3]: "unpack_from requires",
         content[: table + 12] + huge + content[table + 16 :]: "a name of 2147483647 bytes at byte",
         content[: table + 4] + version: "a table of version 5",

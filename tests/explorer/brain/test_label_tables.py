@@ -36,6 +36,8 @@ def test_names_of_parcels_are(name):
         (["V1_R", "V2_R"], "R"),
         (["7Networks_RH_Vis_1", "7Networks_RH_Vis_2"], "R"),
         (["lh.V1", "V2", "V3"], ""),  # most say nothing
+        (["lh.V1", "V2"], ""),
+        (["lh.V1", "lh.V2", "V3"], "L"),
         (["L_V1", "R_V1", "L_V2"], ""),
         (["L_???", "V1", "V2"], ""),  # the wall says nothing
         (["V1", "V2"], ""),
@@ -53,6 +55,10 @@ def test_tables_of_freesurfer_are_read(tmp_path):
     assert read_rows(path) == [
         *(Row(0, "Unknown", "", (0, 0, 0)), Row(1, "G and S", "", (1, 2, 255))),
         Row(2, "V2", "", grey),
+    ]
+    path.write_text("3 Area 5\n4 V1 of 7 9 11 x\n5 a 1 2 3 4 5\n")
+    assert [row[1::2] for row in read_rows(path)] == [
+        *(("Area 5", grey), ("V1 of 7 9 11 x", grey), ("a 1", (2, 3, 4))),
     ]
     path.write_text("one V1\n")
     with pytest.raises(UserError, match="a.ctab cannot be read .*; a line is a number and a name"):
