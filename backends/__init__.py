@@ -16,6 +16,7 @@ DATASETS: dict[str, str] = {
     "mindeye1": "backends.datasets.mindeye1:MindEye1",
     "mindeye2": "backends.datasets.mindeye2:MindEye2",
     "algonauts2023": "backends.datasets.algonauts:Algonauts2023",
+    "deeprecon": "backends.datasets.deeprecon:Deeprecon",
     "bold5000": "backends.datasets.bold5000:BOLD5000",
 }
 

@@ -26,7 +26,7 @@ import numpy as np
 
 from backends.datasets.god_study import roi_masks
 from backends.datasets.layout import project
-from backends.datasets.reading import LazyRows
+from backends.datasets.reading import LazyRows, stacked
 from explorer.brain.atlases import desikan_killiany
 from explorer.brain.parcels import lay
 from explorer.files import read_array
@@ -156,7 +156,7 @@ class Algonauts2023:
                     f"{kind}ing_images or {kind}_images; each row is one picture, so copy both "
                     "again whole."
                 )
-        betas = _stacked(parts, str(folder))
+        betas = stacked(parts, str(folder))
         table = pd.DataFrame(
             {"stimulus": [_stimulus(f) for f in shown], "split": split, "repeat": 0}
         ).assign(session=0, run=0)
@@ -286,22 +286,6 @@ def _responses(folder: Path, kind: str) -> LazyRows:
         )
     shape = len(left), left.shape[1] + right.shape[1]
     return LazyRows(shape, lambda n: np.hstack([left[n], right[n]]), str(folder))
-
-
-def _stacked(parts: list[LazyRows], source: str) -> LazyRows:
-    """Return rows of several arrays below each other."""
-    widths = {part.shape[1] for part in parts}
-    if len(widths) > 1:
-        raise UserError(
-            f"{source}: training and test have {' and '.join(map(str, widths))} columns."
-        )
-    starts = np.cumsum([0, *map(len, parts)])
-
-    def read(rows: np.ndarray) -> np.ndarray:
-        of = [rows[(rows >= a) & (rows < b)] - a for a, b in zip(starts, starts[1:], strict=False)]
-        return np.vstack([part[n] for part, n in zip(parts, of, strict=True)])
-
-    return LazyRows((int(starts[-1]), widths.pop()), read, source)
 
 
 def _mask(folder: Path, side: str) -> np.ndarray:

@@ -77,6 +77,25 @@ class LazyRows:
         return np.asarray(self[:], dtype=dtype)
 
 
+def chosen(rows: LazyRows, which: np.ndarray) -> LazyRows:
+    """Return certain rows, ``which`` int (n,), still read lazily."""
+    return LazyRows((len(which), rows.shape[1]), lambda n: rows[which[n]], rows.source)
+
+
+def stacked(parts: list[LazyRows], source: str) -> LazyRows:
+    """Return the rows of several arrays of one width below each other, still read lazily."""
+    widths = {part.shape[1] for part in parts}
+    if len(widths) > 1:
+        raise UserError(f"{source}: the parts have {' and '.join(map(str, widths))} columns.")
+    starts = np.cumsum([0, *map(len, parts)])
+
+    def read(rows: np.ndarray) -> np.ndarray:
+        of = [rows[(rows >= a) & (rows < b)] - a for a, b in zip(starts, starts[1:], strict=False)]
+        return np.vstack([part[n] for part, n in zip(parts, of, strict=True)])
+
+    return LazyRows((int(starts[-1]), widths.pop()), read, source)
+
+
 def standardised(rows: LazyRows, group: np.ndarray, counts: np.ndarray, ddof: int = 0) -> LazyRows:
     """Return rows z-scored within groups (sessions, runs), still read lazily.
 

@@ -19,9 +19,10 @@ def write_algonauts(root: Path, subject: str = "subj01", tested: bool = True) ->
         pictures = folder / f"{split}_split" / f"{split}_images"
         pictures.mkdir(parents=True)
         for rank, number in enumerate(numbers, start=1):
-            colour = (number % 251, number // 251 % 251, 7)
+            picture = rng.integers(0, 256, (6, 6, 3), dtype=np.uint8)
+            picture[0, 0] = number % 251, number // 251 % 251, 7  # which image it is
             file = pictures / f"{short}-{rank:04d}_nsd-{number:05d}.png"
-            Image.new("RGB", (6, 6), colour).save(file)
+            Image.fromarray(picture).save(file)
         if split == "test" and not tested:
             continue
         place = folder / f"{split}_split" / f"{split}_fmri"

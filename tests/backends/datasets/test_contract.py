@@ -21,6 +21,7 @@ from backends.commands.doctor import examine
 from explorer.protocols import Dataset
 from explorer.types import FSAVERAGE5_VERTICES, SPLITS, UserError, resolve
 from tests.miniatures.algonauts import write_algonauts
+from tests.miniatures.deeprecon import SHOWN, TRAIN, write_deeprecon
 
 
 def make_simulated(place: Path) -> Dataset:
@@ -253,7 +254,17 @@ def make_algonauts(place: Path) -> Dataset:
     return resolve(DATASETS["algonauts2023"])(place / "files", "study")
 
 
+def make_deeprecon(place: Path) -> Dataset:
+    write_deeprecon(place / "files")
+    (place / "files" / "images").mkdir()
+    for i, name in enumerate((*TRAIN, *SHOWN["natural"])):
+        picture = np.random.default_rng(i).integers(0, 256, (5, 4, 3), dtype=np.uint8)
+        Image.fromarray(picture).save(place / "files" / "images" / f"{name}.png")
+    return resolve(DATASETS["deeprecon"])(place / "files", "study")
+
+
 MAKERS = {
+    "deeprecon": make_deeprecon,
     "algonauts2023": make_algonauts,
     "simulated": make_simulated,
     "folder": make_folder,
