@@ -16,7 +16,7 @@ import numpy as np
 
 from backends.datasets.nsd_files import AGAIN, BUCKET, MIXED, PEOPLE
 from backends.datasets.reading import mat_array, mat_sizes
-from explorer.files import read_table, reason
+from explorer.files import damaged, read_table, reason
 from explorer.types import UserError
 
 if TYPE_CHECKING:
@@ -51,7 +51,7 @@ def read_design(root: Path) -> Design:
     there = mat_sizes(path)
     missing = [key for key in keys if key not in there]
     if missing:
-        raise UserError(f"{path} lacks the variable {missing[0]}; {AGAIN}.")
+        raise damaged(path, f"it lacks the variable {missing[0]}", do=AGAIN)
     order, images, shared = (_whole(mat_array(path, key), path, key) for key in keys)
     shapes = ((SESSIONS * TRIALS,), (len(PEOPLE), OWN_IMAGES), (SHARED,))
     for key, values, shape, top in (
