@@ -21,6 +21,7 @@ from typing import Any, Self
 import numpy as np
 import torch
 
+from explorer.files import reason
 from explorer.metrics import varies
 from explorer.types import Card, EmbeddingSpace, Subject, Trials, UserError
 
@@ -154,10 +155,12 @@ class Mapper(torch.nn.Module, abc.ABC):
         voxels = {subject: card.voxels[subject][0] for subject in card.subjects}
         try:
             mapper = cls(card.targets, voxels, **card.settings.get("architecture", {}))
-        except TypeError as error:
+        except UserError:
+            raise
+        except Exception as error:  # whatever a network raises of sizes that it cannot have
             raise UserError(
-                f"The card in {folder} describes another version of {cls.__name__} ({error}); "
-                "train it again."
+                f"The card in {folder} describes another version of {cls.__name__} "
+                f"({reason(error)}); train it again."
             ) from error
         mapper.load_state_dict(read_weights(folder, mapper.state_dict()))
         mapper.card = card
@@ -244,8 +247,10 @@ def read_card(folder: str | Path) -> Card:
         raise UserError(
             f"{path} is missing: a checkpoint is a folder with {CARD} and weights."
         ) from error
-    except ValueError as error:  # not JSON, or not UTF-8
-        raise UserError(f"{path} cannot be read as JSON ({error}); copy it again.") from error
+    except (ValueError, RecursionError) as error:  # not JSON, not UTF-8, or nested too deep
+        raise UserError(
+            f"{path} cannot be read as JSON ({reason(error)}); copy it again."
+        ) from error
     if not isinstance(values, dict):
         raise UserError(f"{path} holds a {type(values).__name__}, expected an object with fields.")
     try:
@@ -347,6 +352,11 @@ def read_weights(
             raise UserError(
                 f"{path}: {name!r} has shape {tuple(tensor.shape)}, its card says "
                 f"{tuple(expected[name].shape)}; weights and card do not belong together."
+            )
+        if tensor.is_floating_point() != expected[name].is_floating_point():
+            raise UserError(
+                f"{path}: {name!r} holds numbers of the type {tensor.dtype}, expected "
+                f"{expected[name].dtype}; quantised weights are not read here."
             )
         if not _is_finite(tensor):
             raise UserError(f"{path}: {name!r} holds values that are not finite; copy it again.")

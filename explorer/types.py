@@ -338,6 +338,12 @@ class Card:
 
     def __post_init__(self) -> None:
         """Turn the lists and dicts that JSON gives into tuples and spaces."""
+        for name in ("kind", "name", "cls", "dataset", "command", "licence"):
+            if not isinstance(getattr(self, name), str):
+                raise TypeError(f"its {name} is no text")
+        for name in ("settings", "metrics", "versions"):
+            if not isinstance(getattr(self, name), Mapping):
+                raise TypeError(f"its {name} is no object with fields")
         spaces = (
             t if isinstance(t, EmbeddingSpace) else EmbeddingSpace.from_dict(t)
             for t in self.targets
@@ -363,5 +369,5 @@ class Card:
             )
         try:
             return cls(**values)
-        except (TypeError, ValueError, KeyError) as error:
+        except (TypeError, ValueError, KeyError, AttributeError, ArithmeticError) as error:
             raise UserError(f"card.json is not a valid card: {error}.") from error

@@ -13,6 +13,9 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from explorer.files import reason
+from explorer.types import UserError
+
 if TYPE_CHECKING:
     import torch
 
@@ -98,6 +101,28 @@ def check_network(make: Callable[[], torch.nn.Module], numbers: int) -> None:
             f"its configuration describes a network of {needed:,} numbers, and the file of "
             f"weights holds {numbers:,}"
         )
+
+
+def described(folder: Path, make: Callable[[], torch.nn.Module]) -> torch.nn.Module:
+    """Return the network that the card in a folder describes; `UserError` where it describes none.
+
+    Its weights are read afterwards, and say themselves what is wrong with their file.
+    """
+    from explorer.mapper import WEIGHTS
+
+    try:
+        numbers = numbers_in(folder / WEIGHTS)
+    except ValueError:
+        numbers = 0
+    try:
+        if numbers:
+            check_network(make, numbers)
+        return make()
+    except Exception as error:  # whatever a network raises of sizes that it cannot have
+        raise UserError(
+            f"The card in {folder} describes no network that goes with its weights "
+            f"({reason(error)}); copy the folder again."
+        ) from error
 
 
 def refuse_random(found: Mapping[str, Any]) -> None:

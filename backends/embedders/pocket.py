@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from backends.embedders.files import hash_of_files
+from backends.embedders.files import described, hash_of_files
 from explorer.types import EmbeddingSpace
 
 if TYPE_CHECKING:
@@ -142,9 +142,15 @@ class PocketClip:
         from explorer.mapper import read_card, read_weights
 
         folder = Path(checkpoints) / "pocket-clip"
-        architecture = dict(read_card(folder).settings["architecture"])
-        self.tokenizer = WordTokenizer(architecture.pop("vocabulary"))
-        model = clip_model(self.tokenizer.size, **architecture)
+        settings = read_card(folder).settings
+        self.tokenizer = WordTokenizer(())
+
+        def make() -> torch.nn.Module:
+            sizes = dict(settings["architecture"])
+            self.tokenizer = WordTokenizer(sizes.pop("vocabulary"))
+            return clip_model(self.tokenizer.size, **sizes)
+
+        model = described(folder, make)
         model.load_state_dict(read_weights(folder, model.state_dict()))
         self.fingerprint = self.fingerprint_of(checkpoints)
         self.model = model.to(device).eval().requires_grad_(False)

@@ -23,6 +23,7 @@ from backends.generators.pulls import (
     towards_features,
 )
 from backends.generators.sampling import Sampling, pixels, source_of_noise
+from explorer.files import guard
 from explorer.protocols import Condition, Option, TrainedOn
 from explorer.types import EmbeddingSpace, UserError
 
@@ -359,12 +360,16 @@ def _rows(conditions: Sequence[Condition], how: Mapping[str, float]) -> list[Con
 
 def _load(checkpoints: Path) -> tuple[PocketNetworks, Mapping[str, Any], str]:
     """Return the networks that ship, their card's settings, and the hash of their files."""
-    from backends.embedders.files import hash_of_files
+    from diffusers import DPMSolverMultistepScheduler
+
+    from backends.embedders.files import described, hash_of_files
     from backends.generators.networks import PocketNetworks
     from explorer.mapper import CARD, WEIGHTS, read_card, read_weights
 
     folder = checkpoints / "pocket-diffusion"
     settings = read_card(folder).settings
-    networks = PocketNetworks(**settings["architecture"])
+    networks = described(folder, lambda: PocketNetworks(**settings["architecture"]))
+    with guard(folder / CARD, "the card of pocket-diffusion"):
+        DPMSolverMultistepScheduler(**settings["scheduler"])
     networks.load_state_dict(read_weights(folder, networks.state_dict()))
     return networks, settings, hash_of_files(folder / WEIGHTS, folder / CARD)

@@ -74,7 +74,7 @@ class StableLabel(LatentDiffusion):
     def _prepare(self, parts: Mapping[str, Part]) -> None:
         words, encoder = self.weights.words(parts)
         self._text = words, encoder.to(self.device)
-        self._null = said(*self._text, "").last_hidden_state
+        self._null = self.weights.empty_prompt(parts, text=self._text).last_hidden_state
 
     def sweep(
         self,

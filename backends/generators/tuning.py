@@ -21,6 +21,7 @@ from explorer.types import Card, EmbeddingSpace, UserError
 
 HIDDEN = 256  # of the projection: our choice
 TOLD = ("time_embedding", "class_embedding")
+TOLD_BY_CARD = ("base", "base hash", "mapper", "guidance")
 
 
 def trained_names(unet: torch.nn.Module) -> list[str]:
@@ -116,6 +117,11 @@ def tuned_card(source: str | Path | None, generator: str) -> Card | None:
         raise UserError(
             f"{source} is a checkpoint of the {card.kind} {card.cls}, expected what python -m "
             f"backends finetune {generator} wrote; name that folder."
+        )
+    if lacking := [key for key in TOLD_BY_CARD if key not in card.settings]:
+        raise UserError(
+            f"The card.json in {source} lacks {lacking[0]!r} among its settings; it is damaged or "
+            f"of another version: fine-tune again with python -m backends finetune {generator}."
         )
     return card
 

@@ -10,6 +10,7 @@ from backends.generators.clip_pulls import PULLS
 from backends.generators.guidance import SCALED, SELF_ATTENTION
 from backends.generators.latent_diffusion import LatentDiffusion
 from backends.generators.weights import Part, pipeline_parts, text_parts
+from explorer.files import guard
 from explorer.protocols import Condition, Option, TrainedOn
 
 if TYPE_CHECKING:
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from backends.generators.memory import Inputs
 
 IMAGE = ViTH14.spaces[0]
+LEVELS = 1000  # of noise on the embedding
 
 
 class StableUnCLIP(LatentDiffusion):
@@ -39,7 +41,7 @@ class StableUnCLIP(LatentDiffusion):
         Option(
             "noise_level",
             0.0,
-            999.0,
+            LEVELS - 1.0,
             0.0,
             "How much noise is added to the decoded embedding before drawing: more gives more "
             "varied pictures that follow it less.",
@@ -60,7 +62,12 @@ class StableUnCLIP(LatentDiffusion):
                 f"{normalizer}:StableUnCLIPImageNormalizer",
                 expects={"embedding_dim": 1024},
             ),
-            Part("image_noising_scheduler", "", ("scheduler_config.json",)),
+            Part(
+                "image_noising_scheduler",
+                "",
+                ("scheduler_config.json",),
+                {"num_train_timesteps": LEVELS},
+            ),
         )
 
     def _prepare(self, parts: Mapping[str, Part]) -> None:
@@ -69,8 +76,10 @@ class StableUnCLIP(LatentDiffusion):
         self._context = self.weights.empty_prompt(parts).last_hidden_state.to(self.device)
         normalizer = self.weights.load(parts["image_normalizer"]).to(self.device)
         self._normalizer = normalizer.requires_grad_(False)  # its own `to` makes parameters anew
-        noising = self.weights.config(parts["image_noising_scheduler"])
-        self._noising = DDPMScheduler.from_config(noising)
+        noising = parts["image_noising_scheduler"]
+        config, again = self.weights.config(noising), f"get it again with: {self.weights.command}"
+        with guard(self.weights.path(noising), "a noise schedule", again):
+            self._noising = DDPMScheduler.from_config(config)
 
     def _inputs(
         self,

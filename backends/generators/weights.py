@@ -192,9 +192,18 @@ class Weights:
             words = CLIPTokenizer.from_pretrained(folder, local_files_only=True)
         return words, self.load(parts[f"text_encoder{number}"])
 
-    def empty_prompt(self, parts: Mapping[str, Part], number: str = "") -> Any:
-        """Return what a text encoder says of an empty prompt; it is not kept."""
-        return said(*self.words(parts, number), "")
+    def empty_prompt(
+        self, parts: Mapping[str, Part], number: str = "", text: tuple[Any, Any] | None = None
+    ) -> Any:
+        """Return what a text encoder says of an empty prompt; it is not kept.
+
+        ``text``: tokenizer and encoder, if they are there already.
+        """
+        path = self.path(parts[f"text_encoder{number}"])
+        again = f"get its files and those of its tokenizer again with: {self.command}"
+        words, encoder = text or self.words(parts, number)
+        with guard(path, f"the text encoder of {self.name}", again):
+            return said(words, encoder, "")
 
     # ------------------------------------------------------------------------------- finding files
 
