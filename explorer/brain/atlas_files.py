@@ -344,9 +344,8 @@ def _parsed_gifti(path: Path) -> tuple[GiftiImage, list[tuple[int, str, Colour]]
     if b"GZipBase64Binary" in content:
         room = LARGEST
         for block in re.findall(rb"<Data>([^<]*)</Data>", content):
-            unpack = zlib.decompressobj()
-            room -= len(unpack.decompress(base64.b64decode(block), room))
-            if unpack.unconsumed_tail or room <= 0:
+            room -= len(zlib.decompressobj().decompress(base64.b64decode(block), room + 1))
+            if room < 0:
                 raise ValueError(f"it unpacks to more than {LARGEST:,} bytes")
     image = nib.gifti.GiftiImage.from_bytes(content)
     if any(array.data is None for array in image.darrays):

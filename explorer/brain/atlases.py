@@ -193,7 +193,6 @@ def _download(name: str, which: str) -> Atlas:
     name = name or {"destrieux": "Destrieux", "schaefer": f"Schaefer {parcels}"}[kind]
     if kind == "schaefer":
         return volume_atlas(name, found.maps, table)
-    table[-1] = ("unknown", (0, 0, 0))
     sides = ((np.asarray(index), table) for index in (found.map_left, found.map_right))
     return from_hemispheres(name, *sides, which, which)
 

@@ -5,14 +5,14 @@ import gzip
 import nibabel as nib
 import numpy as np
 import pytest
-from nibabel.cifti2 import ScalarAxis
+from nibabel.cifti2 import BrainModelAxis, LabelAxis, ScalarAxis
 
 from explorer.brain import atlas_files
-from explorer.brain.atlas_files import load_array_atlas, load_atlas
+from explorer.brain.atlas_files import load_atlas
 from explorer.brain.atlases import open_atlas
 from explorer.types import FSAVERAGE5_VERTICES as N
 from explorer.types import Label, UserError
-from tests.miniatures.atlases import write_annot, write_dlabel, write_gifti, write_mgh
+from tests.miniatures.atlases import TABLE, write_annot, write_dlabel, write_gifti, write_mgh
 
 HALF = N // 2
 
@@ -86,49 +86,6 @@ def test_files_that_cannot_be_read(tmp_path):
     nib.save(nib.gifti.GiftiImage(darrays=[values]), tmp_path / "v.label.gii")
     with pytest.raises(UserError, match="v.label.gii holds 0 label arrays, expected exactly 1"):
         load_atlas("x", tmp_path / "v.label.gii", whole)
-
-
-def test_array_and_table(tmp_path):
-    vertices = np.resize([10, 20, 30], N).astype(np.int16)
-    vertices[HALF:] = np.resize([20, 30], HALF)  # 10 is of the left hemisphere alone
-    np.save(tmp_path / "a.npy", vertices)
-    table = tmp_path / "a.tsv"
-    table.write_text(
-        "index\tname\themisphere\tcolour\n10\tV1\tL\t#ff0080\n20\tunknown\t\t\n30\tNA\t\t\n"
-    )
-    atlas = load_array_atlas("mine", tmp_path / "a.npy", table)
-    assert atlas.labels == (Label("V1", "L", (255, 0, 128)), Label("NA", ""))
-    assert atlas.vertices[:3].tolist() == [0, -1, 1]
-    assert keys_of(atlas) == ["V1 L", "NA"]
-
-
-def test_arrays_and_tables_that_cannot_be_read(tmp_path):
-    array, table = tmp_path / "a.npy", tmp_path / "a.tsv"
-    np.save(array, np.ones(N, dtype=int))
-    table.write_text("index\tname\n1\tV1\n")
-    with pytest.raises(UserError, match="b.npy is missing"):
-        load_array_atlas("x", tmp_path / "b.npy", table)
-    with pytest.raises(UserError, match="b.tsv is missing"):
-        load_array_atlas("x", array, tmp_path / "b.tsv")
-    for text, message in {
-        "index\tlabel\n1\tV1\n": "lacks the column 'name'",
-        "index\tname\none\tV1\n": "cannot be read .*'one'",
-        "index\tname\n2\tV1\n": "20484 vertices have the index 1, which the label table",
-        "index\tname\themisphere\n1\tV1\tleft\n": "hemisphere is L, R or empty, not 'left'",
-        "index\tname\tcolour\n1\tV1\t#f00\n": "cannot be read",
-    }.items():
-        table.write_text(text)
-        with pytest.raises(UserError, match=message):
-            load_array_atlas("x", array, table)
-    table.write_text("index\tname\n1\tV1\n")
-    np.save(array, np.ones(N))
-    with pytest.raises(
-        UserError, match=r"whole numbers for 20484 vertices .* found float64 \(204"
-    ):
-        load_array_atlas("x", array, table)
-    np.save(array, np.array([{}], dtype=object), allow_pickle=True)
-    with pytest.raises(UserError, match="a.npy holds pickled Python objects, which can run"):
-        load_array_atlas("x", array, table)
 
 
 # ------------------------------------------------------------------------------------------- CIFTI
@@ -290,7 +247,9 @@ def test_the_finest_gifti_must_say_that_it_is_on_fsaverage(tmp_path):
 
 def test_what_a_gifti_packs_is_bounded(tmp_path, monkeypatch):
     given = both(tmp_path, np.zeros(HALF), {0: "???"})
-    monkeypatch.setattr(atlas_files, "LARGEST", 30_000)
+    monkeypatch.setattr(atlas_files, "LARGEST", 4 * HALF)
+    assert open_atlas(given).labels == ()
+    monkeypatch.setattr(atlas_files, "LARGEST", 4 * HALF - 1)
     with pytest.raises(UserError, match="lh.V.label.gii cannot be read as .* .it unpacks"):
         open_atlas(given)
     monkeypatch.setattr(atlas_files, "LARGEST", 100)
@@ -299,6 +258,58 @@ def test_what_a_gifti_packs_is_bounded(tmp_path, monkeypatch):
 
 
 # ------------------------------------------------------------------------------------ MGH and MGZ
+
+
+def test_several_packed_arrays_are_bounded_together(tmp_path, monkeypatch):
+    arrays = [nib.gifti.GiftiDataArray(np.zeros(HALF, np.int32)) for _ in range(2)]
+    for side in ("lh", "rh"):
+        nib.save(nib.gifti.GiftiImage(darrays=arrays), tmp_path / f"{side}.V.label.gii")
+    monkeypatch.setattr(atlas_files, "LARGEST", 6 * HALF)
+    with pytest.raises(UserError, match="it unpacks to more than 61,452 bytes"):
+        open_atlas(str(tmp_path / "lh.V.label.gii"))
+
+
+def test_a_gifti_that_says_both_hemispheres_is_refused(tmp_path):
+    given = both(tmp_path, np.zeros(HALF), {0: "???"}, side="CortexLeft")
+    image = nib.load(given)
+    image.meta["AnatomicalStructurePrimary"] = "CortexRight"
+    nib.save(image, given)
+    with pytest.raises(UserError, match="says both CortexLeft and CortexRight; mend its metadata"):
+        open_atlas(given)
+
+
+@pytest.mark.parametrize("value", [np.inf, -np.inf, 0.5, 2.0**53, -(2.0**53)])
+def test_numbers_that_are_no_labels(value):
+    with pytest.raises(UserError, match="x holds 1 values that are no whole numbers"):
+        atlas_files.whole(np.array([1.0, value]), "x")
+
+
+def test_numbers_of_any_type_are_whole():
+    values = np.array([1.0, np.nan, 2.0**53 - 1])
+    assert atlas_files.whole(values, "x").tolist() == [1, -1, 2**53 - 1]
+    assert atlas_files.whole(np.array([True, False]), "x").tolist() == [1, 0]
+    with pytest.raises(UserError, match="x holds complex64, a file of labels holds whole numbers"):
+        atlas_files.whole(np.zeros(2, np.complex64), "x")
+
+
+def test_another_mesh_is_told_before_its_values_are_looked_at(tmp_path):
+    for side in ("lh", "rh"):
+        write_mgh(tmp_path / f"{side}.V.mgz", np.full(2_562, 0.5, np.float32))
+    with pytest.raises(UserError, match="labels 2562 vertices of fsaverage4, expected 10242"):
+        open_atlas(str(tmp_path / "lh.V.mgz"))
+
+
+def test_a_cifti_of_endless_vertices_takes_no_memory(tmp_path):
+    left, right = (
+        BrainModelAxis.from_mask(np.ones(4, bool), name=f"CIFTI_STRUCTURE_CORTEX_{side}")
+        for side in ("LEFT", "RIGHT")
+    )
+    whole = left + right
+    whole.nvertices = {name: 10**15 for name in whole.nvertices}
+    image = nib.Cifti2Image(np.zeros((1, 8), np.float32), (LabelAxis(["m"], TABLE), whole))
+    nib.save(image, tmp_path / "V.dlabel.nii")
+    with pytest.raises(UserError, match="V.dlabel.nii labels 1000000000000000 vertices, expected"):
+        open_atlas(str(tmp_path / "V.dlabel.nii"))
 
 
 def test_published_numbers_have_their_names(tmp_path):
@@ -353,47 +364,3 @@ def test_mgh_files_that_are_no_atlas(tmp_path):
         open_atlas(str(tmp_path / "lh.V.mgz"))
     with pytest.raises(UserError, match="lh.A.annot names its own parcels; give it without the"):
         open_atlas(f"{tmp_path}/lh.A.annot,{tmp_path}/V.tsv")
-
-
-# ------------------------------------------------------------------------------------------ arrays
-
-
-def test_numbers_may_begin_again_on_the_right(tmp_path):
-    vertices = np.zeros(N, np.int32)
-    vertices[:150] = np.repeat([1, 2], [100, 50])
-    vertices[HALF : HALF + 280] = np.repeat([1, 2], [200, 80])
-    np.save(tmp_path / "a.npy", vertices)
-    lines = ("0\tunknown\t", "1\tV1\tL", "2\tV2\tL", "1\tV1\tR", "2\tV2\tR")
-    (tmp_path / "a.tsv").write_text("\n".join(["index\tname\themisphere", *lines]))
-    atlas = load_array_atlas("a", tmp_path / "a.npy", tmp_path / "a.tsv")
-    counts = {key: (atlas.vertices == i).nonzero()[0] for i, key in enumerate(keys_of(atlas))}
-    assert {key: len(found) for key, found in counts.items()} == {
-        "V1 L": 100, "V2 L": 50, "V1 R": 200, "V2 R": 80,
-    }  # fmt: skip
-    assert counts["V1 L"].max() < HALF <= counts["V1 R"].min()
-
-
-def test_numbers_of_a_table_that_contradict_each_other_or_the_array(tmp_path):
-    array, table = tmp_path / "a.npy", tmp_path / "a.tsv"
-    vertices = np.zeros(N, np.int32)
-    vertices[:100], vertices[HALF : HALF + 200] = 1, 2
-    np.save(array, vertices)
-    for lines, message in {
-        "1\tV1\t\n1\tV2\t\n2\tV3\t": "a.tsv calls the index 1 both 'V1' and 'V2'; an index has",
-        "1\tV1\tR\n2\tV1\tL": "100 vertices of the left hemisphere have the index 1, which .* "
-        "gives to V1 of the right one; the array holds the left hemisphere, then the right",
-        "1\tV1\t\n2\tV1\t": "names the parcel 'V1' twice",
-    }.items():
-        table.write_text(f"index\tname\themisphere\n0\tunknown\t\n{lines}\n")
-        with pytest.raises(UserError, match=message):
-            load_array_atlas("a", array, table)
-    np.save(array, vertices[:HALF])
-    with pytest.raises(UserError, match="a.npy has 10242 values, which is one hemisphere; give"):
-        load_array_atlas("a", array, table)
-
-
-def test_tables_from_a_spreadsheet_are_read(tmp_path):
-    np.save(tmp_path / "a.npy", np.resize([0, 1], N))
-    (tmp_path / "a.csv").write_bytes(b"\xef\xbb\xbfindex,name\r\n0.0,unknown\r\n1.0,V1\r\n")
-    atlas = load_array_atlas("a", tmp_path / "a.npy", tmp_path / "a.csv")
-    assert keys_of(atlas) == ["V1"] and atlas.vertices[:2].tolist() == [-1, 0]

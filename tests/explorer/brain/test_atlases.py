@@ -90,6 +90,12 @@ def write_annot(path, vertices=HALF):
     return path
 
 
+def test_a_comma_may_be_part_of_a_name(tmp_path):
+    for side in ("lh", "rh"):
+        write_annot(tmp_path / f"{side}.a,b.annot")
+    assert open_atlas(str(tmp_path / "lh.a,b.annot")).name == "a,b"
+
+
 def test_a_finer_mesh_is_cut_and_the_atlas_says_so(tmp_path):
     for side in ("lh", "rh"):
         write_annot(tmp_path / f"{side}.V.annot", 40_962)
@@ -111,6 +117,7 @@ def test_a_finer_mesh_is_cut_and_the_atlas_says_so(tmp_path):
             "schaefer-450",
             "--atlas schaefer-450: an atlas is a .annot, .* or destrieux or schaefer",
         ),
+        ("PLACE/V.tsv", "--atlas .*V.tsv: an atlas is a .annot, .label.gii, .dlabel.nii or .npy"),
         ("PLACE/atlas.nii.gz", "an atlas is a .annot, .label.gii, .dlabel.nii or .npy file, or"),
         ("PLACE/V.npy", "V.npy needs a table that names its numbers .* put V.tsv beside it"),
     ],
@@ -209,6 +216,9 @@ def test_an_array_finds_its_table(tmp_path):
     assert (atlas.name, atlas.labels) == ("areas", (Label("V1"),))
     assert atlas.vertices.tolist() == [0, -1] * HALF and "came on fsaverage6" in atlas.note
     (tmp_path / "other.tsv").write_text("index\tname\n1\tV2\n2\tV3\n")
+    (tmp_path / "table").write_text((tmp_path / "other.tsv").read_text())
+    named = open_atlas(f"mine={tmp_path}/areas.npy,{tmp_path}/table")  # whatever it ends in
+    assert keys_of(named) == ["V2", "V3"]
     named = open_atlas(f"mine={tmp_path}/areas.npy,{tmp_path}/other.tsv")
     assert (named.name, keys_of(named)) == ("mine", ["V2", "V3"])
     np.save(tmp_path / "areas.npy", np.resize([1, 2], 2 * 32_492))
@@ -269,6 +279,35 @@ def test_a_volume_lands_on_the_surface_where_it_lies(tmp_path):
     assert "approximate" in atlas.note
     with pytest.raises(UserError, match="vertices have the index 7, which the label table"):
         volume_atlas("blocks", tmp_path / "v.nii.gz", {0: NAMES[0], 1: NAMES[1]})
+
+
+def test_numbers_below_one_are_no_parcels_of_a_volume(tmp_path):
+    path = write_blocks(tmp_path / "v.nii.gz")
+    image = nib.load(path)
+    numbers = np.asarray(image.dataobj).copy()
+    numbers[numbers == 7] = -1
+    nib.save(nib.Nifti1Image(numbers, AFFINE), path)
+    plain = {1: NAMES[1], 7: NAMES[7]}
+    atlas = volume_atlas("blocks", path, plain)
+    assert set(np.unique(atlas.vertices)) == {-1, 0}
+    assert (atlas.vertices[HALF:] == -1).all()
+    named = {**plain, 0: ("V9", (1, 2, 3)), -1: ("V8", (1, 2, 3))}
+    assert volume_atlas("blocks", path, named).labels == atlas.labels
+    floats = nib.Nifti1Image(numbers.astype(np.float32) + 0.25, AFFINE)
+    nib.save(floats, path)
+    with pytest.raises(UserError, match="v.nii.gz holds .* values that are no whole numbers"):
+        volume_atlas("blocks", path, plain)
+
+
+def test_a_thin_volume_labels_what_it_touches(tmp_path):
+    """Voxels without a label have no vote: one labelled voxel in eight is seen."""
+    path = write_blocks(tmp_path / "v.nii.gz")
+    numbers = np.asarray(nib.load(path).dataobj).copy()
+    some = np.indices(SHAPE).sum(axis=0) % 2 == 0
+    nib.save(nib.Nifti1Image(numbers * some, AFFINE), path)
+    behind = project_volume(np.ones(SHAPE, bool), AFFINE) @ (numbers > 0).ravel() > 0.99
+    atlas = volume_atlas("blocks", path, NAMES)
+    assert (atlas.vertices[behind] >= 0).mean() > 0.9
 
 
 def test_what_nilearn_gives_is_joined_on_its_table(tmp_path, monkeypatch):

@@ -56,6 +56,13 @@ def test_an_atlas_off_its_mesh_or_labels():
         Atlas("x", (Label("a"),), np.zeros(5, int))
     with pytest.raises(UserError, match="one index from -1 to 0 .* values up to 1"):
         Atlas("x", (Label("a"),), np.ones(N, int))
+    for odd in (-2, 1):
+        vertices = np.zeros(N, int)
+        vertices[7] = odd
+        with pytest.raises(UserError, match="one index from -1 to 0"):
+            Atlas("x", (Label("a"),), vertices)
+    with pytest.raises(UserError, match="Atlas 'x' names the parcel 'b L' twice; names must diff"):
+        Atlas("x", (Label("a", "L"), Label("b", "L"), Label("b", "L")), np.zeros(N, int))
 
 
 def test_vertex_data_take_the_label_of_their_vertex(atlas):
