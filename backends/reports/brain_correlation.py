@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from backends.reports.scores import EACH, SCOTTI
+from backends.reports.likeness import correlations
+from backends.reports.scores import EACH, SCOTTI, by_picture, summary
 from explorer.brain.maps import parcellation_of
-from explorer.metrics import bootstrap_interval, unit
+from explorer.metrics import correlation_matrix, mean_of
 from explorer.types import UserError
 
 if TYPE_CHECKING:
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from explorer.types import EmbeddingSpace
     from explorer.workbench import Workbench
 
+FLAT = "betas that are the same everywhere or not finite"
 BRAIN_TITLE = "Brain correlation, all voxels"
 BRAIN, FEWEST = "brain-correlation", 10  # voxels whose pattern is correlated: our choice
 
@@ -71,30 +73,26 @@ def brain_correlation(
         if mask.sum() < FEWEST:
             continue
         score = BRAIN if not lines else f"{BRAIN} {name}"
-        true, *found = (
-            unit(x - x.mean(axis=1, keepdims=True))
-            for x in (betas[:, mask].astype(np.float64) for betas in (measured, *expected))
-        )
-        tables = [predicted @ true.T for predicted in found]  # (n, n): pictures, stimuli
-        ceiling, *values = (np.diag(table) for table in tables)
-        n, others = len(stimuli), np.mean([table.sum() - np.trace(table) for table in tables[1:]])
-        over = np.mean(values, axis=0)
-        low, high = bootstrap_interval(over, seed=0)
-        best = float(np.max(values, axis=0).mean()) if len(made) > 1 else np.nan
-        rows += [
-            {"score": score, "item": i, "sample": k, "value": float(value)}
-            for k, one in enumerate(values)
-            for i, value in enumerate(one)
-        ]
-        figures = {"value": float(over.mean()), "low": low, "high": high, "best of samples": best}
+        true, *found = (betas[:, mask].astype(np.float64) for betas in (measured, *expected))
+        values = np.stack([correlations(one, true) for one in found[1:]])
+        ceiling = mean_of(correlations(found[0], true), FLAT, 0.0)
+        tables = [correlation_matrix(_finite(one), _finite(true)) for one in found[1:]]
+        n, others = len(stimuli), np.mean([table.sum() - np.trace(table) for table in tables])
+        figures = summary(values, 0.0, FLAT, higher_is_better=True)
+        rows += by_picture(score, values, 0.0)
         about = {"chance": others / (n * (n - 1)), "better": "higher", "N": n}
         lines.append(
             {"id": score, "title": f"Brain correlation, {name}", **figures, **about}
             | {"samples": len(made), "source": f"{SCOTTI}; here a {encoder.description}"}
-            | {"parcel": name, "voxels": int(mask.sum()), "shown image": float(ceiling.mean())}
+            | {"parcel": name, "voxels": int(mask.sum()), "shown image": ceiling.value}
             | {"atlas": parcellation.name}
         )
     return pd.DataFrame(rows, columns=EACH), pd.DataFrame(lines)
+
+
+def _finite(rows: np.ndarray) -> np.ndarray:
+    """Return rows (n, V); those that are not finite as zeros, which correlate 0 with all."""
+    return np.where(np.isfinite(rows).all(axis=1, keepdims=True), rows, 0)
 
 
 def _embed(

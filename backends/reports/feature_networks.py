@@ -55,6 +55,8 @@ class Network:
 
 
 def _torchvision(name: str, **settings: Any) -> Callable[[Path], torch.nn.Module]:
+    """Return what opens a network of torchvision, with what its published weights switch on."""
+
     def opened(file: Path) -> torch.nn.Module:
         from torchvision import models
 
@@ -115,7 +117,7 @@ NETWORKS = {
         "inception_v3_google-0cc3c7bd.pth",
         TORCHVISION + "inception_v3_google-0cc3c7bd.pth",
         104,
-        _torchvision("inception_v3", init_weights=False),
+        _torchvision("inception_v3", init_weights=False, transform_input=True),
         ("avgpool",),
         342,
     ),

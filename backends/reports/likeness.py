@@ -1,4 +1,9 @@
-"""How like pictures are to what was shown: one function a definition, one number a picture."""
+"""How like pictures are to what was shown: one function a definition, one number a picture.
+
+The number is NaN where it is not defined, as for a picture of one colour, which correlates with
+nothing; what it then counts as is said by `backends.reports.scores.Score`. A comparison with
+another image that is not defined is a failed one, as in the papers' strict "less than".
+"""
 
 from __future__ import annotations
 
@@ -8,7 +13,7 @@ from functools import cached_property
 import numpy as np
 
 from backends.reports.feature_networks import NETWORKS, SIDE, Features, read_state, resized
-from explorer.metrics import two_way_identification, unit
+from explorer.metrics import correlation_matrix, unit, varies
 from explorer.types import UserError
 
 NSD_SIDE = 425  # and from there to NSD's own for PixCorr and SSIM
@@ -51,10 +56,37 @@ def two_way(network: str, layer: str = "") -> PerItem:
     """Two-way identification of features, per picture: see `two_way_identification`."""
 
     def rate(shown: Pictures, made: Pictures) -> np.ndarray:
-        found = (p.feature(network, layer) for p in (made, shown))
-        return two_way_identification(*found, per_item=True)
+        return identified(*(p.feature(network, layer) for p in (made, shown)))
 
     return rate
+
+
+def identified(made: np.ndarray, shown: np.ndarray) -> np.ndarray:
+    """Return (n,): two-way identification of features (n, ...), see `two_way_identification`.
+
+    Features that are constant, or not finite, correlate with nothing. A picture with such ones
+    has no score (NaN); a shown image with such ones is a failed comparison for all others.
+    """
+    unknown = [~_correlates(rows) for rows in (made, shown)]
+    made, shown = (
+        np.where(bad[:, None], 0, rows.reshape(len(rows), -1))
+        for bad, rows in zip(unknown, (made, shown), strict=True)
+    )
+    similarity = correlation_matrix(made, shown)
+    similarity[unknown[0]] = np.nan
+    similarity[:, unknown[1]] = np.nan
+    own = similarity.diagonal()[:, None]
+    tied = np.abs(similarity - own) <= 1e-12
+    wins = ((similarity < own) & ~tied).sum(axis=1) + (tied.sum(axis=1) - 1) / 2
+    return np.where(np.isnan(own[:, 0]), np.nan, wins / (len(own) - 1))
+
+
+def _correlates(rows: np.ndarray) -> np.ndarray:
+    """Return bool (n,): whether features (n, ...) are finite and vary."""
+    rows = np.asarray(rows, np.float64).reshape(len(rows), -1)
+    finite = np.isfinite(rows).all(axis=1)
+    rows = np.where(finite[:, None], rows, 0)
+    return finite & varies(rows.mean(axis=1), rows.std(axis=1))
 
 
 def distance(network: str, layer: str) -> PerItem:
@@ -68,12 +100,15 @@ def distance(network: str, layer: str) -> PerItem:
 
 
 def correlations(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """Return (n,): Pearson's correlation of row i with row i; NaN where one is constant."""
-    a, b = (
-        np.asarray(x, np.float64) - np.mean(x, axis=1, dtype=np.float64)[:, None] for x in (a, b)
-    )
+    """Return (n,): Pearson's correlation of row i with row i.
+
+    NaN where one of the two is constant or not finite.
+    """
+    known = _correlates(a) & _correlates(b)
+    a, b = (np.where(known[:, None], np.asarray(x, np.float64), 0) for x in (a, b))
+    a, b = (x - x.mean(axis=1, keepdims=True) for x in (a, b))
     norm = np.linalg.norm(a, axis=1) * np.linalg.norm(b, axis=1)
-    return np.where(norm > 0, (a * b).sum(axis=1) / np.where(norm > 0, norm, 1), np.nan)
+    return np.where(known, (a * b).sum(axis=1) / np.where(known, norm, 1), np.nan)
 
 
 def pixel_correlation(shown: Pictures, made: Pictures) -> np.ndarray:
@@ -115,7 +150,8 @@ def pairwise(badness: Callable[[Pictures, Pictures, np.ndarray], np.ndarray]) ->
 
     ``badness(shown, made, others)`` gives (n, 1 + m): column 0 against its own image, then against
     the images in ``others`` int (n, m). With more than 51 images the others are 50 drawn by a
-    seed, otherwise all. Ties count half.
+    seed, otherwise all. Ties count half; a badness that is NaN is a failed comparison, and the
+    rate is NaN where that is the picture's own.
     """
 
     def rate(shown: Pictures, made: Pictures) -> np.ndarray:
@@ -127,7 +163,8 @@ def pairwise(badness: Callable[[Pictures, Pictures, np.ndarray], np.ndarray]) ->
         candidates = np.column_stack([np.arange(n), np.stack(every)])
         bad = badness(shown, made, candidates)
         own, others = bad[:, :1], bad[:, 1:]
-        return ((own < others) + 0.5 * (own == others)).mean(axis=1)
+        rate = ((own < others) + 0.5 * (own == others)).mean(axis=1)
+        return np.where(np.isnan(own[:, 0]), np.nan, rate)
 
     return rate
 
@@ -143,7 +180,7 @@ def squared_error(shown: Pictures, made: Pictures, candidates: np.ndarray) -> np
 def uncorrelation(shown: Pictures, made: Pictures, candidates: np.ndarray) -> np.ndarray:
     """Minus the correlation of RGB values at 256 x 256: a `pairwise` badness."""
     truth, found = (
-        unit(x - x.mean(axis=1, keepdims=True))
+        np.where(_correlates(x)[:, None], unit(x - x.mean(axis=1, keepdims=True)), np.nan)
         for x in (p.small.reshape(len(p), -1).astype(np.float64) for p in (shown, made))
     )
     return np.stack([-(truth[those] @ one) for one, those in zip(found, candidates, strict=True)])
@@ -208,7 +245,8 @@ def n_way_top_k(n: int = 50, k: int = 1) -> PerItem:
         classes = truth.shape[1]
         own = np.take_along_axis(found, truth.argmax(axis=1)[:, None], axis=1)
         likelier = (found > own).sum(axis=1)
-        return hypergeom.cdf(k - 1, classes - 1, likelier, n - 1)
+        known = np.isfinite(truth).all(axis=1) & np.isfinite(found).all(axis=1)
+        return np.where(known, hypergeom.cdf(k - 1, classes - 1, likelier, n - 1), np.nan)
 
     return share
 
@@ -233,6 +271,10 @@ def frechet(a: np.ndarray, b: np.ndarray) -> float:
     a, b = (np.asarray(x, np.float64) for x in (a, b))
     if min(len(a), len(b)) < 2:
         raise UserError("A Frechet distance needs at least 2 pictures on each side.")
+    if not (np.isfinite(a).all() and np.isfinite(b).all()):
+        raise UserError(
+            "A Frechet distance is that of all pictures, and features of some are not finite."
+        )
     apart = a.mean(axis=0) - b.mean(axis=0)
     a, b = ((x - x.mean(axis=0)) / np.sqrt(len(x) - 1) for x in (a, b))
     root = np.linalg.svd(a @ b.T, compute_uv=False).sum()

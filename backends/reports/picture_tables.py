@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from backends.reports.brain_correlation import BRAIN, BRAIN_TITLE
-from backends.reports.pictures import Report
+from backends.reports.pictures import MEAN_OF, Report
 from backends.reports.scores import SCORES, STAND_INS
 from backends.reports.tables import render, write_files
 from explorer.types import UserError
@@ -52,6 +52,7 @@ def markdown(report: Report) -> str:
             "chance": "" if np.isnan(row["chance"]) else row["chance"],
             "better": row["better"],
             "N": int(row["N"]),
+            "undefined": int(row["undefined"]) or "",
             "samples": int(row["samples"]),
             "definition": row["id"],
             "source": row["source"],
@@ -76,7 +77,13 @@ def markdown(report: Report) -> str:
         rows = [{"system": n} | dict(zip(names, v, strict=True)) for n, v in PUBLISHED.items()]
         tables[f"Published ({PUBLISHED_FROM})"] = pd.DataFrame(rows)
     text = render(tables).rstrip("\n") + "\n\n"
-    text += "The interval is a bootstrap over stimuli. PixCorr and SSIM reward blur.\n"
+    text += (
+        "The interval is a bootstrap over stimuli. PixCorr and SSIM reward blur. A value that is "
+        "not defined counts as a failed picture: 0, and 1 of a distance.\n"
+    )
+    for row in report.table.to_dict("records"):
+        if row["remark"] and not row["subject"].startswith(MEAN_OF):
+            text += f"- {row['title']}, {row['subject']}: {row['remark']}\n"
     for score, why in report.missing.items():
         text += f"- {score}: {why}\n"
     return text

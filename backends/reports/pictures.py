@@ -32,8 +32,8 @@ Say = Callable[[str], None]
 class Report:
     """What was measured.
 
-    ``per_picture``: columns subject, stimulus, sample, score, value. ``table``: one row a subject
-    and score, and their mean, with the columns of `backends.reports.scores.measure`.
+    ``per_picture``: columns subject, stimulus, score, sample, value, counted. ``table``: one row
+    a subject and score, and their mean; both as `backends.reports.scores.measure` has them.
     ``missing``: score id -> why it is not there. ``settings``: how the pictures were made.
     ``published``: whether the published rows of NSD belong beside them. ``parcels``: as
     ``table``, the brain correlation in each parcel, with the columns parcel, voxels and shown
@@ -134,12 +134,19 @@ def _mean(lines: pd.DataFrame, every: pd.DataFrame) -> pd.DataFrame:
     subjects = lines["subject"].nunique()
     for score, of in lines.groupby("id", sort=False):
         line = of.iloc[0].to_dict() | {"subject": f"{MEAN_OF}{subjects}"}
+        line |= {"undefined": int(of["undefined"].sum()), "remark": _remarks(of)}
         averaged = ("value", "best of samples", "chance", "shown image", "voxels")
         line |= {key: float(of[key].mean()) for key in averaged if key in of}
         line |= {"low": np.nan, "high": np.nan}
-        values = every[every["score"] == score].groupby(["stimulus", "subject"])["value"].mean()
+        values = every[every["score"] == score].groupby(["stimulus", "subject"])["counted"].mean()
         wide = values.unstack("subject").dropna()
         if len(wide) == line["N"]:
             line["low"], line["high"] = bootstrap_interval(wide.mean(axis=1).to_numpy(), seed=0)
         found.append(line)
     return pd.DataFrame(found)
+
+
+def _remarks(of: pd.DataFrame) -> str:
+    """Return what the subjects' lines of one score say of undefined values."""
+    said = zip(of["subject"], of["remark"], strict=True)
+    return " ".join(f"{subject}: {remark}" for subject, remark in said if remark)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -31,7 +31,7 @@ from backends.reports.likeness import (
     uncorrelation,
 )
 from backends.training.counted import count
-from explorer.metrics import bootstrap_interval
+from explorer.metrics import bootstrap_interval, counted, mean_of
 from explorer.types import UserError
 
 if TYPE_CHECKING:
@@ -47,7 +47,10 @@ class Score:
     """One number about pictures: what it is, where it comes from, how it is computed.
 
     ``per_item`` gives (n,) per picture; ``features`` (network, layer) instead for the Frechet
-    distance of a whole set. ``chance`` is None where no level is fixed.
+    distance of a whole set. ``chance`` is None where no level is fixed. A value that is not
+    defined (``why``: what makes it so) counts as ``undefined_as``: it is a picture that failed,
+    and to leave it out would raise the mean. In the papers it makes the whole mean NaN, or is a
+    lost comparison.
     """
 
     id: str
@@ -57,10 +60,13 @@ class Score:
     source: str
     per_item: PerItem | None = None
     features: tuple[str, str] = ("", "")
+    undefined_as: float = 0.0
+    why: str = "features that are constant or not finite"
 
 
+ONE_COLOUR = "a picture of one colour"
 SCORES = (
-    Score("pixcorr-425", "PixCorr", True, None, SCOTTI, pixel_correlation),
+    Score("pixcorr-425", "PixCorr", True, None, SCOTTI, pixel_correlation, why=ONE_COLOUR),
     Score("ssim-grey-425", "SSIM", True, None, SCOTTI, structural_similarity),
     Score("alexnet-2-two-way", "AlexNet(2)", True, 0.5, SCOTTI, two_way("alexnet", "features.4")),
     Score("alexnet-5-two-way", "AlexNet(5)", True, 0.5, SCOTTI, two_way("alexnet", "features.11")),
@@ -73,11 +79,18 @@ SCORES = (
         None,
         SCOTTI,
         distance("efficientnet-b1", "avgpool"),
+        undefined_as=1.0,  # the distance of what correlates with nothing
     ),
-    Score("swav-distance", "SwAV", False, None, SCOTTI, distance("swav", "avgpool")),
+    Score(
+        *("swav-distance", "SwAV", False, None, SCOTTI, distance("swav", "avgpool")),
+        undefined_as=1.0,
+    ),
     Score("50-way-top-1", "50-way top-1 (ViT-H/14)", True, 1 / 50, CHEN, n_way_top_k(50, 1)),
     Score("mse-two-way", "MSE, two-way rate", True, 0.5, CHEN, pairwise(squared_error)),
-    Score("pcc-two-way", "PCC, two-way rate", True, 0.5, CHEN, pairwise(uncorrelation)),
+    Score(
+        *("pcc-two-way", "PCC, two-way rate", True, 0.5, CHEN, pairwise(uncorrelation)),
+        why=ONE_COLOUR,
+    ),
     Score("ssim-two-way", "SSIM, two-way rate", True, 0.5, CHEN, pairwise(dissimilarity)),
     Score("lpips-two-way", "LPIPS, two-way rate", True, 0.5, CHEN, pairwise(perceptual)),
     Score(
@@ -110,11 +123,35 @@ STAND_INS = (
 )
 
 
-EACH = ["score", "item", "sample", "value"]
+EACH = ["score", "item", "sample", "value", "counted"]
 COLUMNS = [
     *("id", "title", "value", "low", "high", "best of samples"),
-    *("chance", "better", "N", "samples", "source"),
+    *("chance", "better", "N", "samples", "undefined", "remark", "source"),
 ]
+
+
+def summary(
+    values: np.ndarray, undefined_as: float, why: str, higher_is_better: bool
+) -> dict[str, Any]:
+    """Return one line about scores (S, n) of S samples of n pictures; see `measure`."""
+    mean = mean_of(values, why, undefined_as)
+    known = counted(values, undefined_as).reshape(values.shape)
+    best = known.max(axis=0) if higher_is_better else known.min(axis=0)
+    low, high = bootstrap_interval(known.mean(axis=0), seed=0)
+    found = {"value": mean.value, "low": low, "high": high}
+    found["best of samples"] = float(best.mean()) if len(values) > 1 else np.nan
+    return found | {"undefined": mean.undefined, "remark": mean.remark}
+
+
+def by_picture(score: str, values: np.ndarray, undefined_as: float) -> list[dict[str, Any]]:
+    """Return one row a picture for scores (S, n): see `measure`."""
+    known = counted(values, undefined_as).reshape(values.shape)
+    return [
+        {"score": score, "item": i, "sample": k, "value": float(value)}
+        | {"counted": float(known[k, i])}
+        for k, one in enumerate(values)
+        for i, value in enumerate(one)
+    ]
 
 
 def measure(
@@ -139,11 +176,13 @@ def measure(
     Returns
     -------
     per_picture
-        Columns score, item (row of ``shown``), sample, value.
+        Columns score, item (row of ``shown``), sample, value (NaN where it is not defined),
+        counted (what it counts as then).
     table
         One row a score: id, title, value (the mean over samples, then over stimuli), low and high
         (95 % bootstrap over stimuli), best of S (the best sample of each picture; NaN for one
-        sample), chance, better ("higher" or "lower"), N, samples, source.
+        sample), chance, better ("higher" or "lower"), N, samples, undefined (how many of the N x
+        samples values are not defined), remark (why, and what they count as), source.
     missing
         Id of a score -> one sentence.
     """
@@ -164,27 +203,17 @@ def measure(
         try:
             if score.per_item:
                 values = np.stack([score.per_item(truth, one) for one in samples])
+                better = score.higher_is_better
+                line = summary(values, score.undefined_as, score.why, better)
+                rows += by_picture(score.id, values, score.undefined_as)
             else:
-                values = None
-                whole = _frechet_of(score, truth, samples)
+                line = _frechet_of(score, truth, samples)
         except UserError as error:
             missing[score.id] = str(error)
             continue
-        line = {"id": score.id, "title": score.title}
-        if values is not None:
-            best = values.max(axis=0) if score.higher_is_better else values.min(axis=0)
-            line["value"] = float(np.nanmean(values))
-            line["low"], line["high"] = bootstrap_interval(np.nanmean(values, axis=0), seed=0)
-            line["best of samples"] = float(np.nanmean(best)) if len(samples) > 1 else np.nan
-            rows += [
-                {"score": score.id, "item": i, "sample": k, "value": value}
-                for k, one in enumerate(values)
-                for i, value in enumerate(one)
-            ]
-        else:
-            line |= whole
         lines.append(
-            line
+            {"id": score.id, "title": score.title}
+            | line
             | {
                 "chance": np.nan if score.chance is None else score.chance,
                 "better": "higher" if score.higher_is_better else "lower",
@@ -218,4 +247,5 @@ def _frechet_of(score: Score, truth: Pictures, samples: Sequence[Pictures]) -> d
     spread = np.std([of(rng.integers(0, len(a), len(a))) for _ in range(RESAMPLES)])
     value = of(np.arange(len(a)))
     interval = {"low": value - 1.96 * spread, "high": value + 1.96 * spread}
-    return {"value": value} | interval | {"best of samples": np.nan}
+    more = {"best of samples": np.nan, "undefined": 0, "remark": ""}
+    return {"value": value} | interval | more

@@ -186,7 +186,7 @@ def test_all_files_are_written(workbench, drawn, tmp_path):
         p.name for p in written
     )
     each = pd.read_parquet(tmp_path / "report" / "pictures-each.parquet")
-    assert list(each.columns) == ["subject", "stimulus", "score", "sample", "value"]
+    assert list(each.columns) == [*("subject", "stimulus", "score", "sample", "value", "counted")]
     assert len(each) == 10
     assert json.loads((drawn / "settings.json").read_text())["dataset"] == "fake"
     assert "brain-correlation: There is no encoding model for fake/sub-01; train one" in (
