@@ -89,6 +89,10 @@ class Published(Mapper):
         """Return whether a path is a file of the kinds that hold predictions."""
         return is_array(path)
 
+    def holds(self, stimulus: str) -> bool:
+        """Return whether there is a row of a test stimulus, whatever it holds."""
+        return stimulus in self._rows
+
     def lookup(self, stimulus: str) -> dict[EmbeddingSpace, np.ndarray]:
         """Return the published embedding float32 of the space's shape for a test stimulus."""
         if stimulus not in self._rows:

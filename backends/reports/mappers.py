@@ -6,7 +6,6 @@ A mapper's own test rows are used, so they must not have chosen anything about i
 
 from __future__ import annotations
 
-import contextlib
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -31,7 +30,7 @@ CEILING, SHUFFLED = "noiseless responses (ceiling)", "averaged repeats, shuffled
 BETAS = (AVERAGED, SINGLE, SHUFFLED, CEILING)  # the order of the rows
 FIRST = "ridge"  # the row that others are compared with
 SHUFFLES = 20
-MEAN_OF = "mean of "
+MEAN_OF, UNDEFINED = "mean of ", "undefined"
 Say = Callable[[str], None]
 
 
@@ -109,6 +108,8 @@ def compare(
             scored = _measure(bench, dataset, subject, name, truth, targets, limit)
             for (target, betas), one in scored.items():
                 found.setdefault((target, name, betas), {})[subject] = one
+            asked = list(bench.catalogue.gallery(dataset, subject).index)[:limit]
+            notes += [f"{name}, {subject}: {told}" for told in _lacking(scored, asked)]
         except UserError as error:
             notes.append(f"{name}, {subject}: {error}")
         say(count("mappers", number, len(jobs), "measured", note=f"{name}, {subject}"))
@@ -133,6 +134,23 @@ def compare(
     every = (*bench.catalogue.problems(), *notes, *truth.notes)
     table = pd.DataFrame(rows, columns=list(COLUMNS))
     return Comparison(table, _trials(found), weights, every)
+
+
+def _lacking(scored: Mapping[tuple[str, str], _Scored], asked: Sequence[str]) -> Iterator[str]:
+    """Yield a sentence where test images have no prediction, or one that is not finite."""
+    for one in list(scored.values())[:1]:
+        if absent := sorted(set(asked) - set(one.stimuli)):
+            yield (
+                f"{len(absent)} of {len(asked)} test images have no published prediction (first "
+                f"{absent[0]!r}); they are left out, and the others are told apart among "
+                f"themselves."
+            )
+    for (target, betas), one in scored.items():
+        if one.failed and betas != SHUFFLED:
+            yield (
+                f"the predictions of {len(one.failed)} of {len(one.stimuli)} test images in "
+                f"{target} ({betas}) are not finite (first {one.failed[0]!r}) and count as failed."
+            )
 
 
 def _trials(found: Mapping[tuple[str, str, str], Mapping[str, _Scored]]) -> pd.DataFrame:
@@ -163,10 +181,19 @@ def _refuse_unknown(what: str, asked: Sequence[str], known: Sequence[str], datas
 
 @dataclass(frozen=True, eq=False)
 class _Scored:
-    """One subject's numbers: score -> (N, C), in the order of the stimuli."""
+    """One subject's numbers: score -> (N, C), in the order of the stimuli.
+
+    ``undefined`` (N,): the share of a stimulus' predictions that are not finite.
+    """
 
     stimuli: tuple[str, ...]
     columns: Mapping[str, np.ndarray]
+    undefined: np.ndarray
+
+    @property
+    def failed(self) -> list[str]:
+        """The stimuli with a prediction that is not finite."""
+        return [self.stimuli[i] for i in np.flatnonzero(self.undefined)]
 
 
 class _Truth:
@@ -194,7 +221,13 @@ class _Truth:
         known = self._known.setdefault(space, {})
         try:
             if new := [stimulus for stimulus in stimuli if stimulus not in known]:
-                known |= self._embed(space, new)
+                made = self._embed(space, new)
+                if odd := [s for s, z in made.items() if not np.isfinite(z).all()]:
+                    raise UserError(
+                        f"the true embeddings of {len(odd)} of {len(made)} stimuli are not finite "
+                        f"(first {odd[0]!r}), so there is nothing to compare with."
+                    )
+                known |= made
         except UserError as error:
             self._missing.add(space)
             self.notes.append(f"{space.name} is left out: {error}")
@@ -261,18 +294,25 @@ def _measure(
                 for _ in range(SHUFFLES):  # any order, as leaving none in place is below chance
                     order = rng.permutation(len(stimuli))
                     _add(sums, (target, SHUFFLED), near.shuffled(order), 1 / SHUFFLES)
+    for target in {target for target, betas in sums if betas == SHUFFLED}:  # all met all of them
+        sums[target, SHUFFLED][UNDEFINED] = sums[target, AVERAGED][UNDEFINED]
     ordered = sorted(sums, key=lambda key: BETAS.index(key[1]))
-    return {key: _Scored(tuple(stimuli), sums[key]) for key in ordered}
+    return {key: _Scored(tuple(stimuli), sums[key], sums[key].pop(UNDEFINED)) for key in ordered}
 
 
 def _look_up(
     published: Any, stimuli: Sequence[str]
 ) -> dict[str, dict[EmbeddingSpace, np.ndarray]]:
-    """Return the published predictions, stimulus -> space -> embedding, where there are any."""
+    """Return the published predictions, stimulus -> space -> embedding, where there are any.
+
+    NaN where the published row is not finite.
+    """
     known = {}
-    for stimulus in stimuli:
-        with contextlib.suppress(UserError):  # only part of the test images was published
+    for stimulus in filter(published.holds, stimuli):
+        try:
             known[stimulus] = published.lookup(stimulus)
+        except UserError:  # a row that is not finite: a prediction that failed, not a lacking one
+            known[stimulus] = {s: np.full(s.shape, np.nan, np.float32) for s in published.targets}
     return known
 
 
@@ -328,7 +368,8 @@ def _add(
     near: Closeness,
     weight: float,
 ) -> None:
-    columns = {score: weight * one.columns(near) for score, one in SCORES.items()}
+    columns = {score: weight * one.each(near) for score, one in SCORES.items()}
+    columns[UNDEFINED] = weight * near.undefined
     before = sums.get(key)
     sums[key] = {s: c + before[s] for s, c in columns.items()} if before else columns
 
@@ -354,6 +395,7 @@ def _rows(scored: Sequence[_Scored]) -> list[dict[str, Any]]:
                 "low": low,
                 "high": high,
                 "chance": float(np.mean([score.chance(len(one.stimuli)) for one in scored])),
+                "undefined": sum(len(one.failed) for one in scored),
                 "N": len({stimulus for one in scored for stimulus in one.stimuli}),
                 "gallery": next(iter(sizes)) if len(sizes) == 1 else math.nan,
             }

@@ -24,7 +24,7 @@ FORMAT = 1
 TABLE, TRIALS, MEANING = "mappers.csv", "trials.parquet", "mappers.json"
 COLUMNS = (
     *("dataset", "target", "mapper", "betas", "subject", "score", "value", "low", "high"),
-    *("chance", "N", "gallery"),
+    *("chance", "undefined", "N", "gallery"),
 )
 KEYS = ("target", "mapper", "subject", "stimulus")  # of a row of trials, before its scores
 ROLES = ("averaged", "single", "shuffled", "ceiling")
@@ -51,8 +51,9 @@ class Evaluation:
     ``table``: one number a row. ``dataset``, ``target`` (a space, or several joined by " + "),
     ``mapper``, ``betas`` (one of the values of ``betas``), ``subject`` (a name, or "mean of n"),
     ``score`` (a key of ``scores``), ``value``, ``low`` and ``high`` (95 % bootstrap over stimuli,
-    NaN where there is none), ``chance`` (NaN where only the shuffled rows can tell), ``N`` stimuli
-    and the size of the ``gallery``.
+    NaN where there is none), ``chance`` (NaN where only the shuffled rows can tell),
+    ``undefined`` (how many of the predictions were not finite; NaN in tables from before that was
+    counted), ``N`` stimuli and the size of the ``gallery``.
 
     ``trials``: ``target``, ``mapper``, ``subject``, ``stimulus`` and one column for each score
     with ``by_trial``; of averaged repeats. ``scores``: in the order of the table. ``betas``: role
@@ -178,6 +179,8 @@ def read_evaluation(folder: str | Path) -> Evaluation:
         what = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise UserError(f"{folder} cannot be read ({what}); make it again.") from error
     by_trial = [name for name, score in meaning["scores"].items() if score.by_trial]
+    if "undefined" not in table:  # of a version that did not count
+        table["undefined"] = float("nan")
     _require(folder / TABLE, table, COLUMNS)
     _require(folder / TRIALS, trials, (*KEYS, *by_trial))
     for column, known in (
@@ -191,6 +194,7 @@ def read_evaluation(folder: str | Path) -> Evaluation:
                 f"{folder / TABLE} has the {column} {other[0]!r}, {MEANING} knows "
                 f"{', '.join(known)}; both must come from one run, make them again."
             )
+    _require_whole(folder / TABLE, table, trials, meaning)
     return Evaluation(folder=folder, table=table, trials=trials, **meaning)
 
 
@@ -204,6 +208,25 @@ def _require(path: Path, table: pd.DataFrame, columns: Sequence[str]) -> None:
     odd = [c for c in table if c not in (*COLUMNS[:6], *KEYS) and table[c].dtype.kind not in "fiu"]
     if odd:
         raise UserError(f"{path} has no numbers in its column {odd[0]!r}; make it again.")
+
+
+def _require_whole(
+    path: Path, table: pd.DataFrame, trials: pd.DataFrame, meaning: Mapping[str, Any]
+) -> None:
+    """Refuse a table that was cut: every mapper and subject has a row for each score."""
+    cut = not path.read_bytes().endswith(b"\n")
+    key = list(COLUMNS[:5])
+    cut |= bool(table[key].isna().any(axis=None) or table["value"].isna().all())
+    scores = table.groupby(key)["score"].agg(set)
+    cut |= any(found != set(meaning["scores"]) for found in scores)
+    own = ["target", "mapper", "subject"]
+    measured = set(map(tuple, trials[own].drop_duplicates().to_numpy()))
+    cut |= not measured <= set(map(tuple, table[own].drop_duplicates().to_numpy()))
+    if cut:
+        raise UserError(
+            f"{path} is cut short: rows of some mapper, subject or score are not in it; copy it "
+            "again, or make it again with python -m backends evaluate --out FOLDER."
+        )
 
 
 def _meaning(path: Path) -> dict[str, Any]:

@@ -250,7 +250,7 @@ def _target(
                 "role": roles[row["betas"]],
                 **{name: rounded(row[name]) for name in fields},
                 "n": int(row["N"]),
-                "gallery": int(row["gallery"]),
+                "gallery": rounded(row["gallery"]),
             }
             for row in table.to_dict("records")
         ],

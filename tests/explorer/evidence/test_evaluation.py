@@ -136,6 +136,33 @@ def test_damaged_folders_say_what_is_wrong(folder, tmp_path):
     refused("has no trials.parquet")
 
 
+@pytest.mark.parametrize("lines", [-1, -9, 20, 1])
+def test_a_table_that_was_cut_is_refused(folder, lines):
+    table = folder / "mappers.csv"
+    rows = table.read_text().splitlines(keepends=True)
+    table.write_text("".join(rows[: lines if lines < 0 else 1 + lines]))
+    with pytest.raises(UserError, match=r"mappers.csv is cut short: rows of some mapper, subject"):
+        read_evaluation(folder)
+
+
+def test_a_table_that_was_cut_within_its_last_line_is_refused(folder):
+    table = folder / "mappers.csv"
+    whole = table.read_bytes()
+    for cut in (1, 2, 5):  # the end of a line, of a number, and a column
+        table.write_bytes(whole[:-cut])
+        with pytest.raises(UserError, match="mappers.csv is cut short"):
+            read_evaluation(folder)
+    table.write_bytes(whole)
+    read_evaluation(folder)
+
+
+def test_a_table_from_before_undefined_values_were_counted_opens(folder):
+    table = folder / "mappers.csv"
+    old = pd.read_csv(table).drop(columns="undefined")
+    old.to_csv(table, index=False)
+    assert read_evaluation(folder).table["undefined"].isna().all()
+
+
 @pytest.mark.skipif(not SHIPPED.is_dir(), reason="no table ships")
 def test_the_shipped_table_can_be_read():
     found = read_evaluation(SHIPPED)
