@@ -321,9 +321,15 @@ def assess(model: Encoding, trials: Trials, embeddings: Embeddings) -> dict[str,
     stimuli = [s for s in trials.stimuli("test") if all(s in e for e in embeddings.values())]
     if len(stimuli) < 3:
         return {"N": len(stimuli)}
+    measured = np.stack([trials.average(s) for s in stimuli])
+    known = np.isfinite(measured).all(axis=1)
+    stimuli, measured = [s for s, ok in zip(stimuli, known, strict=True) if ok], measured[known]
+    left_out = {"test stimuli left out, their betas are not finite": int((~known).sum())}
+    left_out = {} if known.all() else left_out
+    if len(stimuli) < 3:
+        return {"N": len(stimuli)} | left_out
     given = {space: np.stack([embeddings[space][s] for s in stimuli]) for space in model.spaces}
     predicted = model.predict(given)
-    measured = np.stack([trials.average(s) for s in stimuli])
     r = correlation(predicted, measured)
     r = r[np.isfinite(r)]
     mean, sd = training_statistics(trials)
@@ -335,7 +341,7 @@ def assess(model: Encoding, trials: Trials, embeddings: Embeddings) -> dict[str,
         "95 % interval over stimuli": [round(low, 4), round(high, 4)],
         "chance": 0.5,
         "N": len(stimuli),
-    }
+    } | left_out
 
 
 def _training_betas(trials: Trials, rows: np.ndarray) -> torch.Tensor:

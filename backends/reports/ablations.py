@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from backends.generators.finetuning import COURSE, Goals
+from backends.reports.tables import as_failed
 from backends.simulation.judge import PocketJudge
 from backends.simulation.scenes import CATEGORIES
 from backends.training.counted import Counted
@@ -119,7 +120,8 @@ def ablations(
         pictures = draw(cls(checkpoints, device, **own), conditions, scale, steps)
         scores[name] = describe(bench, judge, dataset, gallery, pictures)
         if progress:
-            told = ", ".join(f"{what} {each.mean():.3f}" for what, each in scores[name].items())
+            means = {what: each.mean() for what, each in as_failed(scores[name])[0].items()}
+            told = ", ".join(f"{what} {mean:.3f}" for what, mean in means.items())
             done = {"work": "settings", "done": len(scores), "total": len(sources)}
             progress(Counted(f"{name}: {told}", **done, unit="settings"))
     return table(scores, {name: f"{SHIPPED}, scale {s:g}" for name, (_, s) in sources.items()})
@@ -170,19 +172,20 @@ def table(
     """Return one row a setting, one column a score, from values (N,) by setting and score.
 
     A cell is the mean with its 95 % interval, then the mean difference to the row's reference with
-    the interval of that: both bootstraps over stimuli, of paired differences in the second.
+    the interval of that: both bootstraps over stimuli, of paired differences in the second. What
+    is not defined counts as 0, and a last column says so where that is.
     """
     import pandas as pd
 
-    rows = []
-    for name, each in scores.items():
+    rows, known = [], {name: as_failed(each) for name, each in scores.items()}
+    for name, (each, said) in known.items():
         row: dict[str, Any] = {"pictures": name}
         for what, values in each.items():
             row[what] = _with_interval(values, "{:.3f} [{:.3f}, {:.3f}]")
             if references[name] != name:
-                gain = values - scores[references[name]][what]
+                gain = values - known[references[name]][0][what]
                 row[what] += _with_interval(gain, " ({:+.3f} [{:+.3f}, {:+.3f}])")
-        rows.append(row | {"N": len(values)})
+        rows.append(row | {"N": len(values)} | ({"undefined": said} if said else {}))
     return pd.DataFrame(rows)
 
 

@@ -32,6 +32,7 @@ from backends.reports.study import (
     shuffled,
     sweep_difference,
 )
+from backends.reports.tables import as_failed
 from explorer import metrics
 from explorer.brain.maps import parcel_importance, parcellation_of
 from explorer.request import METHODS, View
@@ -283,15 +284,16 @@ def _balanced_rows(rows: np.ndarray) -> float:
 def describe(study: Study, name: str, scores: Scores) -> Row:
     """Return one line of the table of pictures."""
     hits = {label: scores.hits(study, label) for label in LABELS}
+    known, said = as_failed(scores.likeness)
     return {
         "pictures of": name,
         "scale": scores.scale,
         "category top-1": float(hits["category"].mean()),
         "super-category balanced": balanced(hits["supercategory"], study.codes),
         "setting top-1": float(hits["setting"].mean()),
-        **{key: float(np.nanmean(values)) for key, values in scores.likeness.items()},
+        **{key: float(values.mean()) for key, values in known.items()},
         "N": len(study.stimuli),
-    }
+    } | ({"undefined": said} if said else {})
 
 
 # ----------------------------------------------------------------------------------------- parcels

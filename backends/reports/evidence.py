@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from backends.reports.study import DATASET, MAPPER, Say, Study
+from backends.reports.study import DATASET, MAPPER, Say, Study, finite
 from explorer import metrics
 from explorer.brain.parcels import UNASSIGNED
 from explorer.decoding import decode_betas, decoded_space, request_betas
@@ -226,7 +226,7 @@ def _control(study: Study, subject: str, name: str) -> np.ndarray:
         ]
         pairs = zip(requests, of, strict=True)
         betas = [request_betas(bench, replace(r, stimulus=s, repeats=repeats)) for r, s in pairs]
-    return decode_betas(bench, requests[0], np.stack(betas))[space]
+    return finite(decode_betas(bench, requests[0], np.stack(betas))[space], subject)
 
 
 def _identified(embeddings: np.ndarray, truth: np.ndarray) -> np.ndarray:
@@ -321,7 +321,7 @@ def _judged(study: Study, what: str, kind: str | None) -> dict[str, np.ndarray]:
         else:
             how = Lesion(tuple(carriers(study.dataset.truth(subject).parcels, kind)))
             betas = [lesions.lesioned_betas(study.bench, request, how) for request in requests]
-        z = decode_betas(study.bench, requests[0], np.stack(betas))[study.space]
+        z = finite(decode_betas(study.bench, requests[0], np.stack(betas))[study.space], subject)
         said = study.judge.classify(list(study.draw(z, SCALE, f"{what}, {subject}")))
         hits.append({label: (said[label] == study.labels[label]).to_numpy() for label in labels})
     return {label: np.mean([one[label] for one in hits], axis=0) for label in labels}

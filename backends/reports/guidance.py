@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from backends.reports.tables import as_failed
 from backends.simulation.judge import PocketJudge
 from backends.training.counted import Counted
 from explorer.brain.maps import parcellation_of
@@ -116,7 +117,8 @@ def measure(
         )
         scores[name] = describe(bench, judge, subject, trials, pictures)
         if progress:
-            told = ", ".join(f"{what} {each.mean():.3f}" for what, each in scores[name].items())
+            means = {what: each.mean() for what, each in as_failed(scores[name])[0].items()}
+            told = ", ".join(f"{what} {mean:.3f}" for what, mean in means.items())
             done = {"work": "settings", "done": len(scores), "total": len(settings)}
             progress(Counted(f"{name}: {told}", **done, unit="settings"))
     return table(scores)
@@ -127,19 +129,20 @@ def table(scores: Mapping[str, Mapping[str, np.ndarray]]) -> pd.DataFrame:
 
     A cell is the mean over trials, and after it the mean difference to the row `REFERENCE`, where
     that is among them, with its 95 % interval: a bootstrap over stimuli of paired differences.
+    What is not defined counts as 0, and a last column says so where that is.
     """
     import pandas as pd
 
-    rows = []
-    for name, each in scores.items():
+    rows, known = [], {name: as_failed(each) for name, each in scores.items()}
+    for name, (each, said) in known.items():
         row: dict[str, Any] = {"pictures": name}
         for what, values in each.items():
             row[what] = f"{values.mean():.3f}"
             if name != REFERENCE and REFERENCE in scores:
-                gain = values - scores[REFERENCE][what]
+                gain = values - known[REFERENCE][0][what]
                 low, high = bootstrap_interval(gain, seed=0)
                 row[what] += f" ({gain.mean():+.3f} [{low:+.3f}, {high:+.3f}])"
-        rows.append(row | {"N": len(values)})
+        rows.append(row | {"N": len(values)} | ({"undefined": said} if said else {}))
     return pd.DataFrame(rows)
 
 

@@ -18,7 +18,7 @@ from explorer.decoding import request_betas
 from explorer.drawing import picture_scores
 from explorer.protocols import Condition
 from explorer.request import Request, View
-from explorer.types import EmbeddingSpace
+from explorer.types import EmbeddingSpace, UserError
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -108,7 +108,7 @@ class Study:
             trials = self.dataset.noiseless_trials(subject)
         betas = np.stack([trials.average(stimulus) for stimulus in self.stimuli])
         mapper = self.bench.models.mapper(DATASET, subject, MAPPER)
-        return mapper.decode(betas, subject)[self.space]
+        return finite(mapper.decode(betas, subject)[self.space], subject)
 
     def draw(self, embeddings: np.ndarray, scale: float, what: str) -> np.ndarray:
         """Return one picture an embedding, uint8 (n, H, W, 3); row i has the seed i."""
@@ -125,6 +125,16 @@ class Study:
             done, work = begin + len(rows), f"{what}, scale {scale:g}"
             self.say(count(work, done, len(embeddings), "pictures", "drawn"))
         return np.concatenate(parts)
+
+
+def finite(embeddings: np.ndarray, of: str) -> np.ndarray:
+    """Return embeddings (N, D); one that is not finite is refused: no figure may rest on it."""
+    if odd := int((~np.isfinite(embeddings).all(axis=1)).sum()):
+        raise UserError(
+            f"{odd} of {len(embeddings)} decoded embeddings of {of} are not finite, so nothing is "
+            "measured; make what ships again with python -m backends build-demo."
+        )
+    return embeddings
 
 
 # ----------------------------------------------------------------------------- pictures and chance
@@ -279,6 +289,7 @@ def parcel_scores(
     ``truth`` has the columns role and information_mean, indexed by parcel key. AUC: chance 0.5.
     Rank correlation with the true information per parcel: chance 0. Controls that share noise
     with informative parcels are reported apart: their mean enrichment, and the AUC against them.
+    Parcels without voxels have no enrichment and are left out; "parcels" counts the others.
     """
     keys = [label.key for label in parcellation.labels]
     values = enrichment(share, parcellation.membership, len(keys))
@@ -297,7 +308,7 @@ def parcel_scores(
         "enrichment, controls": float(np.nanmean(values[~either])),
         "enrichment, shared noise": float(np.nanmean(values[apart])) if apart.any() else np.nan,
         "AUC against shared noise": metrics.auc(values[either], informative[either]),
-        "parcels": int((~apart).sum()),
+        "parcels": int((~apart & np.isfinite(values)).sum()),
     }
 
 

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from explorer.metrics import counted, mean_of
+
 if TYPE_CHECKING:
     import pandas as pd
 
@@ -33,6 +35,16 @@ def _cell(value: Any) -> str:
     if isinstance(value, float):
         return "" if np.isnan(value) else f"{value:.3f}" if abs(value) >= 0.01 else f"{value:.2g}"
     return str(value).replace("|", "\\|")
+
+
+def as_failed(scores: Mapping[str, np.ndarray]) -> tuple[dict[str, np.ndarray], str]:
+    """Return scores (N,) by name with 0 for what is not defined, and what is to be said of that.
+
+    For scores of which higher is better and 0 is a failure.
+    """
+    means = {what: mean_of(values, undefined_as=0.0) for what, values in scores.items()}
+    said = [f"{what}: {mean.remark}" for what, mean in means.items() if mean.remark]
+    return {what: counted(values, 0.0) for what, values in scores.items()}, " ".join(said)
 
 
 def write_files(folder: Path, makers: Mapping[str, Callable[[Path], Any]]) -> list[Path]:

@@ -158,13 +158,15 @@ class Together:
 
 
 def _figures(decoded: np.ndarray, truth: np.ndarray) -> dict[str, Any]:
-    from explorer.metrics import bootstrap_interval, two_way_identification
+    from explorer.metrics import bootstrap_interval, counted, mean_of, two_way_identification
 
     each = two_way_identification(decoded, truth, per_item=True)
-    low, high = bootstrap_interval(each, seed=0)
-    return {
-        "two-way identification": round(float(each.mean()), 4),
+    mean = mean_of(each, "what was decoded is not finite", undefined_as=0.0)
+    low, high = bootstrap_interval(counted(each, 0.0), seed=0)
+    figures = {
+        "two-way identification": round(mean.value, 4),
         "95 % interval over stimuli": [round(low, 4), round(high, 4)],
         "chance": 0.5,
         "N": len(each),
     }
+    return figures | ({"undefined": mean.remark} if mean.undefined else {})

@@ -258,6 +258,9 @@ def _identify(
     stimuli = list(dict.fromkeys(shown))
     betas = [np.asarray(trials.betas[rows[shown == s]], np.float32).mean(axis=0) for s in stimuli]
     decoded = mapper.decode(np.stack(betas), trials.subject.name)
+    for space in embeddings:
+        if not np.isfinite(decoded[space]).all():
+            raise UserError(f"What the mapper decodes in {space.name} is not finite.")
     each = [
         two_way_identification(decoded[space], np.stack([known[s] for s in stimuli]))
         for space, known in embeddings.items()

@@ -175,3 +175,32 @@ def test_of_a_frechet_distance_no_picture_can_be_left_out():
     rows = np.random.default_rng(0).standard_normal((5, 3))
     with pytest.raises(UserError, match="of all pictures, and features of some are not finite"):
         frechet(rows, np.where(np.arange(5)[:, None] == 1, np.nan, rows))
+
+
+def test_tables_of_guidance_count_an_undefined_score_as_zero_and_say_so():
+    from backends.reports.ablations import table as ablated
+    from backends.reports.guidance import REFERENCE, table
+
+    scores = {
+        REFERENCE: {"PixCorr": np.array([0.5, 0.5])},
+        "scale 8": {"PixCorr": np.array([0.8, np.nan])},
+    }
+    rows = table(scores).set_index("pictures")
+    assert rows.loc["scale 8", "PixCorr"].startswith("0.400 (-0.100 [")
+    said = "PixCorr: 1 of 2 values is undefined and counts as 0."
+    assert rows.loc["scale 8", "undefined"] == said and (rows["N"] == 2).all()
+    rows = ablated(scores, dict.fromkeys(scores, REFERENCE)).set_index("pictures")
+    assert (
+        rows.loc["scale 8", "PixCorr"].startswith("0.400 [") and rows["undefined"].iloc[1] == said
+    )
+    assert "undefined" not in table({REFERENCE: scores[REFERENCE]})
+
+
+def test_an_embedding_that_is_not_finite_carries_no_figure():
+    from backends.reports.study import finite
+
+    rows = np.ones((3, 2))
+    assert finite(rows, "subj01") is rows
+    rows[1, 0] = np.nan
+    with pytest.raises(UserError, match="1 of 3 decoded embeddings of subj01 are not finite, so"):
+        finite(rows, "subj01")
