@@ -182,6 +182,8 @@ def read_table(
 
     kind = "tab" if separator == "\t" else "comma"
     with guard(path, f"a {kind}-separated table", do, missing):
+        if Path(path).suffix.lower() not in PACKED and b"\0" in Path(path).read_bytes():
+            raise ValueError("it holds a null byte")  # where pandas 2 ends a cell without a word
         table = pd.read_csv(
             path,
             sep=separator,
