@@ -6,12 +6,19 @@ Here are those about one trial and its pictures, and what the page gives away as
 from __future__ import annotations
 
 import base64
+import contextlib
 import json
 from typing import TYPE_CHECKING, Annotated, Any, NotRequired, TypedDict
 from urllib.parse import parse_qsl
 
 from explorer.decoding import decode, is_decoded, undecoded
-from explorer.drawing import draw_samples, is_drawn, reconstruct, whose_pictures
+from explorer.drawing import (
+    draw_samples,
+    is_drawn,
+    reconstruct,
+    seconds_needed,
+    whose_pictures,
+)
 from explorer.page import api_maps, choices, export, links
 from explorer.page.endpoint import (
     Dataset,
@@ -29,9 +36,10 @@ from explorer.page.endpoint import (
     Trial,
     add,
     endpoint,
+    hung_up,
 )
 from explorer.page.pictures import data_uri
-from explorer.page.turns import PICTURES, Turns
+from explorer.page.turns import HUNG_UP, PICTURES, Turns
 from explorer.request import Request, View
 from explorer.types import UserError
 
@@ -327,7 +335,9 @@ class Pictures(Endpoints):
         there = is_decoded(bench, request) and is_drawn(bench, request)
         with self.in_turn(PICTURES, there):
             decoding = None if undecoded(bench, request) else decode(bench, request)
-            finished = [frame for frame in reconstruct(bench, request) if frame.done]
+            if not there and (why := self.turns.budget.refusal(seconds_needed(bench, request))):
+                raise UserError(why)
+            finished = self._drawn(request)
             sampled = draw_samples(bench, request)
             weights = bench.checkpoint_hashes(request)
         finished.sort(key=lambda frame: (frame.row, frame.index))
@@ -354,6 +364,17 @@ class Pictures(Endpoints):
             "trained_on": whose_pictures(bench, request.generator, request.dataset),
             "checkpoints": weights,
         }
+
+    def _drawn(self, request: Request) -> list[Frame]:
+        """Return the finished pictures; a caller who hangs up ends the drawing within a step."""
+        finished = []
+        with contextlib.closing(reconstruct(self.workbench, request)) as frames:
+            for frame in frames:
+                if hung_up():
+                    raise UserError(HUNG_UP)
+                if frame.done:
+                    finished.append(frame)
+        return finished
 
     @endpoint
     def figure(

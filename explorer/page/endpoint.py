@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import gradio as gr
 import numpy as np
-from gradio.context import get_blocks_context
+from gradio.context import LocalContext, get_blocks_context
 from gradio_client.utils import python_type_to_json_schema
 
 from explorer.choosing import check_request, default_request
@@ -31,7 +31,7 @@ from explorer.types import UserError
 if TYPE_CHECKING:
     from explorer.workbench import Workbench
 
-PROGRAM = "a program"  # the visitor that asks endpoints
+PROGRAM = "a program"  # a caller without a session of its own
 
 
 @dataclass(frozen=True)
@@ -201,7 +201,7 @@ class Endpoints:
     @contextlib.contextmanager
     def in_turn(self, kind: str, there: bool = False) -> Iterator[None]:
         """Hold the models while the block runs; what is ``there`` already waits for nobody."""
-        with contextlib.nullcontext() if there else self.turns.held(PROGRAM, kind):
+        with contextlib.nullcontext() if there else self.turns.held(caller(), kind, hung_up):
             yield
 
     def request(
@@ -230,6 +230,22 @@ class Endpoints:
             seed=0,
             **{key: value for key, value in named.items() if value},
         )
+
+
+def caller() -> str:
+    """Return who asks, so that one program's questions do not keep another's waiting."""
+    request = LocalContext.request.get(None)
+    return str(getattr(request, "session_hash", None) or PROGRAM)
+
+
+def hung_up() -> bool:
+    """Return whether the caller of the endpoint that runs has cancelled or is gone."""
+    blocks, event = LocalContext.blocks.get(None), LocalContext.event_id.get(None)
+    if blocks is None or event is None:
+        return False
+    # A question that is cancelled leaves the list of those at work; one who leaves marks their own.
+    running = (job for jobs in blocks._queue.active_jobs for job in jobs or ())
+    return not any(job._id == event and job.alive for job in running)
 
 
 def repeats(repeat: int) -> tuple[int, ...]:

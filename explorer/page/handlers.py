@@ -19,7 +19,7 @@ from explorer.page.choices import Choices, settle
 from explorer.page.lab import Lab
 from explorer.page.lecture import Lecture
 from explorer.page.session import Session
-from explorer.page.turns import Budget, Turns
+from explorer.page.turns import Turns
 from explorer.page.working import Work, notices
 from explorer.records import changes, from_record
 from explorer.request import Request, View
@@ -65,9 +65,7 @@ class Handlers:
     plotly
         Where the browser finds plotly's script.
     turns
-        Whose turn it is at the models.
-    budget
-        How long one request may compute.
+        Whose turn it is at the models, and how long one request may compute.
     """
 
     def __init__(
@@ -76,12 +74,11 @@ class Handlers:
         ui: SimpleNamespace,
         plotly: str,
         turns: Turns | None = None,
-        budget: Budget | None = None,
     ) -> None:
         turns = turns or Turns()
         self.workbench, self.ui, self.plotly, self.turns = workbench, ui, plotly, turns
         self.lab, self.lecture = Lab(workbench, ui, turns), Lecture(workbench, ui, turns)
-        self.work = Work(workbench, ui, plotly, turns, budget).run
+        self.work = Work(workbench, ui, plotly, turns).run
 
     # ------------------------------------------------------------------------------ opening, links
 

@@ -44,8 +44,8 @@ def build_page(workbench: Workbench, budget: Budget) -> gr.Blocks:
                 ui.lab = _component("lab", None, LAB_SCRIPTS, **_surfaces(workbench))
         ui.footer = _component("footer", None)
         ui.lecture = _component("lecture", None, SMALL_BRAIN, **_surfaces(workbench))
-        turns = Turns()
-        _wire(page, ui, Handlers(workbench, ui, plotly_address(), turns, budget))
+        turns = Turns(budget)
+        _wire(page, ui, Handlers(workbench, ui, plotly_address(), turns))
         api.register(workbench, MODEL, turns)
         api_evidence.register(workbench, MODEL, turns)
     return page

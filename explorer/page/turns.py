@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import threading
 import time
-from collections.abc import Hashable, Iterator
+from collections.abc import Callable, Hashable, Iterator
 from dataclasses import dataclass
 
 from explorer.types import UserError
@@ -18,6 +18,7 @@ PICTURES = "pictures"  # the trial above: it goes before evidence
 USUAL = 5.0  # seconds, of a kind that was never timed; our choice
 LOST = 30.0  # seconds after which a turn is taken from an answer that nobody reads any more
 MOST_WAITING = 64  # places in the line; our choice
+HUNG_UP = "Whoever asked has hung up, so nothing more is computed."
 POLL = 0.4  # seconds between two looks at the queue, and so between two sentences
 
 
@@ -60,9 +61,13 @@ class Turn:
 
 
 class Turns:
-    """The queue at the models of one workbench; kept fair by visitor, not by question."""
+    """The queue at the models of one workbench; kept fair by visitor, not by question.
 
-    def __init__(self) -> None:
+    ``budget``: how long one request may compute.
+    """
+
+    def __init__(self, budget: Budget | None = None) -> None:
+        self.budget = budget or Budget()
         self._free = threading.Condition()
         self._waiting: list[Turn] = []
         self._holder: Turn | None = None
@@ -115,12 +120,18 @@ class Turns:
             self._free.notify_all()
 
     @contextlib.contextmanager
-    def held(self, visitor: Hashable, kind: str = PICTURES) -> Iterator[None]:
-        """Hold the models while the block runs, however long that waits."""
+    def held(
+        self, visitor: Hashable, kind: str = PICTURES, gone: Callable[[], bool] = lambda: False
+    ) -> Iterator[None]:
+        """Hold the models while the block runs, however long that waits.
+
+        ``gone``: whether who asked has hung up meanwhile; then `UserError`.
+        """
         turn = self.ask(visitor, kind)
         try:
             while not self.wait(turn):
-                pass
+                if gone():
+                    raise UserError(HUNG_UP)
             yield
         finally:
             self.leave(turn)

@@ -16,7 +16,7 @@ from explorer.drawing import draw_samples, finished_pictures, is_drawn, reconstr
 from explorer.page import brain, trial
 from explorer.page.badges import badges
 from explorer.page.session import Session
-from explorer.page.turns import PICTURES, Budget, Turns
+from explorer.page.turns import PICTURES, Turns
 from explorer.request import IMPORTANCE, Request, View
 from explorer.types import UserError
 
@@ -42,10 +42,8 @@ class Work:
         ui: SimpleNamespace,
         plotly: str,
         turns: Turns,
-        budget: Budget | None = None,
     ) -> None:
         self.workbench, self.ui, self.plotly, self.turns = workbench, ui, plotly, turns
-        self.budget = budget or Budget()
 
     def run(self, session: Session) -> Iterator[Updates]:
         """Decode, map and draw what the session wants, again while something is wanted."""
@@ -187,9 +185,10 @@ class Work:
         yield {self.ui.trial: session.shown}
         there = len(finished_pictures(self.workbench, drawn)) / len(cells)
         expected = seconds_needed(self.workbench, drawn) if there < 1 else 0.0
-        agreed = self.budget.asks and session.allowed == request
-        if (refusal := self.budget.refusal(expected)) and not agreed:
-            if not self.budget.asks:
+        budget = self.turns.budget
+        agreed = budget.asks and session.allowed == request
+        if (refusal := budget.refusal(expected)) and not agreed:
+            if not budget.asks:
                 raise UserError(refusal)
             asked = f"This takes {trial.duration(expected)}. Continue begins it."
             if session.show(ticket, progress=trial.progress("stopped", asked)):

@@ -207,11 +207,11 @@ def test_parcels_are_offered_where_betas_guide(
 def long_requests(workbench: Any, monkeypatch: Any) -> Any:
     """Return handlers under a budget of a minute, for a request that would take five."""
     from explorer.page.handlers import Handlers
-    from explorer.page.turns import Budget
+    from explorer.page.turns import Budget, Turns
 
     monkeypatch.setattr("explorer.page.working.seconds_needed", lambda bench, request: 300.0)
     ui = SimpleNamespace(**{part: part for part in PARTS})
-    return lambda asks: Handlers(workbench, ui, "plotly.js", budget=Budget(60.0, asks))
+    return lambda asks: Handlers(workbench, ui, "plotly.js", Turns(Budget(60.0, asks)))
 
 
 def test_a_request_over_the_budget_is_refused_with_the_number(long_requests: Any) -> None:
