@@ -243,7 +243,7 @@ def hung_up() -> bool:
     blocks, event = LocalContext.blocks.get(None), LocalContext.event_id.get(None)
     if blocks is None or event is None:
         return False
-    # A question that is cancelled leaves the list of those at work; one who leaves marks their own.
+    # A question that is cancelled leaves those at work; one who leaves marks their own.
     running = (job for jobs in blocks._queue.active_jobs for job in jobs or ())
     return not any(job._id == event and job.alive for job in running)
 
