@@ -9,6 +9,7 @@ import typer
 
 from backends.commands import options
 from backends.commands.progress import Teller, telling
+from explorer.writing import check_writable, write_whole
 
 
 def evaluate(
@@ -69,6 +70,8 @@ def evaluate(
 ) -> None:
     """Compare all mappers of a data set on its test trials, in one table with chance and N."""
     device = options.device(device)
+    if out:  # before hours are spent on what goes into it
+        check_writable(out.parent if aims or evidence or statistics else out)
     with telling() as say:
         if images:
             _of_images(images, dataset, checkpoints, networks, device, out, atlas, say)
@@ -86,9 +89,7 @@ def evaluate(
             text = render(measure(checkpoints=checkpoints, **given))
             say.result(text)
             if out:
-                part = out.with_name(out.name + ".part")
-                part.write_text(text, encoding="utf-8")
-                part.replace(out)
+                write_whole(out, text.encode())
             return
         from backends.embedders.captions import read_captions
         from backends.embedders.choice import read_sources

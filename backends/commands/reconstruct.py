@@ -7,8 +7,7 @@ are the same whoever draws them, and a batch that is there is not drawn again.
 from __future__ import annotations
 
 import json
-import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -17,13 +16,21 @@ import typer
 
 from backends.commands import options
 from backends.commands.progress import telling
-from backends.reports.picture_folder import METRICS, SETTINGS, write_table, write_whole
+from backends.reports.picture_folder import (
+    AGAIN,
+    METRICS,
+    SETTINGS,
+    file_names,
+    write_index,
+    write_table,
+)
 from backends.training.counted import count
 from backends.training.machine import launched
 from backends.training.plan import Progress
 from explorer.drawing import condition_of, picture_scores, whose_pictures
 from explorer.request import Request
 from explorer.types import UserError
+from explorer.writing import check_writable, write_whole
 
 if TYPE_CHECKING:
     from explorer.workbench import Workbench
@@ -107,12 +114,12 @@ def draw(
     """
     rank, processes = share or launched()
     settings = asdict(job) | {"checkpoints": _hashes(bench, job)}
-    out.mkdir(parents=True, exist_ok=True)
+    batches, names = _batches(bench, job), _names(bench, job)
     if rank == 0:
+        check_writable(out)
         _claim(out, settings)
+        write_index(out, _index(batches, names))
     _wait()
-    batches = _batches(bench, job)
-    (out / PARTS).mkdir(exist_ok=True)
     mine = [batch for number, batch in enumerate(batches) if number % processes == rank]
     drawn, total = 0, sum(map(len, mine))
     for number, batch in enumerate(batches):
@@ -122,8 +129,8 @@ def draw(
         if _is_done(out, part):
             drawn += len(batch)
             continue
-        rows = _batch(bench, job, batch, out)
-        write_whole(part, json.dumps(rows).encode())
+        rows = _batch(bench, job, batch, out, names)
+        write_whole(part, json.dumps(rows).encode(), AGAIN)
         drawn += len(rows)
         if progress:
             progress(count(f"{out}", drawn, total, "pictures", "drawn"))
@@ -160,7 +167,7 @@ def _claim(out: Path, settings: dict[str, Any]) -> None:
     if not file.exists():
         if any(out.iterdir()):
             raise UserError(f"{out} holds other files; choose a new or empty folder.")
-        write_whole(file, json.dumps(settings, indent=2).encode())
+        write_whole(file, json.dumps(settings, indent=2).encode(), AGAIN)
         return
     there = json.loads(file.read_text(encoding="utf-8"))
     for key in sorted(set(there) | set(settings)):
@@ -185,6 +192,23 @@ def _batches(bench: Workbench, job: Job) -> list[list[tuple[str, str, int, int]]
     return found
 
 
+def _names(bench: Workbench, job: Job) -> dict[str, dict[str, str]]:
+    """Return subject -> stimulus -> what its files are called."""
+    galleries = {who: bench.catalogue.gallery(job.dataset, who).index for who in job.subjects}
+    return {who: file_names(list(stimuli)) for who, stimuli in galleries.items()}
+
+
+def _index(
+    batches: Sequence[Sequence[tuple[str, str, int, int]]], names: Mapping[str, Mapping[str, str]]
+) -> dict[str, dict[str, list[str]]]:
+    """Return subject -> stimulus -> one file a sample."""
+    found: dict[str, dict[str, list[str]]] = {}
+    for subject, stimulus, sample, _ in (row for batch in batches for row in batch):
+        files = found.setdefault(subject, {}).setdefault(stimulus, [])
+        files.append(f"{subject}/{names[subject][stimulus]}-{sample}.png")
+    return found
+
+
 def _is_done(out: Path, part: Path) -> bool:
     if not part.is_file():
         return False
@@ -192,7 +216,11 @@ def _is_done(out: Path, part: Path) -> bool:
 
 
 def _batch(
-    bench: Workbench, job: Job, batch: Sequence[tuple[str, str, int, int]], out: Path
+    bench: Workbench,
+    job: Job,
+    batch: Sequence[tuple[str, str, int, int]],
+    out: Path,
+    names: Mapping[str, Mapping[str, str]],
 ) -> list[dict[str, Any]]:
     from io import BytesIO
 
@@ -206,14 +234,12 @@ def _batch(
     )
     rows = []
     for (subject, stimulus, sample, seed), picture in zip(batch, pictures, strict=True):
-        name = re.sub(r"[^\w.-]", "_", stimulus)
-        file = Path(subject) / f"{name}-{sample}.png"
-        (out / subject).mkdir(exist_ok=True)
+        file = f"{subject}/{names[subject][stimulus]}-{sample}.png"
         packed = BytesIO()
         Image.fromarray(picture).save(packed, "png")
-        write_whole(out / file, packed.getvalue())
+        write_whole(out / file, packed.getvalue(), AGAIN)
         row = {"subject": subject, "stimulus": stimulus, "sample": sample, "seed": seed}
-        row |= {"scale": job.scale, "file": file.as_posix()}
+        row |= {"scale": job.scale, "file": file}
         rows.append(row | picture_scores(bench, job.dataset, stimulus, picture))
     return rows
 

@@ -19,6 +19,7 @@ from backends.embedders.published import AT_ONCE, Pretrained
 from backends.training.counted import count
 from backends.training.plan import in_chunks
 from explorer.types import UserError
+from explorer.writing import quoted, unquoted
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -110,7 +111,7 @@ def write_captions(file: Path, captions: Mapping[str, str]) -> None:
         with part.open("w", encoding="utf-8", newline="") as stream:
             rows = csv.writer(stream)
             rows.writerow(COLUMNS)
-            rows.writerows(captions.items())
+            rows.writerows((quoted(name), quoted(text)) for name, text in captions.items())
         os.replace(part, file)
     except OSError as error:
         part.unlink(missing_ok=True)
@@ -132,7 +133,7 @@ def read_captions(file: str | Path) -> dict[str, str]:
                     f"{', '.join(rows.fieldnames or ()) or 'nothing'}; python -m backends caption "
                     "writes such a file."
                 )
-            pairs = [(row["stimulus"], row["caption"] or "") for row in rows]
+            pairs = [(unquoted(row["stimulus"]), unquoted(row["caption"] or "")) for row in rows]
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise UserError(
             f"{file} cannot be read as a table of captions ({error}); python -m backends caption "

@@ -13,6 +13,7 @@ from backends.reports.closeness import SCORES
 from backends.reports.mappers import AVERAGED, CEILING, MEAN_OF, SHUFFLED, SINGLE, Comparison
 from backends.reports.tables import render, write_files
 from explorer.evidence import evaluation
+from explorer.writing import csv_text
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -33,8 +34,8 @@ def write(comparison: Comparison, folder: Path) -> list[Path]:
     trials = comparison.trials.round(4)
     numbers = dict.fromkeys(trials.select_dtypes("number"), np.float32)
     makers: dict[str, Callable[[Path], Any]] = {
-        evaluation.TABLE: lambda path: comparison.table.to_csv(
-            path, index=False, float_format="%.6g"
+        evaluation.TABLE: lambda path: path.write_text(
+            csv_text(comparison.table, float_format="%.6g"), encoding="utf-8"
         ),
         evaluation.TRIALS: lambda path: trials.astype(numbers).to_parquet(
             path, index=False, compression="zstd"

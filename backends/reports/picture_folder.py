@@ -1,13 +1,18 @@
 """A folder of drawn pictures: how it is laid out, written whole, and read back.
 
-It holds ``settings.json``, ``<subject>/<stimulus>-<sample>.png`` and ``metrics.parquet``, one row
-a picture with its file.
+It holds ``settings.json``, ``<subject>/<stimulus>-<sample>.png``, ``index.json`` (which file shows
+which stimulus: `file_names` are not always their ids) and ``metrics.parquet``, one row a picture
+with its file.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
-from collections.abc import Sequence
+import re
+import unicodedata
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,13 +20,16 @@ import numpy as np
 
 from explorer.images import read_picture
 from explorer.types import UserError
+from explorer.writing import write_whole
 
 if TYPE_CHECKING:
     import pandas as pd
 
     from explorer.workbench import Workbench
 
-SETTINGS, METRICS = "settings.json", "metrics.parquet"
+SETTINGS, METRICS, INDEX = "settings.json", "metrics.parquet", "index.json"
+LONGEST = 120  # bytes of an id in a file's name
+AGAIN = "make room on that disk and give the same command again, it goes on where it stopped"
 
 
 def load(folder: Path) -> tuple[dict[str, Any], pd.DataFrame]:
@@ -34,7 +42,16 @@ def load(folder: Path) -> tuple[dict[str, Any], pd.DataFrame]:
             f"{folder} has no {METRICS} ({hint}); python -m backends reconstruct makes one."
         )
     settings = json.loads((folder / SETTINGS).read_text(encoding="utf-8"))
-    return settings, pd.read_parquet(folder / METRICS)
+    table = pd.read_parquet(folder / METRICS)
+    owners = table.groupby(table["file"].map(str.casefold))["stimulus"].transform("nunique")
+    shared = table[owners > 1]
+    if len(shared):
+        names = ", ".join(map(repr, dict.fromkeys(shared["stimulus"].head(2))))
+        raise UserError(
+            f"{folder} was made by a version that gave {names} one file, so pictures of one were "
+            "lost; draw into a new folder with python -m backends reconstruct."
+        )
+    return settings, table
 
 
 def pictures_of(
@@ -58,17 +75,44 @@ def pictures_of(
     return stimuli, shown, made
 
 
-def write_whole(file: Path, content: bytes) -> None:
-    """Write a file whole or not at all."""
-    part = file.with_name(f"{file.name}.part")
-    part.write_bytes(content)
-    part.replace(file)
+def file_names(stimuli: Sequence[str]) -> dict[str, str]:
+    """Return stimulus -> what its files are called, without ending: readable, and each another.
+
+    Characters that not every disk takes become ``_``. Ids that are then the same, also to a disk
+    that knows no case or another Unicode form, and long ones, get a part of their hash. A name
+    depends on all of ``stimuli``: give all test stimuli of a subject, whatever is drawn.
+    """
+    plain = {one: re.sub(r"[^\w.-]", "_", one) for one in stimuli}
+    seen = Counter(map(_folded, plain.values()))
+    found = {}
+    for one, name in plain.items():
+        digest = hashlib.sha256(one.encode("utf-8", "surrogatepass")).hexdigest()
+        if seen[_folded(name)] == 1 and len(name.encode("utf-8", "replace")) <= LONGEST:
+            found[one] = name
+        else:
+            found[one] = f"{name[: LONGEST // 4]}-{digest[:12]}"
+    if len({_folded(name) for name in found.values()}) < len(found):
+        raise UserError(
+            "Ids of stimuli and parts of their hashes are the same as other ids, so their "
+            "pictures cannot have files of their own; rename one of them."
+        )
+    return found
+
+
+def _folded(name: str) -> str:
+    """Return a name as disks compare it that know neither case nor forms of Unicode."""
+    return unicodedata.normalize("NFKC", name).casefold()
+
+
+def write_index(folder: Path, files: Mapping[str, Mapping[str, Sequence[str]]]) -> None:
+    """Write which files show which stimulus: subject -> stimulus -> one file a sample."""
+    content = json.dumps(files, indent=1, ensure_ascii=False) + "\n"
+    write_whole(folder / INDEX, content.encode("utf-8"), AGAIN)
 
 
 def write_table(rows: Sequence[dict[str, Any]], file: Path) -> None:
     """Write rows as Parquet, whole or not at all."""
     import pandas as pd
 
-    part = file.with_name(f"{file.name}.part")
-    pd.DataFrame(rows).to_parquet(part, index=False)
-    part.replace(file)
+    table = pd.DataFrame(rows)
+    write_whole(file, lambda path: table.to_parquet(path, index=False), AGAIN)

@@ -14,6 +14,7 @@ from backends.reports.pictures import MEAN_OF, Report
 from backends.reports.scores import SCORES, STAND_INS
 from backends.reports.tables import render, write_files
 from explorer.types import UserError
+from explorer.writing import csv_text
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -143,16 +144,18 @@ def write(report: Report, folder: Path) -> list[Path]:
         raise UserError("No score could be computed, so nothing was written.")
     drawn = figure(report)
     makers: dict[str, Callable[[Path], Any]] = {
-        f"{FILE}.csv": lambda path: report.table.to_csv(path, index=False, float_format="%.6g"),
+        f"{FILE}.csv": _csv(report.table, float_format="%.6g"),
         f"{FILE}.md": lambda path: path.write_text(markdown(report), encoding="utf-8"),
         f"{FILE}.png": lambda path: drawn.savefig(path, format="png", dpi=200),
         f"{FILE}.svg": lambda path: drawn.savefig(path, format="svg", metadata={"Date": None}),
-        f"{FILE}-parcels.csv": lambda path: report.parcels.to_csv(
-            path, index=False, float_format="%.6g"
-        ),
-        f"{FILE}-each.csv": lambda path: report.per_picture.to_csv(path, index=False),
+        f"{FILE}-parcels.csv": _csv(report.parcels, float_format="%.6g"),
+        f"{FILE}-each.csv": _csv(report.per_picture),
         f"{FILE}-each.parquet": lambda path: report.per_picture.to_parquet(path, index=False),
     }
     if report.parcels is None:
         del makers[f"{FILE}-parcels.csv"]
     return write_files(folder, makers)
+
+
+def _csv(table: pd.DataFrame | None, **options: Any) -> Callable[[Path], Any]:
+    return lambda path: path.write_text(csv_text(table, **options), encoding="utf-8")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -10,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from explorer.metrics import counted, mean_of
+from explorer.writing import write_whole
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -52,11 +52,4 @@ def write_files(folder: Path, makers: Mapping[str, Callable[[Path], Any]]) -> li
 
     ``makers``: name -> what writes its content to the path that it is given.
     """
-    folder.mkdir(parents=True, exist_ok=True)
-    written = []
-    for name, make in makers.items():
-        part, path = folder / f".{name}.part", folder / name
-        make(part)
-        os.replace(part, path)
-        written.append(path)
-    return written
+    return [write_whole(folder / name, make) for name, make in makers.items()]

@@ -25,6 +25,7 @@ from backends.training.settings import read_settings, settings_of, written
 from backends.training.state import STATE
 from explorer.metrics import two_way_identification
 from explorer.types import EmbeddingSpace, Trials, UserError
+from explorer.writing import csv_text
 
 if TYPE_CHECKING:
     import optuna
@@ -189,7 +190,7 @@ def search(
             say(Counted(f"trial {number + 1}/{count}: {note}", **counted, note=note))
         for state in run.rglob(STATE):
             state.unlink()
-        _write(folder / TABLE, _table(study, tries).to_csv(index=False))
+        _write(folder / TABLE, csv_text(_table(study, tries)))
     return _table(study, tries)
 
 

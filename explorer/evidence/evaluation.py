@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from explorer.types import UserError
+from explorer.writing import unquoted
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -174,6 +175,8 @@ def read_evaluation(folder: str | Path) -> Evaluation:
     meaning = _meaning(folder / MEANING)
     try:
         table = pd.read_csv(folder / TABLE, dtype={name: str for name in COLUMNS[:6]})
+        for name in COLUMNS[:6]:
+            table[name] = table[name].map(unquoted) if name in table else None
         trials = pd.read_parquet(folder / TRIALS)
     except (OSError, ValueError) as error:  # those of pandas and pyarrow are ValueErrors
         what = str(error).splitlines()[0] if str(error) else type(error).__name__

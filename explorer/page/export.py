@@ -19,6 +19,7 @@ from explorer.page import trial
 from explorer.records import make_record
 from explorer.request import IMPORTANCE, Request, View
 from explorer.types import UserError
+from explorer.writing import csv_text
 
 if TYPE_CHECKING:
     from explorer.workbench import Workbench
@@ -56,7 +57,7 @@ def make(
         table = shown_map(workbench, request, view).table
         if view.shows != IMPORTANCE:
             table = table.assign(map=view.shows)
-        return File(name, "text/csv", table.to_csv(index=False).encode("utf-8"))
+        return File(name, "text/csv", csv_text(table).encode("utf-8"))
     if form == "json":
         record = make_record(workbench, request, view)
         if evidence:

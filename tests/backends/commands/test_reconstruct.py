@@ -84,6 +84,22 @@ def test_the_pictures_are_those_of_the_page(workbench, drawn):
         np.testing.assert_array_equal(np.asarray(image), frame.image)
 
 
+def test_a_full_disk_is_one_sentence_and_the_same_command_goes_on(workbench, drawn, tmp_path):
+    import resource
+
+    before, out = resource.getrlimit(resource.RLIMIT_FSIZE), tmp_path / "other"
+    resource.setrlimit(resource.RLIMIT_FSIZE, (4096, before[1]))
+    try:
+        with pytest.raises(UserError, match=r"metrics.parquet cannot be written .*; make room on"):
+            reconstruct(workbench, JOB, out)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert not list(out.rglob("*.part")) and not (out / "metrics.parquet").exists()
+    reconstruct(workbench, JOB, out)
+    assert files(out) == files(drawn)
+    assert load(out)[1].equals(load(drawn)[1])
+
+
 def test_several_processes_draw_the_same_pictures(workbench, drawn, tmp_path):
     other = tmp_path / "other"
     with pytest.raises(FileNotFoundError):  # the first process waits for the second in earnest

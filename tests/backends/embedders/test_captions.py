@@ -173,6 +173,14 @@ def test_another_file_is_refused(tmp_path, text, sentence):
         read_captions(file)
 
 
+def test_captions_that_begin_a_formula_come_back_as_they_were(tmp_path):
+    said = {"=1+1": "@a cat", "plain": "-a dog", "'=x": "a 'b'"}
+    write_captions(tmp_path / "captions.csv", said)
+    assert read_captions(tmp_path / "captions.csv") == said
+    lines = (tmp_path / "captions.csv").read_text(encoding="utf-8").splitlines()
+    assert lines[1] == "'=1+1,'@a cat" and lines[2] == "plain,'-a dog"
+
+
 def test_a_place_that_cannot_be_written_is_named(tmp_path):
     with pytest.raises(UserError, match="cannot be written .*--out"):
         write_captions(tmp_path / "no" / "captions.csv", {"a": "b"})

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -134,6 +135,15 @@ def test_damaged_folders_say_what_is_wrong(folder, tmp_path):
     refused("cannot be read .*; make it again")
     (folder / "trials.parquet").unlink()
     refused("has no trials.parquet")
+
+
+def test_names_that_begin_a_formula_are_quoted_in_the_file_alone(comparison, tmp_path):
+    table = comparison.table.assign(mapper=comparison.table["mapper"].replace("linear", "=1+1"))
+    trials = comparison.trials
+    trials = trials.assign(mapper=trials["mapper"].replace("linear", "=1+1"))
+    write(replace(comparison, table=table, trials=trials), tmp_path)
+    assert ",'=1+1," in (tmp_path / "mappers.csv").read_text()
+    assert "=1+1" in read_evaluation(tmp_path).mappers("fake-clip/image")
 
 
 @pytest.mark.parametrize("lines", [-1, -9, 20, 1])
