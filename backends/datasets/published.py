@@ -17,14 +17,14 @@ A wrong order gives plausible pictures of other images, so it is never guessed f
 from __future__ import annotations
 
 import hashlib
-import pickle
 import re
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from explorer.files import LONGEST, plain_tensor, read_array, read_text, read_torch
 from explorer.protocols import Dataset
 from explorer.types import UserError
 
@@ -38,6 +38,10 @@ THUMBNAIL = 16  # pixels a side: small enough that ways of resizing agree, 768 v
 # RMS over a thumbnail, of 1, up to which two images are the same one: our choice. On the embedded
 # scenes four ways of resizing to 64-425 pixels differ by up to 0.018, two scenes by 0.09 and more.
 SAME = 0.06
+AGAIN = "save it again with"
+BESIDE = "all_images.pt"  # the shown images, as MindEye2 publishes them
+COMPARED = 12  # of them that are compared with the data set's: our choice
+ROUNDING = 1e-3  # of an interpolation, beyond 0 to 1; MindEye2's are clamped
 ENDS = 2**20  # bytes at both ends of a file that tell it from another
 
 
@@ -53,31 +57,24 @@ def open_array(path: Path) -> Any:
     Pickled objects are never loaded.
     """
     if path.suffix.lower() == ".npy":
-        try:
-            stored = np.load(path, mmap_mode="r", allow_pickle=False)
-        except ValueError as error:
-            if "pickle" in str(error).lower() or "object" in str(error).lower():
-                raise _refused(path, "np.save of a plain float array") from error
-            raise _damaged(path, error) from error
-        except (OSError, EOFError) as error:
-            raise _damaged(path, error) from error
+        stored = read_array(path, instead=f"{AGAIN} np.save of a plain float array")
+        if stored.dtype.kind == "V" and stored.dtype.itemsize == 2:
+            raise UserError(
+                f"{path} holds {stored.dtype}, as numpy writes bfloat16; save it as float32."
+            )
         if stored.dtype.kind not in "fiub":
             raise UserError(f"{path} holds values of {stored.dtype}, expected numbers.")
         return stored
     import torch
 
-    try:
-        stored = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
-    except pickle.UnpicklingError as error:
-        raise _refused(path, "torch.save of a plain tensor") from error
-    except (RuntimeError, OSError, EOFError, ValueError) as error:
-        raise _damaged(path, error) from error
-    if not isinstance(stored, torch.Tensor):
+    found = read_torch(path)
+    if not isinstance(found, torch.Tensor):
+        inside = ", ".join(map(str, found)) if isinstance(found, dict) else ""
         raise UserError(
-            f"{path} holds a {type(stored).__name__}, expected one tensor with a row for each "
-            "test image."
+            f"{path} holds a {type(found).__name__}, expected one tensor with a row for each "
+            f"test image{f'; save one of {inside[:LONGEST]} by itself' if inside else ''}."
         )
-    return stored
+    return plain_tensor(found, str(path))
 
 
 def row(stored: Any, index: int) -> np.ndarray:
@@ -86,20 +83,6 @@ def row(stored: Any, index: int) -> np.ndarray:
     if isinstance(values, np.ndarray):
         return np.array(values)
     return values.float().numpy() if values.is_floating_point() else values.numpy()
-
-
-def _refused(path: Path, instead: str) -> UserError:
-    return UserError(
-        f"{path} holds pickled objects, which can run code when they are loaded and are refused; "
-        f"save it again with {instead}."
-    )
-
-
-def _damaged(path: Path, error: Exception) -> UserError:
-    reason = str(error).splitlines()[0].rstrip(".") if str(error) else type(error).__name__
-    return UserError(
-        f"{path} is damaged, cut short or of an old format ({reason}); copy it again."
-    )
 
 
 def fingerprint(path: Path) -> str:
@@ -130,6 +113,9 @@ def stimuli_in_order(
 ) -> list[str]:
     """Return the stimulus of each numbered result, in their order.
 
+    Results may be of further images than the subject's test images, see `strangers`. Where the
+    shown images lie beside the results (``all_images.pt``), they are compared.
+
     Parameters
     ----------
     path
@@ -156,7 +142,9 @@ def stimuli_in_order(
                 "they are of, ?sessions=37 for results of NSD's first release (982 images), or "
                 "?order=FILE that lists their ids."
             )
-        return sorted(shown) if order == "ascending" else shown
+        stimuli = sorted(shown) if order == "ascending" else shown
+        _check_beside(path, stimuli, study, order)
+        return stimuli
     if not order:
         raise UserError(
             f"{path} holds numbered results; say which images they are of with ?order=ascending "
@@ -178,7 +166,20 @@ def stimuli_in_order(
             f"{path} holds {count} results, {file} names {len(stimuli)} images; they must be "
             "equal."
         )
+    if file.name != BESIDE:
+        _check_beside(path, stimuli, study, str(file))
     return stimuli
+
+
+def strangers(stimuli: Sequence[str], shown: Collection[str], who: str) -> list[str]:
+    """Return what there is to say of results that are of no test image, one sentence at most."""
+    lost = [stimulus for stimulus in stimuli if stimulus not in set(shown)]
+    if not lost:
+        return []
+    return [
+        f"{who} leaves out {len(lost)} of {len(stimuli)} results, which are of no test image "
+        f"(first {lost[0]})."
+    ]
 
 
 def _test_trials(study: Dataset, subject: str, sessions: str) -> pd.DataFrame:
@@ -195,35 +196,114 @@ def _test_trials(study: Dataset, subject: str, sessions: str) -> pd.DataFrame:
 def _listed(file: Path, shown: Sequence[str], who: str) -> list[str]:
     """Return the stimuli that a file names by id or, of NSD, by 0-based 73k number."""
     if file.suffix.lower() == ".npy":
-        numbers = open_array(file)
-        if numbers.ndim != 1 or numbers.dtype.kind not in "iu":
+        numbers = np.asarray(open_array(file))
+        if numbers.ndim != 1 or numbers.dtype.kind not in "iuf" or (numbers % 1 != 0).any():
             raise UserError(
                 f"{file} holds {numbers.dtype} {numbers.shape}, expected one whole number for "
                 "each result."
             )
         names = [str(int(number)) for number in numbers]
     else:
-        try:
-            lines = file.read_text(encoding="utf-8").splitlines()
-        except (OSError, UnicodeDecodeError) as error:
-            raise UserError(f"{file} cannot be read as text ({error}).") from error
-        names = [line.strip() for line in lines if line.strip()]
-    known = set(shown)
-    stimuli = [name if name in known else nsd_id(name) or name for name in names]
+        names = [line.strip() for line in read_text(file).splitlines() if line.strip()]
+    stimuli = named_stimuli(names, shown, str(file), who)
     twice = [s for s in stimuli if stimuli.count(s) > 1] if len(set(stimuli)) < len(names) else []
     if twice:
         raise UserError(f"{file} names {twice[0]} twice; each result is of another image.")
-    if not known & set(stimuli):
+    return stimuli
+
+
+def named_stimuli(
+    names: Sequence[str], shown: Collection[str], source: str, who: str
+) -> list[str]:
+    """Return the stimulus behind each name: an id, or NSD's number from 0 (`nsd_id`).
+
+    Some names always fit by chance: with NSD's 1,000 test images among 73,000, about fourteen of
+    a thousand. So names of which few fit are refused, and so are numbers that fit as well when
+    they are taken to count from 1, as NSD's own 73KID and the names of its files do.
+
+    Parameters
+    ----------
+    names
+        Of results; a name that is no image's stays as it is.
+    shown
+        The test images.
+    source, who
+        What a message calls the names, and whose test images they are.
+    """
+    known = set(shown)
+    stimuli = [name if name in known else nsd_id(name) or name for name in names]
+    fit = len(known & set(stimuli))
+    found, first = (f"it begins with {names[0]}" if names else "it is empty"), min(known)
+    if not fit:
         raise UserError(
-            f"{file} names no test image of {who}: it begins with {names[0] if names else 'no id'}"
-            f", the images of {who} with {shown[0]}."
+            f"{source} names no test image of {who}: {found}, the images of {who} with {first}."
+        )
+    earlier = [_one_less(stimulus) for stimulus in stimuli]
+    from_1 = len(known & set(earlier))
+    told = f"{fit} of {len(names)} names in {source} are test images of {who}"
+    if fit < len(set(stimuli)) and from_1 >= fit:
+        raise UserError(
+            f"{told}, and {from_1} are if one is subtracted: they count from 1, as NSD's 73KID "
+            "does. Subtract 1, numbers count from 0 here."
+        )
+    if 2 * fit < min(len(set(names)), len(known)):
+        raise UserError(
+            f"{told}, which may be chance ({found}, the images of {who} with {first}): they are "
+            "numbered otherwise, such as by COCO's ids, or are another subject's; give ids or "
+            "NSD's numbers from 0."
         )
     return stimuli
 
 
-def nsd_id(number: str) -> str:
-    """Return the canonical id of a 0-based 73k number written as text, "" if it is none."""
-    return f"nsd-{int(number):05d}" if number.isdecimal() and int(number) < 73_000 else ""
+def _one_less(stimulus: str) -> str:
+    """Return the id of the image before one of NSD's, "" for none."""
+    found = re.fullmatch(r"nsd-(\d{5})", stimulus)
+    return nsd_id(str(int(found[1]) - 1)) if found else ""
+
+
+def nsd_id(name: str) -> str:
+    """Return the canonical id of NSD's image, "" if it is none.
+
+    ``name``: a 73k number from 0, or what NSD calls its own files: ``shared0001_nsd02951``, the
+    73KID, which counts from 1.
+    """
+    own = re.fullmatch(r"shared\d{4}_nsd(\d{5})", name)
+    name = str(int(own[1]) - 1) if own else name
+    plain = re.fullmatch(r"\d+", name, re.ASCII) and int(name) < 73_000
+    return f"nsd-{int(name):05d}" if plain else ""
+
+
+def _check_beside(path: Path, stimuli: Sequence[str], study: Dataset, order: str) -> None:
+    """Refuse an order that the shown images, published beside the results, contradict."""
+    file = path.parent / BESIDE
+    if path.is_dir() or not file.is_file() or file == path:
+        return
+    truths = open_array(file)
+    if len(truths.shape) != 4 or truths.shape[1] != 3 or len(truths) != len(stimuli):
+        return
+    some = np.unique(np.linspace(0, len(stimuli) - 1, COMPARED).astype(int)).tolist()
+    pairs = {f"image {i} (from 0) of {file}": (stimuli[i], row(truths, i)) for i in some}
+    check_truth(pairs, study, order)
+
+
+def check_truth(pairs: Mapping[str, tuple[str, np.ndarray]], study: Dataset, order: str) -> None:
+    """Refuse an order by which a published copy of a shown image is not that image.
+
+    ``pairs``: where a copy lies -> the stimulus it should be, and its pixels as `to_bytes` takes
+    them. Where the data set has no pictures, nothing is compared.
+    """
+    for where, (stimulus, values) in pairs.items():
+        try:
+            ours = _thumbnail(study.image(stimulus))
+        except UserError:
+            return
+        distance = float(np.sqrt(np.mean((ours - _thumbnail(to_bytes(values, where))) ** 2)))
+        if distance > SAME:
+            raise UserError(
+                f"{where} shows another image than {stimulus}, which it is by the order {order} "
+                f"(they differ by {distance:.2f} of 1); choose the order, data set and subject "
+                "that the results are of."
+            )
 
 
 def _found_by_pixels(file: Path, study: Dataset, shown: Sequence[str]) -> list[str]:
@@ -262,19 +342,46 @@ def _thumbnail(image: np.ndarray) -> np.ndarray:
     return np.asarray(small, np.float64).reshape(-1) / 255
 
 
+def check_range(stored: Any, where: str) -> None:
+    """Refuse pictures whose values say another range than `to_bytes` reads.
+
+    Of pictures spread over all of them: one picture of many from -1 to 1 may well have no
+    negative value, and would be shown too light.
+    """
+    some = np.unique(np.linspace(0, len(stored) - 1, COMPARED).astype(int))
+    rows = [row(stored, int(i)) for i in some]
+    low, high = (float(f([f(values) for values in rows])) for f in (np.min, np.max))
+    kind = rows[0].dtype
+    if kind == np.uint8 or np.isnan(low) or np.isinf([low, high]).any():
+        return  # bytes are bytes; and what is not finite is told by the picture that holds it
+    if kind.kind == "f" and (low < -ROUNDING or high > 1 + ROUNDING):
+        raise UserError(
+            f"{where} has values from {low:g} to {high:g}, expected 0 to 1; save it again so."
+        )
+    if kind.kind in "iub" and not (0 <= low and 1 < high <= 255):
+        raise UserError(
+            f"{where} has whole numbers ({kind}) from {low:g} to {high:g}, expected 0 to 255; "
+            "save it again as uint8."
+        )
+
+
 def to_bytes(values: np.ndarray, where: str) -> np.ndarray:
-    """Return uint8 RGB (H, W, 3) for floats in [0, 1] or uint8, channels first or last."""
+    """Return uint8 RGB (H, W, 3) for floats in [0, 1] or whole numbers from 0 to 255.
+
+    Channels come first or last.
+    """
     if values.shape[0] == 3 and values.shape[-1] != 3:
         values = np.moveaxis(values, 0, -1)
     if values.dtype == np.uint8:
         return np.ascontiguousarray(values)
-    if values.dtype.kind != "f" or not np.isfinite(values).all():
+    if values.dtype.kind not in "fiu" or not np.isfinite(values).all():
         raise UserError(f"{where} holds values that are not finite numbers.")
     low, high = float(values.min()), float(values.max())
-    if low < -1e-3 or high > 1 + 1e-3:  # rounding of an interpolation; MindEye2's are clamped
+    white, over = (1, ROUNDING) if values.dtype.kind == "f" else (255, 0)
+    if low < -over or high > white + over:
         raise UserError(
-            f"{where} has values from {low:g} to {high:g}, expected 0 to 1; save it again so."
+            f"{where} has values from {low:g} to {high:g}, expected 0 to {white}; save it again "
+            "so."
         )
-    return np.ascontiguousarray((np.clip(values, 0, 1).astype(np.float32) * 255).round()).astype(
-        np.uint8
-    )
+    scaled = np.clip(values, 0, white).astype(np.float32) * (255 // white)
+    return np.ascontiguousarray(scaled.round()).astype(np.uint8)

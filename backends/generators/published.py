@@ -14,7 +14,7 @@ Three layouts, with how the pictures are told apart (`backends.datasets.publishe
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -23,12 +23,16 @@ import numpy as np
 
 from backends.datasets.published import (
     ARRAYS,
+    check_range,
+    check_truth,
     fingerprint,
     is_array,
+    named_stimuli,
     nsd_id,
     open_array,
     row,
     stimuli_in_order,
+    strangers,
     to_bytes,
 )
 from explorer.images import ENDINGS, picture_size, read_picture
@@ -36,6 +40,8 @@ from explorer.protocols import Condition, Dataset, Option, Step
 from explorer.request import MAX_SCALE, MAX_SCALES
 from explorer.types import UserError
 
+TRUTH = "_gt"  # ends the name of a copy of what was shown (DynaDiff: 0.png, 0_gt.png)
+COMPARED = 12  # copies that are compared with the data set's images: our choice
 Reads = dict[str, Callable[[int], np.ndarray]]  # stimulus -> its picture, given which sample
 
 
@@ -56,6 +62,9 @@ class Published:
         Which folders to show of ``{scale}/{strength}``; without ``scale`` all of them, as a sweep.
     samples
         How many pictures one file holds side by side.
+    first
+        The number of the first picture in the order, 0 or 1; it must be said of numbered pictures
+        that have no 0 among them.
 
     Attributes
     ----------
@@ -85,13 +94,23 @@ class Published:
         scale: str = "",
         strength: str = "",
         samples: str = "",
+        first: str = "",
     ) -> None:
         self.path, self.name = Path(path), name
         self.dataset, self.subject = study.name, subject
         self.problems: list[str] = []
         self._order = order, sessions
+        if first not in ("", "0", "1") or (first and not order):
+            raise UserError(
+                f"{name}: first is the number of the first picture in an order, 0 or 1, found "
+                f"{first!r}{'' if order else ' without an order'}."
+            )
+        self._first = first
         if is_array(self.path):
-            for option, value in (("scale", scale), ("strength", strength), ("samples", samples)):
+            for option, value in (
+                *(("scale", scale), ("strength", strength), ("samples", samples)),
+                ("first", first),
+            ):
                 if value:
                     raise UserError(f"{name}: {option} is for folders, {path} is a file.")
             self._read = {0.0: self._of_array(study)}
@@ -121,7 +140,10 @@ class Published:
             raise UserError(
                 f"{self.path} has shape {tuple(stored.shape)}, expected pictures (N, 3, H, W)."
             )
+        check_range(stored, str(self.path))
         stimuli = stimuli_in_order(self.path, len(stored), study, self.subject, *self._order)
+        shown = study.load(self.subject).stimuli("test")
+        self.problems += strangers(stimuli, shown, self.name)
         return {s: partial(_row, stored, i, self.path) for i, s in enumerate(stimuli)}
 
     def _of_folder(
@@ -186,43 +208,90 @@ class Published:
 
     def _by_stimulus(self, folder: Path, study: Dataset) -> dict[str, Path]:
         """Return the pictures of a folder by the stimulus they were made for."""
-        pictures = {file.stem: file for file in _pictures(folder)}
-        shown = study.load(self.subject).stimuli("test")
+        files = _pictures(folder)
+        truths = {f.stem.removesuffix(TRUTH): f for f in files if f.stem.endswith(TRUTH)}
+        files = [file for file in files if file not in truths.values()]
+        shown, who = study.load(self.subject).stimuli("test"), f"{study.name}/{self.subject}"
         if self._order[0]:
-            numbers = {int(stem): file for stem, file in pictures.items() if stem.isdecimal()}
-            highest = max(numbers, default=-1)
-            # numbers with gaps are examples; without gaps they must be all there are
-            count = len(numbers) if highest + 1 == len(numbers) else None
-            stimuli = stimuli_in_order(folder, count, study, self.subject, *self._order)
-            if highest >= len(stimuli):
-                raise UserError(
-                    f"{folder} has a picture {highest}, and the {len(stimuli)} images in this "
-                    f"order have the numbers 0 to {len(stimuli) - 1}; choose another order."
-                )
-            named = {stimuli[i]: file for i, file in numbers.items()}
+            named, truth_of = self._numbered(folder, files, study, truths)
         else:
-            named = {stem if stem in shown else nsd_id(stem): f for stem, f in pictures.items()}
+            named, truth_of = self._named(folder, files, shown, who, truths)
+        check_truth(
+            {f"{file}": (stimulus, read_picture(file)) for stimulus, file in truth_of.items()},
+            study,
+            self._order[0] or "of its names",
+        )
         named = {stimulus: file for stimulus, file in named.items() if stimulus in set(shown)}
-        who = f"{study.name}/{self.subject}"
         if not named:
-            first = next(iter(pictures))
-            numbered = first.isdecimal() and not self._order[0]
+            raise UserError(
+                f"No picture in {folder} is of a test image of {who}; choose another order, or "
+                "the data set and subject that they are of."
+            )
+        if len(named) < len(files):
+            odd = next(file.name for file in files if file not in named.values())
+            self.problems.append(
+                f"{self.name} leaves out {len(files) - len(named)} of {len(files)} pictures "
+                f"that are named like no test image of {who} (first {odd})."
+            )
+        return named
+
+    def _named(
+        self,
+        folder: Path,
+        files: list[Path],
+        shown: Sequence[str],
+        who: str,
+        truths: Mapping[str, Path],
+    ) -> tuple[dict[str, Path], dict[str, Path]]:
+        """Return stimulus -> its picture, and the copy of what was shown, by names of files."""
+        like = [f for f in files if f.stem in set(shown) or nsd_id(f.stem)]
+        if not set(shown) & {f.stem if f.stem in set(shown) else nsd_id(f.stem) for f in like}:
+            first = files[0].stem if files else next(iter(truths))
             raise UserError(
                 f"No picture in {folder} is named like a test image of {who} ({first} is none, "
                 f"{shown[0]} is one); "
                 + (
                     "numbers from 0 need ?order=ascending, ?order=appearance or ?order=FILE."
-                    if numbered
+                    if first.isdecimal()
                     else "rename them, or choose the data set and subject that they are of."
                 )
             )
-        if len(named) < len(pictures):
-            odd = next(file.name for file in pictures.values() if file not in named.values())
-            self.problems.append(
-                f"{self.name} leaves out {len(pictures) - len(named)} of {len(pictures)} pictures "
-                f"that are named like no test image of {who} (first {odd})."
+        stimuli = named_stimuli([f.stem for f in like], shown, str(folder), who)
+        named = _once(list(zip(stimuli, like, strict=True)))
+        truth_of = {s: truths[f.stem] for s, f in named.items() if f.stem in truths}
+        return named, _some(truth_of)
+
+    def _numbered(
+        self, folder: Path, files: list[Path], study: Dataset, truths: Mapping[str, Path]
+    ) -> tuple[dict[str, Path], dict[str, Path]]:
+        """Return stimulus -> its picture, and the copy of what was shown, by an order."""
+        numbers = _once([(int(f.stem), f) for f in files if f.stem.isdecimal()])
+        first = self._first_number(folder, numbers)
+        highest = max(numbers, default=-1)
+        # numbers with gaps are examples; without gaps they must be all there are
+        count = len(numbers) if highest + 1 - first == len(numbers) else None
+        stimuli = stimuli_in_order(folder, count, study, self.subject, *self._order)
+        if highest - first >= len(stimuli):
+            last = len(stimuli) - 1 + first
+            raise UserError(
+                f"{folder} has a picture {highest}, and the {len(stimuli)} images in this "
+                f"order have the numbers {first} to {last}; choose another order"
+                + (", or ?first=1 if the first number is 1." if not first else ".")
             )
-        return named
+        named = {stimuli[i - first]: file for i, file in numbers.items()}
+        truth_of = {s: truths[f.stem] for s, f in named.items() if f.stem in truths}
+        return named, _some(truth_of)
+
+    def _first_number(self, folder: Path, numbers: Collection[int]) -> int:
+        """Return the number of the first picture, 0 or 1: a part of them may not show which."""
+        if self._first:
+            return int(self._first)
+        if numbers and 0 not in numbers:
+            raise UserError(
+                f"{folder} has no picture 0 (the lowest is {min(numbers)}), so whether its "
+                "numbers begin with 0 or with 1 is not known; say it with ?first=0 or ?first=1."
+            )
+        return 0
 
     def _samples(self, file: Path, samples: str) -> int:
         """Return how many pictures lie side by side in a file, and make that a choice."""
@@ -303,6 +372,26 @@ def _is_images(shape: tuple[int, ...]) -> bool:
 
 def _pictures(folder: Path) -> list[Path]:
     return sorted(f for f in folder.iterdir() if f.suffix.lower() in ENDINGS and f.is_file())
+
+
+def _once(pairs: list[tuple[Any, Path]]) -> dict[Any, Path]:
+    """Return name -> file; two files of one name (0.png, 00000.png, 0.jpg) are refused."""
+    found: dict[Any, Path] = {}
+    for name, file in pairs:
+        other = found.setdefault(name, file)
+        if other is not file:
+            raise UserError(
+                f"{other.parent} has two pictures for {name}: {other.name} and {file.name}; "
+                "remove one of them."
+            )
+    return found
+
+
+def _some(files: Mapping[str, Path]) -> dict[str, Path]:
+    """Return a few of some files, spread over all."""
+    names = list(files)
+    kept = np.unique(np.linspace(0, len(names) - 1, min(len(names), COMPARED)).astype(int))
+    return {names[i]: files[names[i]] for i in kept}
 
 
 def _numbered_folders(path: Path) -> dict[float, dict[float, Path]]:

@@ -17,7 +17,14 @@ from typing import Any, NoReturn
 import numpy as np
 import torch
 
-from backends.datasets.published import fingerprint, is_array, open_array, row, stimuli_in_order
+from backends.datasets.published import (
+    fingerprint,
+    is_array,
+    open_array,
+    row,
+    stimuli_in_order,
+    strangers,
+)
 from explorer.mapper import Mapper
 from explorer.protocols import Dataset
 from explorer.types import Card, EmbeddingSpace, Trials, UserError
@@ -70,7 +77,8 @@ class Published(Mapper):
         self.subjects = (subject,)
         self.path, self.name = path, name
         self.dataset, self.subject = study.name, subject
-        self.problems: list[str] = []
+        shown = study.load(subject).stimuli("test")
+        self.problems = strangers(stimuli, shown, name) + _undefined(stored, stimuli, path)
         self.fingerprint = fingerprint(path)
         self._stored, self._rows = stored, {s: i for i, s in enumerate(stimuli)}
         self.card = Card(
@@ -128,6 +136,18 @@ class Published(Mapper):
             "Published predictions are read, not trained; open them with: python app.py "
             "--published NAME=PATH."
         )
+
+
+def _undefined(stored: Any, stimuli: Sequence[str], path: Path) -> list[str]:
+    """Return what there is to say of rows that are no prediction, one sentence at most."""
+    wrong = [i for i in range(len(stored)) if not np.isfinite(row(stored, i)).all()]
+    if not wrong:
+        return []
+    return [
+        f"{path}: {len(wrong)} of {len(stored)} rows hold values that are not finite (first row "
+        f"{wrong[0]}, from 0, of {stimuli[wrong[0]]}); those images have no prediction, so no "
+        "score counts them."
+    ]
 
 
 def _space(

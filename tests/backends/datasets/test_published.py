@@ -134,7 +134,10 @@ def test_pickled_objects_are_never_loaded(open_results, tmp_path):
         ("objects.npy", lambda p: np.save(p, np.array([Harmful()], object), allow_pickle=True)),
     ):
         write_it(tmp_path / name)
-        with pytest.raises(UserError, match=f"{name} .*(refused; save it again|damaged, cut)"):
+        with pytest.raises(
+            UserError,
+            match=f"{name} .*(pickled Python objects, .* so it is not read|cannot be read)",
+        ):
             open_results(tmp_path / name, order="ascending")
 
 
@@ -144,7 +147,7 @@ def test_pickled_objects_are_never_loaded(open_results, tmp_path):
         (lambda p: torch.save({"recons": planted()}, p), "holds a dict, expected one tensor"),
         (lambda p: torch.save(planted() * 2 - 1, p), r"values from -0.84\S* to .*expected 0 to 1"),
         (lambda p: torch.save(planted() / 0, p), "holds values that are not finite"),
-        (lambda p: p.write_bytes(b"PK\x03\x04 cut"), "is damaged, cut short or of an old format"),
+        (lambda p: p.write_bytes(b"PK\x03\x04 cut"), "cannot be read as a file of torch.save"),
     ],
 )
 def test_damaged_tensors_are_one_sentence(open_results, tmp_path, make, sentence):
