@@ -213,9 +213,11 @@ class Published:
         files = [file for file in files if file not in truths.values()]
         shown, who = study.load(self.subject).stimuli("test"), f"{study.name}/{self.subject}"
         if self._order[0]:
-            named, truth_of = self._numbered(folder, files, study, truths)
+            named, truth_of = _numbered(
+                folder, files, (study, self.subject), self._order, self._first, truths
+            )
         else:
-            named, truth_of = self._named(folder, files, shown, who, truths)
+            named, truth_of = _named(folder, files, shown, who, truths)
         check_truth(
             {f"{file}": (stimulus, read_picture(file)) for stimulus, file in truth_of.items()},
             study,
@@ -234,64 +236,6 @@ class Published:
                 f"that are named like no test image of {who} (first {odd})."
             )
         return named
-
-    def _named(
-        self,
-        folder: Path,
-        files: list[Path],
-        shown: Sequence[str],
-        who: str,
-        truths: Mapping[str, Path],
-    ) -> tuple[dict[str, Path], dict[str, Path]]:
-        """Return stimulus -> its picture, and the copy of what was shown, by names of files."""
-        like = [f for f in files if f.stem in set(shown) or nsd_id(f.stem)]
-        if not set(shown) & {f.stem if f.stem in set(shown) else nsd_id(f.stem) for f in like}:
-            first = files[0].stem if files else next(iter(truths))
-            raise UserError(
-                f"No picture in {folder} is named like a test image of {who} ({first} is none, "
-                f"{shown[0]} is one); "
-                + (
-                    "numbers from 0 need ?order=ascending, ?order=appearance or ?order=FILE."
-                    if first.isdecimal()
-                    else "rename them, or choose the data set and subject that they are of."
-                )
-            )
-        stimuli = named_stimuli([f.stem for f in like], shown, str(folder), who)
-        named = _once(list(zip(stimuli, like, strict=True)))
-        truth_of = {s: truths[f.stem] for s, f in named.items() if f.stem in truths}
-        return named, _some(truth_of)
-
-    def _numbered(
-        self, folder: Path, files: list[Path], study: Dataset, truths: Mapping[str, Path]
-    ) -> tuple[dict[str, Path], dict[str, Path]]:
-        """Return stimulus -> its picture, and the copy of what was shown, by an order."""
-        numbers = _once([(int(f.stem), f) for f in files if f.stem.isdecimal()])
-        first = self._first_number(folder, numbers)
-        highest = max(numbers, default=-1)
-        # numbers with gaps are examples; without gaps they must be all there are
-        count = len(numbers) if highest + 1 - first == len(numbers) else None
-        stimuli = stimuli_in_order(folder, count, study, self.subject, *self._order)
-        if highest - first >= len(stimuli):
-            last = len(stimuli) - 1 + first
-            raise UserError(
-                f"{folder} has a picture {highest}, and the {len(stimuli)} images in this "
-                f"order have the numbers {first} to {last}; choose another order"
-                + (", or ?first=1 if the first number is 1." if not first else ".")
-            )
-        named = {stimuli[i - first]: file for i, file in numbers.items()}
-        truth_of = {s: truths[f.stem] for s, f in named.items() if f.stem in truths}
-        return named, _some(truth_of)
-
-    def _first_number(self, folder: Path, numbers: Collection[int]) -> int:
-        """Return the number of the first picture, 0 or 1: a part of them may not show which."""
-        if self._first:
-            return int(self._first)
-        if numbers and 0 not in numbers:
-            raise UserError(
-                f"{folder} has no picture 0 (the lowest is {min(numbers)}), so whether its "
-                "numbers begin with 0 or with 1 is not known; say it with ?first=0 or ?first=1."
-            )
-        return 0
 
     def _samples(self, file: Path, samples: str) -> int:
         """Return how many pictures lie side by side in a file, and make that a choice."""
@@ -372,6 +316,71 @@ def _is_images(shape: tuple[int, ...]) -> bool:
 
 def _pictures(folder: Path) -> list[Path]:
     return sorted(f for f in folder.iterdir() if f.suffix.lower() in ENDINGS and f.is_file())
+
+
+def _named(
+    folder: Path,
+    files: list[Path],
+    shown: Sequence[str],
+    who: str,
+    truths: Mapping[str, Path],
+) -> tuple[dict[str, Path], dict[str, Path]]:
+    """Return stimulus -> its picture, and the copy of what was shown, by names of files."""
+    like = [f for f in files if f.stem in set(shown) or nsd_id(f.stem)]
+    if not set(shown) & {f.stem if f.stem in set(shown) else nsd_id(f.stem) for f in like}:
+        first = files[0].stem if files else next(iter(truths))
+        raise UserError(
+            f"No picture in {folder} is named like a test image of {who} ({first} is none, "
+            f"{shown[0]} is one); "
+            + (
+                "numbers from 0 need ?order=ascending, ?order=appearance or ?order=FILE."
+                if first.isdecimal()
+                else "rename them, or choose the data set and subject that they are of."
+            )
+        )
+    stimuli = named_stimuli([f.stem for f in like], shown, str(folder), who)
+    named = _once(list(zip(stimuli, like, strict=True)))
+    truth_of = {s: truths[f.stem] for s, f in named.items() if f.stem in truths}
+    return named, _some(truth_of)
+
+
+def _numbered(
+    folder: Path,
+    files: list[Path],
+    whose: tuple[Dataset, str],
+    order: tuple[str, str],
+    first: str,
+    truths: Mapping[str, Path],
+) -> tuple[dict[str, Path], dict[str, Path]]:
+    """Return stimulus -> its picture, and the copy of what was shown, by an order."""
+    numbers = _once([(int(f.stem), f) for f in files if f.stem.isdecimal()])
+    begin = _first_number(folder, numbers, first)
+    highest = max(numbers, default=-1)
+    # numbers with gaps are examples; without gaps they must be all there are
+    count = len(numbers) if highest + 1 - begin == len(numbers) else None
+    stimuli = stimuli_in_order(folder, count, *whose, *order)
+    if highest - begin >= len(stimuli):
+        last = len(stimuli) - 1 + begin
+        raise UserError(
+            f"{folder} has a picture {highest}, and the {len(stimuli)} images in this "
+            f"order have the numbers {begin} to {last}; choose another order"
+            + (", or ?first=1 if the first number is 1." if not begin else ".")
+        )
+    named = {stimuli[i - begin]: file for i, file in numbers.items()}
+    truth_of = {s: truths[f.stem] for s, f in named.items() if f.stem in truths}
+    return named, _some(truth_of)
+
+
+def _first_number(folder: Path, numbers: Collection[int], first: str) -> int:
+    """Return the number of the first picture, 0 or 1: a part of them may not show which."""
+    if first:
+        return int(first)
+    if numbers and 0 not in numbers:
+        raise UserError(
+            f"{folder} has no picture 0 (the lowest is {min(numbers)}), so whether its "
+            "numbers begin with 0 or with 1 is not known; say it with ?first=0 or ?first=1."
+        )
+    return 0
 
 
 def _once(pairs: list[tuple[Any, Path]]) -> dict[Any, Path]:
