@@ -352,7 +352,7 @@ def test_cells_mean_what_tables_of_others_write(root, given):
 def test_names_that_no_file_has_are_named(root):
     rewrite(root / STIMULI, file=["a\0b", "001.png", "002.png", "003.png"])
     with pytest.raises(UserError, match=r"stimuli.tsv .*it holds a null byte.*; mend it"):
-        Folder(root, "mine")
+        Folder(root, "mine").image("001")
     rewrite(root / STIMULI, file=["000.png", "x" * 5000, "002.png", "003.png"])
     rewrite(root / STIMULI, stimulus=["000", "001", "002", "003"])
     with pytest.raises(UserError, match=r"picture of stimulus '001' cannot be read .*too long"):
