@@ -132,6 +132,7 @@ class Shown:
             number, session, run = self._from_indices(subject, trials)
         else:
             number, session, run = self._from_behav(subject, trials)
+        self._check_base(subject, number)
         shared = (number >= 0) & self.shared[number]
         expected = RELEASED[subject][2]
         if self._exact and len(np.unique(number[shared])) != expected:
@@ -157,6 +158,19 @@ class Shown:
         )
         table.insert(2, "repeat", table.groupby("stimulus").cumcount())
         return table
+
+    def _check_base(self, subject: str, number: np.ndarray) -> None:
+        """Refuse numbers of images of which more are shared once they are moved by one."""
+        known = np.unique(number[number >= 0])
+        seen = {by: int(self.shared[(known + by).clip(0, IMAGES - 1)].sum()) for by in (0, -1, 1)}
+        best = max(seen, key=lambda by: seen[by])
+        if seen[best] > seen[0]:
+            raise UserError(
+                f"{self.path}: {seen[0]} images that {subject} was shown are test images, and "
+                f"{seen[best]} are if one is {'subtracted' if best < 0 else 'added'}: its list "
+                f"of images does not count from 0, as {SHARED_FILE} does. "
+                f"{RANGE[0].upper()}{RANGE[1:]}"
+            )
 
     def _from_indices(
         self, subject: str, trials: int

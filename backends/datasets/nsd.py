@@ -27,7 +27,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from backends.datasets.nsd_betas import Sessions, find_betas, open_surface
+from backends.datasets.nsd_betas import Sessions, find_betas, find_relatives, open_surface
 from backends.datasets.nsd_design import (
     DESIGN,
     IMAGES,
@@ -149,6 +149,13 @@ class NSD:
         for s, p in product(SPACES, PREPARATIONS):
             if space in ("auto", s) and prep in ("auto", p) and (s, p) in self._betas:
                 return s, p
+        others = find_relatives(self.path)
+        if others and not self._betas:
+            raise UserError(
+                f"{self.path} holds {' and '.join(others)}, and none of NSD's own sessions; that "
+                "experiment cannot be opened as NSD: write its betas (volumes hold 300 x percent "
+                f"signal change) as a plain folder, or take NSD's betas from {BUCKET}."
+            )
         there = ", ".join(f"space={s}&prep={p}" for s, p in self._betas)
         raise UserError(
             f"{self.path / 'nsddata_betas' / 'ppdata'} holds no betas of space {space} and "
@@ -271,6 +278,9 @@ class NSD:
         ]
         if others:
             found.append(f"Further betas are here: {'; '.join(others)}.")
+        relatives = find_relatives(self.path)
+        if relatives:
+            found.append(f"Here, too, and not read: {' and '.join(relatives)}.")
         found.append(
             "The split is by image: the 1,000 images that all eight people share are test; "
             "MindEye1 and Brain-Diffuser read 37 sessions and tested on 982 of them."

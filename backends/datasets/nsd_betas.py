@@ -39,6 +39,17 @@ STORED = 300  # volumes hold int16 = 300 x percent signal change
 BLOCK_BYTES = 256 * 2**20  # sessions in memory at once, about ten at 1.8 mm: our choice
 TRIALS_AT_ONCE = 25  # unpacked together, about 35 MB at 1.8 mm
 
+# Experiments beside NSD's own, by the prefix of their folders of betas: what each is
+# (NSD data manual; Gifford et al. 2026 for synthetic, arXiv 2506.06898 for imagery).
+RELATIVES = {
+    "nsdimagery": (
+        "NSD-imagery (720 betas a subject: vision, attention and imagery of 18 stimuli, z-scored "
+        "within each of 12 conditions)"
+    ),
+    "nsdsynthetic": (
+        "NSD-synthetic (744 betas a subject: 284 synthetic images with unequal repeats)"
+    ),
+}
 _VOLUME = re.compile(r"betas_session(\d{2})\.(hdf5|nii|nii\.gz)")
 _SURFACE = re.compile(r"(lh|rh)\.betas_session(\d{2})\.mgh")
 
@@ -199,6 +210,16 @@ def find_betas(root: Path) -> dict[tuple[str, str], dict[str, dict[int, dict[str
         if sessions:
             found.setdefault((space, prep), {})[who] = dict(sorted(sessions.items()))
     return found
+
+
+def find_relatives(root: Path) -> list[str]:
+    """Return which other experiments of NSD have betas here, and whose: a phrase each."""
+    found: dict[str, set[str]] = {}
+    for folder in root.glob("nsddata_betas/ppdata/subj*/*/nsd*betas_*"):
+        name = next((name for name in RELATIVES if folder.name.startswith(f"{name}betas_")), "")
+        if name and folder.is_dir():
+            found.setdefault(name, set()).add(folder.parts[-3])
+    return [f"{RELATIVES[n]} of {', '.join(sorted(who))}" for n, who in sorted(found.items())]
 
 
 def _volume_shape(path: Path) -> tuple[int, ...]:

@@ -117,6 +117,11 @@ class Rois:
         parts = []
         for i, (side, path) in enumerate(files):
             values = np.nan_to_num(read_map(path), nan=-1)
+            if (values % 1 != 0).any() or np.abs(values).max(initial=0) >= 2**31:
+                raise UserError(
+                    f"{path} holds values that are no labels (whole numbers, -1 outside); it was "
+                    f"resampled, or is another map: {AGAIN}."
+                )
             if self.space == "fsaverage":
                 if path.parent == self._labels(subject):
                     native = native_vertices(self.path, subject, tuple(SIDES)[i])

@@ -15,6 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
+from backends.datasets.layout import MOST_NCSNR
 from backends.datasets.nsd_files import (
     BUCKET,
     MIXED,
@@ -171,6 +172,13 @@ class Brains:
             raise UserError(
                 f"{paths[0]} is {size(values.shape)}, but the ROIs of {subject} in {self.space} "
                 f"are {size(shape)}: spaces or {MIXED}."
+            )
+        known = values[np.isfinite(values)]
+        if len(known) and np.quantile(known, 0.95) > MOST_NCSNR:
+            raise UserError(
+                f"{paths[0]} holds values up to {known.max():g}, and ncsnr is the SD of signal "
+                "over the SD of noise; this looks like a noise ceiling in percent: take "
+                f"{paths[0].name} from {BUCKET}, or leave it out."
             )
         return values
 

@@ -162,3 +162,17 @@ def test_mindeye2_shared1000_must_be_a_mask_of_a_thousand(release2, tmp_path, wr
     np.save(root / "shared1000.npy", wrong)
     with pytest.raises(UserError, match=r"needs bool \(73000,\) with 1000 true"):
         mindeye2(root).load("subj01")
+
+
+@pytest.mark.parametrize(("by", "word"), [(1, "subtracted"), (-1, "added")])
+def test_mindeye2_lists_that_count_from_elsewhere_are_refused(tmp_path, by, word):
+    """With voxels=any nothing else is counted, and a few neighbours would be the whole test."""
+    root = write_mindeye2(tmp_path, (1,))
+    numbers = shown(1)
+    numbers[numbers == 0] = 73  # so that all numbers are within the range
+    write_full_list(root, subj01=numbers + by)
+    message = rf"\d+ images that subj01 was shown are test images, and \d+ are if one is {word}"
+    with pytest.raises(UserError, match=message):
+        mindeye2(root).load("subj01")
+    write_full_list(root, subj01=numbers)
+    assert len(mindeye2(root).load("subj01").stimuli("test")) == 50

@@ -237,3 +237,37 @@ def test_it_is_recognised_by_its_folders(nsd_release, tmp_path):
 def test_people_without_betas_are_not_offered(nsd_release):
     with pytest.raises(UserError, match="subjects subj01, subj04 in func1pt8mm, b3, not 'subj02'"):
         NSD(nsd_release, "study").load("subj02")
+
+
+def test_other_experiments_of_nsd_are_named(tmp_path):
+    from backends import DATASETS
+    from backends.commands.doctor import examine
+
+    root = make(tmp_path, ())
+    for subject, prep in (
+        (1, "nsdimagerybetas_fithrf"),
+        (2, "nsdimagerybetas_fithrf_GLMdenoise_RR"),
+    ):
+        folder = betas_folder(root, subject, prep=prep)
+        folder.mkdir(parents=True)
+        (folder / "betas_nsdimagery.nii.gz").write_bytes(b"")
+    lines, well = examine(str(root), DATASETS)
+    assert not well
+    assert "holds NSD-imagery (720 betas a subject: " in lines[-1]
+    assert "of subj01, subj02, and none of NSD's own sessions" in lines[-1]
+    folder = betas_folder(root, 1, "fsaverage", "nsdsyntheticbetas_fithrf_GLMdenoise_RR")
+    folder.mkdir(parents=True)
+    with pytest.raises(UserError, match=r"NSD-imagery .* and NSD-synthetic \(744 betas .* subj01"):
+        NSD(root, "study")
+    save_betas(betas_folder(root), 1, planted(ids_of(1, 1)))
+    told = [s for s in NSD(root, "study").remarks() if "not read" in s]
+    assert len(told) == 1
+    assert "NSD-synthetic (744 betas" in told[0]
+
+
+def test_pictures_that_were_never_written_are_not_shown_black(tmp_path):
+    root = make(tmp_path)
+    save_images(root, {5: np.full((425, 425, 3), 9, np.uint8)})
+    assert NSD(root, "study").image("nsd-00005").max() == 9
+    with pytest.raises(UserError, match="imgBrick.*row 6 was never written"):
+        NSD(root, "study").image("nsd-00006")

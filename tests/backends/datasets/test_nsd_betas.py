@@ -10,6 +10,7 @@ from backends.datasets.nsd import NSD
 from explorer.types import UserError
 from tests.miniatures.nsd import (
     AFFINE,
+    SHAPE,
     betas_folder,
     ids_of,
     make,
@@ -137,3 +138,32 @@ def test_a_session_that_is_damaged_inside_takes_one_sentence(tmp_path):
     path.write_bytes(content)
     with pytest.raises(UserError, match="betas_session01.hdf5 is damaged or cut short"):
         NSD(root, "study").load("subj01").betas[0]
+
+
+@pytest.mark.parametrize("ending", ["hdf5", "nii"])
+def test_betas_that_declare_more_than_there_is_are_refused(tmp_path, ending):
+    root = make(tmp_path, ())
+    folder = betas_folder(root)
+    path = save_betas(folder, 1, planted(ids_of(1, 1)), ending)
+    if ending == "hdf5":  # declared, never written: zeros
+        with h5py.File(path, "w") as file:
+            file.create_dataset("betas", (750, *SHAPE[::-1]), np.int16, chunks=(750, 1, 1, 1))
+    else:
+        path.write_bytes(path.read_bytes()[:20_000])
+    with pytest.raises(UserError, match=r"declares the shape \(6, 7, 5, 750\), 315,\d+ bytes"):
+        NSD(root, "study").load("subj01")
+
+
+def test_links_and_groups_in_hdf5_take_one_sentence(tmp_path):
+    root = make(tmp_path, ())
+    folder = betas_folder(root)
+    folder.mkdir(parents=True)
+    for write in (
+        lambda f: f.create_group("betas"),
+        lambda f: f.__setitem__("betas", h5py.ExternalLink("nowhere.hdf5", "betas")),
+        lambda f: f.__setitem__("betas", "text"),
+    ):
+        with h5py.File(folder / "betas_session01.hdf5", "w") as file:
+            write(file)
+        with pytest.raises(UserError, match="betas_session01.hdf5"):
+            NSD(root, "study").load("subj01")

@@ -13,6 +13,7 @@ from tests.miniatures.nsd import (
     betas_folder,
     ids_of,
     make,
+    nsdgeneral,
     planted,
     roi_folder,
     save_volume,
@@ -144,4 +145,22 @@ def test_ncsnr_follows_the_voxels_and_what_was_not_measured_is_left_out(tmp_path
     assert any("2 of 80 voxels of nsdgeneral are not numbers" in s for s in study.remarks())
     save_volume(betas_folder(root) / "ncsnr.nii.gz", values[1:])
     with pytest.raises(UserError, match="ncsnr.nii.gz is 5 x 7 x 5, but the ROIs of subj01"):
+        NSD(root, "study").load("subj01")
+
+
+def test_a_noise_ceiling_in_percent_is_not_taken_for_a_ratio(tmp_path):
+    root = make(tmp_path)
+    file = betas_folder(root) / "ncsnr.nii.gz"
+    save_volume(file, (BASE / 10).astype(np.float32))
+    with pytest.raises(UserError, match=r"ncsnr.nii.gz holds values up to .* ceiling in percent"):
+        NSD(root, "study").load("subj01")
+
+
+@pytest.mark.parametrize("wrong", [0.5, 3e10, np.inf])
+def test_regions_are_whole_numbers(tmp_path, wrong):
+    root = make(tmp_path)
+    values = nsdgeneral()
+    values[2, 3, 1] = wrong  # half inside would be read as outside
+    save_volume(roi_folder(root) / "nsdgeneral.nii.gz", values)
+    with pytest.raises(UserError, match="nsdgeneral.nii.gz holds values that are no labels"):
         NSD(root, "study").load("subj01")
