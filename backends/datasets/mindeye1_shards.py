@@ -12,6 +12,7 @@ import numpy as np
 
 from backends.datasets.mindeye_release import IMAGES, RANGE, RELEASED
 from backends.datasets.webdataset import array_of, members, whole_number
+from explorer.files import guard
 from explorer.images import read_picture
 from explorer.types import UserError
 
@@ -40,7 +41,7 @@ class Sample:
     def read(self, member: tuple[int, int]) -> bytes:
         """Return a member's bytes."""
         offset, size = member
-        with self.shard.open("rb") as file:
+        with guard(self.shard), self.shard.open("rb") as file:
             file.seek(offset)
             return file.read(size)
 
@@ -137,7 +138,7 @@ def read_shard(file: Path) -> list[Sample]:
     """Return the samples of a shard; only headers and the small members are read."""
     part = SHARD.fullmatch(file.name)[1]
     samples = []
-    with file.open("rb") as opened:
+    with guard(file), file.open("rb") as opened:
         groups: dict[str, dict[str, tuple[int, int]]] = {}
         for name, offset, size in members(opened, file):
             key, _, kind = name.rpartition("/")[2].partition(".")

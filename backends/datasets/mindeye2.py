@@ -34,7 +34,16 @@ from backends.datasets.mindeye_release import (
     some,
     usable,
 )
-from backends.datasets.reading import LazyRows, hdf5_rows, hdf5_values, open_hdf5
+from backends.datasets.published import to_bytes
+from backends.datasets.reading import (
+    LazyRows,
+    check_array,
+    hdf5_array,
+    hdf5_row,
+    hdf5_rows,
+    open_hdf5,
+)
+from explorer.files import guard
 from explorer.types import Subject, Trials, UserError
 
 if TYPE_CHECKING:
@@ -169,19 +178,18 @@ class MindEye2(Release):
         number = number_of(stimulus, self.name)
         file = self.path / PICTURES
         if file.is_file():
-            images = self._file(file).get("images")
-            if images is None or images.ndim != 4 or images.shape[1] != 3:
+            images = hdf5_array(self._file(file), "images", 4, "f", whole=False)
+            if images.shape[1] != 3:
                 raise UserError(
-                    f"{file} needs images (73000, 3, H, W), found "
-                    f"{'none' if images is None else images.shape}; copy it from {HUB2} again."
+                    f"{file} needs images (73000, 3, H, W), found {images.shape}; copy it from "
+                    f"{HUB2} again."
                 )
             if number >= len(images):
                 raise UserError(
                     f"{file} has {len(images)} images, so not {stimulus!r}; copy it from {HUB2} "
                     "again."
                 )
-            pixels = np.asarray(hdf5_values(images, number), dtype=np.float32)
-            return np.rint(pixels.clip(0, 1) * 255).astype(np.uint8).transpose(1, 2, 0)
+            return to_bytes(hdf5_row(images, number), f"{file}, image {number} (from 0)")
         beside = self._nsd_pictures()
         picture = None if beside is None else self._picture(beside, stimulus)
         if picture is not None:
@@ -252,12 +260,14 @@ class MindEye2(Release):
         """Return betas (trials, V) as they are stored, checked against the subject's counts."""
         file = self._files[subject]
         opened = self._file(file)
-        stored = opened.get("betas")
+        with guard(file):
+            stored = opened.get("betas")
         if stored is None or getattr(stored, "ndim", 0) != 2 or stored.dtype.kind != "f":
             raise UserError(
                 f"{file} needs betas, numbers (trials, voxels); it has "
                 f"{', '.join(opened) or 'nothing'}."
             )
+        check_array(stored, "betas", 2, "f")
         trials, voxels = stored.shape
         self._check_voxels(subject, voxels, file)
         if trials != RELEASED[subject][0] and not self._any_voxels:

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from backends.datasets.mindeye_release import HUB2, IMAGES, RANGE, RELEASED, names
-from backends.datasets.reading import open_hdf5
+from backends.datasets.reading import hdf5_array, hdf5_values, open_hdf5
 from backends.datasets.webdataset import array_of, members
-from explorer.files import read_array
+from explorer.files import guard, read_array
 from explorer.types import UserError
 
 if TYPE_CHECKING:
@@ -50,7 +50,7 @@ class Shown:
         found = {}
         with open_hdf5(file) as opened:
             for subject in opened:
-                numbers = opened[subject][()]
+                numbers = hdf5_values(hdf5_array(opened, subject))
                 if numbers.ndim != 1 or numbers.dtype.kind not in "iu":
                     raise UserError(
                         f"{file}, {subject}: expected whole numbers (trials,), found "
@@ -276,7 +276,7 @@ def read_behav(file: Path, subject: str, most: int | None = None) -> np.ndarray:
     fraction here; they are not used.
     """
     rows = []
-    with file.open("rb") as opened:
+    with guard(file), file.open("rb") as opened:
         for name, offset, size in members(opened, file):
             if name.rpartition("/")[2].partition(".")[2] != "behav.npy":
                 continue
@@ -292,7 +292,13 @@ def read_behav(file: Path, subject: str, most: int | None = None) -> np.ndarray:
                 break
     if not rows:
         raise UserError(f"{file} holds no behav.npy; copy it from {HUB2} again.")
-    behav = np.nan_to_num(np.array(rows, dtype=np.float64), nan=-1).astype(np.int64)
+    told = np.nan_to_num(np.array(rows, dtype=np.float64), nan=-1, posinf=-1, neginf=-1)
+    if (told[:, [IMAGE, WHO, SESSION, RUN, TRIAL]] % 1 != 0).any():
+        raise UserError(
+            f"{file}: images, subjects, sessions, runs and trials are whole numbers, found "
+            f"fractions; copy it from {HUB2} again."
+        )
+    behav = told.astype(np.int64)
     others = behav[behav[:, WHO] != int(subject[-2:])]
     if len(others):
         raise UserError(

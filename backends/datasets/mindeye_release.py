@@ -21,8 +21,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from backends.datasets.reading import hdf5_values, open_hdf5
-from explorer.files import open_volume, volume_data
+from backends.datasets.reading import hdf5_array, hdf5_row, hdf5_values, open_hdf5
+from explorer.files import guard, open_volume, volume_data
 from explorer.types import Label, Parcellation, UserError, VoxelSpace, voxel_hash
 
 if TYPE_CHECKING:
@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from explorer.types import Trials
 
 IMAGES = 73_000
+SIDE = 425  # pixels of an image in NSD's own file
 # Of each subject: trials, voxels of nsdgeneral at 1.8 mm, shared images seen (NSD data manual,
 # cvnlab.slite.page, "NSD data"; voxel counts as in MindEyeV2, src/models.py).
 RELEASED = {
@@ -138,8 +139,10 @@ class Release:
             if subject not in opened:
                 return {}
             # nsd_general is every voxel here, so it tells nothing
-            names = [name for name in opened[subject] if name != "nsd_general"]
-            masks = [self._region(opened[subject][name], file, len(kept)) for name in names]
+            with guard(file, at=subject):
+                names = [name for name in opened[subject] if name != "nsd_general"]
+            arrays = [hdf5_array(opened, f"{subject}/{name}") for name in names]
+            masks = [self._region(array, file, len(kept)) for array in arrays]
         if not masks:
             return {}
         labels = tuple(Label(name) for name in names)
@@ -147,7 +150,7 @@ class Release:
         return {"visual areas": Parcellation("visual areas", "masks", labels, rows, digest)}
 
     def _region(self, array: h5py.Dataset, file: Path, v: int) -> np.ndarray:
-        where, values = f"{file}, {array.name.lstrip('/')}", array[()]
+        where, values = f"{file}, {array.name.lstrip('/')}", hdf5_values(array)
         if values.shape == (v,) and values.dtype == bool:
             return values
         # Zeros and ones used as positions would pick the first two voxels again and again.
@@ -187,14 +190,14 @@ class Release:
     def _picture(self, file: Path, stimulus: str) -> np.ndarray | None:
         """Return an image from NSD's own file of all images, None if it does not have it."""
         with open_hdf5(file) as opened:
-            images = opened.get("imgBrick")
-            if images is None or images.ndim != 4 or images.shape[3] != 3:
+            images = hdf5_array(opened, "imgBrick", 4, "u", whole=False)
+            if images.shape[1:] != (SIDE, SIDE, 3):
                 raise UserError(
-                    f"{file} needs imgBrick (73000, 425, 425, 3) of NSD; it has "
-                    f"{', '.join(opened) or 'nothing'}."
+                    f"{file} needs imgBrick (73000, {SIDE}, {SIDE}, 3) of NSD, found "
+                    f"{images.shape}; copy it again."
                 )
             number = number_of(stimulus)
-            return None if number >= len(images) else hdf5_values(images, number)
+            return None if number >= len(images) else hdf5_row(images, number)
 
     def _nsd_pictures(self) -> Path | None:
         """Return NSD's file of all images if it lies beside the release."""

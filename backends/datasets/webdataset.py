@@ -14,7 +14,10 @@ from pathlib import Path
 
 import numpy as np
 
+from explorer.files import guard
 from explorer.types import UserError
+
+MOST_ABOUT = 2**20  # bytes of a long name or of pax records: our choice
 
 
 def whole_number(values: np.ndarray, source: str) -> int:
@@ -28,14 +31,12 @@ def whole_number(values: np.ndarray, source: str) -> int:
 
 def array_of(raw: bytes, source: str) -> np.ndarray:
     """Return the array in the bytes of a ``.npy`` member; it is never unpickled."""
-    try:
+    with guard(source):
         head = raw[: 10 + int.from_bytes(raw[8:10], "little")]
         shape, fortran, dtype, begin = _npy_header(head)
         if not dtype.hasobject:
             values = np.frombuffer(raw, dtype, math.prod(shape), begin)
             return values.reshape(shape, order="F" if fortran else "C")
-    except (ValueError, EOFError) as error:
-        raise UserError(f"{source} is damaged or cut short ({error}); copy it again.") from error
     raise UserError(
         f"{source} holds pickled Python objects, which can run code when they are opened, so it "
         "is not read; copy the shard from where it was released."
@@ -72,15 +73,17 @@ def members(opened: io.BufferedReader, file: Path) -> Iterator[tuple[str, int, i
         valid = len(head) == 512 and _octal(head[148:156]) == (
             sum(head) - sum(head[148:156]) + 8 * ord(" ")
         )
-        if not valid or sized is None:
+        about = kind in b"xL" and kind  # what precedes a member: a name, mostly
+        if not valid or sized is None or (about and sized > MOST_ABOUT):
             raise UserError(
                 f"{file} is not a tar file or cut short at byte {at} of {end}; copy it again."
             )
-        if kind in b"xL" and kind:
+        if about:
             text = opened.read(sized).decode("utf-8", "replace")
             given |= {"path": text.rstrip("\0")} if kind == b"L" else _pax(text)
         elif kind in (b"0", b"\0"):
-            sized = int(given.get("size", sized))
+            with guard(file, at=given.get("path", "")):
+                sized = int(given.get("size", sized))
             name, prefix = (_text(head[0:100]), _text(head[345:500]))
             joined = f"{prefix}/{name}" if prefix and head[257:263] == b"ustar\0" else name
             yield given.get("path", joined), begin, sized

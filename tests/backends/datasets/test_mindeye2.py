@@ -158,3 +158,33 @@ def test_mindeye2_truncated_files_are_refused(tmp_path):
 def test_mindeye2_options_are_checked(release2, options, message):
     with pytest.raises(UserError, match=message):
         mindeye2(release2, **options)
+
+
+def test_mindeye2_what_was_never_written_is_not_read_as_zeros(tmp_path):
+    root = write_mindeye2(tmp_path, (1,))
+    with pytest.raises(UserError, match="images.*row 5 was never written"):
+        mindeye2(root).image("nsd-00005")
+    with h5py.File(root / "betas_all_subj01_fp32_renorm.hdf5", "w") as file:
+        file.create_dataset("betas", (T, 2**40), np.float32, chunks=(1, 2**20))
+    with pytest.raises(UserError, match=r"declares the shape \(1500, 1099511627776\)"):
+        mindeye2(root).load("subj01")
+
+
+def test_mindeye2_pictures_of_another_range_are_refused(tmp_path):
+    root = write_mindeye2(tmp_path, (1,))
+    with h5py.File(root / "coco_images_224_float16.hdf5", "a") as file:
+        file["images"][7], file["images"][8] = np.full((3, 224, 224), 255), np.nan
+    with pytest.raises(UserError, match="image 7 .* values from 255 to 255, expected 0 to 1"):
+        mindeye2(root).image("nsd-00007")
+    with pytest.raises(UserError, match="image 8 .* not finite"):
+        mindeye2(root).image("nsd-00008")
+
+
+def test_mindeye2_links_and_texts_take_one_sentence(tmp_path):
+    root = write_mindeye2(tmp_path, (1,))
+    file = root / "betas_all_subj01_fp32_renorm.hdf5"
+    for value in (h5py.ExternalLink("gone.hdf5", "b"), h5py.SoftLink("/betas"), "a text"):
+        with h5py.File(file, "w") as opened:
+            opened["betas"] = value
+        with pytest.raises(UserError, match="betas_all_subj01"):
+            mindeye2(root).load("subj01")

@@ -52,3 +52,31 @@ def test_a_tar_that_is_cut_short_is_refused(tmp_path):
     file.write_bytes(b"<html>not found</html>" * 100)
     with pytest.raises(UserError, match="is not a tar file or cut short at byte 0"):
         mindeye1(root).load("subj01")
+
+
+def test_headers_of_any_bytes_take_one_sentence(tmp_path):
+    """A size in pax records that is no number, and a long name of gigabytes."""
+    root = write_mindeye1(tmp_path)
+    file = root / "webdataset_avg_split" / "train" / "train_subj01_0.tar"
+    records = (b"22 size=not a number\n", b"13 size=\xff\xfe\n")
+    for record in records:
+        head = tarfile.TarInfo("pax")
+        head.type, head.size = tarfile.XHDTYPE, len(record)
+        member = tarfile.TarInfo("sample0.jpg")
+        file.write_bytes(head.tobuf() + record.ljust(512, b"\0") + member.tobuf() + bytes(1024))
+        with pytest.raises(UserError, match=r"train_subj01_0.tar( is damaged| holds no sample)"):
+            mindeye1(root).load("subj01")
+    head = tarfile.TarInfo("long")
+    head.type, head.size = tarfile.GNUTYPE_LONGNAME, 2**32
+    file.write_bytes(head.tobuf(tarfile.GNU_FORMAT) + bytes(1024))
+    with pytest.raises(UserError, match="is not a tar file or cut short at byte 0"):
+        mindeye1(root).load("subj01")
+
+
+@pytest.mark.parametrize("header", [b"(" * 3000, b"{'shape': (9**9**2,)}", b"\0" * 60])
+def test_headers_of_arrays_of_any_bytes_take_one_sentence(tmp_path, header):
+    root = write_mindeye1(tmp_path)
+    raw = b"\x93NUMPY\x01\x00" + len(header).to_bytes(2, "little") + header
+    shard1(root, "train", 4, [sample1(60, coco73k__npy=raw)])
+    with pytest.raises(UserError, match="coco73k.npy is damaged or cut short"):
+        mindeye1(root).load("subj01")
