@@ -181,15 +181,19 @@ def test_self_attention_guidance_gives_the_latents_of_the_published_pipeline(
 @torch.inference_mode()
 def test_drawing_starts_from_decoded_latents(saved, tmp_path, given):
     shutil.copytree(saved / "sd15-context", tmp_path / "sd")
-    large = tmp_path / "sd" / "unet" / "config.json"
-    config = json.loads(large.read_text()) | {"sample_size": 64}
-    large.write_text(json.dumps(config))
+    config = dict(UNet2DConditionModel.load_config(tmp_path / "sd" / "unet"))
+    blocks = {  # attention where 64 x 64 latents are 32 x 32
+        "down_block_types": ("DownBlock2D", "CrossAttnDownBlock2D"),
+        "up_block_types": ("CrossAttnUpBlock2D", "UpBlock2D"),
+    }
+    unet = UNet2DConditionModel.from_config(config | blocks | {"sample_size": 64})
+    unet.save_pretrained(tmp_path / "sd" / "unet")
     generator = StableContext(tmp_path, source=tmp_path / "sd")
     z = torch.randn(LATENTS.shape, generator=torch.Generator().manual_seed(5))
     context = given("sd15-context").embeddings[CONTEXT]
     both = Condition({CONTEXT: context, LATENTS: z})
     found = generator.latents([both], 3.0, [7], 4, strength=0.6)
-    pipeline, _ = published("sd15-context", saved / "sd15-context", given("sd15-context"))
+    pipeline, _ = published("sd15-context", tmp_path / "sd", given("sd15-context"))
     pipeline = StableDiffusionImg2ImgPipeline(**pipeline.components, requires_safety_checker=False)
     pipeline.set_progress_bar_config(disable=True)
     expected = pipeline(

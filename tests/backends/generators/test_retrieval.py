@@ -21,9 +21,9 @@ def clip():
     return PocketClip(CHECKPOINTS)
 
 
-@pytest.fixture
-def retrieval(tmp_path):
-    return Retrieval(CHECKPOINTS, cache=tmp_path)
+@pytest.fixture(scope="module")
+def retrieval(tmp_path_factory):
+    return Retrieval(CHECKPOINTS, cache=tmp_path_factory.mktemp("cache"))
 
 
 def condition(clip, image, study, space=IMAGE):
