@@ -39,6 +39,7 @@ THUMBNAIL = 16  # pixels a side: small enough that ways of resizing agree, 768 v
 # scenes four ways of resizing to 64-425 pixels differ by up to 0.018, two scenes by 0.09 and more.
 SAME = 0.06
 AGAIN = "save it again with"
+NSD_ID = re.compile(r"nsd-(\d{5})")
 BESIDE = "all_images.pt"  # the shown images, as MindEye2 publishes them
 COMPARED = 12  # of them that are compared with the data set's: our choice
 ROUNDING = 1e-3  # of an interpolation, beyond 0 to 1; MindEye2's are clamped
@@ -257,7 +258,7 @@ def named_stimuli(
 
 def _one_less(stimulus: str) -> str:
     """Return the id of the image before one of NSD's, "" for none."""
-    found = re.fullmatch(r"nsd-(\d{5})", stimulus)
+    found = NSD_ID.fullmatch(stimulus)
     return nsd_id(str(int(found[1]) - 1)) if found else ""
 
 

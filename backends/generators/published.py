@@ -23,6 +23,7 @@ import numpy as np
 
 from backends.datasets.published import (
     ARRAYS,
+    NSD_ID,
     check_range,
     check_truth,
     fingerprint,
@@ -326,7 +327,7 @@ def _named(
     truths: Mapping[str, Path],
 ) -> tuple[dict[str, Path], dict[str, Path]]:
     """Return stimulus -> its picture, and the copy of what was shown, by names of files."""
-    like = [f for f in files if f.stem in set(shown) or nsd_id(f.stem)]
+    like = [f for f in files if f.stem in set(shown) or nsd_id(f.stem) or NSD_ID.fullmatch(f.stem)]
     if not set(shown) & {f.stem if f.stem in set(shown) else nsd_id(f.stem) for f in like}:
         first = files[0].stem if files else next(iter(truths))
         raise UserError(

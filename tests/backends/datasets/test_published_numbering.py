@@ -109,9 +109,10 @@ def test_two_files_of_one_number_are_refused(open_results, tmp_path, other):
         open_results(folder, order="ascending")
 
 
-def test_pictures_named_from_1_are_refused(open_results, tmp_path):
-    names = [f"{n + 1}.png" for n in sorted(NUMBERS)]
-    names[-1] = f"{sorted(NUMBERS)[0]}.png"  # one fits
+@pytest.mark.parametrize("name", ["{}.png", "nsd-{:05d}.png"])
+def test_pictures_named_from_1_are_refused(open_results, tmp_path, name):
+    names = [name.format(n + 1) for n in sorted(NUMBERS)]
+    names[-1] = name.format(sorted(NUMBERS)[0])  # one fits
     with pytest.raises(UserError, match="they count from 1, as NSD's 73KID does"):
         open_results(write(tmp_path / "theirs", names))
 
