@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from explorer.files import read_object
 from explorer.types import Card, EmbeddingSpace, Subject, Trials, UserError
 
 FIT_NOW = "ridge"  # quick enough to be fitted while a person waits
@@ -128,14 +128,3 @@ def misfit(what: str, card: Card, subject: Subject, known: Mapping[str, Any]) ->
             f"{', '.join(known) or 'none'}."
         )
     return ""
-
-
-def read_object(path: Path) -> dict[str, Any]:
-    """Return the object that a JSON file holds; anything else raises `UserError`."""
-    try:
-        values = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:  # gone, not UTF-8 or not JSON
-        raise UserError(f"{path.name} cannot be read ({error}); copy it again.") from error
-    if not isinstance(values, dict):
-        raise UserError(f"{path.name} holds a {type(values).__name__}, expected an object.")
-    return values

@@ -16,7 +16,6 @@ from explorer.drawing import (
     draw_samples,
     is_drawn,
     reconstruct,
-    seconds_needed,
     whose_pictures,
 )
 from explorer.page import api_maps, choices, export, links
@@ -334,9 +333,8 @@ class Pictures(Endpoints):
         bench = self.workbench
         there = is_decoded(bench, request) and is_drawn(bench, request)
         with self.in_turn(PICTURES, there):
+            self.afford(() if there else (request,))
             decoding = None if undecoded(bench, request) else decode(bench, request)
-            if not there and (why := self.turns.budget.refusal(seconds_needed(bench, request))):
-                raise UserError(why)
             finished = self._drawn(request)
             sampled = draw_samples(bench, request)
             weights = bench.checkpoint_hashes(request)
@@ -421,8 +419,8 @@ class Pictures(Endpoints):
         there = export.is_there(self.workbench, request, view, form)
         with self.in_turn(PICTURES, there and not drawn):
             if drawn:
-                for _ in reconstruct(self.workbench, request):
-                    pass  # what is finished is kept, and what is kept is shown
+                self.afford((request,))
+                self._drawn(request)  # what is finished is kept, and what is kept is shown
                 draw_samples(self.workbench, request)
             file = export.make(self.workbench, request, view, form)
         return links.query(request, view), file

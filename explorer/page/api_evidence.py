@@ -227,6 +227,7 @@ class Evidence(Endpoints):
         request = self.request(trial, dataset, subject, mapper, generator, repeat, **wanted)
         chosen = links.parse_names(names) or controls.CONTROLS
         with self.in_turn("controls"):
+            self.afford([request] * len(chosen))
             found = list(controls.controls(self.workbench, request, chosen))
         return {
             "link": links.query(request, View(panel="controls")),
@@ -276,6 +277,7 @@ class Evidence(Endpoints):
         request = self.request(trial, dataset, subject, mapper, generator, repeat, **wanted)
         how, bench = lesions.Lesion(links.parse_names(parcels), gain, fill, donor), self.workbench
         with self.in_turn("lesion"):
+            self.afford([request] * 2 if request.generator else ())
             found = lesions.lesion(bench, request, how, atlas)
             images = self._lesion_images(request, how, atlas) if request.generator else None
             effects = lesions.lesion_effects(bench, request, atlas, fill).table
@@ -333,6 +335,7 @@ class Evidence(Endpoints):
         b = replace(a, **{key: value for key, value in other.items() if value})
         bench, view = self.workbench, View(measure=measure)
         with self.in_turn("compare"):
+            self.afford((a, b))
             pair = comparison.compare(bench, a, b)
             decoded = not any(unexplained(bench, request) for request in (a, b))
             paired = comparison.paired_difference(bench, a, b, metric) if decoded else None

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Annotated, Any, TypedDict
 
 import numpy as np
 
 from explorer.evidence import curves, evaluation
+from explorer.metrics import evenly
 from explorer.page import links
 from explorer.page.endpoint import (
     Dataset,
@@ -27,7 +29,7 @@ from explorer.page.endpoint import (
 )
 from explorer.page.pictures import data_uri
 from explorer.page.turns import Turns
-from explorer.request import View
+from explorer.request import Request, View
 from explorer.types import UserError
 
 if TYPE_CHECKING:
@@ -181,6 +183,7 @@ class Scores(Endpoints):
         drawn = curves.curve(self.workbench, request, seeds)
         behind = curves.background(self.workbench, request, sample) if sample else ()
         with self.in_turn("curve"):  # what comes last is over all seeds and the whole sample
+            self.afford(self._sweeps(request, seeds, sample))
             found = deque(drawn, maxlen=1)[0]
             over = next(iter(deque(behind, maxlen=1)), None)
         return {
@@ -192,6 +195,14 @@ class Scores(Endpoints):
             "remark": " ".join(filter(None, (found.remark, over.remark if over else ""))),
             "scores": [_score(name, found, over) for name in found.values],
         }
+
+    def _sweeps(self, request: Request, seeds: int, sample: int) -> list[Request]:
+        """Return the sweeps of a curve: one a seed, and one a test image behind it."""
+        shown = self.workbench.catalogue.gallery(request.dataset, request.subject).index
+        return [
+            *(replace(request, seed=request.seed + i) for i in range(seeds)),
+            *(replace(request, stimulus=shown[i]) for i in evenly(len(shown), sample)),
+        ]
 
     @endpoint
     def evaluation(

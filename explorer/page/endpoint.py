@@ -13,7 +13,7 @@ import inspect
 import math
 import types
 import typing
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -23,6 +23,7 @@ from gradio.context import LocalContext, get_blocks_context
 from gradio_client.utils import python_type_to_json_schema
 
 from explorer.choosing import check_request, default_request
+from explorer.drawing import seconds_needed
 from explorer.page import links
 from explorer.page.turns import Turns
 from explorer.request import Request
@@ -203,6 +204,12 @@ class Endpoints:
         """Hold the models while the block runs; what is ``there`` already waits for nobody."""
         with contextlib.nullcontext() if there else self.turns.held(caller(), kind, hung_up):
             yield
+
+    def afford(self, requests: Iterable[Request]) -> None:
+        """Refuse pictures that take longer than the budget; a program cannot be asked."""
+        expected = sum(seconds_needed(self.workbench, request) for request in requests)
+        if refusal := self.turns.budget.refusal(expected):
+            raise UserError(refusal)
 
     def request(
         self,

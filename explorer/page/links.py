@@ -137,7 +137,8 @@ def parse_repeats(text: str, offered: Sequence[int]) -> tuple[int, ...]:
     """Read `format_repeats`; numbers that are not ``offered`` (0-based) raise `UserError`."""
     if text == AVERAGE:
         return ()
-    numbers = tuple(parse_whole(word, "A repeat") - 1 for word in str(text).split(","))
+    words = re.split("[,;]", str(text))
+    numbers = tuple(parse_whole(word, "A repeat") - 1 for word in words)
     lacking = [number + 1 for number in numbers if number not in offered]
     if lacking:
         there = ", ".join(str(number + 1) for number in offered)

@@ -65,7 +65,7 @@ def test_statistics_are_those_of_the_module(client: Any, workbench: Any) -> None
     sent = [one["value"] for one in both["parcels"] if one["subjects"]]
     assert sent == pytest.approx(list(of_all.table["value"].dropna()))
     for wrong, sentence in (
-        ({"permutations": 0}, "lies between 1 and 100000, found 0"),
+        ({"permutations": 0}, "lies between 1 and 10000, found 0"),
         ({"people": "everybody"}, "people is one of subject, group, found 'everybody'"),
         ({"repeat": 3}, "no repeat 3"),
     ):

@@ -256,3 +256,12 @@ def test_a_record_is_read_or_refused_in_a_sentence() -> None:
     ):
         with pytest.raises(UserError, match=sentence):
             links.parse_record(text)
+
+
+def test_lists_are_parted_by_semicolons_and_numbers_and_options_by_commas_too() -> None:
+    for text in ("contrast=0.5; candidates=4", "contrast=0.5,candidates=4"):
+        found = links.parse_options(text)
+        assert found == {"option.contrast": "0.5", "option.candidates": "4"}
+    assert links.parse_scales("0; 1.5;4") == links.parse_scales("0, 1.5,4") == (0, 1.5, 4)
+    assert links.parse_repeats("1;2", (0, 1)) == links.parse_repeats("1,2", (0, 1)) == (0, 1)
+    assert links.parse_names("G_and_S, part L; V1 R") == ("G_and_S, part L", "V1 R")
