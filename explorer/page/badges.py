@@ -70,4 +70,4 @@ def _whose(bench: Workbench, request: Request) -> list[dict[str, Any]]:
         return []
     known = trained_on(bench, request.generator)
     choice = ["", f"trained on {known.pictures}", None, sentence]
-    return [{"label": "Drawn by", "choices": [choice], "warn": known.foreign(request.dataset)}]
+    return [{"label": "Generator", "choices": [choice], "warn": known.foreign(request.dataset)}]

@@ -52,7 +52,7 @@ def test_the_sentence_stands_in_badge_record_and_figure(known, sentence, doubt, 
     bench = bench_of(known)
     assert whose_pictures(bench, "painter", "fake") == sentence
     list(reconstruct(bench, REQUEST))
-    found = [badge for badge in badges(bench, REQUEST) if badge["label"] == "Drawn by"]
+    found = [badge for badge in badges(bench, REQUEST) if badge["label"] == "Generator"]
     assert len(found) == bool(sentence)
     for badge in found:
         ((_, text, share, told),) = badge["choices"]
