@@ -265,7 +265,7 @@ class Catalogue:
         if not offers:
             raise UserError(
                 f"There is no mapper for {dataset}/{subject}; train one with: python -m backends "
-                f"train ridge --dataset {dataset}=PATH."
+                f"train ridge --dataset {dataset}=PATH"
             )
         if mapper not in offers:
             raise UserError(

@@ -111,7 +111,7 @@ class Models:
         if offer is None:
             raise UserError(
                 f"There is no encoding model for {dataset}/{subject}; train one with: python -m "
-                f"backends train-encoding --dataset {dataset}."
+                f"backends train-encoding --dataset {dataset}=PATH"
             )
         cls = self._catalogue.encoders[offer.card.cls]
         trials = self._catalogue.trials(dataset, subject)

@@ -78,7 +78,8 @@ def fit_offer(
     if rows * count > FIT_LIMIT:
         report(
             f"There is no mapper for {who}, and its {rows} training trials of {count} voxels "
-            "are too many to fit one while you wait; run: python -m backends train ridge."
+            "are too many to fit one while you wait; run: python -m backends train ridge "
+            f"--dataset {who.partition('/')[0]}=PATH"
         )
         return {}
     return {FITTED: Offer((min(spaces, key=lambda space: space.size),))}

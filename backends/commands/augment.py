@@ -147,7 +147,7 @@ def encoding_for(trials: Trials, checkpoints: Path) -> Encoding:
         raise UserError(
             f"--augment predicts betas with the encoding model of {subject.name}, and {folder} "
             "has none; make it with python -m backends train-encoding --dataset "
-            f"{subject.dataset}=PATH --subject {subject.name}."
+            f"{subject.dataset}=PATH --subject {subject.name}"
         )
     return Encoding.load(folder, trials)
 

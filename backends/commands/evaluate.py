@@ -9,6 +9,7 @@ import typer
 
 from backends.commands import options
 from backends.commands.progress import Teller, telling
+from explorer.types import UserError
 from explorer.writing import check_writable, write_whole
 
 
@@ -125,10 +126,17 @@ def _of_images(
 ) -> None:
     """Score a folder of pictures and print, or write, the table."""
     from backends.reports.feature_networks import Features
+    from backends.reports.picture_folder import load
     from backends.reports.picture_tables import markdown, write
     from backends.reports.pictures import score_folder, shipped_functions
 
     name, bench = options.open_bench(dataset, checkpoints, device)
+    drawn_of = load(folder)[0]["dataset"]
+    if drawn_of != name:
+        raise UserError(
+            f"{folder} holds pictures of {drawn_of}, and --dataset opens {name}; score them with: "
+            f"python -m backends evaluate --dataset {drawn_of}=PATH --images {folder}"
+        )
     own = shipped_functions(bench, checkpoints, device) if name == "simulated" else {}
     features = Features(networks, own, device, checkpoints / "embedders")
     report = score_folder(bench, folder, features, atlas=atlas, progress=say)

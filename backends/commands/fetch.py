@@ -70,7 +70,7 @@ BOLD5000's betas (release 2) lie on figshare; the fMRI is CC0, no form is needed
    BOLD5000_GLMsingle_ROI_betas.zip (five regions of each hemisphere, the small one) or, for the
    whole brain, CSI1_GLMbetas-TYPED-FITHRF-GLMDENOISE-RR_ses-01.nii.gz to ses-15 with
    CSI1_brainmask.nii.gz and CSI1_imgnames.txt. Type D is what the authors recommend.
-2. Images and presentation lists: python -m backends fetch bold5000, or BOLD5000_Stimuli.zip from
+2. Images and presentation lists: python -m backends fetch bold5000; or BOLD5000_Stimuli.zip from
    bold5000-dataset.github.io/website/download.html. Put all of it into one folder.
 3. python -m backends doctor FOLDER""",
 }

@@ -200,6 +200,6 @@ def use(folder: Path, card: Card) -> str:
     if card.subjects:
         return f"{folder}: open its data set in the app, or measure it with evaluate."
     return (
-        f"{folder}: an encoder that knows no subject yet; train with it by python -m backends "
-        f"train {card.cls} --set from_checkpoint={folder} ..."
+        f"{folder}: an encoder that knows no subject yet; train with it by: python -m backends "
+        f"train {card.cls} --set from_checkpoint={folder} --dataset NAME=PATH"
     )

@@ -157,7 +157,7 @@ class Simulated:
         if unknown:
             raise UserError(
                 f"{self.path / 'dataset.json'}: the recipe and this version of the simulation "
-                f"disagree about {unknown[0]!r}; run: python -m backends build-demo."
+                f"disagree about {unknown[0]!r}; run: python -m backends build-demo"
             )
         return Study(Recipe(**recipe), self._cache)
 
@@ -283,7 +283,7 @@ class Simulated:
         if stored.shape != (len(shown), on.sum()):
             raise UserError(
                 f"{folder / 'noiseless.npy'} has shape {stored.shape}, expected "
-                f"({len(shown)}, {on.sum()}); run: python -m backends build-demo."
+                f"({len(shown)}, {on.sum()}); run: python -m backends build-demo"
             )
         noiseless = np.tile(voxels["baseline"].to_numpy(np.float32), (len(shown), 1))
         noiseless[:, on] += stored * scale[on]

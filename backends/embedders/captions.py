@@ -131,13 +131,13 @@ def read_captions(file: str | Path) -> dict[str, str]:
                 raise UserError(
                     f"{file} needs the columns {' and '.join(COLUMNS)}, found "
                     f"{', '.join(rows.fieldnames or ()) or 'nothing'}; python -m backends caption "
-                    "writes such a file."
+                    "--dataset NAME=PATH writes such a file."
                 )
             pairs = [(unquoted(row["stimulus"]), unquoted(row["caption"] or "")) for row in rows]
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise UserError(
             f"{file} cannot be read as a table of captions ({error}); python -m backends caption "
-            "writes one."
+            "--dataset NAME=PATH writes one."
         ) from error
     found = dict(pairs)
     if len(found) < len(pairs):

@@ -205,7 +205,8 @@ class Encoding(torch.nn.Module):
         if card.cls != "encoding":
             raise UserError(
                 f"{folder} holds an encoding model of the kind {card.cls!r}, and a ridge encoding "
-                "model is needed here; train one with: python -m backends train-encoding."
+                "model is needed here; train one with: python -m backends train-encoding "
+                "--dataset NAME=PATH"
             )
         if trials is not None:
             check_fits(card, trials)

@@ -181,7 +181,7 @@ def load_encoder(
     if not (folder / "card.json").is_file():
         raise UserError(
             f"There is no encoding model for {who}; train one with: python -m backends "
-            f"train-encoding --dataset {subject.dataset}."
+            f"train-encoding --dataset {subject.dataset}=PATH"
         )
     encoder = (GNet if read_card(folder).cls == "gnet" else Encoding).load(folder, device=device)
     made_for = encoder.card.voxels.get(subject.name, (0, "none"))
@@ -195,7 +195,8 @@ def load_encoder(
         known = " or ".join(space.name for space in features)
         raise UserError(
             f"The encoding model for {who} reads {blind[0]}, which has no gradient here; train it "
-            f"on {known}: python -m backends train-encoding --space."
+            f"on {known}: python -m backends train-encoding --dataset {subject.dataset}=PATH "
+            f"--space {next(iter(features)).name}"
         )
     return encoder
 

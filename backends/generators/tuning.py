@@ -121,7 +121,7 @@ def tuned_card(source: str | Path | None, generator: str) -> Card | None:
     if lacking := [key for key in TOLD_BY_CARD if key not in card.settings]:
         raise UserError(
             f"The card.json in {source} lacks {lacking[0]!r} among its settings; it is damaged or "
-            f"of another version: fine-tune again with python -m backends finetune {generator}."
+            f"of another version: fine-tune again with python -m backends finetune {generator}"
         )
     return card
 
@@ -136,7 +136,7 @@ def read_tuned(source: str | Path, card: Card, learned: Learned, base: str) -> N
         raise UserError(
             f"{source} was fine-tuned from other weights of {card.cls} (hash {expected}) than "
             f"those here (hash {base}); fine-tune again with: python -m backends finetune "
-            f"{card.cls}."
+            f"{card.cls}"
         )
     learned.put(read_weights(Path(source).expanduser(), learned.stored()))
     learned.eval().requires_grad_(False)

@@ -134,7 +134,7 @@ class Published(Mapper):
         """Refuse: there is nothing to train."""
         raise UserError(
             "Published predictions are read, not trained; open them with: python app.py "
-            "--published NAME=PATH."
+            "--published NAME=PATH"
         )
 
 

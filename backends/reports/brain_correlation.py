@@ -106,7 +106,7 @@ def _embed(
             raise UserError(
                 f"The encoding model reads {space.name}, into which no embedder here puts "
                 "pictures; train one on a space of images: python -m backends train-encoding "
-                "--space."
+                "--dataset NAME=PATH --space pocket-clip/image"
             )
         found[space] = bench.models.embedder(name).embed(images, space)
     return found

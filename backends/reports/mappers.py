@@ -116,7 +116,8 @@ def compare(
     if not found:
         why = (
             " ".join([*bench.catalogue.problems(), *notes, *truth.notes])
-            or "there is none; train one with: python -m backends train ridge."
+            or "there is none; train one with: python -m backends train ridge --dataset "
+            f"{dataset}=PATH"
         )
         raise UserError(f"No mapper of {dataset} could be measured: {why}")
     rows = []

@@ -39,7 +39,8 @@ def load(folder: Path) -> tuple[dict[str, Any], pd.DataFrame]:
     if not (folder / METRICS).is_file():
         hint = "it is not finished" if (folder / SETTINGS).is_file() else "it holds no such table"
         raise UserError(
-            f"{folder} has no {METRICS} ({hint}); python -m backends reconstruct makes one."
+            f"{folder} has no {METRICS} ({hint}); make one with: python -m backends reconstruct "
+            "--dataset NAME=PATH --out FOLDER"
         )
     settings = json.loads((folder / SETTINGS).read_text(encoding="utf-8"))
     table = pd.read_parquet(folder / METRICS)
@@ -49,7 +50,8 @@ def load(folder: Path) -> tuple[dict[str, Any], pd.DataFrame]:
         names = ", ".join(map(repr, dict.fromkeys(shared["stimulus"].head(2))))
         raise UserError(
             f"{folder} was made by a version that gave {names} one file, so pictures of one were "
-            "lost; draw into a new folder with python -m backends reconstruct."
+            "lost; draw into a new folder with: python -m backends reconstruct --dataset "
+            f"{settings['dataset']}=PATH --out FOLDER"
         )
     return settings, table
 

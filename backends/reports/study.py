@@ -132,7 +132,7 @@ def finite(embeddings: np.ndarray, of: str) -> np.ndarray:
     if odd := int((~np.isfinite(embeddings).all(axis=1)).sum()):
         raise UserError(
             f"{odd} of {len(embeddings)} decoded embeddings of {of} are not finite, so nothing is "
-            "measured; make what ships again with python -m backends build-demo."
+            "measured; make what ships again with python -m backends build-demo"
         )
     return embeddings
 

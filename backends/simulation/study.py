@@ -136,7 +136,7 @@ class Study:
         if recipe.version != VERSION:
             raise UserError(
                 f"This data set was made by version {recipe.version} of the simulation, the code "
-                f"is version {VERSION}; run: python -m backends build-demo."
+                f"is version {VERSION}; run: python -m backends build-demo"
             )
         self.recipe = recipe
         self._cache = cache

@@ -121,7 +121,7 @@ class Evaluation:
                 sentences.append(
                     f"The table was made with other weights of {mapper} than are here for "
                     f"{', '.join(other)}; run python -m backends evaluate --dataset "
-                    f"{self.dataset} --out {self.folder} again."
+                    f"{self.dataset}=PATH --out {self.folder}"
                 )
         return sentences
 
@@ -206,7 +206,7 @@ def _require(path: Path, table: pd.DataFrame, columns: Sequence[str]) -> None:
     if missing or not len(table):
         raise UserError(
             f"{path} {f'lacks the column {missing[0]!r}' if missing else 'has no row'}; make it "
-            "again with python -m backends evaluate --out FOLDER."
+            "again with python -m backends evaluate --out FOLDER"
         )
     odd = [c for c in table if c not in (*COLUMNS[:6], *KEYS) and table[c].dtype.kind not in "fiu"]
     if odd:
@@ -228,7 +228,7 @@ def _require_whole(
     if cut:
         raise UserError(
             f"{path} is cut short: rows of some mapper, subject or score are not in it; copy it "
-            "again, or make it again with python -m backends evaluate --out FOLDER."
+            "again, or make it again with python -m backends evaluate --out FOLDER"
         )
 
 
@@ -241,7 +241,7 @@ def _meaning(path: Path) -> dict[str, Any]:
         found = values.get("afterimage") if isinstance(values, dict) else type(values).__name__
         raise UserError(
             f"{path} is of format {found!r}, this version reads {FORMAT}; make it again with "
-            "python -m backends evaluate --out FOLDER."
+            "python -m backends evaluate --out FOLDER"
         )
     try:
         scores = {name: Definition(**score) for name, score in values["scores"].items()}

@@ -207,8 +207,8 @@ def _tabulate(
         seeds=reliability(
             "seeds",
             {name: values[tested] for name, values in seeds.items()},
-            "No other seed of this mapper is on offer; train one with python -m backends train "
-            "and --seed to see how far the map depends on it.",
+            "No other seed of this mapper is on offer; train one with another --seed to see how "
+            "far the map depends on it.",
         ),
         randomised=random,
         notes=(*parts.notes, *([remark] if remark else ())),

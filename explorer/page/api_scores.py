@@ -231,7 +231,8 @@ class Scores(Endpoints):
         if found is None:
             raise UserError(
                 f"The mappers of {first} have not been measured here: run python -m backends "
-                f"evaluate --dataset {first} --out FOLDER, then start with --evaluation FOLDER."
+                f"evaluate --dataset {first}=PATH --out FOLDER; then start with --evaluation "
+                "FOLDER."
             )
         roles = {name: role for role, name in found.betas.items()}
         table = found.table.assign(betas=found.table["betas"].map(roles))

@@ -206,7 +206,7 @@ def evaluation_view(bench: Workbench, request: Request, view: View) -> Parts:
         name = request.dataset
         raise UserError(
             f"The mappers of {name} have not been measured here: run python -m backends evaluate "
-            f"--dataset {name} --out FOLDER, then start with --evaluation FOLDER."
+            f"--dataset {name}=PATH --out FOLDER; then start with --evaluation FOLDER."
         )
     wanted = decoded_space(bench, request).name if request.mapper else ""
     numbers = bench.catalogue.gallery(request.dataset, request.subject)["number"]

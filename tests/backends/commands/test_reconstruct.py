@@ -100,6 +100,18 @@ def test_a_full_disk_is_one_sentence_and_the_same_command_goes_on(workbench, dra
     assert load(out)[1].equals(load(drawn)[1])
 
 
+def test_pictures_of_another_data_set_are_not_scored_as_this_one(drawn, monkeypatch, capsys):
+    import sys
+
+    from backends.__main__ import main
+
+    monkeypatch.setattr(sys, "argv", ["backends", "evaluate", "--images", str(drawn)])
+    with pytest.raises(SystemExit) as stop:
+        main()
+    said = f"score them with: python -m backends evaluate --dataset fake=PATH --images {drawn}\n"
+    assert stop.value.code == 2 and capsys.readouterr().err.endswith(said)
+
+
 def test_several_processes_draw_the_same_pictures(workbench, drawn, tmp_path):
     other = tmp_path / "other"
     with pytest.raises(FileNotFoundError):  # the first process waits for the second in earnest

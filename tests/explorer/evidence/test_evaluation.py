@@ -76,7 +76,9 @@ def test_a_table_of_other_weights_is_told(folder, workbench):
     (folder / "mappers.json").write_text(json.dumps(values))
     (sentence,) = read_evaluation(folder).outdated(workbench)
     assert sentence.startswith("The table was made with other weights of linear than are here for")
-    assert f"sub-01; run python -m backends evaluate --dataset fake --out {folder}" in sentence
+    assert (
+        f"sub-01; run python -m backends evaluate --dataset fake=PATH --out {folder}" in sentence
+    )
 
 
 def test_given_tables_come_before_shipped_ones(folder, make_workbench, fake_checkpoints, tmp_path):

@@ -313,7 +313,7 @@ def test_work_that_fails_elsewhere_fails_here() -> None:
 def test_without_an_evaluation_the_command_that_makes_one_is_named(lab: Lab) -> None:
     session = opened(lab, view=View(panel="evaluation"))
     sentence = work(lab, session)[-1]["sentence"]
-    assert "python -m backends evaluate --dataset fake --out FOLDER" in sentence
+    assert "python -m backends evaluate --dataset fake=PATH --out FOLDER" in sentence
 
 
 def test_an_evaluation_is_shown_with_every_trial(make_workbench: Any, tmp_path: Path) -> None:
