@@ -17,6 +17,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from explorer.files import guard
 from explorer.types import UserError
 
 if TYPE_CHECKING:
@@ -172,7 +173,12 @@ def open_checkpoint(path: Path) -> Found:
     state, beside, config = _split(content)
     if not state:
         raise UserError(f"{path} holds no tensors of a model; name the file that training wrote.")
+    state = _unwrapped(path, state, ("module", "_orig_mod"))
     kind = _recognise(state)
+    if not kind:
+        bare = _unwrapped(path, state, ("model",), first=True)
+        kind = _recognise(bare)
+        state = bare if kind else state
     known = LAYOUTS[kind].parts if kind else {}
     parts = {prefix: {} for prefix in known}
     unknown = {}
@@ -197,28 +203,24 @@ def open_checkpoint(path: Path) -> Found:
 
 def _read(path: Path) -> Any:
     import torch
-    from safetensors import SafetensorError
     from safetensors.torch import load_file
 
-    damaged = f"{path} is damaged, cut short or no such file; copy it again."
-    if path.suffix == ".safetensors":
-        try:
+    with guard(path):
+        if path.suffix == ".safetensors":
             return load_file(path)
-        except (SafetensorError, OSError) as error:
-            raise UserError(f"{damaged} ({error})") from error
-    in_zip = zipfile.is_zipfile(path)
-    inert = [(Inert, name) for name in CONFIGS]
-    with torch.serialization.safe_globals(inert):
-        try:
-            asked = torch.serialization.get_unsafe_globals_in_checkpoint(path) if in_zip else []
-            if asked:
-                raise _wants_more(path, asked)
-            return torch.load(path, map_location="cpu", weights_only=True, mmap=in_zip or None)
-        except pickle.UnpicklingError as error:
-            asked = re.findall(r"GLOBAL (\w+(?:\.\w+)+)", str(error))
-            raise _wants_more(path, asked or ["something else"]) from error
-        except (RuntimeError, ValueError, EOFError, OSError, KeyError, TypeError) as error:
-            raise UserError(damaged) from error
+        in_zip = zipfile.is_zipfile(path)
+        inert = [(Inert, name) for name in CONFIGS]
+        with torch.serialization.safe_globals(inert):
+            try:
+                asked = (
+                    torch.serialization.get_unsafe_globals_in_checkpoint(path) if in_zip else []
+                )
+                if asked:
+                    raise _wants_more(path, asked)
+                return torch.load(path, "cpu", weights_only=True, mmap=in_zip or None)
+            except pickle.UnpicklingError as error:
+                asked = re.findall(r"GLOBAL (\w+(?:\.\w+)+)", str(error))
+                raise _wants_more(path, asked or ["something else"]) from error
 
 
 def _wants_more(path: Path, asked: Sequence[str]) -> UserError:
@@ -237,11 +239,31 @@ def _split(content: Any) -> tuple[dict[str, torch.Tensor], tuple[str, ...], dict
         return {}, (), {}
     where = next((key for key in STATES if isinstance(content.get(key), Mapping)), None)
     inner = content if where is None else content[where]
-    state = {str(k).removeprefix("module."): v for k, v in inner.items()}
-    state = {k: v for k, v in state.items() if isinstance(v, torch.Tensor)}
+    state = {str(k): v for k, v in inner.items() if isinstance(v, torch.Tensor)}
     rest = [key for key in content if key != where] if where is not None else []
     config = content.get("config")
     return state, tuple(map(str, rest)), vars(config) if isinstance(config, Inert) else {}
+
+
+def _unwrapped(
+    path: Path, state: Mapping[str, torch.Tensor], wrappers: Sequence[str], first: bool = False
+) -> dict[str, torch.Tensor]:
+    """Return tensors by the names they have without what wraps a model, or a part of it.
+
+    ``module`` is written by parallel training, ``_orig_mod`` by `torch.compile`, ``model`` (only
+    as the ``first`` part of a name, where it is no part of the model) by Lightning and others.
+    """
+    found: dict[str, torch.Tensor] = {}
+    for name, tensor in state.items():
+        parts = name.split(".")
+        kept = [part for i, part in enumerate(parts) if part not in wrappers or (first and i)]
+        bare = ".".join(kept)
+        if bare in found:
+            raise UserError(
+                f"{path} holds {bare} twice, once as {name}; save the model's own state alone."
+            )
+        found[bare] = tensor
+    return found
 
 
 def _recognise(state: Mapping[str, torch.Tensor]) -> str:

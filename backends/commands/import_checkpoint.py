@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -10,12 +11,13 @@ import typer
 
 from backends.commands import options
 from backends.commands.foreign_checkpoints import LAYOUTS, MAE, Found, open_checkpoint
+from explorer.files import plain_tensor
 from explorer.types import Card, EmbeddingSpace, Subject, UserError
 
 if TYPE_CHECKING:
     import torch
 
-HEADS = 16  # attention heads of MinD-Vis' encoder, where the file does not say
+HEADS = 16  # attention heads of MinD-Vis' encoder as published (zjc062/mind-vis, code/config.py)
 LATENTS = 77  # as many as MinD-Vis makes of its encoder's tokens
 
 
@@ -33,6 +35,14 @@ def import_checkpoint(
         typer.Option(help="Whose layers it holds, in the order of its training (repeated)."),
     ] = None,
     space: Annotated[str, typer.Option(help="MODEL/LAYER, what its tokens are.")] = "",
+    heads: Annotated[
+        int,
+        typer.Option(
+            help=f"Attention heads of MinD-Vis' encoder, where the file does not say: published "
+            f"are {HEADS}.",
+            show_default=False,
+        ),
+    ] = 0,
     title: options.Name = "",
     checkpoints: options.Checkpoints = options.CHECKPOINTS,
 ) -> None:
@@ -52,6 +62,7 @@ def import_checkpoint(
         found,
         people,
         space,
+        heads=heads,
         title=title,
         command=options.command_line(),
         known={name: known for name, (_, known) in available_spaces().items()},
@@ -69,6 +80,7 @@ def convert(
     subjects: Sequence[Subject],
     space: str,
     *,
+    heads: int = 0,
     title: str,
     command: str,
     known: Mapping[str, EmbeddingSpace],
@@ -84,6 +96,9 @@ def convert(
         trained, all of one data set. MinD-Vis' encoder has none.
     space
         MindEye2 and NeuralDiffuser: ``model/layer`` of the tokens it was trained to.
+    heads
+        MinD-Vis: attention heads, which no tensor tells; needed where the file's configuration
+        does not, as that of ``finetuned.pth``.
     title, command
         For the card.
     known
@@ -94,8 +109,15 @@ def convert(
             f"{found.path} is none of the checkpoints that can be converted: "
             f"{'; '.join(layout.title for layout in LAYOUTS.values())}."
         )
+    state = {
+        name: plain_tensor(z, f"{found.path}: {name!r}")
+        for name, z in found.state.items()
+        if name not in found.unknown
+    }
+    left = {name: found.state[name] for name in found.unknown}  # the converters name these
+    found = replace(found, state=state | left)
     if found.kind.startswith("mind-vis"):
-        return _encoder(found, title, command)
+        return _encoder(found, heads, title, command)
     return _mixer(found, subjects, space, title, command, known)
 
 
@@ -117,8 +139,7 @@ def _mixer(
             f"MODEL/LAYER; found {len(subjects)} subject(s) and the space {name!r}."
         )
     voxels = {one.name: one.voxels.n_voxels for one in subjects}
-    shape = _tokens(found.state)
-    space = known.get(name) or EmbeddingSpace(model, layer, shape)
+    space = known.get(name) or EmbeddingSpace(model, layer, _tokens(found.state))
     mapper, left_out = Mixer.from_published(found.state, voxels, space)
     card = Card(
         kind="mapper",
@@ -138,22 +159,25 @@ def _mixer(
 
 def _tokens(state: Mapping[str, torch.Tensor]) -> tuple[int, int]:
     """Return (T, D) of the tokens, by the layer norm before the projection and the layer to it."""
+    from backends.mappers.parts.foreign import shape_of
+
     norm, linear = "backbone.clip_proj.0.weight", "backbone.backbone_linear.weight"
     if norm not in state or linear not in state:
         raise UserError(f"The file lacks {norm} or {linear}, which say how many tokens it gives.")
-    size = len(state[norm])
-    return max(1, len(state[linear]) // size), size
+    (size,), (both, _) = shape_of(state, norm, 1), shape_of(state, linear, 2)
+    return max(1, both // size), size
 
 
-def _encoder(found: Found, title: str, command: str) -> tuple[Any, Card, tuple[str, ...]]:
+def _encoder(
+    found: Found, heads: int, title: str, command: str
+) -> tuple[Any, Card, tuple[str, ...]]:
     import torch
 
     from backends.mappers.masked import Masked
     from backends.mappers.parts.patches import published_encoder
 
     prefix = MAE if found.kind == "mind-vis-finetuned" else ""
-    heads = int(found.config.get("num_heads", HEADS))
-    encoder = published_encoder(found.state, heads=heads, prefix=prefix)
+    encoder = published_encoder(found.state, _heads(found, heads), prefix)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)  # of what is not in the file, and learned later
         more = {"tuning": 0, "latents": LATENTS, "condition_dropout": 0.0}
@@ -175,6 +199,28 @@ def _encoder(found: Found, title: str, command: str) -> tuple[Any, Card, tuple[s
         settings=_origin(found, left_out),
     )
     return mapper.eval(), card, left_out
+
+
+def _heads(found: Found, asked: int) -> int:
+    """Return the encoder's attention heads, as the file says or a person."""
+    told = found.config.get("num_heads", 0)
+    if not isinstance(told, int) or told < 0 or asked < 0:
+        raise UserError(
+            f"Attention heads are a whole number from 1, found {told!r} in {found.path} and "
+            f"{asked} by --heads; give the number of its configuration."
+        )
+    if not told and not asked:
+        raise UserError(
+            f"{found.path} does not say how many attention heads its encoder has, and no tensor "
+            f"tells; add --heads {HEADS} if it is as MinD-Vis published it, or the number of its "
+            "configuration."
+        )
+    if told and asked and told != asked:
+        raise UserError(
+            f"The configuration in {found.path} says {told} attention heads, asked for were "
+            f"{asked}; leave out --heads."
+        )
+    return told or asked
 
 
 def _origin(found: Found, left_out: Sequence[str]) -> dict[str, Any]:

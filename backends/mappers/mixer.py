@@ -34,8 +34,9 @@ from torch import nn
 from torch.nn import functional
 
 from backends.mappers.parts.codes import check_alphas, units, whitening_axes
+from backends.mappers.parts.foreign import misshapen
 from backends.mappers.parts.learned import Learned
-from backends.mappers.parts.mindeye2 import convert
+from backends.mappers.parts.mindeye2 import Converted, convert
 from backends.mappers.parts.mixing import (
     BlendsLearner,
     begin_linear,
@@ -51,6 +52,7 @@ from backends.training.rows import TrialRows
 from explorer.types import EmbeddingSpace, Trials, UserError
 
 LAYERS = ("ridge", "learned")
+UNPUBLISHED = ("mean_", "sd_", "centre_", "spread_", "gain_")  # standard in published weights
 ANSWERS = ("contrastive", "regressed")
 LEAST = {  # whole numbers from which sizes make sense
     **{"width": 1, "streams": 3, "hidden": 2, "blocks": 1},
@@ -189,9 +191,7 @@ class Mixer(Learned):
         """
         found = convert(state, tuple(voxels))
         found.check(voxels, space)
-        mapper = cls([space], voxels, **found.architecture, steps=steps)
-        own = {k: v for k, v in mapper.state_dict().items() if k not in found.state}
-        mapper.load_state_dict(own | found.state)
+        mapper = _filled(lambda: cls([space], voxels, **found.architecture, steps=steps), found)
         return mapper.eval(), found.left_out
 
     # ------------------------------------------------------------------------------------ learning
@@ -355,6 +355,19 @@ class Mixer(Learned):
                 "new subject's could be solved; add layers=learned."
             )
         return source
+
+
+def _filled(make: Callable[[], Mixer], found: Converted) -> Mixer:
+    """Return a new mixer with published weights; nothing that learns may stay as it was made."""
+    if odd := misshapen(make, found.state):
+        raise UserError(
+            f"The weights do not belong together: {', '.join(odd)} (our names) have other shapes "
+            "than the rest asks for; copy the file again."
+        )
+    mapper = make()
+    own = {k: v for k, v in mapper.state_dict().items() if k.startswith(UNPUBLISHED)}
+    mapper.load_state_dict(own | found.state)
+    return mapper
 
 
 def _take(mapper: Mixer, source: Mixer) -> None:

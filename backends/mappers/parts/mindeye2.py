@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 
+from backends.mappers.parts.foreign import shape_of
 from backends.mappers.parts.prior import LEVELS, noise_schedule, rotary_rates
 from explorer.types import EmbeddingSpace, UserError
 
@@ -41,12 +42,18 @@ class Converted:
     left_out: tuple[str, ...]
 
     def check(self, voxels: Mapping[str, int], space: EmbeddingSpace) -> None:
-        """Refuse subjects with other numbers of voxels, and a space of another shape."""
+        """Refuse what this mapper cannot be: of other voxels, of time steps, of another space."""
         wrong = [subject for subject, count in voxels.items() if self.voxels[subject] != count]
         if wrong:
             raise UserError(
                 f"The checkpoint's layer of {wrong[0]} reads {self.voxels[wrong[0]]} voxels, the "
                 f"data have {voxels[wrong[0]]}; name the subjects in the order of its training."
+            )
+        if self.architecture["streams"] > 1:
+            raise UserError(
+                f"The checkpoint reads {self.architecture['streams']} time steps of every voxel "
+                "(seq_len), and a trial here has one beta a voxel; convert one that was trained "
+                "with seq_len 1, as MindEye2's published ones were."
             )
         if space.shape != self.shape:
             raise UserError(
@@ -99,11 +106,17 @@ def convert(state: Mapping[str, torch.Tensor], subjects: Collection[str]) -> Con
             "training wrote."
         )
     ours = {names[key]: state[key].detach().float() for key in names}
-    hidden = ours["trunk.within.0.0.weight"].shape[0]
-    streams = ours["trunk.across.0.0.weight"].shape[0]
-    size = ours["heads.0.project.0.weight"].shape[0]
-    tokens = ours["heads.0.linear.weight"].shape[0] // size
-    width = next(iter(ours.values())).shape[0]
+    (hidden,) = shape_of(ours, "trunk.within.0.0.weight", 1)
+    (streams,) = shape_of(ours, "trunk.across.0.0.weight", 1)
+    (size,) = shape_of(ours, "heads.0.project.0.weight", 1)
+    tokens, rest = divmod(shape_of(ours, "heads.0.linear.weight", 2)[0], size)
+    layer_shapes = [shape_of(ours, f"layers.of_{s}.weight", 2) for s in subjects]
+    width = layer_shapes[0][0]
+    if rest or not tokens:
+        raise UserError(
+            f"The layer to tokens gives {tokens * size + rest} numbers, which are no tokens of "
+            f"{size} as the projection takes; the tensors are of two checkpoints."
+        )
     if width != hidden:
         raise UserError(
             f"The subjects' layers give {width} numbers and the backbone takes {hidden}; the "
@@ -117,7 +130,7 @@ def convert(state: Mapping[str, torch.Tensor], subjects: Collection[str]) -> Con
         "blocks": blocks,
         "prior": prior,
     }
-    voxels = {s: ours[f"layers.of_{s}.weight"].shape[1] for s in subjects}
+    voxels = {s: shape[1] for s, shape in zip(subjects, layer_shapes, strict=True)}
     parts = {prefix: sum(key.startswith(prefix) for key in held_out) for prefix in WITHOUT_PLACE}
     left_out = tuple(
         f"{prefix.rstrip('.')} ({found} tensor(s)): {WITHOUT_PLACE[prefix]}"
@@ -128,9 +141,9 @@ def convert(state: Mapping[str, torch.Tensor], subjects: Collection[str]) -> Con
 
 
 def _count(state: Collection[str], prefix: str) -> int:
-    """Return one more than the largest number that follows ``prefix`` in a name."""
+    """Return how many numbers follow ``prefix`` in names; a gap among them is a name missing."""
     found = (key[len(prefix) :].split(".")[0] for key in state if key.startswith(prefix))
-    return 1 + max((int(number) for number in found if number.isdigit()), default=-1)
+    return len({number for number in found if number.isdecimal()})
 
 
 def _names(
@@ -182,7 +195,7 @@ def _prior_sizes(
     state: Mapping[str, torch.Tensor], ours: Mapping[str, torch.Tensor], depth: int
 ) -> dict[str, Any]:
     """Return the arguments of `Prior`, after comparing what follows from formulas with them."""
-    head_size = ours["heads.0.prior.attentions.0.besides"].shape[1]
+    head_size = shape_of(ours, "heads.0.prior.attentions.0.besides", 2)[1]
     expected = {f"{SCHEDULE}alphas_cumprod": noise_schedule()}
     expected |= {key: rotary_rates(head_size) for key in state if key.endswith(FREQUENCIES)}
     for key, values in expected.items():
@@ -195,10 +208,10 @@ def _prior_sizes(
                 "schedule, rotary rates to base 10,000); such a prior cannot be held."
             )
     return {
-        "width": ours["heads.0.prior.position"].shape[1],
+        "width": shape_of(ours, "heads.0.prior.position", 2)[1],
         "depth": depth,
-        "heads": ours["heads.0.prior.distance.weight"].shape[1],
+        "heads": shape_of(ours, "heads.0.prior.distance.weight", 2)[1],
         "head_size": head_size,
-        "inner": ours["heads.0.prior.gated.0.leave.weight"].shape[1],
+        "inner": shape_of(ours, "heads.0.prior.gated.0.leave.weight", 2)[1],
         "adds": False,
     }

@@ -15,6 +15,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
+from backends.mappers.parts.foreign import misshapen, shape_of
 from explorer.types import Subject, UserError
 
 ORDERS = ("voxel", "roi")
@@ -141,9 +142,7 @@ class Encoder(nn.Module):
         self.load_state_dict({**state, "pos_embed": positions})
 
 
-def published_encoder(
-    state: Mapping[str, torch.Tensor], heads: int = 16, prefix: str = ""
-) -> Encoder:
+def published_encoder(state: Mapping[str, torch.Tensor], heads: int, prefix: str = "") -> Encoder:
     """Return the encoder with the weights of a published MinD-Vis checkpoint.
 
     Parameters
@@ -152,7 +151,7 @@ def published_encoder(
         Names and tensors: the entry ``model`` of ``fmri_encoder.pth``, or ``model_state_dict`` of
         ``finetuned.pth``. Sizes are read from the shapes.
     heads
-        Attention heads, which no shape tells; 16 in MinD-Vis' configuration.
+        Attention heads, which no shape tells.
     prefix
         Of the encoder's names: "" or "cond_stage_model.mae.". Other names are not looked at.
 
@@ -163,9 +162,9 @@ def published_encoder(
         The decoders of the same file are known and left out.
     """
     given = {k.removeprefix(prefix): v for k, v in state.items() if k.startswith(prefix)}
-    given = {k: v.float() for k, v in given.items() if not k.startswith(NOT_ENCODER)}
+    given = {k: v.detach().float() for k, v in given.items() if not k.startswith(NOT_ENCODER)}
     found = [re.match(r"blocks\.(\d+)\.", name) for name in given]
-    depth = 1 + max((int(m[1]) for m in found if m), default=0)
+    depth = max(1, len({m[1] for m in found if m}))  # a gap among the numbers is a name missing
     wanted = {"cls_token", "pos_embed", "norm.weight", "norm.bias"}
     wanted |= {"patch_embed.proj.weight", "patch_embed.proj.bias"}
     wanted |= {f"blocks.{i}.{name}" for i in range(depth) for name in BLOCK}
@@ -176,21 +175,21 @@ def published_encoder(
             f"{', '.join(missing) or 'none'}; unknown {', '.join(unknown) or 'none'}; choose a "
             "file of fmri_encoder.pth's layout."
         )
-    width, _, patch = given["patch_embed.proj.weight"].shape
+    width, _, patch = shape_of(given, "patch_embed.proj.weight", 3)
     if width % heads:
         raise UserError(
             f"This encoder is {width} wide, which {heads} attention heads cannot share; give the "
             "number of heads of its configuration."
         )
-    ratio = given["blocks.0.mlp.fc1.weight"].shape[0] / width
-    encoder = Encoder(patch, given["pos_embed"].shape[1] - 1, width, depth, heads, ratio)
-    odd = [k for k, v in encoder.state_dict().items() if v.shape != given[k].shape]
-    if odd:
+    ratio = shape_of(given, "blocks.0.mlp.fc1.weight", 2)[0] / width
+    sizes = (patch, shape_of(given, "pos_embed", 3)[1] - 1, width, depth, heads, ratio)
+    if odd := misshapen(lambda: Encoder(*sizes), given):
         raise UserError(
             f"The weights of this encoder do not belong together: {', '.join(odd)} have other "
             f"shapes than the width {width} and the MLPs' ratio {ratio:g} ask for; copy the file "
             "again."
         )
+    encoder = Encoder(*sizes)
     encoder.load_state_dict(given)
     return encoder
 

@@ -2,6 +2,7 @@
 
 import sys
 import types
+import warnings
 
 import numpy as np
 import pytest
@@ -31,16 +32,16 @@ def pair(name, out, into=None):
     return {f"{name}.weight": (out,) if into is None else (out, into), f"{name}.bias": (out,)}
 
 
-def mindeye2(layers="ridge"):
+def mindeye2(layers="ridge", steps=1):
     """Names and shapes of MindEye2's training in miniature, without prior."""
     shapes = {}
     for i, v in enumerate(V):
         shapes |= pair(f"{layers}.linears.{i}", H, v)
-    for block, size in (("mixer_blocks1", H), ("mixer_blocks2", 1)):
+    for block, size in (("mixer_blocks1", H), ("mixer_blocks2", steps)):
         at = f"backbone.{block}.0"
         shapes |= pair(f"{at}.0", size) | pair(f"{at}.1.0", size, size)
         shapes |= pair(f"{at}.1.3", size, size)
-    shapes |= pair("backbone.backbone_linear", T * D, H)
+    shapes |= pair("backbone.backbone_linear", T * D, H * steps)
     for i in (0, 3, 6):
         shapes |= pair(f"backbone.clip_proj.{i}", D) | pair(f"backbone.clip_proj.{i + 2}", D, D)
     return random(shapes | pair("backbone.blin1", 8, H))
@@ -143,6 +144,124 @@ def test_a_converted_mapper_is_a_checkpoint_of_ours(tmp_path):
     assert "open its data set in the app" in use(folder, card)
 
 
+def saved(path, state):
+    torch.save({"model_state_dict": state}, path)
+    return open_checkpoint(path)
+
+
+def converted(found):
+    mapper, _, _ = convert(
+        found, PEOPLE, "bigG/tokens", title="", command="", known={"bigG/tokens": TOKENS}
+    )
+    return mapper.state_dict()
+
+
+@pytest.mark.parametrize(
+    "wrap",
+    [
+        *("module.{}", "_orig_mod.{}", "module._orig_mod.{}", "model.{}", "model.module.{}"),
+        "_orig_mod.model.{}",
+    ],
+)
+def test_what_wraps_a_model_is_no_part_of_its_names(tmp_path, wrap):
+    plain = converted(saved(tmp_path / "plain.pth", mindeye2()))
+    found = saved(tmp_path / "wrapped.pth", {wrap.format(k): v for k, v in mindeye2().items()})
+    assert found.kind == "mindeye2" and found.unknown == found.missing == ()
+    for name, z in converted(found).items():
+        torch.testing.assert_close(z, plain[name], rtol=0, atol=0, msg=name)
+
+
+def test_a_part_that_was_wrapped_alone_is_read_and_twice_is_refused(tmp_path):
+    compiled = {k.replace("backbone.", "backbone._orig_mod."): v for k, v in mindeye2().items()}
+    assert saved(tmp_path / "a.pth", compiled).missing == ()
+    with pytest.raises(UserError, match=r"holds ridge\.linears\.0\.weight twice, once as mod"):
+        saved(tmp_path / "b.pth", mindeye2() | {"module.ridge.linears.0.weight": torch.zeros(2)})
+    fine = mind_vis("cond_stage_model.mae.") | random(pair("model.diffusion_model.out", 3, 3))
+    found = saved(tmp_path / "c.pth", fine)  # here model. belongs to the names
+    assert found.kind == "mind-vis-finetuned" and "model.diffusion_model.out.bias" in found.state
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float64])
+def test_any_floating_type_is_read_and_no_gradient_is_kept(tmp_path, dtype):
+    state = {k: torch.nn.Parameter(v.to(dtype)) for k, v in mindeye2().items()}
+    found = converted(saved(tmp_path / "a.pth", state))
+    wanted = state["ridge.linears.1.weight"].detach().float()
+    assert torch.equal(found["layers.of_subj02.weight"], wanted)
+    assert not any(z.requires_grad for z in found.values())
+    encoder, _, _ = convert(
+        saved(tmp_path / "b.pth", {k: torch.nn.Parameter(z) for k, z in mind_vis().items()}),
+        *([], ""), heads=HEADS, title="", command="", known={},
+    )  # fmt: skip
+    assert torch.equal(encoder.encoder.norm.weight, mind_vis()["norm.weight"])
+
+
+@pytest.mark.parametrize(
+    ("spoil", "sentence"),
+    [
+        (lambda z: torch.quantize_per_tensor(z, 0.1, 0, torch.qint8), "is quantised, expected a"),
+        (lambda z: z.to_sparse(), "is sparse, expected a plain tensor"),
+        (lambda z: z[:1].clone().expand(z.shape), r"288 bytes, of which 24 are stored; save it"),
+        (lambda z: z[0], r"has the shape \(6,\), expected 2 axes, none of them empty"),
+        (lambda z: z[:, :0], r"has the shape \(12, 0\), expected 2 axes, none of them empty"),
+        (lambda z: z[:11], "gives 11 numbers, which are no tokens of 3 as the projection takes"),
+        (lambda z: z[:, :4], r"do not belong together: heads\.0\.linear\.weight \(our names\)"),
+    ],
+)
+def test_tensors_that_are_no_plain_weights_are_one_sentence(tmp_path, spoil, sentence):
+    state, name = mindeye2(), "backbone.backbone_linear.weight"
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # torch says that it will drop quantised tensors
+        state[name] = spoil(state[name])
+        with pytest.raises(UserError, match=sentence):
+            converted(saved(tmp_path / "odd.pth", state))
+
+
+def test_a_numbering_with_a_gap_is_a_name_missing(tmp_path):
+    state = mindeye2()
+    state["ridge.linears.999999999.weight"] = state.pop("ridge.linears.1.weight")
+    with pytest.raises(UserError, match=r"unknown are ridge\.linears\.999999999\.weight; missing"):
+        convert(
+            saved(tmp_path / "gap.pth", state),
+            *([*PEOPLE, Subject("mine", "subj03", VoxelSpace(5, "h"))], "a/b"),
+            title="", command="", known={},
+        )  # fmt: skip
+    state = mind_vis()
+    state["blocks.888888888.norm1.weight"] = state.pop("blocks.0.norm1.weight")
+    with pytest.raises(UserError, match=r"unknown blocks\.888888888\.norm1\.weight"):
+        found = saved(tmp_path / "far.pth", state)
+        convert(found, [], "", heads=HEADS, title="", command="", known={})
+
+
+def test_time_steps_are_refused_and_no_layer_stays_random(tmp_path):
+    found = saved(tmp_path / "steps.pth", mindeye2(steps=3))
+    with pytest.raises(
+        UserError, match=r"reads 3 time steps of every voxel \(seq_len\), and a trial here has one"
+    ):
+        converted(found)
+    one, other = (converted(saved(tmp_path / "one.pth", mindeye2())) for _ in range(2))
+    assert all(torch.equal(z, other[name]) for name, z in one.items())
+
+
+def test_heads_that_nothing_tells_are_asked_for(tmp_path, config):
+    path = tmp_path / "fmri_encoder.pth"
+    torch.save({"model": mind_vis()}, path)
+    silent = open_checkpoint(path)
+    asked = {"title": "", "command": "", "known": {}}
+    with pytest.raises(
+        UserError, match="does not say how many attention heads .* add --heads 16 if it is as Min"
+    ):
+        convert(silent, [], "", **asked)
+    mapper, _, _ = convert(silent, [], "", heads=4, **asked)
+    assert mapper.architecture["heads"] == 4
+    torch.save({"model": mind_vis(), "config": config}, path)
+    with pytest.raises(UserError, match="says 2 attention heads, asked for were 4; leave out --h"):
+        convert(open_checkpoint(path), [], "", heads=4, **asked)
+    config.num_heads = "two"
+    torch.save({"model": mind_vis(), "config": config}, path)
+    with pytest.raises(UserError, match="a whole number from 1, found 'two' in"):
+        convert(open_checkpoint(path), [], "", **asked)
+
+
 def test_an_encoder_of_mind_vis_begins_a_training_here(tmp_path, config):
     path = tmp_path / "fmri_encoder.pth"
     beside = {"optimizer": {}, "epoch": 3, "scaler": {}}
@@ -180,9 +299,9 @@ def test_a_fine_tuned_model_of_mind_vis_gives_its_encoder(tmp_path, config):
     found = open_checkpoint(path)
     assert found.kind == "mind-vis-finetuned" and found.unknown == found.missing == ()
     with pytest.raises(UserError, match="8 wide, which 16 attention heads cannot share"):
-        convert(found, [], "", title="", command="", known={})  # this miniature has two
-    found.config["num_heads"] = HEADS
-    mapper, card, left_out = convert(found, [], "", title="", command="", known={})
+        convert(found, [], "", heads=16, title="", command="", known={})  # this one has two
+    mapper, card, left_out = convert(found, [], "", heads=HEADS, title="", command="", known={})
+    assert mapper.architecture["heads"] == HEADS
     whole = mind_vis("cond_stage_model.mae.")
     for name, z in mapper.encoder.state_dict().items():
         torch.testing.assert_close(z, whole[f"cond_stage_model.mae.{name}"], msg=name)
