@@ -32,11 +32,26 @@ def read_cards(checkpoints: Path, report: Callable[[str], None]) -> list[tuple[P
     """Return the folder and card of every mapper; ``report`` is told of those left out."""
     cards = []
     for path in sorted(checkpoints.glob("mappers/*/*/card.json")):
+        if path.parent.name.startswith("."):  # what an interrupted save leaves is no mapper
+            if path.parent.name.endswith(".old"):
+                report(_cut_off(path.parent))
+            continue
         try:
             cards.append((path.parent, Card.from_dict(read_object(path))))
         except UserError as error:
             report(f"{path.parent.name}: {error}")
     return cards
+
+
+def _cut_off(left: Path) -> str:
+    """Return what to do about a former checkpoint whose replacement was interrupted."""
+    name = left.name[1:].rsplit(".", 2)[0]  # as explorer.mapper names it: .NAME.random.old
+    if left.with_name(name).exists():
+        return f"{left} is the former {name}, left by a save that was cut off; delete it."
+    return (
+        f"The mapper {name} is not where it was: a save was cut off and left it as {left}; rename "
+        f"that folder to {name}, or give the command of its training again."
+    )
 
 
 def find_mappers(
@@ -46,9 +61,17 @@ def find_mappers(
     report: Callable[[str], None],
 ) -> dict[str, Offer]:
     """Return the mappers that read a subject's voxels, by name; those that do not are reported."""
-    found = []
+    found, voxels = [], (subject.voxels.n_voxels, subject.voxels.hash)
     for folder, card in cards:
-        if card.dataset != subject.dataset or subject.name not in card.subjects:
+        if subject.name not in card.subjects:
+            continue
+        if card.dataset != subject.dataset:
+            if card.voxels.get(subject.name) == voxels:  # these very voxels, under another name
+                report(
+                    f"The mapper in {folder.name} was trained on these voxels of {subject.name}, "
+                    f"but under the data set's name {card.dataset!r}; to use it here, open the "
+                    f"data as {card.dataset}=PATH instead of {subject.dataset}=PATH."
+                )
             continue
         if wrong := misfit(f"The mapper in {folder.name}", card, subject, known):
             report(wrong)

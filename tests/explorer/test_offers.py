@@ -81,9 +81,41 @@ def test_a_damaged_card_is_a_problem_not_a_crash(make_workbench, fake_checkpoint
 def test_a_mapper_of_another_data_set_is_neither_offered_nor_a_problem(
     make_workbench, fake_checkpoints, tmp_path
 ):
-    workbench = make_workbench(checkpoints=copied(fake_checkpoints, tmp_path, dataset="nsd"))
-    assert workbench.catalogue.mapper_names("fake", "sub-01") == ["ridge (fitted now)"]
-    assert workbench.catalogue.problems() == []
+    root = copied(fake_checkpoints, tmp_path, dataset="other", voxels={"sub-01": [200, "feed"]})
+    catalogue = make_workbench(checkpoints=root).catalogue
+    assert catalogue.mapper_names("fake", "sub-01") == ["ridge (fitted now)"]
+    assert not catalogue.problems()
+
+
+def test_a_mapper_of_these_voxels_under_another_data_sets_name_is_named(
+    make_workbench, fake_checkpoints, tmp_path
+):
+    root = copied(fake_checkpoints, tmp_path, dataset="other")
+    catalogue = make_workbench(checkpoints=root).catalogue
+    assert catalogue.mapper_names("fake", "sub-01") == ["ridge (fitted now)"]
+    (problem,) = catalogue.problems()
+    assert "linear-sub-01 was trained on these voxels of sub-01, but under the data" in problem
+    assert problem.endswith("open the data as other=PATH instead of fake=PATH.")
+
+
+def test_what_an_interrupted_save_leaves_is_never_offered(
+    make_workbench, fake_checkpoints, tmp_path
+):
+    root = copied(fake_checkpoints, tmp_path)
+    there = root / "mappers" / "fake" / "linear-sub-01"
+    shutil.copytree(
+        there, there.with_name(".linear-sub-01.abcd1234")
+    )  # the new one, not yet named
+    there.rename(there.with_name(".linear-sub-01.abcd1234.old"))
+    catalogue = make_workbench(checkpoints=root).catalogue
+    assert catalogue.mapper_names("fake", "sub-01") == ["ridge (fitted now)"]
+    (problem,) = catalogue.problems()
+    assert problem.startswith("The mapper linear-sub-01 is not where it was: a save was cut off")
+    assert "rename that folder to linear-sub-01, or give the command" in problem
+    shutil.copytree(there.with_name(".linear-sub-01.abcd1234.old"), there)
+    catalogue = make_workbench(checkpoints=root).catalogue
+    assert catalogue.mapper_names("fake", "sub-01") == ["linear"]
+    assert catalogue.problems()[0].endswith("left by a save that was cut off; delete it.")
 
 
 def test_two_mappers_of_one_name_are_told_apart_by_their_folders(
