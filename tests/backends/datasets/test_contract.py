@@ -202,7 +202,7 @@ def make_mindeye2(place: Path) -> Dataset:
         with h5py.File(root / "COCO_73k_subj_indices.hdf5", "a") as file:
             file[subject] = shown
     with h5py.File(root / "coco_images_224_float16.hdf5", "w") as file:
-        file["images"] = rng.random((2003, 3, 4, 4)).astype(np.float16)
+        file["images"] = rng.random((3003, 3, 4, 4)).astype(np.float16)
     return resolve(DATASETS["mindeye2"])(root, "study", voxels="any")
 
 
