@@ -125,6 +125,36 @@ def test_far_from_any_voxel_nothing_is_shown(sampled):
     assert set(found[np.isfinite(found)]) == {2.0}
 
 
+def test_a_voxel_reaches_two_rings_of_neighbours_and_each_shows_their_mean(sampled):
+    """Against rings that are walked face by face; without an atlas nothing bounds them."""
+    faces = surface_mesh("pial")["left"]["faces"]
+    around = {}
+    for face in faces.tolist():
+        for a in face:
+            around.setdefault(a, set()).update(set(face) - {a})
+    plain = replace(sampled.parcellation, surface=None)
+    values = np.full(sampled.space.n_voxels, np.nan)
+    values[25], values[1200] = 2.0, 5.0  # of the vertices 100 and 4800
+    shown = voxel_map("x", "x", values, sampled.parcellation)
+    found = vertex_values(shown, plain, sampled.space)
+    expected = {100: 2.0, 4800: 5.0}
+    for _ in range(2):
+        near = {v for known in expected for v in around[known]} - set(expected)
+        expected |= {v: np.mean([expected[n] for n in around[v] if n in expected]) for v in near}
+    assert set(np.flatnonzero(np.isfinite(found))) == set(expected)
+    for vertex, value in expected.items():
+        assert found[vertex] == pytest.approx(value)
+
+
+def test_a_map_without_values_or_places_sends_no_vertices(sampled):
+    labels = voxel_map("parcels", "x", None, sampled.parcellation)
+    assert map_payload(labels, sampled.parcellation, sampled.space) is None
+    values = voxel_map("x", "x", np.ones(sampled.space.n_voxels), sampled.parcellation)
+    nowhere = VoxelSpace(sampled.space.n_voxels, "h")
+    assert map_payload(values, replace(sampled.parcellation, surface=None), nowhere) is None
+    assert set(map_payload(values, sampled.parcellation, nowhere)) == {"left", "right"}
+
+
 def test_what_a_map_tells_is_the_mean_of_each_parcel(sampled):
     values = np.random.default_rng(1).normal(size=sampled.space.n_voxels)
     values[::7] = np.nan
@@ -156,6 +186,9 @@ def test_labels_of_one_colour_are_told_apart(sampled):
     colours = label_colours(grey)
     assert colours[:3] == colours[3:] and len(set(colours)) == 3
     assert label_colours(replace(grey, labels=labels[:1])) == ["#808080"]
+    assert len(set(label_colours(replace(grey, labels=labels[:2])))) == 2
+    nothing = replace(grey, labels=(), membership=np.full(3, -1))
+    assert label_colours(nothing) == []
 
 
 # -------------------------------------------------------------------------- beyond the colour bar
@@ -164,7 +197,7 @@ def test_labels_of_one_colour_are_told_apart(sampled):
 @pytest.mark.parametrize(
     ("values", "found"),
     [
-        ([0.5, 1.0], [False, False]),
+        ([0.0, 0.5, 1.0], [False, False]),
         ([0.5, 1.0001], [False, True]),
         ([-0.5, 0.5, None, np.nan], [True, False]),
         ([-2, 2], [True, True]),

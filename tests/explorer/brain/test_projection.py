@@ -109,6 +109,58 @@ def test_most_voxels_of_the_cortex_are_found(whole, atlas):
     assert occipital.sum() > 100 and y[occipital].max() < -55
 
 
+def rows_by_hand(vertices, mask, affine):
+    """Yield the weights (V,) of each vertex, face by face and point by point."""
+    from nilearn.datasets import load_fsaverage
+
+    mesh, inverse = load_fsaverage("fsaverage5"), np.linalg.inv(affine)
+    number = {tuple(place): i for i, place in enumerate(np.argwhere(mask).tolist())}
+    grid = [np.array([a, b, 4 - a - b]) for a in range(5) for b in range(5 - a)]
+    for vertex in vertices:
+        side, own = ("left" if vertex < HALF else "right"), vertex % HALF
+        white, pial = (mesh[name].parts[side] for name in ("white_matter", "pial"))
+        weights = np.zeros(mask.sum())
+        for face in white.faces[(white.faces == own).any(axis=1)]:
+            corner = face.tolist().index(own)
+            points = [part for part in grid if part[corner] == part.max()]  # nearest to this one
+            shares = [1 / (part == part.max()).sum() for part in points]
+            for depth in (0.1, 0.3, 0.5, 0.7, 0.9):
+                corners = (1 - depth) * white.coordinates[face] + depth * pial.coordinates[face]
+                places = np.array(points) / 4 @ corners @ inverse[:3, :3].T + inverse[:3, 3]
+                for place, share in zip(np.rint(places).astype(int).tolist(), shares, strict=True):
+                    if tuple(place) in number:
+                        weights[number[tuple(place)]] += share
+        yield weights / max(weights.sum(), 1e-9)
+
+
+def test_each_row_is_what_its_faces_meet_point_by_point():
+    """In a volume with holes whose borders cut through the brain, its first voxels among them."""
+    affine = np.diag([-4.0, 4, 4, 1])
+    affine[:3, 3] = 40, -60, -20
+    mask = np.random.default_rng(0).random((18, 20, 16)) < 0.7
+    projection = project_volume(mask, affine)
+    count = np.diff(projection.indptr)
+    touched, few = np.flatnonzero(count), np.flatnonzero((count > 0) & (count < 3))
+    vertices = np.random.default_rng(1).choice(touched, 8, replace=False).tolist()
+    vertices += few[[0, len(few) // 2, -1]].tolist() + np.flatnonzero(count == 0)[:2].tolist()
+    for vertex, row in zip(vertices, rows_by_hand(vertices, mask, affine), strict=True):
+        np.testing.assert_allclose(projection[vertex].toarray()[0], row, atol=1e-6)
+
+
+def test_the_outermost_voxels_of_a_volume_count():
+    """One place of the cortex as the first and as the last voxel of a volume."""
+    affine = np.diag([3.0, 3, 3, 1])
+    affine[:3, 3] = -90, -125, -75
+    place = np.rint((middle()[100] - affine[:3, 3]) / 3).astype(int)
+    seen = []
+    for begin, size in ((place, (4, 4, 4)), (np.zeros(3, int), tuple(place + 1))):
+        moved, mask = affine.copy(), np.zeros(size, bool)
+        moved[:3, 3] += affine[:3, :3] @ begin
+        mask[tuple(place - begin)] = True
+        seen.append(np.flatnonzero(np.diff(project_volume(mask, moved).indptr)).tolist())
+    assert seen[0] == seen[1] and len(seen[0]) > 1
+
+
 def test_volumes_that_lie_elsewhere_are_refused(whole):
     mask, affine, _ = whole
     moved = affine.copy()

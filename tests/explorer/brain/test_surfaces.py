@@ -18,7 +18,7 @@ from explorer.brain.surfaces import (
     surface_mesh,
 )
 from explorer.request import CAMERAS, SURFACES
-from explorer.types import FSAVERAGE5_VERTICES, Parcellation, UserError
+from explorer.types import FSAVERAGE5_VERTICES, Label, Parcellation, UserError
 
 
 @pytest.fixture(scope="module")
@@ -156,3 +156,24 @@ def test_without_an_atlas_on_the_surface_only_samples_are_shown(atlas):
     laid = lay(atlas, projection, "h")
     plain = Parcellation(laid.name, laid.kind, laid.labels, laid.membership, "h")
     assert np.flatnonzero(drawn_parcels(plain, projection) >= 0).tolist() == [5, 9]
+
+
+def test_every_parcel_of_an_atlas_can_be_drawn():
+    """The first and the last label too; vertices without a label show none of them."""
+    surface = np.full(2 * HALF, -1)
+    surface[:3], surface[10:14] = 0, 1
+    labels, member = (Label("a"), Label("b")), np.array([1, 0, 1])
+    atlas = Parcellation("x", "partition", labels, member, "h", surface)
+    assert drawn_parcels(atlas, None)[:14].tolist() == surface[:14].tolist()
+    only = Parcellation("x", "partition", labels, np.array([1, 1, -1]), "h", surface)
+    assert drawn_parcels(only, None)[:14].tolist() == [-1] * 10 + [1] * 4
+
+
+def test_hemispheres_lie_a_gap_apart():
+    mesh = surface_mesh("pial")
+    for camera in CAMERAS:
+        entry = layouts(mesh, "pial")[camera]
+        width = entry["single"][0]
+        apart = abs(entry["right"]["offset"] - entry["left"]["offset"])
+        assert apart == pytest.approx(1.06 * width)
+        assert entry["extent"][0] == pytest.approx(2.06 * width)
