@@ -60,3 +60,12 @@ def test_a_prediction_that_is_not_finite_is_no_hit_and_no_miss():
     each = metrics.two_way_identification(predicted, truth, per_item=True)
     assert np.isnan(each[2]) and np.isfinite(np.delete(each, 2)).all()
     assert np.isnan(metrics.two_way_identification(predicted, truth))
+
+
+def test_each_row_of_tokens_has_length_one():
+    rows = metrics.unit(np.array([[[3.0, 4.0], [0.0, 0.0]], [[0.0, 2.0], [5.0, 12.0]]]))
+    np.testing.assert_allclose(rows, [[[0.6, 0.8], [0, 0]], [[0, 1], [5 / 13, 12 / 13]]])
+
+
+def test_a_mean_is_of_defined_values_unless_it_says_otherwise():
+    assert metrics.Mean(0.5, 3).remark == "" and metrics.Mean(0.5, 3).of == 3

@@ -80,6 +80,11 @@ def test_ssim_refuses_pictures_smaller_than_its_window(rng):
     image = picture(rng, 10, 10)
     with pytest.raises(UserError, match="windows of 11 x 11 pixels, found images of 10 x 10"):
         metrics.ssim(image, image)
+    for height, width in ((10, 11), (11, 10)):
+        flat = picture(rng, height, width)
+        with pytest.raises(UserError, match=f"found images of {width} x {height}"):
+            metrics.ssim(flat, flat)
+    assert metrics.ssim(picture(rng, 11, 11), picture(rng, 11, 11)) < 1
 
 
 def test_match_size(rng):
@@ -361,6 +366,9 @@ def test_bootstrap_covers_the_truth_as_often_as_it_says(rng):
 
 
 def test_bootstrap_refuses_nothing_and_nonsense():
+    for level in (0, 1):
+        with pytest.raises(UserError, match=f"found 3 stimuli and level {level}"):
+            metrics.bootstrap_interval(np.ones(3), seed=0, level=level)
     with pytest.raises(UserError, match="found 0 stimuli and level 0.95"):
         metrics.bootstrap_interval(np.array([]), seed=0)
     with pytest.raises(UserError, match="found 3 stimuli and level 95"):

@@ -289,6 +289,9 @@ def test_bad_arguments_are_named(weights, betas, gallery):
         retrieval_margin(gallery, 12)
     with pytest.raises(UserError, match="row -1 of a gallery of 12"):
         retrieval_margin(gallery, [0, -1])
+    with pytest.raises(UserError, match="row -1 of a gallery of 12"):
+        retrieval_margin(gallery, [3, -1, 4])
+    assert retrieval_margin(gallery[:2], 1)(torch.from_numpy(gallery[:1])).shape == (1,)
     with pytest.raises(UserError, match="whole numbers .* float64 numbers"):
         retrieval_margin(gallery, 0.5)
     with pytest.raises(UserError, match="temperature is a positive number, found 0"):

@@ -7,6 +7,7 @@ import pytest
 
 from explorer import metrics
 from explorer.brain.maps import (
+    is_mapped,
     map_names,
     map_of_voxels,
     parcel_importance,
@@ -127,6 +128,76 @@ def test_small_parcels_do_not_stretch_the_limits(make_workbench, fakes):
     assert row["small"].item()
     large = parcel_map.table[~parcel_map.table["small"]]
     assert parcel_map.limits["enrichment"][1] < 3 * large["enrichment"].max()
+
+
+def with_parcels(fakes, change):
+    """Return a study whose atlas has its membership changed."""
+
+    class Changed(fakes.Study):
+        def load(self, subject):
+            trials = super().load(subject)
+            voxels = trials.subject.voxels
+            (atlas,) = voxels.parcellations.values()
+            other = dataclasses.replace(atlas, membership=change(atlas.membership.copy()))
+            space = dataclasses.replace(voxels, parcellations={atlas.name: other})
+            who = dataclasses.replace(trials.subject, voxels=space)
+            return dataclasses.replace(trials, subject=who)
+
+    return Changed
+
+
+def test_what_is_in_no_parcel_does_not_stretch_the_limits(make_workbench, fakes, workbench):
+    """The unassigned voxels are those that matter most; they are not on the surface."""
+    labels = parcellation_of(workbench, "fake", "sub-01").labels
+    best = [i for i, label in enumerate(labels) if label.name in fakes.informative]
+
+    def freed(membership):
+        membership[np.isin(membership, best)] = -1
+        return membership
+
+    bench = make_workbench(datasets={"fake": with_parcels(fakes, freed)})
+    maps = [parcel_importance(bench, request, View()) for request in every_trial(bench)]
+    tables = [shown.table["mean"].to_numpy() for shown in maps]
+    values = np.concatenate([table[:-1] for table in tables])
+    expected = np.percentile(values[np.isfinite(values)], 99)
+    assert maps[0].limits["mean"][1] == pytest.approx(expected, rel=1e-6)
+    assert max(table[-1] for table in tables) > 1.05 * expected  # so that it would have shown
+
+
+def test_where_all_parcels_are_small_they_set_the_limits(make_workbench, fakes):
+    def thinned(membership):
+        for label in np.unique(membership):
+            membership[np.flatnonzero(membership == label)[5:]] = -1
+        return membership
+
+    bench = make_workbench(datasets={"fake": with_parcels(fakes, thinned)})
+    found = parcel_importance(bench, REQUEST, View())
+    assert found.table["small"][:-1].all()
+    assert found.limits["mean"][1] != 1.0
+    assert found.limits["mean"][1] > found.table["mean"][:-1].max() / 3
+
+
+def test_integrated_gradients_say_what_they_miss_and_take_fewer_trials_for_limits(workbench):
+    view = View(method="integrated gradients")
+    found = parcel_importance(workbench, REQUEST, view)
+    # A mapper without a constant decodes 0 from the mean response, where a cosine jumps: the way
+    # from there misses all of the change.
+    assert found.completeness == pytest.approx(1, abs=1e-3)
+    assert parcel_importance(workbench, REQUEST, View()).completeness is None
+    first = parcel_importance(workbench, every_trial(workbench)[0], view)  # one of ten: NODES > 10
+    values = first.table.set_index("parcel")["mean"].drop("(unassigned)").dropna()
+    assert found.limits["mean"][1] == pytest.approx(np.percentile(values, 99), rel=1e-5)
+
+
+def test_what_needs_no_model_is_known_before(workbench):
+    request = dataclasses.replace(REQUEST, stimulus="test-09")
+    assert not is_mapped(workbench, request, View())
+    parcel_importance(workbench, request, View())
+    assert is_mapped(workbench, request, View())
+    assert not is_mapped(workbench, request, View(method="gradient x input"))
+    assert is_mapped(workbench, request, View(shows="noise ceiling"))
+    assert not is_mapped(workbench, request, View(shows="predicted betas"))
+    assert is_mapped(workbench, dataclasses.replace(request, mapper=""), View())
 
 
 def test_a_mapper_that_ignores_the_betas_gives_a_flat_map(make_workbench, fakes):

@@ -77,7 +77,8 @@ def test_several_trials_are_averaged_and_flat_ones_left_out():
     averaged = mean_map(with_flat)
     assert averaged.sum() == pytest.approx(1)
     np.testing.assert_allclose(per_parcel(averaged, atlas)["share"], whole["share"])
-    assert np.isnan(mean_map(np.zeros((2, VOXELS)))).all()
+    nothing = mean_map(np.zeros((2, VOXELS)))
+    assert nothing.shape == (VOXELS,) and np.isnan(nothing).all()
     assert parcel_statistics(with_flat, atlas)["share"].shape == (7, 3)
 
 
@@ -101,3 +102,8 @@ def test_size_biases_of_duplicated_voxels():
 def test_another_voxel_count_is_refused_with_both_numbers():
     with pytest.raises(UserError, match="covers 40 voxels, the attribution has 41"):
         per_parcel(np.ones(41), partition([10]))
+
+
+def test_ten_voxels_are_enough():
+    table = per_parcel(np.ones(VOXELS), partition([9, 10, 11]))
+    assert list(table["small"]) == [True, False, False, False]

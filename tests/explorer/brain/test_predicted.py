@@ -16,7 +16,7 @@ from explorer import records
 from explorer.brain import predicted
 from explorer.brain.maps import map_names, parcellation_of, shown_map
 from explorer.page import brain, export, links
-from explorer.page.api import Endpoints
+from explorer.page.api_maps import Maps
 from explorer.page.choices import settle
 from explorer.records import make_record
 from explorer.request import Request, View
@@ -113,6 +113,9 @@ def test_measured_and_predicted_betas_share_unit_and_colours(predicting: Any, fa
     raw = encoder.predict({fakes.space: fakes.Embedder().embed([fakes.picture("test-04")])})[0]
     np.testing.assert_allclose(guess.values, (raw - mean) / sd, atol=1e-4)
     assert measured.limits == guess.limits and measured.limits[0] == -measured.limits[1]
+    every = [trials.average(stimulus) for stimulus in trials.stimuli("test")]
+    sizes = np.abs(np.stack(every) - mean) / sd
+    assert measured.limits[1] == pytest.approx(np.percentile(sizes, 99), rel=1e-4)
     assert "(mean of 2 trials)" in measured.title and "trials)" not in guess.title
     masks = parcellation_of(predicting, "fake", "sub-01").masks()
     for found, mask in zip(guess.table["r_trial"], masks, strict=True):
@@ -191,7 +194,7 @@ def test_it_reaches_link_page_export_record_and_api(predicting: Any, tmp_path: A
     assert sentence.startswith("The weights of the encoding model are others")
     assert "encoding model" not in make_record(predicting, REQUEST, View())["checkpoints"]
 
-    answer = Endpoints(predicting).map("measured betas", trial="test-05", repeat=2)
+    answer = Maps(predicting).map("measured betas", trial="test-05", repeat=2)
     expected = shown_map(
         predicting, replace(other, repeats=(1,)), View(shows="measured betas")
     ).table.set_index("parcel")
@@ -201,4 +204,4 @@ def test_it_reaches_link_page_export_record_and_api(predicting: Any, tmp_path: A
             assert row["r_ceiling"] is None
     assert answer["trial"] == "test-05" and "ridge encoding model" in answer["sentence"]
     with pytest.raises(Exception, match="no test trial of repeat 3 of stimulus 'test-05'"):
-        Endpoints(predicting).map("measured betas", trial="test-05", repeat=3)
+        Maps(predicting).map("measured betas", trial="test-05", repeat=3)
