@@ -56,6 +56,12 @@ def train_mapper(
 
     several = [trials] if isinstance(trials, Trials) else list(trials)
     subjects = [one.subject for one in several]
+    for subject in subjects:
+        if set(subject.name) & set("/\\"):
+            raise UserError(
+                f"A mapper cannot be made for the subject {subject.name!r}: its folder is called "
+                "by that name, which has a slash; rename the subject."
+            )
     run = folder.with_name(f"{folder.name}.run")
     own = {"device": run_on, "run": run, "trackers": tuple(trackers), "pictures": pictures}
     accepted = inspect.signature(cls.fit).parameters
