@@ -50,9 +50,9 @@ def arguments() -> argparse.ArgumentParser:
         metavar="[NAME=]FILE",
         action="append",
         default=[],
-        help="an atlas on fsaverage for every subject (repeats): .annot or .label.gii (one "
-        "hemisphere names the other, or LEFT,RIGHT), .dlabel.nii, .npy with a table; or destrieux "
-        "or schaefer-400 to download it. ROIs without places are painted on it by their names",
+        help="an atlas on fsaverage for every subject (repeats): .annot, .label.gii or .mgz "
+        "(one hemisphere names the other, or LEFT,RIGHT), .dlabel.nii, .npy with a table; or "
+        "destrieux or schaefer-400 to download it. ROIs without places are painted on it by their names",
     )
     add(
         "--published",
