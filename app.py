@@ -52,7 +52,8 @@ def arguments() -> argparse.ArgumentParser:
         default=[],
         help="an atlas on fsaverage for every subject (repeats): .annot, .label.gii or .mgz "
         "(one hemisphere names the other, or LEFT,RIGHT), .dlabel.nii, .npy with a table; or "
-        "destrieux or schaefer-400 to download it. ROIs without places are painted on it by their names",
+        "destrieux or schaefer-400 to download it. ROIs without places are painted on it by "
+        "their names",
     )
     add(
         "--published",
