@@ -367,3 +367,16 @@ def test_a_card_of_several_subjects_is_compared_subject_by_subject():
         check_fits(card, make_trials(voxels=7, name="s-2"))
     mapper = Affine([SPACE], {"s-1": 5, "s-2": 7})
     assert mapper.subjects == ("s-1", "s-2") and len(mapper.statistics("s-2")[0]) == 7
+
+
+def test_a_card_that_is_nested_too_deep_or_a_folder_is_one_sentence(tmp_path):
+    (tmp_path / "card.json").write_text("[" * 100_000)
+    with pytest.raises(
+        UserError, match=r"card\.json cannot be read as JSON \(.*\); copy it again"
+    ):
+        read_card(tmp_path)
+    (tmp_path / "other" / "card.json").mkdir(parents=True)
+    with pytest.raises(
+        UserError, match=r"card\.json cannot be read as JSON \(.*\); copy it again"
+    ):
+        read_card(tmp_path / "other")
