@@ -247,7 +247,7 @@ def read_card(folder: str | Path) -> Card:
         raise UserError(
             f"{path} is missing: a checkpoint is a folder with {CARD} and weights."
         ) from error
-    except (ValueError, RecursionError, OSError) as error:  # not JSON, not UTF-8, too deep, no file
+    except (ValueError, RecursionError, OSError) as error:  # no text, no JSON, too deep
         raise UserError(
             f"{path} cannot be read as JSON ({reason(error)}); copy it again."
         ) from error
