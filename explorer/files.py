@@ -85,6 +85,12 @@ def damaged(path: str | Path, why: str, what: str = "", do: str = COPY, at: str 
     return UserError(f"{path} {wrong}{where} ({why}); {do}.")
 
 
+def short(text: object, most: int = LONGEST) -> str:
+    """Return what a file says of itself in one line, cut where it is long, for a sentence."""
+    line = " ".join(str(text).split())
+    return line if len(line) <= most else f"{line[:most]}..."
+
+
 def reason(error: BaseException) -> str:
     """Return a library's own words in one line without a full stop, or the error's name."""
     if isinstance(error, RecursionError):
@@ -95,7 +101,7 @@ def reason(error: BaseException) -> str:
     text = lines[0].rstrip(".:; ") if lines else ""
     if isinstance(error, KeyError) or not text:
         text = f"{type(error).__name__} {text}".strip()
-    return text if len(text) <= LONGEST else f"{text[:LONGEST]}..."
+    return short(text)
 
 
 def check_size(
@@ -152,7 +158,10 @@ def read_json(path: str | Path, do: str = COPY, missing: str = "check the path")
     """Return what a JSON file holds, of whatever type; its caller checks that."""
     text = read_text(path, do, missing)
     with guard(path, "JSON", do, missing):
-        return json.loads(text)
+        values = json.loads(text)
+        if "\\ud" in text.lower():  # half a letter, which no file or page can be written with
+            json.dumps(values, ensure_ascii=False).encode()
+        return values
 
 
 def read_object(

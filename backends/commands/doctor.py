@@ -81,8 +81,6 @@ def examine(given: str, datasets: Mapping[str, Any]) -> tuple[list[str], bool]:
     count = 0 if plain else len(set().union(*shown.values()))
     if plain:
         problems += diagnose(path)
-    elif count <= MOST_COMPARED:
-        problems += _of_pictures(study, shown)
     try:
         remarks = list(getattr(study, "remarks", list)())
     except UserError as error:
@@ -92,6 +90,9 @@ def examine(given: str, datasets: Mapping[str, Any]) -> tuple[list[str], bool]:
             f"{count:,} pictures are too many to be looked at here, so equal ones under two ids "
             "are not told."
         )
+    elif count:
+        unreadable, alike = _of_pictures(study, shown)
+        remarks, problems = remarks + unreadable, problems + alike
     lines += _listed("Remarks", remarks) + _listed("Problems", list(dict.fromkeys(problems)))
     may = "may be shown to others" if study.redistributable else "may not be shown to others"
     lines.append(f"Licence: {study.licence or 'not stated'}; its images {may} (app.py --share).")
@@ -156,17 +157,25 @@ def _of_folder(path: Path, plain: bool) -> list[str]:
     return diagnose(path) if plain else []
 
 
-def _of_pictures(study: Dataset, shown: dict[str, set[str]]) -> Iterator[str]:
-    """Look at every picture of a study that is no plain folder."""
-    pictures, unreadable = {}, []
+def _of_pictures(study: Dataset, shown: dict[str, set[str]]) -> tuple[list[str], list[str]]:
+    """Look at every picture of a study that is no plain folder.
+
+    Returns what cannot be shown, in one sentence, since studies are often had without some of
+    their pictures; and which are the same.
+    """
+    pictures: dict[str, Look] = {}
+    unreadable = []
     for stimulus in sorted(shown["train"] | shown["test"]):
         try:
             pictures[stimulus] = look(study.image(stimulus))
         except UserError as error:
             unreadable.append(str(error))
-    if pictures:  # else they are all absent, which the first of each subject told
-        yield from _first(iter(unreadable), "more pictures cannot be read")
-    yield from same_pictures(pictures, **shown, by_stimulus=study.split_unit == "stimulus")
+    said = []
+    if pictures and unreadable:  # where all are absent, the first of each subject told that
+        count = len(pictures) + len(unreadable)
+        said = [f"{len(unreadable)} of {count} pictures cannot be shown; first: {unreadable[0]}"]
+    by_stimulus = study.split_unit == "stimulus"
+    return said, list(same_pictures(pictures, **shown, by_stimulus=by_stimulus))
 
 
 def _listed(title: str, sentences: list[str]) -> list[str]:

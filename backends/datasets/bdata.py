@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from backends.datasets.reading import hdf5_array, hdf5_values, open_hdf5
-from explorer.files import guard
+from explorer.files import guard, short
 from explorer.types import UserError
 
 if TYPE_CHECKING:
@@ -46,18 +46,22 @@ class BData:
             )
 
     def _spelling(self, *spellings: str) -> str:
+        with guard(self.path):
+            there = list(self._file)
         for name in spellings:
-            if name in self._file:
+            if name in there:
                 return name
         raise UserError(
             f"{self.path} has no {' or '.join(spellings)}, so it is no bdpy file; it has "
-            f"{', '.join(self._file) or 'nothing'}."
+            f"{short(', '.join(there)) or 'nothing'}."
         )
 
     def columns(self, key: str) -> np.ndarray:
         """Return the columns that a key marks, in order."""
         if key not in self.keys:
-            raise UserError(f"{self.path} lacks the key {key}; it has {', '.join(self.keys)}.")
+            raise UserError(
+                f"{self.path} lacks the key {key}; it has {short(', '.join(self.keys))}."
+            )
         return np.flatnonzero(self._values[self.keys[key]] == 1)
 
     def described(self, key: str, columns: np.ndarray) -> np.ndarray:

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
-from explorer.files import read_text
+from explorer.files import read_text, short
 from explorer.types import Label, Parcellation, UserError
 
 TITLE = "Generic Object Decoding (Horikawa and Kamitani 2017)"
@@ -64,8 +64,8 @@ def read_id_list(path: Path) -> dict[str, str]:
             stimulus = image_name(float(row[0]))
             if Path(row[1]).stem != stimulus:
                 raise UserError(
-                    f"{path}, line {line}: the id {row[0]} is {stimulus}, not {row[1]}; the list "
-                    "is mixed up."
+                    f"{path}, line {line}: the id {row[0]} is {stimulus}, not {short(row[1])}; "
+                    "the list is mixed up."
                 )
             found[stimulus] = row[1]
     except (ValueError, IndexError, csv.Error) as error:

@@ -45,7 +45,7 @@ import numpy as np
 
 from backends.datasets.reading import LazyRows
 from explorer import files
-from explorer.files import guard, read_json
+from explorer.files import guard, read_json, short
 from explorer.images import read_picture
 from explorer.types import (
     FSAVERAGE5_VERTICES,
@@ -157,7 +157,8 @@ def read_table(file: Path, required: tuple[str, ...] = ()) -> pd.DataFrame:
     for column in required:
         if column not in table:
             raise UserError(
-                f"{file} lacks the column {column!r}; it has {', '.join(map(str, table.columns))}."
+                f"{file} lacks the column {column!r}; it has "
+                f"{short(', '.join(map(str, table.columns)))}."
             )
     return table
 

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from explorer.files import DEFLATE, damaged, guard, npy_header, pickled
+from explorer.files import DEFLATE, damaged, guard, npy_header, pickled, short
 from explorer.types import UserError
 
 if TYPE_CHECKING:
@@ -196,7 +196,7 @@ def hdf5_array(
     path = group.file.filename
     with guard(path, at=name):
         found = group.get(name)
-        there = ", ".join(map(str, group)) or "nothing"
+        there = short(", ".join(map(str, group))) or "nothing"
     if not isinstance(found, h5py.Dataset):
         what = "has no array" if found is None else "has a group, expected an array,"
         raise UserError(f"{path} {what} {name!r}; it has {there}.")
@@ -343,7 +343,9 @@ def npz_array(path: Path, name: str) -> np.ndarray:
     """
     with _opened_zip(path) as archive:
         if f"{name}.npy" not in archive.namelist():
-            raise UserError(f"{path} has no array {name!r}; it has {', '.join(npz_names(path))}.")
+            raise UserError(
+                f"{path} has no array {name!r}; it has {short(', '.join(npz_names(path)))}."
+            )
         info = archive.getinfo(f"{name}.npy")
         with guard(path, at=name):
             with archive.open(info) as member:

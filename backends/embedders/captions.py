@@ -18,6 +18,7 @@ from backends.embedders.files import MISFITS_TOLD, check_network, numbers_in, re
 from backends.embedders.published import AT_ONCE, Pretrained
 from backends.training.counted import count
 from backends.training.plan import in_chunks
+from explorer.files import short
 from explorer.types import UserError
 from explorer.writing import quoted, unquoted
 
@@ -128,10 +129,10 @@ def read_captions(file: str | Path) -> dict[str, str]:
         with file.open(encoding="utf-8-sig", newline="") as stream:
             rows = csv.DictReader(stream)
             if not set(COLUMNS) <= set(rows.fieldnames or ()):
+                found = short(", ".join(rows.fieldnames or ())) or "nothing"
                 raise UserError(
-                    f"{file} needs the columns {' and '.join(COLUMNS)}, found "
-                    f"{', '.join(rows.fieldnames or ()) or 'nothing'}; python -m backends caption "
-                    "--dataset NAME=PATH writes such a file."
+                    f"{file} needs the columns {' and '.join(COLUMNS)}, found {found}; python -m "
+                    "backends caption --dataset NAME=PATH writes such a file."
                 )
             pairs = [(unquoted(row["stimulus"]), unquoted(row["caption"] or "")) for row in rows]
     except (OSError, UnicodeDecodeError, csv.Error) as error:

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from explorer.files import guard, read_object
 from explorer.images import read_picture
 from explorer.types import UserError
 from explorer.writing import write_whole
@@ -42,8 +43,17 @@ def load(folder: Path) -> tuple[dict[str, Any], pd.DataFrame]:
             f"{folder} has no {METRICS} ({hint}); make one with: python -m backends reconstruct "
             "--dataset NAME=PATH --out FOLDER"
         )
-    settings = json.loads((folder / SETTINGS).read_text(encoding="utf-8"))
-    table = pd.read_parquet(folder / METRICS)
+    again = "draw into a new folder"
+    settings = read_object(folder / SETTINGS, again)
+    with guard(folder / METRICS, "a table", again):
+        table = pd.read_parquet(folder / METRICS)
+    lacking = [key for key in ("dataset", "mapper", "generator") if key not in settings]
+    lacking += [name for name in ("subject", "stimulus", "sample", "file") if name not in table]
+    if lacking or not all(isinstance(name, str) for name in table["file"]):
+        raise UserError(
+            f"{folder} lacks {lacking[0] if lacking else 'names of files'!r} in {SETTINGS} or "
+            f"{METRICS}; {again}."
+        )
     owners = table.groupby(table["file"].map(str.casefold))["stimulus"].transform("nunique")
     shared = table[owners > 1]
     if len(shared):

@@ -7,12 +7,12 @@ mapper, subject, target and test stimulus, decoded from averaged repeats, one co
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from explorer.files import read_json, reason
 from explorer.types import UserError
 from explorer.writing import unquoted
 
@@ -178,9 +178,8 @@ def read_evaluation(folder: str | Path) -> Evaluation:
         for name in COLUMNS[:6]:
             table[name] = table[name].map(unquoted) if name in table else None
         trials = pd.read_parquet(folder / TRIALS)
-    except (OSError, ValueError) as error:  # those of pandas and pyarrow are ValueErrors
-        what = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise UserError(f"{folder} cannot be read ({what}); make it again.") from error
+    except Exception as error:  # pyarrow's have no class in common
+        raise UserError(f"{folder} cannot be read ({reason(error)}); make it again.") from error
     by_trial = [name for name, score in meaning["scores"].items() if score.by_trial]
     if "undefined" not in table:  # of a version that did not count
         table["undefined"] = float("nan")
@@ -233,10 +232,7 @@ def _require_whole(
 
 
 def _meaning(path: Path) -> dict[str, Any]:
-    try:
-        values = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise UserError(f"{path} cannot be read as JSON ({error}); make it again.") from error
+    values = read_json(path, "make it again")
     if not isinstance(values, dict) or values.get("afterimage") != FORMAT:
         found = values.get("afterimage") if isinstance(values, dict) else type(values).__name__
         raise UserError(

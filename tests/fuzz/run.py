@@ -4,6 +4,7 @@ import hashlib
 import json
 import os
 import pickle
+import re
 import resource
 import select
 import signal
@@ -27,6 +28,8 @@ from tests.fuzz.targets import Target
 MEMORY = 2**30  # bytes beyond what the valid input takes
 SECONDS = 20  # of processor time; a valid input takes a few hundredths
 BATCH = 25  # inputs of one child: to begin one takes longer than to read one
+# a sentence may end with a command, which a full stop would spoil
+COMMAND = re.compile(r"(python -m backends|python app.py|hf download|pip install) [^.]*$")
 VALID = -1  # the number of the valid input
 LONGEST = 1500  # letters of a sentence, and so much of a path
 ROOT = Path(__file__).resolve().parents[2]
@@ -91,7 +94,8 @@ def attempt(target: Target, folder: Path) -> tuple[str, str]:
         text = str(error)
         if "asks for more memory" in text or isinstance(error.__cause__, MemoryError):
             return "memory", f"{place_of(error)}"
-        if "\n" in text or not text.endswith(".") or len(text) > LONGEST + len(str(folder)):
+        whole = text.endswith(".") or COMMAND.search(text)
+        if "\n" in text or not whole or len(text) > LONGEST + len(str(folder)):
             return "words", f"{place_of(error)} | {text[:200]!r}"
         return "refused", text
     except MemoryError as error:
