@@ -190,9 +190,10 @@ def test_a_volume_that_declares_too_much_takes_no_memory(tmp_path, name):
     [
         b"",
         b"no image",
-        gzip.compress(b"no image"),
+        gzip.compress(b"no image", mtime=0),
         b"\x1f\x8b\x08" + bytes(20),
     ],
+    ids=["empty", "text", "packed text", "packed nothing"],
 )
 def test_what_is_no_volume_is_one_sentence(tmp_path, content):
     for name in ("a.nii", "a.nii.gz", "a.mgz", "a.gii"):
