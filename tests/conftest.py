@@ -7,6 +7,7 @@ its generator paints instead of thinking. Tests that need it ask for `fakes` (th
 
 from __future__ import annotations
 
+import os
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -20,6 +21,8 @@ import pytest
 from explorer.protocols import Option, Step
 from explorer.types import Card, EmbeddingSpace, Subject, Trials, UserError, VoxelSpace, voxel_hash
 
+if "PYTEST_XDIST_WORKER" in os.environ:  # processes share the cores instead of taking them all
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
 SPACE = EmbeddingSpace("fake-clip", "image", (8,), unit_norm=True)
 PARCELS = ("pericalcarine", "lateraloccipital", "fusiform", "precentral")
 INFORMATIVE = ("pericalcarine", "fusiform")
