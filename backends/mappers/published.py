@@ -145,8 +145,8 @@ def _undefined(stored: Any, stimuli: Sequence[str], path: Path) -> list[str]:
         return []
     return [
         f"{path}: {len(wrong)} of {len(stored)} rows hold values that are not finite (first row "
-        f"{wrong[0]}, from 0, of {stimuli[wrong[0]]}); those images have no prediction, so no "
-        "score counts them."
+        f"{wrong[0]}, from 0, of {stimuli[wrong[0]]}); those images have no prediction "
+        "and count as failed."
     ]
 
 

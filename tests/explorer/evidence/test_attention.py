@@ -18,7 +18,7 @@ from explorer.decoding import decode, similarities
 from explorer.evidence.attention import attention_of, occlusion
 from explorer.figures import heat_overlay
 from explorer.page import export, links
-from explorer.page.api import Endpoints
+from explorer.page.api_maps import Maps
 from explorer.page.choices import settle
 from explorer.page.handlers import Handlers
 from explorer.page.session import Session
@@ -151,7 +151,7 @@ def test_it_is_in_link_figure_record_and_api(workbench: Any) -> None:
     figure = export.make(workbench, REQUEST, view, "svg").content.decode()
     assert "what the decoding rests on" in figure
     assert "rests on" not in export.make(workbench, REQUEST, View(), "svg").content.decode()
-    answer = Endpoints(workbench).attention("test-04")
+    answer = Maps(workbench).attention("test-04")
     np.testing.assert_array_equal(answer["cells"], found.cells)
     assert answer["overlay"].startswith("data:image/png;base64,")
     assert answer["similarity"] == found.similarity and answer["space"] == "fake-clip/image"

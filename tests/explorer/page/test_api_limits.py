@@ -34,7 +34,7 @@ def slow(make_workbench: Any, fakes: SimpleNamespace) -> Iterator[SimpleNamespac
 
 
 def test_a_caller_who_cancels_ends_the_drawing(slow: SimpleNamespace, monkeypatch: Any) -> None:
-    monkeypatch.setattr("explorer.page.api.seconds_needed", lambda bench, request: 0.0)
+    monkeypatch.setattr("explorer.page.endpoint.seconds_needed", lambda bench, request: 0.0)
     job = slow.client.submit(
         trial="test-03", scales="1; 2; 3", steps=30, seed=99, api_name="/reconstruct"
     )
@@ -50,6 +50,6 @@ def test_a_caller_who_cancels_ends_the_drawing(slow: SimpleNamespace, monkeypatc
 def test_a_request_over_the_budget_is_refused_with_the_number(
     slow: SimpleNamespace, monkeypatch: Any
 ) -> None:
-    monkeypatch.setattr("explorer.page.api.seconds_needed", lambda bench, request: 5000.0)
+    monkeypatch.setattr("explorer.page.endpoint.seconds_needed", lambda bench, request: 5000.0)
     with pytest.raises(Exception, match="compute for about 83 min, more than the 10 min that one"):
         slow.client.predict(trial="test-03", scales="1; 2", api_name="/reconstruct")
