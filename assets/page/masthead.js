@@ -100,8 +100,11 @@ const copyLink = async () => {
 
 // On a phone the decoder's fields are folded away above the trial.
 if (window.matchMedia("(max-width: 720px)").matches) {
-  const fold = () => document.querySelector("#decoder > button")?.click();
-  if (document.querySelector("#decoder")) fold(); else setTimeout(fold, 400);
+  const fold = () => {
+    const button = document.querySelector("#decoder > button");
+    if (button) button.click(); else setTimeout(fold, 100); // the fields come after the head
+  };
+  fold();
 }
 
 const dark = (on) => document.body.classList.toggle("dark", on);

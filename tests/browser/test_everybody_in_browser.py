@@ -159,7 +159,8 @@ def test_a_phone_reaches_every_picker_before_the_trial_and_reads_the_measure(
     page = open_page("trial=test-04&panel=statistics", viewport=PHONE)
     places = [page.locator(f"#{name}").bounding_box()["y"] for name in ("pick", "decode", "main")]
     assert places == sorted(places)
-    page.click("#decoder > button")  # folded at first
+    page.wait_for_selector("#mapper input", state="hidden")  # folded at first
+    page.click("#decoder > button")
     page.wait_for_selector("#mapper input", state="visible")
     heads = page.locator(".ai-brain th:visible button").all_text_contents()
     assert [head.strip("▾▴") for head in heads] == ["Parcel", "", "Voxels", "Enrichment"]
