@@ -28,13 +28,20 @@ class Dataset(Protocol):
 
     A class is made with ``(path, name, **options)``. Its keyword options come from the command
     line as text (``--dataset nsd=/data/nsd?prep=b3``) and have defaults; the class checks their
-    values. Five more members are optional; the first is for data whose truth is known, the last
-    three for whoever meets a path of unknown format:
+    values. More members are optional; the first is for data whose truth is known, then come those
+    that say which file a number is from, and the last three are for whoever meets a path of
+    unknown format:
 
     - ``noiseless_trials(subject) -> Trials``: one trial per test stimulus, its response without
       noise, over the voxels of ``load``.
     - ``known_embeddings(stimuli, space, fingerprint) -> np.ndarray | None``: embeddings (n, ...)
       of stimuli that lie ready, made by that embedder's weights; None where they do not.
+    - ``origins(subject, trial) -> list[Origin]``: where row ``trial`` of ``load(subject).betas``
+      lies on disk, every file and row that it is made of; nothing but headers is read.
+    - ``picture_origin(stimulus) -> Origin``: where its picture lies.
+    - ``ids(stimulus) -> dict[str, str]``: every id that names it in the files of the study and in
+      its field, each kind with its base, e.g. ``{"NSD's 73k, from 0": "12", "COCO": "57"}``.
+    - ``split_by``: who defined train and test, in a few words.
     - ``looks_for``: which files these are, in a few words.
     - ``recognise(path) -> bool``, a classmethod: whether the path holds this format, judged by
       content (file names, keys); cheap, never raises, and True for one class only.

@@ -268,6 +268,26 @@ class Trials:
         return np.asarray(self.betas[rows], dtype=np.float32).mean(axis=0)
 
 
+@dataclass(frozen=True)
+class Origin:
+    """Where a row of betas, or a picture, lies on disk.
+
+    ``file``: its path. ``row``: its position along the axis of trials (or pictures), from 0; None
+    where the file holds it alone. ``key``: the array or table column in a file that holds many.
+    ``note``: what else decides which numbers these are ("left hemisphere", "one of 3 averaged").
+    """
+
+    file: str
+    row: int | None = None
+    key: str = ""
+    note: str = ""
+
+    def __post_init__(self) -> None:
+        """Refuse a row before the first."""
+        if self.row is not None and self.row < 0:
+            raise UserError(f"{self.file}: rows are counted from 0, found {self.row}.")
+
+
 # -------------------------------------------------------------------------------------- embeddings
 
 
