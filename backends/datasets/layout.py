@@ -15,6 +15,10 @@ r"""The plain folder: any study that was written as five kinds of files.
                             roi_NAME 0 or 1, masks that may overlap, named NAME
                             ncsnr    noise-ceiling SNR of the voxel, SD of signal over SD of noise
                             scale    what one unit of an int16 beta is worth, above 0
+    sub-XX/mask.nii.gz      optional, for voxels of a volume: 1 where one is, else 0; the columns
+                            of betas.npy are these in C order, as betas[mask] gives them. With
+                            {"space": "MNI152NLin2009cAsym"} in dataset.json, or another MNI152
+                            space, they are drawn on fsaverage5; in others they have no place there
 
 Tables are tab-separated UTF-8. A notebook writes such a folder in ten lines, given `pictures`
 (uint8, H x W x 3, one a stimulus), `betas` (trials, V), and `shown` (the picture's number) and
@@ -45,6 +49,7 @@ import numpy as np
 
 from backends.datasets.reading import LazyRows
 from explorer import files
+from explorer.brain.projection import project_volume
 from explorer.files import guard, read_json, short
 from explorer.images import read_picture
 from explorer.types import (
@@ -72,10 +77,12 @@ DEFAULTS: dict[str, Any] = {
     "note": "",
     "beta_unit": "arbitrary units",
     "atlas": "parcels",  # the name of the atlas in the column `parcel`
+    "space": "",  # that of every mask.nii.gz, as fMRIPrep writes it after space-
 }
 SIDES = {"L": "left", "R": "right"}
 # A ratio of 3 is a noise ceiling of 90 % in a single trial, which one voxel in twenty never has.
 MOST_NCSNR = 3.0
+MNI = "MNI152"  # how the names of spaces begin that a volume is drawn in (templateflow.org)
 NOT_IDENTITY = ("ncsnr", "scale")  # columns of voxels.tsv that do not say which voxel it is
 
 
@@ -414,7 +421,7 @@ def voxel_space(
     """Return where the voxels of a subject lie, with the atlases laid over them."""
     file, v = folder / "voxels.tsv", len(table)
     identity = [c for c in table if c not in NOT_IDENTITY]
-    projection, atlases = None, {}
+    projection, atlases, volume = None, {}, _volume(folder, v)
     if "vertex" in table:
         vertex = _whole(table["vertex"], file, "vertex", nowhere=True)
         if vertex.max(initial=0) >= FSAVERAGE5_VERTICES:
@@ -425,6 +432,11 @@ def voxel_space(
         _check_sides(table, vertex, file)
         digest = voxel_hash("fsaverage5", vertex)
         projection = project(vertex)
+    elif volume:
+        mask, affine = volume
+        digest = voxel_hash("volume", np.packbits(mask), str(mask.shape), np.round(affine, 4))
+        if description["space"].startswith(MNI):
+            projection = project_volume(mask, affine)
     elif identity:
         digest = voxel_hash(table[identity].to_csv(sep="\t", index=False))
     else:
@@ -440,7 +452,41 @@ def voxel_space(
 
         atlas = lay(desikan_killiany(), projection, digest)
         atlases.setdefault(atlas.name, atlas)
-    return VoxelSpace(v, digest, projection, parcellations=atlases)
+    mask, affine = volume or (None, None)
+    return VoxelSpace(v, digest, projection, mask, affine, atlases)
+
+
+def _volume(folder: Path, v: int) -> tuple[np.ndarray, np.ndarray] | None:
+    """Return mask bool (X, Y, Z) of v voxels and affine (4, 4), None where there is no mask."""
+    file = folder / "mask.nii.gz"
+    if not file.exists():
+        return None
+    mask, affine = read_mask(file)
+    if mask.sum() != v:
+        raise UserError(
+            f"{folder}: betas.npy has {v} voxels, mask.nii.gz marks {int(mask.sum())}; each voxel "
+            "needs one."
+        )
+    return mask, affine
+
+
+def read_mask(file: Path) -> tuple[np.ndarray, np.ndarray]:
+    """Return a NIfTI mask as bool (X, Y, Z), and its affine (4, 4)."""
+    image = files.open_volume(file, "a NIfTI mask", "mend it")
+    shape = tuple(int(n) for n in image.shape)
+    while len(shape) > 3 and shape[-1] == 1:
+        shape = shape[:-1]
+    if len(shape) != 3:
+        raise UserError(f"{file} has shape {shape}, expected a mask along three axes.")
+    values = files.volume_data(image, file).reshape(shape)
+    if values.dtype.kind not in "fiub" or not np.isin(values, (0, 1)).all():
+        raise UserError(
+            f"{file} holds more than 0 and 1, expected a mask of which voxels there are; save "
+            "(values > 0) as one, where that is what it means."
+        )
+    if not values.any():
+        raise UserError(f"{file} marks no voxel; give the mask that the betas were made with.")
+    return values.astype(bool), np.asarray(image.affine, dtype=np.float64)
 
 
 def _check_sides(table: pd.DataFrame, vertex: np.ndarray, file: Path) -> None:

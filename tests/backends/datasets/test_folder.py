@@ -5,6 +5,7 @@ import re
 import textwrap
 from pathlib import Path
 
+import nibabel
 import numpy as np
 import pandas as pd
 import pytest
@@ -381,3 +382,42 @@ def test_an_unknown_subject_or_place_is_named(root, tmp_path):
         Folder(root, "mine").load("sub-02")
     with pytest.raises(UserError, match="is not a folder; give the folder that holds dataset"):
         Folder(tmp_path / "nowhere", "mine")
+
+
+def volume(root: Path, mask: np.ndarray, affine: np.ndarray) -> None:
+    """Put a mask beside the betas, in place of voxels.tsv."""
+    (root / "sub-01" / "voxels.tsv").unlink(missing_ok=True)
+    image = nibabel.Nifti1Image(mask.astype(np.uint8), affine)
+    nibabel.save(image, root / "sub-01" / "mask.nii.gz")
+
+
+def test_a_mask_places_voxels_of_a_volume(root):
+    from explorer.brain.projection import project_volume
+
+    affine = np.diag([4.0, 4.0, 4.0, 1.0])
+    affine[:3, 3] = -80, -112, -72
+    mask = np.zeros((40, 47, 40), bool)
+    mask[12, 6:12, 18] = True  # occipital, left
+    volume(root, mask, affine)
+    voxels = Folder(root, "mine").load("sub-01").subject.voxels
+    assert voxels.projection is None and voxels.mask.sum() == V
+    (root / "dataset.json").write_text('{"title": "T", "space": "MNI152NLin2009cAsym"}')
+    placed = Folder(root, "mine").load("sub-01").subject.voxels
+    expected = project_volume(mask, affine)
+    np.testing.assert_array_equal(placed.projection.toarray(), expected.toarray())
+    assert "Desikan-Killiany" in placed.parcellations and placed.hash == voxels.hash
+    volume(root, np.roll(mask, 1, axis=1), affine)
+    assert Folder(root, "mine").load("sub-01").subject.voxels.hash != voxels.hash
+
+
+def test_a_mask_that_does_not_fit_is_named(root):
+    mask = np.zeros((3, 3, 3), np.uint8)
+    for change, sentence in (
+        (lambda: volume(root, mask, np.eye(4)), "marks no voxel"),
+        (lambda: volume(root, mask + 1, np.eye(4)), "has 6 voxels, mask.nii.gz marks 27"),
+        (lambda: volume(root, mask + 2, np.eye(4)), "holds more than 0 and 1"),
+        (lambda: volume(root, np.ones((2, 3)), np.eye(4)), r"shape \(2, 3\), expected a mask"),
+    ):
+        change()
+        with pytest.raises(UserError, match=sentence):
+            Folder(root, "mine").load("sub-01")

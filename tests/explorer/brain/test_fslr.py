@@ -1,4 +1,4 @@
-"""fsLR-32k on fsaverage5: each hemisphere on its side, the whole cortex covered, folds on folds."""
+"""fsLR-32k on fsaverage5: sides stay sides, the whole cortex is covered, folds meet folds."""
 
 import numpy as np
 import pytest
