@@ -31,7 +31,7 @@ from explorer.brain.atlases import desikan_killiany
 from explorer.brain.parcels import lay
 from explorer.files import read_array
 from explorer.images import read_picture
-from explorer.types import Subject, Trials, UserError, VoxelSpace, voxel_hash
+from explorer.types import Origin, Subject, Trials, UserError, VoxelSpace, voxel_hash
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -271,7 +271,8 @@ def _stimulus(file: Path) -> str:
 
 def _responses(folder: Path, kind: str) -> LazyRows:
     """Return both hemispheres' responses (images, left then right vertices)."""
-    arrays = [read_array(folder / f"{side}_{kind}_fmri.npy") for side in SIDES]
+    files = {side: folder / f"{side}_{kind}_fmri.npy" for side in SIDES}
+    arrays = [read_array(file) for file in files.values()]
     for side, array in zip(SIDES, arrays, strict=True):
         if array.ndim != 2 or array.dtype.kind != "f":
             raise UserError(
@@ -285,7 +286,11 @@ def _responses(folder: Path, kind: str) -> LazyRows:
             "image has one in both."
         )
     shape = len(left), left.shape[1] + right.shape[1]
-    return LazyRows(shape, lambda n: np.hstack([left[n], right[n]]), str(folder))
+
+    def lies(row: int) -> list[Origin]:
+        return [Origin(str(file), row, note=f"hemisphere {SIDES[s]}") for s, file in files.items()]
+
+    return LazyRows(shape, lambda n: np.hstack([left[n], right[n]]), str(folder), lies)
 
 
 def _mask(folder: Path, side: str) -> np.ndarray:

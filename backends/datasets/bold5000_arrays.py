@@ -12,7 +12,7 @@ import numpy as np
 from backends.datasets.bold5000_files import HEMISPHERES, PEOPLE, ROIS, Found, whose
 from backends.datasets.reading import LazyRows, mat_array, mat_sizes, standardised
 from explorer.files import read_array
-from explorer.types import Label, Parcellation, UserError, VoxelSpace, voxel_hash
+from explorer.types import Label, Origin, Parcellation, UserError, VoxelSpace, voxel_hash
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -23,6 +23,7 @@ class Part(NamedTuple):
 
     label: Label
     width: int
+    path: Path
     read: Callable[[np.ndarray], np.ndarray]
 
 
@@ -48,7 +49,10 @@ def load_regions(
     def read(rows: np.ndarray) -> np.ndarray:
         return np.concatenate([part.read(rows) for part in parts], axis=1)[:, keep]
 
-    betas = LazyRows((n, int(keep.sum())), read, source)
+    def lies(row: int) -> list[Origin]:
+        return [Origin(str(part.path), row, note=part.label.key) for part in parts]
+
+    betas = LazyRows((n, int(keep.sum())), read, source, lies)
     if norm == "session":
         betas = standardised(betas, session, train)
     labels = tuple(part.label for part in parts)
@@ -81,7 +85,7 @@ def _parts(found: Found, subject: str, wanted: str) -> list[Part]:
                 f"({expected}, voxels) for {subject}'s {expected} trials; copy it again."
             )
         label = Label(roi, HEMISPHERES[side], ROIS.get(roi, (128, 128, 128)))
-        parts.append(Part(label, shape[1], read))
+        parts.append(Part(label, shape[1], path, read))
     return parts
 
 

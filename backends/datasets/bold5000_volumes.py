@@ -11,7 +11,7 @@ import numpy as np
 
 from backends.datasets.bold5000_arrays import usable
 from backends.datasets.bold5000_files import HEMISPHERES, PEOPLE, RELEASE_2, ROIS, RUN, Found
-from backends.datasets.reading import LazyRows, standardised
+from backends.datasets.reading import LazyRows, lies_in, stacked, standardised
 from explorer.files import open_volume, volume_data
 from explorer.types import Label, Parcellation, UserError, VoxelSpace, voxel_hash
 
@@ -76,18 +76,8 @@ def load_volumes(
         if norm == "session":
             rows = standardised(rows, np.full(len(train), session), train)
         parts.append(rows)
-    ends = np.cumsum([len(part) for part in parts])
-
-    def read(rows: np.ndarray) -> np.ndarray:
-        pieces = []
-        for part, end in zip(parts, ends, strict=True):
-            inside = rows[(rows >= end - len(part)) & (rows < end)]
-            if len(inside):
-                pieces.append(part[inside - (end - len(part))])
-        return np.concatenate(pieces)
-
     v = int(mask.sum())
-    betas = LazyRows((int(ends[-1]), v), read, source)
+    betas = stacked(parts, source)
     digest = voxel_hash("bold5000", subject, mask, np.asarray(affine, dtype=np.float64))
     rois = _regions(found, subject, mask, digest)
     space = VoxelSpace(
@@ -170,7 +160,7 @@ def _session(
     def read(wanted: np.ndarray) -> np.ndarray:
         return sessions.read(path, mask, trials, wanted)
 
-    return LazyRows((trials, int(mask.sum())), read, source)
+    return LazyRows((trials, int(mask.sum())), read, source, lies_in(path))
 
 
 def _mask(path: Path, subject: str) -> np.ndarray:

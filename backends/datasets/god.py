@@ -27,7 +27,7 @@ from backends.datasets.god_study import (
     spread,
     varying,
 )
-from backends.datasets.reading import LazyRows, hdf5_rows, hdf5_values, standardised
+from backends.datasets.reading import chosen, hdf5_rows, hdf5_values, standardised
 from explorer.images import read_picture
 from explorer.types import Subject, Trials, UserError, VoxelSpace, voxel_hash
 
@@ -236,7 +236,7 @@ class GOD:
             rows = standardised(rows, runs(found, kinds)[0], np.ones(len(kinds), bool))
         elif self.norm == "train":
             rows = standardised(rows, np.zeros(len(kinds), int), kinds == 1, ddof=1)
-        betas = LazyRows((len(keep), len(columns)), lambda n: rows[keep[n]], rows.source)
+        betas = chosen(rows, keep)
         units = {
             "run": "z-score within run (by all trials of the run, also in test runs)",
             "train": "z-score by the training trials",

@@ -22,7 +22,14 @@ from backends.datasets.god_study import (
     spread,
     varying,
 )
-from backends.datasets.reading import LazyRows, npz_array, npz_names, standardised
+from backends.datasets.reading import (
+    LazyRows,
+    lies_in,
+    npz_array,
+    npz_names,
+    stacked,
+    standardised,
+)
 from explorer.files import read_object
 from explorer.types import Subject, Trials, UserError, VoxelSpace, voxel_hash
 
@@ -198,12 +205,16 @@ class GODMindVis:
                 f"{order.min()} to {order.max()}."
             )
         chosen, _, rois = self._voxels(file)
-
-        def read(wanted: np.ndarray) -> np.ndarray:
-            parts = train[wanted[wanted < n]], test[wanted[wanted >= n] - n]
-            return np.concatenate([np.asarray(part)[:, chosen] for part in parts])
-
-        rows = LazyRows((n + len(test), len(chosen)), read, str(file))
+        parts = [
+            LazyRows(
+                (len(array), len(chosen)),
+                lambda wanted, array=array: np.asarray(array[wanted])[:, chosen],
+                str(file),
+                lies_in(file, key),
+            )
+            for key, array in (("arr_0", train), ("arr_2", test))
+        ]
+        rows = stacked(parts, str(file))
         training = np.arange(len(rows)) < n
         if self.norm == "train":
             rows = standardised(rows, np.zeros(len(rows), int), training)

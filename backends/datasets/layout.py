@@ -47,7 +47,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from backends.datasets.reading import LazyRows
+from backends.datasets.reading import LazyRows, lies_in
 from explorer import files
 from explorer.brain.projection import project_volume
 from explorer.files import guard, read_json, short
@@ -93,7 +93,7 @@ def scaled_rows(stored: np.ndarray, scale: np.ndarray | None, source: str) -> La
         values = np.asarray(stored[rows], dtype=np.float32)
         return values if scale is None else values * scale
 
-    return LazyRows(stored.shape, read, source)
+    return LazyRows(stored.shape, read, source, lies_in(source))
 
 
 def read_description(path: Path) -> dict[str, Any]:

@@ -39,7 +39,7 @@ from backends.datasets.mindeye_release import (
     usable,
 )
 from backends.datasets.reading import LazyRows
-from explorer.types import Subject, Trials, UserError
+from explorer.types import Origin, Subject, Trials, UserError
 
 SHARDS = {"train": 18, "val": 1, "test": 2}
 
@@ -143,8 +143,13 @@ class MindEye1(Release):
                 values[here] = rows[repeat[wanted[here]]][:, columns]
             return values
 
+        def lies(row: int) -> list[Origin]:
+            sample = samples[of_trial[row]]
+            member = f"{sample.key}.nsdgeneral.npy"
+            return [Origin(str(sample.shard), sample.stored_row(int(repeat[row])), member)]
+
         who = Subject(self.name, subject, self._space(subject, kept))
-        betas = LazyRows((len(table), len(columns)), read, f"{self.name}/{subject}")
+        betas = LazyRows((len(table), len(columns)), read, f"{self.name}/{subject}", lies)
         return Trials(who, betas, "z-score within session (as released)", table)
 
     def image(self, stimulus: str) -> np.ndarray:

@@ -52,13 +52,20 @@ class Sample:
         would count a repeat twice.
         """
         stored = self.stored()
-        rows = [row for i, row in enumerate(stored) if not _among(row, stored[:i])]
+        return stored[self._measured(stored)]
+
+    def stored_row(self, repeat: int) -> int:
+        """Return which row of the stored nsdgeneral a repeat is, both from 0."""
+        return self._measured(self.stored())[repeat]
+
+    def _measured(self, stored: np.ndarray) -> list[int]:
+        rows = [i for i, row in enumerate(stored) if not _among(row, stored[:i])]
         if len(rows) != self.repeats:
             raise UserError(
                 f"{self.where}: num_uniques says {self.repeats} repeats, nsdgeneral holds "
                 f"{len(rows)} different rows; copy the shard again."
             )
-        return np.stack(rows)
+        return rows
 
     def stored(self) -> np.ndarray:
         """Return nsdgeneral as it was stored, (3, V)."""

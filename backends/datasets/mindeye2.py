@@ -36,8 +36,8 @@ from backends.datasets.mindeye_release import (
 )
 from backends.datasets.published import to_bytes
 from backends.datasets.reading import (
-    LazyRows,
     check_array,
+    chosen,
     hdf5_array,
     hdf5_row,
     hdf5_rows,
@@ -160,13 +160,8 @@ class MindEye2(Release):
         kept = usable(np.stack([stored[row] for row in spread]), subject)
         columns = None if kept.all() else np.flatnonzero(kept)
         rows = hdf5_rows(stored, str(self._files[subject]), columns)
-        trial = table["trial"].to_numpy()
-
-        def read(wanted: np.ndarray) -> np.ndarray:
-            return rows[trial[wanted]]
-
+        betas = chosen(rows, table["trial"].to_numpy())
         who = Subject(self.name, subject, self._space(subject, kept))
-        betas = LazyRows((len(table), rows.shape[1]), read, rows.source)
         return Trials(who, betas, "z-score within session (test trials included)", table)
 
     def image(self, stimulus: str) -> np.ndarray:

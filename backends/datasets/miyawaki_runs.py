@@ -24,7 +24,16 @@ from backends.datasets.miyawaki_blocks import (
 )
 from backends.datasets.reading import LazyRows
 from explorer.files import guard, open_volume, read_text, volume_data
-from explorer.types import Label, Parcellation, Subject, Trials, UserError, VoxelSpace, voxel_hash
+from explorer.types import (
+    Label,
+    Origin,
+    Parcellation,
+    Subject,
+    Trials,
+    UserError,
+    VoxelSpace,
+    voxel_hash,
+)
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -243,7 +252,12 @@ class Miyawaki2008Runs:
                 [of_run(run)[i - first[id(run)]] for i, run in zip(wanted, runs, strict=True)]
             )
 
-        rows = LazyRows((len(blocks), v), read, str(self.path))
+        def lies(row: int) -> list[Origin]:
+            block = blocks[row]
+            volumes = f"estimate ({self.betas}) from volumes {block.begin} to {block.end - 1}"
+            return [Origin(str(block.run.func), block.begin, note=volumes)]
+
+        rows = LazyRows((len(blocks), v), read, str(self.path), lies)
         return Trials(Subject(self.name, SUBJECT, space), rows, BETA_UNITS[self.betas], table)
 
     def _atlases(self, mask: np.ndarray, digest: str) -> dict[str, Parcellation]:

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from explorer.files import DEFLATE, damaged, guard, npy_header, pickled, short
-from explorer.types import UserError
+from explorer.types import Origin, UserError
 
 if TYPE_CHECKING:
     import h5py
@@ -25,6 +25,9 @@ if TYPE_CHECKING:
 CHUNK_ROWS = 256  # rows in memory at once while statistics are gathered
 MOST_CHUNKS = 100_000  # of an HDF5 array: counting them takes a tenth of a second
 KINDS = {"fiub": "numbers", "fiu": "numbers", "iu": "whole numbers", "SO": "texts"}
+
+
+Lies = Callable[[int], list[Origin]]
 
 
 class LazyRows:
@@ -39,16 +42,23 @@ class LazyRows:
         (len(rows), V) of any numeric type.
     source
         The name that a message gives the data.
+    lies
+        ``lies(row)``: the files and rows that this one is made of; None where a reader cannot
+        tell. What is made of these rows (`chosen`, `stacked`, `standardised`) tells it too.
     """
 
     dtype = np.dtype(np.float32)
     ndim = 2
 
     def __init__(
-        self, shape: tuple[int, int], read: Callable[[np.ndarray], np.ndarray], source: str
+        self,
+        shape: tuple[int, int],
+        read: Callable[[np.ndarray], np.ndarray],
+        source: str,
+        lies: Lies | None = None,
     ) -> None:
         self.shape: tuple[int, int] = (int(shape[0]), int(shape[1]))
-        self.source = source
+        self.source, self.lies = source, lies
         self._read = read
 
     def __len__(self) -> int:
@@ -79,7 +89,18 @@ class LazyRows:
 
 def chosen(rows: LazyRows, which: np.ndarray) -> LazyRows:
     """Return certain rows, ``which`` int (n,), still read lazily."""
-    return LazyRows((len(which), rows.shape[1]), lambda n: rows[which[n]], rows.source)
+    lies = rows.lies
+    return LazyRows(
+        (len(which), rows.shape[1]),
+        lambda n: rows[which[n]],
+        rows.source,
+        lies and (lambda n: lies(int(which[n]))),
+    )
+
+
+def lies_in(file: Path | str, key: str = "", note: str = "") -> Lies:
+    """Return where rows lie that are those of one array, in its order."""
+    return lambda row: [Origin(str(file), row, key, note)]
 
 
 def stacked(parts: list[LazyRows], source: str) -> LazyRows:
@@ -93,7 +114,12 @@ def stacked(parts: list[LazyRows], source: str) -> LazyRows:
         of = [rows[(rows >= a) & (rows < b)] - a for a, b in zip(starts, starts[1:], strict=False)]
         return np.vstack([part[n] for part, n in zip(parts, of, strict=True)])
 
-    return LazyRows((int(starts[-1]), widths.pop()), read, source)
+    def lies(row: int) -> list[Origin]:
+        part = int(np.searchsorted(starts, row, side="right")) - 1
+        return parts[part].lies(row - int(starts[part]))
+
+    known = all(part.lies for part in parts)
+    return LazyRows((int(starts[-1]), widths.pop()), read, source, lies if known else None)
 
 
 def standardised(rows: LazyRows, group: np.ndarray, counts: np.ndarray, ddof: int = 0) -> LazyRows:
@@ -139,7 +165,7 @@ def standardised(rows: LazyRows, group: np.ndarray, counts: np.ndarray, ddof: in
             values[here] = (rows[wanted[here]] - mean) / np.where(sd > 0, sd, np.inf)
         return values
 
-    return LazyRows(rows.shape, read, rows.source)
+    return LazyRows(rows.shape, read, rows.source, rows.lies)
 
 
 def mean_and_sd(rows: Any, which: np.ndarray, ddof: int = 0) -> tuple[np.ndarray, np.ndarray]:
@@ -294,7 +320,8 @@ def hdf5_rows(array: h5py.Dataset, source: str, columns: np.ndarray | None = Non
                 values[run] = part if columns is None else part[:, columns]
         return values
 
-    return LazyRows((array.shape[0], width), read, source)
+    lies = lies_in(array.file.filename, str(array.name).strip("/"))
+    return LazyRows((array.shape[0], width), read, source, lies)
 
 
 def mat_sizes(path: Path, needs: str = "") -> dict[str, tuple[int, ...]]:
