@@ -17,13 +17,14 @@ from backends.commands.import_checkpoint import import_checkpoint
 from backends.commands.import_gnet import import_gnet
 from backends.commands.reconstruct import reconstruct
 from backends.commands.search import search
+from backends.commands.trace import trace
 from backends.commands.train import train
 from backends.commands.train_encoding import train_encoding
 from explorer.types import UserError
 
 COMMANDS = (
     *(build_demo, train, search, train_encoding, caption, evaluate, guidance, finetune),
-    *(reconstruct, import_checkpoint, import_gnet, doctor, fetch),
+    *(reconstruct, import_checkpoint, import_gnet, doctor, trace, fetch),
 )
 app = typer.Typer(
     add_completion=False,

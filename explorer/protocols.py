@@ -37,8 +37,9 @@ class Dataset(Protocol):
     - ``known_embeddings(stimuli, space, fingerprint) -> np.ndarray | None``: embeddings (n, ...)
       of stimuli that lie ready, made by that embedder's weights; None where they do not.
     - ``origins(subject, trial) -> list[Origin]``: where row ``trial`` of ``load(subject).betas``
-      lies on disk, every file and row that it is made of; nothing but headers is read.
-    - ``picture_origin(stimulus) -> Origin``: where its picture lies.
+      lies on disk, every file and row that it is made of, [] where it is made anew; nothing but
+      headers is read. Betas that have ``lies(row)`` say it themselves.
+    - ``picture_origin(stimulus) -> Origin | None``: where its picture lies; None in no file.
     - ``ids(stimulus) -> dict[str, str]``: every id that names it in the files of the study and in
       its field, each kind with its base, e.g. ``{"NSD's 73k, from 0": "12", "COCO": "57"}``.
     - ``split_by``: who defined train and test, in a few words.

@@ -17,6 +17,8 @@ import typer
 
 from backends.datasets import layout
 from backends.reports.alike import Look, look, same_pictures
+from backends.reports.traces import three_traces
+from backends.reports.unknown import explain as explained
 from explorer.catalogue import PLAIN_FOLDER
 from explorer.naming import NAME, open_dataset, path_and_options, recognise
 from explorer.protocols import Dataset
@@ -32,11 +34,20 @@ ROWS_AT_ONCE = 512  # of betas
 
 def doctor(
     path: Annotated[str, typer.Argument(help="Where data lie: PATH or PATH?option=value.")],
+    explain: Annotated[
+        bool,
+        typer.Option(
+            "--explain",
+            help="Also say what every file looks like, and which reader came closest.",
+        ),
+    ] = False,
 ) -> None:
     """Say which data set lies at a path, what it holds and lacks, and the command to open it."""
     from backends import DATASETS
 
     lines, well = examine(path, DATASETS)
+    if explain:
+        lines = [*lines, *explained(path_and_options(path, "doctor")[0], DATASETS)]
     for line in lines:
         print(line)
     raise typer.Exit(0 if well else 1)
@@ -77,6 +88,7 @@ def examine(given: str, datasets: Mapping[str, Any]) -> tuple[list[str], bool]:
             stimuli |= set(trials.stimuli(split))
         loaded += 1
         lines.append(_of_trials(trials))
+        lines += three_traces(study, trials)
     plain = family == PLAIN_FOLDER or layout.is_simulated(path)
     count = 0 if plain else len(set().union(*shown.values()))
     if plain:
@@ -110,7 +122,8 @@ def _unknown(path: Path, datasets: Mapping[str, Any]) -> Iterator[str]:
         yield f"  {name}: {getattr(resolve(entry), 'looks_for', 'see its class')}"
     yield (
         "Give the folder that holds those; any other study can be written as a plain folder "
-        "(backends/datasets/layout.py), and results of others are opened with app.py --published."
+        "(backends/datasets/layout.py), and results of others are opened with app.py --published. "
+        "With --explain, doctor says what each file looks like and which reader came closest."
     )
 
 

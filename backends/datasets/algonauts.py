@@ -194,6 +194,26 @@ class Algonauts2023:
             )
         return read_picture(self._files[stimulus])
 
+    @property
+    def split_by(self) -> str:
+        """Who says which images are test."""
+        if all(self._has_test(who) for who in self._people):
+            return "the challenge: images of the last three sessions are test"
+        return f"Afterimage, of the challenge's training images: every {HELD_OUT}th is test"
+
+    def picture_origin(self, stimulus: str) -> Origin:
+        """Return where a picture lies."""
+        return Origin(str(self._files[stimulus]))
+
+    def ids(self, stimulus: str) -> dict[str, str]:
+        """Return what names a picture: its number of NSD's 73k, and its file."""
+        number = int(stimulus.removeprefix("nsd-"))
+        return {
+            "NSD's 73k, from 0": str(number),
+            "NSD's 73k, from 1": str(number + 1),
+            "file name": self._files[stimulus].name,
+        }
+
     def _has_test(self, subject: str) -> bool:
         place = self._people[subject] / "test_split" / "test_fmri"
         return all((place / f"{side}_test_fmri.npy").is_file() for side in SIDES)

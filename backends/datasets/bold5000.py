@@ -52,7 +52,7 @@ from backends.datasets.bold5000_lists import (
 )
 from backends.datasets.bold5000_volumes import Sessions, load_volumes, volume_remarks
 from explorer.images import read_picture
-from explorer.types import Label, Subject, Trials, UserError
+from explorer.types import Label, Origin, Subject, Trials, UserError
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -246,6 +246,20 @@ class BOLD5000:
                 f"{where_pictures(self._files)}."
             )
         return read_picture(file, f"The picture of {stimulus!r}")
+
+    split_by = "the authors: images shown more than once (113 of their list) are test"
+
+    def picture_origin(self, stimulus: str) -> Origin | None:
+        """Return where a picture lies; None where it is not here."""
+        file = self._images.get(stimulus.lower())
+        return None if file is None else Origin(str(file))
+
+    def ids(self, stimulus: str) -> dict[str, str]:
+        """Return what names a picture: its file, and COCO's number or the WordNet id."""
+        about = self.stimuli.loc[stimulus]
+        kind = {"COCO": "COCO", "ImageNet": "WordNet"}.get(str(about["category"]))
+        found = {"file name": stimulus}
+        return found | ({kind: str(about["source"])} if kind and about["source"] else {})
 
     # ------------------------------------------------------------------------------------- remarks
 

@@ -21,7 +21,7 @@ from backends.datasets.bdata import BData
 from backends.datasets.god_study import one_of, roi_masks
 from backends.datasets.reading import chosen, hdf5_rows, stacked, standardised
 from explorer.images import ENDINGS, read_picture
-from explorer.types import Subject, Trials, UserError, VoxelSpace, voxel_hash
+from explorer.types import Origin, Subject, Trials, UserError, VoxelSpace, voxel_hash
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -229,6 +229,21 @@ class Deeprecon:
                 f"{ASK_FOR_PICTURES}; name their folder with ?images=FOLDER."
             )
         return read_picture(self._pictures[stimulus], f"The picture of {stimulus}")
+
+    @property
+    def split_by(self) -> str:
+        """Who says which trials are test."""
+        return f"the authors: the training file is train, test is {self.trials}"
+
+    def picture_origin(self, stimulus: str) -> Origin | None:
+        """Return where a picture lies; None where it is not here."""
+        file = self._pictures.get(stimulus)
+        return None if file is None else Origin(str(file))
+
+    def ids(self, stimulus: str) -> dict[str, str]:
+        """Return what names a picture in the label file."""
+        synset = stimulus.partition("_")[0]
+        return {"stimulus_name": stimulus} | ({"synset": synset} if synset[:1] == "n" else {})
 
     def remarks(self) -> list[str]:
         """Return what must be known of these files, one sentence each."""

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from backends.datasets import layout
-from explorer.types import Trials, UserError
+from explorer.types import Origin, Trials, UserError
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -75,6 +75,16 @@ class Folder:
             )
         folder = self._folders[subject]
         return layout.read_trials(folder, self.name, subject, self._description, self.stimuli)
+
+    split_by = "trials.tsv of the folder, column split"
+
+    def picture_origin(self, stimulus: str) -> Origin:
+        """Return where a picture lies."""
+        return layout.picture_origin(self.path, self.stimuli, stimulus)
+
+    def ids(self, stimulus: str) -> dict[str, str]:
+        """Return what names a picture in stimuli.tsv."""
+        return layout.picture_ids(self.stimuli, stimulus)
 
     def image(self, stimulus: str) -> np.ndarray:
         """Return the picture that was shown, uint8 RGB (H, W, 3)."""

@@ -29,7 +29,7 @@ from backends.datasets.god_study import (
 )
 from backends.datasets.reading import chosen, hdf5_rows, hdf5_values, standardised
 from explorer.images import read_picture
-from explorer.types import Subject, Trials, UserError, VoxelSpace, voxel_hash
+from explorer.types import Origin, Subject, Trials, UserError, VoxelSpace, voxel_hash
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -258,6 +258,22 @@ class GOD:
                 f"{ASK_FOR_PICTURES}, and they belong in images/training and images/test there."
             )
         return read_picture(file, f"The picture of {stimulus}")
+
+    @property
+    def split_by(self) -> str:
+        """Who says which trials are test."""
+        return f"the authors: DataType 1 is training, test is {self.trials}"
+
+    def picture_origin(self, stimulus: str) -> Origin | None:
+        """Return where a picture lies; None where it is not here."""
+        file = self._pictures.get(stimulus)
+        return None if file is None else Origin(str(file))
+
+    def ids(self, stimulus: str) -> dict[str, str]:
+        """Return what names a picture: ImageNet's id, its synset, and its file."""
+        file = str(self.stimuli.at[stimulus, "source"])
+        found = {"ImageNet": stimulus, "synset": stimulus.partition("_")[0]}
+        return found | ({"file name": file} if file else {})
 
     def remarks(self) -> list[str]:
         """Return what is missing, masked or special in these files, one sentence each."""

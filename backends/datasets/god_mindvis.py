@@ -31,7 +31,7 @@ from backends.datasets.reading import (
     standardised,
 )
 from explorer.files import read_object
-from explorer.types import Subject, Trials, UserError, VoxelSpace, voxel_hash
+from explorer.types import Origin, Subject, Trials, UserError, VoxelSpace, voxel_hash
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -243,6 +243,22 @@ class GODMindVis:
             )
         picture = self._images[split][self._names[split].index(stimulus)]
         return _bytes(picture, self._whites[split], f"{self.name}: the picture of {stimulus}")
+
+    split_by = "the authors: arr_0 is training, arr_2 is test"
+
+    def picture_origin(self, stimulus: str) -> Origin | None:
+        """Return where a picture lies; None where the pictures are not here."""
+        file = next(iter(sorted(self._root.glob("images_*.npz"))), None)
+        if file is None:
+            return None
+        split = "train" if stimulus in self._names["train"] else "test"
+        return Origin(str(file), self._names[split].index(stimulus), f"{split}_images")
+
+    def ids(self, stimulus: str) -> dict[str, str]:
+        """Return what names a picture: the name in MinD-Vis's lists and its row there."""
+        split = "train" if stimulus in self._names["train"] else "test"
+        row = self._names[split].index(stimulus)
+        return {"name": stimulus, f"row of {split}_images, from 0": str(row)}
 
     def remarks(self) -> list[str]:
         """Return what is missing, masked or special in these files, one sentence each."""

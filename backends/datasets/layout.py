@@ -56,6 +56,7 @@ from explorer.types import (
     FSAVERAGE5_VERTICES,
     SPLITS,
     Label,
+    Origin,
     Parcellation,
     Subject,
     Trials,
@@ -199,6 +200,17 @@ def read_image(path: Path, stimuli: pd.DataFrame, stimulus: str) -> np.ndarray:
         f"The picture of stimulus {stimulus!r}",
         missing="copy it there or mend stimuli.tsv",
     )
+
+
+def picture_origin(path: Path, stimuli: pd.DataFrame, stimulus: str) -> Origin:
+    """Return where a stimulus's picture lies."""
+    return Origin(str(_inside(path / "stimuli", stimuli.at[stimulus, "file"], "stimuli.tsv")))
+
+
+def picture_ids(stimuli: pd.DataFrame, stimulus: str) -> dict[str, str]:
+    """Return what names a picture: its file, and its row of ``stimuli.tsv``."""
+    row = int(stimuli.index.get_loc(stimulus))
+    return {"file name": str(stimuli.at[stimulus, "file"]), "row of stimuli.tsv, from 0": str(row)}
 
 
 def read_trials(

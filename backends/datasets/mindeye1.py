@@ -166,6 +166,13 @@ class MindEye1(Release):
             raise no_shard(self.name, stimulus)
         return picture
 
+    def picture_origin(self, stimulus: str) -> Origin | None:
+        """Return the member of a shard that is the picture, or its row of NSD's own file."""
+        sample = self._shards.sample(number_of(stimulus, self.name))
+        if sample is None:
+            return self._beside(stimulus)
+        return Origin(str(sample.shard), None, sample.key, "picture member of the sample")
+
     def remarks(self) -> list[str]:
         """Return what somebody must know of this copy; counts are of the subjects loaded."""
         said = [

@@ -102,13 +102,17 @@ class Shards:
                     self._found.setdefault(sample.number, sample)
             return self.samples[file]
 
-    def picture(self, number: int) -> np.ndarray | None:
-        """Return an image, uint8 RGB (H, W, 3), by its number of 73,000; None for none."""
+    def sample(self, number: int) -> Sample | None:
+        """Return the sample of an image by its number of 73,000; None for none."""
         for file in self.files:
             if number in self._found:
                 break
             self.read(file)
-        sample = self._found.get(number)
+        return self._found.get(number)
+
+    def picture(self, number: int) -> np.ndarray | None:
+        """Return an image, uint8 RGB (H, W, 3), by its number of 73,000; None for none."""
+        sample = self.sample(number)
         if sample is None:
             return None
         return read_picture(sample.read(sample.image), f"The picture in {sample.where}")

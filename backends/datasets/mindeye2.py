@@ -44,7 +44,7 @@ from backends.datasets.reading import (
     open_hdf5,
 )
 from explorer.files import guard
-from explorer.types import Subject, Trials, UserError
+from explorer.types import Origin, Subject, Trials, UserError
 
 if TYPE_CHECKING:
     import h5py
@@ -198,6 +198,16 @@ class MindEye2(Release):
             f"{file} is missing, so {stimulus!r} cannot be shown; it is about 22 GB and comes from"
             f" {HUB2}."
         )
+
+    def picture_origin(self, stimulus: str) -> Origin | None:
+        """Return the row of the release's pictures, or of what lies beside; None for none."""
+        number, file = number_of(stimulus, self.name), self.path / PICTURES
+        if file.is_file():
+            return Origin(str(file), number, "images")
+        sample = None if self._older is None else self._older.sample(number)
+        if self._nsd_pictures() is None and sample is not None:
+            return Origin(str(sample.shard), None, sample.key, "picture member of the sample")
+        return self._beside(stimulus)
 
     def remarks(self) -> list[str]:
         """Return what somebody must know of this copy; loads the subjects to know it."""

@@ -23,7 +23,7 @@ import numpy as np
 
 from backends.datasets.reading import hdf5_array, hdf5_row, hdf5_values, open_hdf5
 from explorer.files import guard, open_volume, volume_data
-from explorer.types import Label, Parcellation, UserError, VoxelSpace, voxel_hash
+from explorer.types import Label, Origin, Parcellation, UserError, VoxelSpace, voxel_hash
 
 if TYPE_CHECKING:
     import h5py
@@ -198,6 +198,21 @@ class Release:
                 )
             number = number_of(stimulus)
             return None if number >= len(images) else hdf5_row(images, number)
+
+    @property
+    def split_by(self) -> str:
+        """Who says which images are test."""
+        return f"{' and '.join(self._test_sets())}: the release's own test files"
+
+    def ids(self, stimulus: str) -> dict[str, str]:
+        """Return what names an image of NSD's 73,000."""
+        number = number_of(stimulus, self.name)
+        return {"NSD's 73k, from 0": str(number), "NSD's 73k, from 1": str(number + 1)}
+
+    def _beside(self, stimulus: str) -> Origin | None:
+        """Return where NSD's own picture lies, if its file lies beside the release."""
+        file = self._nsd_pictures()
+        return None if file is None else Origin(str(file), number_of(stimulus), "imgBrick")
 
     def _nsd_pictures(self) -> Path | None:
         """Return NSD's file of all images if it lies beside the release."""

@@ -19,7 +19,16 @@ import numpy as np
 
 from backends.datasets.miyawaki_blocks import CITATION, SIDE, SUBJECT, enlarged
 from backends.datasets.reading import mat_array, mat_sizes
-from explorer.types import Label, Parcellation, Subject, Trials, UserError, VoxelSpace, voxel_hash
+from explorer.types import (
+    Label,
+    Origin,
+    Parcellation,
+    Subject,
+    Trials,
+    UserError,
+    VoxelSpace,
+    voxel_hash,
+)
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -136,6 +145,22 @@ class Miyawaki2008:
                 f"{self.stimuli.index[-1]}, not {stimulus!r}."
             )
         return enlarged(self._file[1][self.stimuli.index.get_loc(stimulus)])
+
+    split_by = f"Afterimage: the last {TEST_REPEATS} blocks of each picture are test"
+
+    def origins(self, subject: str, trial: int) -> list[Origin]:
+        """Return the column of R2 that a trial is."""
+        return [Origin(str(self.path), trial, "R2", "a column")]
+
+    def picture_origin(self, stimulus: str) -> Origin:
+        """Return the first column of I2 that is this picture."""
+        number = self._file[2]
+        first = int(np.flatnonzero(number == self.stimuli.index.get_loc(stimulus))[0])
+        return Origin(str(self.path), first, "I2", "a column")
+
+    def ids(self, stimulus: str) -> dict[str, str]:
+        """Return what names a figure: its place in the order of first appearance."""
+        return {"figure, from 1": str(self.stimuli.index.get_loc(stimulus) + 1)}
 
     def remarks(self) -> list[str]:
         """Return what is special about this file, one sentence each."""

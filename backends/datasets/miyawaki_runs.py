@@ -289,6 +289,17 @@ class Miyawaki2008Runs:
             )
         return enlarged(self._pictures[stimulus])
 
+    split_by = "the authors: random patterns are training, figures are test"
+
+    def picture_origin(self, stimulus: str) -> Origin:
+        """Return the label file whose rows of a block draw the picture."""
+        block = next(b for b in self._shown[1] if b.stimulus == stimulus)
+        return Origin(str(block.run.label), block.begin, note="a line of labels a volume")
+
+    def ids(self, stimulus: str) -> dict[str, str]:
+        """Return what names a picture: the order of first appearance."""
+        return {"name by first appearance": stimulus}
+
     def remarks(self) -> list[str]:
         """Return what is missing, masked or special in this folder, one sentence each."""
         said = []

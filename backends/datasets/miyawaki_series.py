@@ -23,7 +23,16 @@ from backends.datasets.miyawaki_blocks import (
 )
 from backends.datasets.reading import check_array, hdf5_array, hdf5_values, open_hdf5
 from explorer.files import guard
-from explorer.types import Label, Parcellation, Subject, Trials, UserError, VoxelSpace, voxel_hash
+from explorer.types import (
+    Label,
+    Origin,
+    Parcellation,
+    Subject,
+    Trials,
+    UserError,
+    VoxelSpace,
+    voxel_hash,
+)
 
 if TYPE_CHECKING:
     import h5py
@@ -166,6 +175,18 @@ class Miyawaki2008S2:
                 f"{self.name} has the stimuli {', '.join(self.stimuli.index)}, not {stimulus!r}."
             )
         return enlarged(figure(stimulus))
+
+    split_by = "Afterimage: the last run is test"
+
+    def origins(self, subject: str, trial: int) -> list[Origin]:
+        """Return the volumes that a block's betas are estimated from."""
+        _, begin, last = self._blocks[0][trial]
+        note = f"estimate ({self.betas}) from volumes {begin} to {last - 1}"
+        return [Origin(str(self.path), begin, "D/data", note)]
+
+    def ids(self, stimulus: str) -> dict[str, str]:
+        """Return what names a figure: the file's own name of its condition."""
+        return {"D/labels_names": stimulus}
 
     def remarks(self) -> list[str]:
         """Return what is special about this file, one sentence each."""

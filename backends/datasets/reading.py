@@ -320,7 +320,9 @@ def hdf5_rows(array: h5py.Dataset, source: str, columns: np.ndarray | None = Non
                 values[run] = part if columns is None else part[:, columns]
         return values
 
-    lies = lies_in(array.file.filename, str(array.name).strip("/"))
+    def lies(row: int) -> list[Origin]:
+        return [Origin(array.file.filename, row, str(array.name).strip("/"))]
+
     return LazyRows((array.shape[0], width), read, source, lies)
 
 

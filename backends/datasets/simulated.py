@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from backends.datasets import layout
-from explorer.types import EmbeddingSpace, Subject, Trials, UserError
+from explorer.types import EmbeddingSpace, Origin, Subject, Trials, UserError
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -87,6 +87,10 @@ class MadeRows:
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
         """Return all rows."""
         return np.asarray(self[:], dtype=dtype)
+
+    def lies(self, row: int) -> list[Origin]:
+        """Return where a test row lies; training rows are made again, and lie nowhere."""
+        return self._shipped.lies(row) if row < len(self._shipped) else []
 
 
 class Simulated:
@@ -206,6 +210,24 @@ class Simulated:
 
             return render(self.scene(stimulus))
         return layout.read_image(self.path, self._shipped_stimuli, stimulus)
+
+    split_by = "the simulation: test scenes are new combinations of the same causes"
+
+    def picture_origin(self, stimulus: str) -> Origin | None:
+        """Return where a test picture lies; training pictures are drawn when they are asked for.
+
+        They come from the seed of their scene, so that no file holds them.
+        """
+        if stimulus.startswith("train-"):
+            return None
+        return layout.picture_origin(self.path, self._shipped_stimuli, stimulus)
+
+    def ids(self, stimulus: str) -> dict[str, str]:
+        """Return what names a picture."""
+        if stimulus.startswith("train-"):
+            number = self._numbers["train"][stimulus]
+            return {"training scene, from 0": str(number)}
+        return layout.picture_ids(self._shipped_stimuli, stimulus)
 
     def scene(self, stimulus: str) -> Scene:
         """Return what a picture shows, cause by cause."""
