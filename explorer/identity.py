@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -154,22 +155,49 @@ def origins_of(dataset: Dataset, trials: Trials, row: int) -> list[Origin] | Non
     return None if lies is None else lies(row)
 
 
-def file_hash(path: Path, whole: int = WHOLE) -> str:
-    """Return the sha256 of a file; of a larger one than ``whole`` bytes, of its ends and size.
+def file_hash(path: Path) -> str:
+    """Return the sha256 of a file; of one larger than `WHOLE` bytes, of its ends and size.
 
-    Such a hash names that it is one: it finds another file, not every changed byte.
+    Such a hash names that it is one: it finds another file, not every changed byte. Kept while
+    the file's size and time of change stay.
     """
     with guard(path, missing="it was here when the data set was opened"):
-        size = path.stat().st_size
-        if size <= whole:
-            with path.open("rb") as file:
-                return f"sha256 {hashlib.file_digest(file, 'sha256').hexdigest()[:16]}"
-        digest = hashlib.sha256(str(size).encode())
-        with path.open("rb") as file:
-            digest.update(file.read(END))
-            file.seek(-END, 2)
-            digest.update(file.read(END))
+        found = path.stat()
+        return _hash(path, found.st_size, found.st_mtime_ns)
+
+
+@lru_cache(maxsize=1024)
+def _hash(path: Path, size: int, _: int) -> str:
+    with path.open("rb") as file:
+        if size <= WHOLE:
+            return f"sha256 {hashlib.file_digest(file, 'sha256').hexdigest()[:16]}"
+        digest = hashlib.sha256(str(size).encode() + file.read(END))
+        file.seek(-END, 2)
+        digest.update(file.read(END))
     return f"sha256 of both ends and the size {digest.hexdigest()[:16]}"
+
+
+def within(identity: Identity, root: Path | str) -> Identity:
+    """Return an identity whose files are told from the study's folder on, for a page or record.
+
+    Where a study lies on a server is nobody's business but its owner's.
+    """
+    root = Path(root).resolve()
+
+    def told(file: str) -> str:
+        path = Path(file).resolve()
+        return str(path.relative_to(root.parent) if path.is_relative_to(root) else path.name)
+
+    def of(origin: Origin) -> Origin:
+        return replace(origin, file=told(origin.file))
+
+    return replace(
+        identity,
+        rows=tuple(replace(r, origins=tuple(map(of, r.origins))) for r in identity.rows),
+        picture=identity.picture and of(identity.picture),
+        picture_problem=identity.picture_problem.replace(f"{root.parent}/", ""),
+        hashes={told(file): value for file, value in identity.hashes.items()},
+    )
 
 
 def sentences(identity: Identity) -> list[tuple[str, str]]:

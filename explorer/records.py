@@ -12,6 +12,7 @@ from explorer.choosing import check_request
 from explorer.decoding import decode, undecoded
 from explorer.drawing import finished_pictures, finished_samples, whose_pictures
 from explorer.evidence.attention import attention_of
+from explorer.identity import Identity, file_hash, trace, within
 from explorer.request import Request, View
 from explorer.types import UserError
 
@@ -46,6 +47,7 @@ def make_record(workbench: Workbench, request: Request, view: View) -> dict[str,
             "voxels": voxels.n_voxels,
             "voxel_hash": voxels.hash,
         },
+        "identity": identify(workbench, request).to_dict(),
         "decoding": _decoding(workbench, request),
         "attention": _attention(workbench, request, view),
         "provenance": workbench.catalogue.generator_class(request.generator).provenance,
@@ -56,6 +58,18 @@ def make_record(workbench: Workbench, request: Request, view: View) -> dict[str,
         ],
         "samples": [_scores(frame) for frame in finished_samples(workbench, request)],
     }
+
+
+def identify(workbench: Workbench, request: Request) -> Identity:
+    """Return where the betas and the picture of the shown trial come from.
+
+    Files are told from the study's own folder on.
+    """
+    catalogue = workbench.catalogue
+    dataset = catalogue.dataset(request.dataset)
+    trials = catalogue.trials(request.dataset, request.subject)
+    found = trace(dataset, trials, request.stimulus, "test", request.repeats, file_hash)
+    return within(found, getattr(dataset, "path", None) or ".")
 
 
 def _scores(frame: Frame, request: Request | None = None) -> dict[str, float | None]:

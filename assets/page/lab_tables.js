@@ -183,3 +183,23 @@ const evaluationView = () => {
   };
   return { node, settings: () => {}, fill };
 };
+
+// --------------------------------------------------------------------------------------- identity
+// Names and texts in two columns, as the command trace prints them.
+const identityView = () => {
+  let content = null;
+  const list = h("dl", { class: "ai-facts ai-identity" });
+  const name = () => `identity-${content.json.subject}-${content.json.stimulus}.json`;
+  const node = h(
+    "div", {}, list,
+    exports_(
+      ["Save as CSV", () => saveTable("identity.csv", ["name", "text"], content.rows.map(([key, text]) => ({ name: key, text })))],
+      ["Save as JSON", () => save(name(), "application/json", JSON.stringify(content.json, null, 2))],
+    ),
+  );
+  const fill = (value) => {
+    content = value;
+    list.replaceChildren(...value.rows.flatMap(([key, text]) => [h("dt", {}, key), h("dd", {}, text)]));
+  };
+  return { node, settings: () => {}, fill };
+};

@@ -31,12 +31,14 @@ VIEWS: dict[str, Show] = {
     "curve": lab_pairs.curve_view,
     "statistics": lab_tables.statistics_view,
     "evaluation": lab_tables.evaluation_view,
+    "identity": lab_tables.identity_view,
 }
 SETTINGS: dict[str, Callable[[Workbench, Request, View], dict[str, Any]]] = {
     "lesion": lab_trial.lesion_settings,
     "compare": lab_pairs.compare_settings,
     "statistics": lab_tables.statistics_settings,
 }
+FREE = {"identity"}  # need no model, so they wait for nobody
 TELLING = 2.0  # seconds of work after which the time that is left is told
 DRAWN = {"src", "images", "truth", "brains", "maps", "targets"}
 QUESTIONS = {
@@ -46,6 +48,7 @@ QUESTIONS = {
     "curve": "What does more guidance buy, here and in general?",
     "statistics": "Which parcels does the decoder rest on over all test images, beyond chance?",
     "evaluation": "How well do the mappers decode, and where does this trial stand?",
+    "identity": "Which image is this beta, and which file, row and session is it from?",
 }
 
 
@@ -117,7 +120,9 @@ class Lab:
 
     def work(self, session: Session) -> Iterator[Updates]:
         """Compute the open view and send each part when it is there."""
-        if session.request is None or session.wanted:  # the pictures above come first
+        free = session.view.panel in FREE
+        # The pictures above come first, but before what needs no model.
+        if session.request is None or (session.wanted and not free):
             return
         ticket = session.lab.take()
         if ticket is None:
@@ -144,9 +149,9 @@ class Lab:
         """Send each part when it is there; between two of them others have their turn."""
         spent = 0.0
         while True:
-            turn = self.turns.ask(id(session), panel)
+            turn = None if panel in FREE else self.turns.ask(id(session), panel)
             try:
-                while not self.turns.wait(turn):
+                while turn is not None and not self.turns.wait(turn):
                     told = trial.progress("running", self.turns.told(turn))
                     if not session.lab.show(ticket, progress=told):
                         return
@@ -155,7 +160,8 @@ class Lab:
                 part = next(parts, None)
                 spent += time.monotonic() - began
             finally:
-                self.turns.leave(turn)
+                if turn is not None:
+                    self.turns.leave(turn)
             if part is None:
                 return
             content, text, fraction = part
@@ -201,5 +207,6 @@ def decided_by(request: Request, view: View) -> tuple:
         "curve": (request,),
         "statistics": (*place, request.repeats, *shown, view.people),
         "evaluation": (*place, request.stimulus),
+        "identity": (request.dataset, request.subject, request.stimulus, request.repeats),
     }
     return (view.panel, *of.get(view.panel, ()))

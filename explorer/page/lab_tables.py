@@ -13,8 +13,10 @@ from typing import TYPE_CHECKING, Any
 from explorer.brain.maps import parcellation_of
 from explorer.decoding import decoded_space
 from explorer.evidence import evaluation, group, statistics
+from explorer.identity import sentences
 from explorer.page.lab_pairs import surface_map
 from explorer.page.lab_trial import Parts, parcel_names, rounded
+from explorer.records import identify
 from explorer.request import Request, View
 from explorer.types import UserError
 
@@ -233,6 +235,12 @@ def evaluation_view(bench: Workbench, request: Request, view: View) -> Parts:
         "",
         1.0,
     )
+
+
+def identity_view(bench: Workbench, request: Request, view: View) -> Parts:
+    """Send where the betas and the picture of the shown trial come from."""
+    found = identify(bench, request)
+    yield {"rows": [list(pair) for pair in sentences(found)], "json": found.to_dict()}, "", 1.0
 
 
 def _target(

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import gradio as gr
 
-from explorer.page import ASSETS, TITLE, api, api_evidence
+from explorer.page import ASSETS, TITLE, api, api_evidence, api_identity
 from explorer.page.brain import surface_server
 from explorer.page.handlers import Handlers
 from explorer.page.pickers import ALL
@@ -48,6 +48,7 @@ def build_page(workbench: Workbench, budget: Budget) -> gr.Blocks:
         _wire(page, ui, Handlers(workbench, ui, plotly_address(), turns))
         api.register(workbench, MODEL, turns)
         api_evidence.register(workbench, MODEL, turns)
+        api_identity.register(workbench, turns)
     return page
 
 

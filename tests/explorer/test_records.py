@@ -45,6 +45,8 @@ def test_a_record_makes_the_same_request_and_view_again(workbench):
     assert records.changes(workbench, record) == []
     assert record["decoding"]["rank"] == decode(workbench, request).rank
     assert record["data"]["simulated"] is True and record["scores"] == []
+    (row,) = record["identity"]["rows"]  # of the one repeat that was asked for
+    assert row["repeat"] == 2 and record["identity"]["stimulus"] == REQUEST.stimulus
 
 
 def test_a_record_holds_the_scores_of_what_is_finished(workbench):

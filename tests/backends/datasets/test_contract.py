@@ -18,6 +18,7 @@ from PIL import Image
 import app
 from backends import DATASETS
 from backends.commands.doctor import examine
+from explorer.identity import file_hash, origins_of, trace
 from explorer.protocols import Dataset
 from explorer.types import FSAVERAGE5_VERTICES, SPLITS, UserError, resolve
 from tests.miniatures.algonauts import write_algonauts
@@ -317,6 +318,24 @@ def test_stimuli_are_a_table_of_texts_by_id(dataset):
     assert all(isinstance(name, str) and name for name in stimuli.index)
     for column in ("caption", "category", "source"):
         assert all(isinstance(text, str) for text in stimuli[column])
+
+
+def test_a_trial_is_traced_to_files_that_are_there(made):
+    dataset, place = made
+    trials = dataset.load(dataset.subjects()[0])
+    if origins_of(dataset, trials, 0) is None:
+        pytest.skip("this reader does not say where its rows lie")
+    for row in (trials.rows("train")[:1].tolist(), trials.rows("test")[-1:].tolist()):
+        for origin in origins_of(dataset, trials, row[0]) if row else ():
+            assert Path(origin.file).is_file() and Path(origin.file).is_relative_to(place)
+            assert origin.row is not None and origin.row >= 0
+    stimulus = str(trials.table["stimulus"].iloc[trials.rows("test")[0]])
+    found = trace(dataset, trials, stimulus, hashed=file_hash)
+    assert all(row.origins for row in found.rows), "a test trial lies in some file"
+    assert found.ids and found.split_by != "not stated"
+    assert found.picture is None or Path(found.picture.file).is_file()
+    assert found.picture_problem or len(found.picture_digest) == 16
+    assert all(value.startswith("sha256 ") for value in found.hashes.values())
 
 
 def test_trials_fit_subject_stimuli_and_split(dataset):

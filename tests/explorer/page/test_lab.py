@@ -316,6 +316,16 @@ def test_without_an_evaluation_the_command_that_makes_one_is_named(lab: Lab) -> 
     assert "python -m backends evaluate --dataset fake=PATH --out FOLDER" in sentence
 
 
+def test_identity_waits_for_nobody(lab: Lab) -> None:
+    held = lab.turns.ask("somebody else", "pictures")
+    assert lab.turns.wait(held)
+    session = opened(lab, view=View(panel="identity"))
+    session.wanted = True  # the pictures above are not there yet
+    told = dict(map(tuple, work(lab, session)[-1]["content"]["rows"]))
+    assert told["Trial"] == "fake/sub-01, test-04" and told["its betas lie in"] == "not stated"
+    lab.turns.leave(held)
+
+
 def test_an_evaluation_is_shown_with_every_trial(make_workbench: Any, tmp_path: Path) -> None:
     import pandas as pd
 
