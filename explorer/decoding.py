@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from explorer import metrics
+from explorer import metrics, stopping
 from explorer.brain import importance
 from explorer.choosing import check_request, space_names
 from explorer.models import no_embedder
@@ -179,6 +179,7 @@ def decode_betas(
     if reason := uncomputed(bench, request):
         raise UserError(reason)
     mapper = bench.models.mapper(request.dataset, request.subject, request.mapper)
+    stopping.look()
     return mapper.decode(betas, request.subject)
 
 

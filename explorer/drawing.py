@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from explorer import metrics
+from explorer import metrics, stopping
 from explorer.brain.maps import parcel_importance, parcellation_of
 from explorer.choosing import can_sample, check_request, uses_betas
 from explorer.decoding import (
@@ -95,7 +95,7 @@ def _sweep(bench: Workbench, request: Request) -> Iterator[Frame]:
         **dict(request.options),
     )
     with contextlib.closing(sweep):
-        for step in sweep:
+        for step in stopping.steps(sweep):
             index, scores = missing[step.index], {}
             if step.done:
                 scores = picture_scores(bench, request.dataset, request.stimulus, step.image)
@@ -149,8 +149,10 @@ def _pace(bench: Workbench, request: Request) -> float:
     def took(steps: int) -> float:
         began = time.monotonic()
         with _memory_told(request.generator):
-            for _ in generator.sweep(condition, scales, steps, request.seed, **options):
-                pass
+            sweep = generator.sweep(condition, scales, steps, request.seed, **options)
+            with contextlib.closing(sweep):
+                for _ in stopping.steps(sweep):
+                    pass
         return time.monotonic() - began
 
     pace = took(1)  # the first call also sets up what later ones find
@@ -185,7 +187,7 @@ def draw_condition(bench: Workbench, request: Request, condition: Condition) -> 
             condition, [scale], steps, request.seed, **dict(request.options)
         )
         with contextlib.closing(sweep), _memory_told(request.generator):
-            step = next(step for step in sweep if step.done)
+            step = next(step for step in stopping.steps(sweep) if step.done)
         scores = picture_scores(bench, request.dataset, request.stimulus, step.image)
         kept = step.image, scores, step.note, step.neighbours
         bench.caches.pictures.put(key, kept)
@@ -229,7 +231,8 @@ def draw_samples(bench: Workbench, request: Request) -> list[Frame]:
                 request.steps,
                 **dict(request.options),
             )
-        for key, image in zip(_sample_keys(bench, request)[-missing:], images, strict=True):
+        keys = _sample_keys(bench, request)[-missing:]
+        for key, image in stopping.steps(zip(keys, images, strict=True)):
             scores = picture_scores(bench, request.dataset, request.stimulus, image)
             bench.caches.pictures.put(key, (image, scores))
     return finished_samples(bench, request)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from explorer import stopping
 from explorer.cache import Cache
 from explorer.catalogue import Catalogue
 from explorer.offers import FIT_NOW, FITTED
@@ -133,6 +134,7 @@ class Models:
         """
 
         def make() -> np.ndarray:
+            stopping.look()
             name = self._catalogue.embedder_name(space)
             if not name:
                 name = self._catalogue.captions_embedder_name(space)
@@ -143,10 +145,17 @@ class Models:
                 return self.embedder(name).embed_text(captions, space)
             if (known := self._known(dataset, stimuli, space, name)) is not None:
                 return known
-            images = [self._catalogue.image(dataset, stimulus) for stimulus in stimuli]
+            images = [self._catalogue.image(dataset, s) for s in stopping.steps(stimuli)]
             return self.embedder(name).embed(images, space)
 
         return self._embeddings.get((dataset, tuple(stimuli), space), make)
+
+    def is_embedded(self, dataset: str, stimuli: Sequence[str], space: EmbeddingSpace) -> bool:
+        """Return whether `embed` answers without an embedder: from what is kept, or stored."""
+        if self._embeddings.peek((dataset, tuple(stimuli), space)) is not None:
+            return True
+        name = self._catalogue.embedder_name(space)
+        return bool(name) and self._known(dataset, stimuli, space, name) is not None
 
     def _known(
         self, dataset: str, stimuli: Sequence[str], space: EmbeddingSpace, embedder: str

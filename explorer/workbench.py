@@ -97,6 +97,10 @@ class Workbench:
         weights = () if request is None else tuple(sorted(self.checkpoint_hashes(request).items()))
         return self.caches.answers.get((what, request, weights), make)
 
+    def is_kept(self, what: Hashable) -> bool:
+        """Return whether `kept` answers a question without a request at once."""
+        return self.caches.answers.peek((what, None, ())) is not None
+
     def kept_array(self, what: Hashable, make: Callable[[], np.ndarray]) -> np.ndarray:
         """Return an array that no request decides and that may be large, made once."""
         return self.caches.arrays.get(what, make)

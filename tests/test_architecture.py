@@ -42,7 +42,7 @@ FLOORS = (
     "explorer.mapper explorer.identity",
     "explorer.metrics explorer.cache explorer.protocols explorer.request",
     "explorer.images",
-    "explorer.files explorer.writing",
+    "explorer.files explorer.writing explorer.stopping",
     "explorer.types explorer",
 )
 KINDS = {  # what members of a kind share

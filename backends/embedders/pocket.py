@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from backends.embedders.files import described, hash_of_files
+from explorer import stopping
 from explorer.types import EmbeddingSpace
 
 if TYPE_CHECKING:
@@ -215,7 +216,6 @@ def in_pieces(
     import torch
 
     with torch.inference_mode():
-        parts = [
-            embed(items[i : i + size]).float().cpu().numpy() for i in range(0, len(items), size)
-        ]
+        begins = stopping.steps(range(0, len(items), size))
+        parts = [embed(items[i : i + size]).float().cpu().numpy() for i in begins]
     return np.concatenate(parts)

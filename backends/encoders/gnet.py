@@ -19,6 +19,7 @@ from torch import nn
 
 from backends.embedders.pixels import GNetPixels
 from backends.training.machine import versions
+from explorer import stopping
 from explorer.mapper import (
     check_fits,
     read_card,
@@ -170,7 +171,7 @@ class GNet(nn.Module):
         """Return betas float32 (n, V) in the data's own unit, no gradient; see ``forward``."""
         given = {space: torch.as_tensor(np.asarray(z)) for space, z in embeddings.items()}
         rows = []
-        for begin in range(0, len(next(iter(given.values()))), PICTURES_AT_ONCE):
+        for begin in stopping.steps(range(0, len(next(iter(given.values()))), PICTURES_AT_ONCE)):
             part = slice(begin, begin + PICTURES_AT_ONCE)
             some = {s: z[part].float().to(self.intercept.device) for s, z in given.items()}
             rows.append(self(some).cpu().numpy())

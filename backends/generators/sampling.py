@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from explorer import stopping
 from explorer.protocols import Condition, Option, Step
 from explorer.types import EmbeddingSpace, UserError
 
@@ -47,7 +48,8 @@ class Sampling:
         looks = {round(steps * k / (PREVIEWS + 1)) for k in range(1, PREVIEWS + 1)}
         for batch in self._batches(len(scales), how):
             part = [float(scale) for scale in scales[batch]]
-            for step, latents in self._draw([condition], part, [seed], steps, how):
+            drawn = self._draw([condition], part, [seed], steps, how)
+            for step, latents in stopping.steps(drawn):
                 if step == steps:  # pictures one by one: a large one takes seconds to decode
                     shown = self._finished(latents, [condition] * len(part), how)
                 elif step in looks:
@@ -87,7 +89,8 @@ class Sampling:
                 f"Give one seed a condition: {len(conditions)} and {len(seeds)} found."
             )
         for batch in self._batches(len(conditions), how):
-            for _, latents in self._draw(conditions[batch], [scale], seeds[batch], steps, how):
+            drawn = self._draw(conditions[batch], [scale], seeds[batch], steps, how)
+            for _, latents in stopping.steps(drawn):
                 last = latents
             yield batch, last
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from explorer import metrics
+from explorer import metrics, stopping
 from explorer.brain import importance, predicted
 from explorer.brain.parcels import VoxelMap, voxel_map
 from explorer.brain.predicted import ACCURACY, MEASURED, PREDICTIONS
@@ -217,6 +217,19 @@ def _largest_beta(bench: Workbench, request: Request, mean: np.ndarray, sd: np.n
     return float(np.percentile(size, LIMIT_PERCENTILE)) or 1.0
 
 
+def limit_rows(bench: Workbench, request: Request, view: View) -> int:
+    """Return how many trials' importance fixes the colours of a view, 0 where that is known."""
+    parcellation = parcellation_of(bench, request.dataset, request.subject, view.atlas)
+    if bench.caches.limits.peek(_limits_key(bench, request, view, parcellation)) is not None:
+        return 0
+    return len(_even(bench, request)[:: _every(view)])
+
+
+def _every(view: View) -> int:
+    """Return of how many trials one fixes limits: that many passes its importance takes."""
+    return importance.NODES if view.method == METHODS[2] else 1
+
+
 def _even(bench: Workbench, request: Request) -> list[str]:
     """Return the test stimuli that fix colour limits, evenly spaced over all."""
     stimuli = list(bench.catalogue.gallery(request.dataset, request.subject).index)
@@ -284,6 +297,7 @@ def attribute_voxels(
     """
     own = bench.models.mapper(request.dataset, request.subject, request.mapper)
     target, space = _target(bench, request, view, shown), decoded_space(bench, request)
+    stopping.look()
     return importance.attribute(
         mapper or own, betas, request.subject, target, view.method, space=space
     )
@@ -307,19 +321,24 @@ def _target(
 def _colour_limits(
     bench: Workbench, request: Request, view: View, parcellation: Parcellation
 ) -> dict[str, tuple[float, float]]:
-    space = decoded_space(bench, request)
-    key = (request.dataset, request.subject, request.mapper, space)
     return bench.caches.limits.get(
-        (*key, view.method, view.target, parcellation.name),
+        _limits_key(bench, request, view, parcellation),
         lambda: _find_limits(bench, request, view, parcellation),
     )
+
+
+def _limits_key(
+    bench: Workbench, request: Request, view: View, parcellation: Parcellation
+) -> tuple:
+    space = decoded_space(bench, request)
+    key = (request.dataset, request.subject, request.mapper, space)
+    return (*key, view.method, view.target, parcellation.name)
 
 
 def _find_limits(
     bench: Workbench, request: Request, view: View, parcellation: Parcellation
 ) -> dict[str, tuple[float, float]]:
-    every = importance.NODES if view.method == METHODS[2] else 1  # so many passes a trial
-    averages = _averages(bench, request, _even(bench, request)[::every])
+    averages = _averages(bench, request, _even(bench, request)[:: _every(view)])
     betas = np.stack(list(averages.values()))
     voxels = attribute_voxels(bench, request, view, betas, list(averages))
     values = importance.parcel_statistics(voxels, parcellation)

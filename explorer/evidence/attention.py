@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from explorer.workbench import Workbench
 
 GRID, WINDOW = 8, 2  # cells along a side, and cells along the side of what is hidden; our choice
+PICTURES = 1 + (GRID - WINDOW + 1) ** 2  # that are embedded: the whole, and one a window
 
 
 @dataclass(frozen=True, eq=False)
@@ -116,4 +117,13 @@ def attention_of(bench: Workbench, request: Request) -> Attention:
             lambda images: similarities(decoded, embedder.embed(images, space), space)[0],
         )
 
-    return bench.caches.maps.get(("attention", plain), make)
+    return bench.caches.maps.get(_key(plain), make)
+
+
+def is_attended(bench: Workbench, request: Request) -> bool:
+    """Return whether `attention_of` answers at once, from what is kept."""
+    return bench.caches.maps.peek(_key(deciding(request))) is not None
+
+
+def _key(plain: Request) -> tuple:
+    return "attention", plain

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
@@ -10,6 +11,7 @@ import numpy as np
 
 from explorer.brain.maps import parcellation_of
 from explorer.brain.parcels import UNASSIGNED
+from explorer.evidence import statistics
 from explorer.evidence.inference import (
     PERMUTATIONS,
     Progress,
@@ -96,6 +98,30 @@ def group_map(
     if not maps:
         raise UserError(f"No subject of {dataset} could be mapped: {' '.join(left_out)}")
     return _group(dataset, request.mapper, maps, tuple(left_out))
+
+
+def seconds_needed(
+    workbench: Workbench,
+    request: Request,
+    view: View,
+    *,
+    permutations: int = PERMUTATIONS,
+    seed: int = 0,
+) -> float:
+    """Return about how long `group_map` takes; parameters as there."""
+    named = parcellation_of(workbench, request.dataset, request.subject, view.atlas).name
+    total = 0.0
+    for subject in workbench.catalogue.subjects(request.dataset):
+        with contextlib.suppress(UserError):  # who cannot be mapped costs nothing
+            if request.mapper in workbench.catalogue.mapper_names(request.dataset, subject):
+                total += statistics.seconds_needed(
+                    workbench,
+                    replace(request, subject=subject),
+                    replace(view, atlas=named),
+                    permutations=permutations,
+                    seed=seed,
+                )
+    return total
 
 
 def _group(

@@ -33,7 +33,7 @@ from typing import Any
 
 import numpy as np
 
-from explorer import metrics
+from explorer import metrics, stopping
 from explorer.brain.importance import SMALL
 from explorer.brain.surfaces import bundled
 from explorer.types import FSAVERAGE5_VERTICES, VoxelSpace
@@ -81,7 +81,7 @@ def parcel_evidence(
     n = len(betas)
     orders = np.random.default_rng(seed).permuted(np.tile(np.arange(n), (permutations, 1)), axis=1)
     z, p = np.full((2, len(masks)), np.nan)
-    for i, mask in enumerate(masks):
+    for i, mask in stopping.steps(enumerate(masks)):
         if mask.sum() < SMALL:
             continue
         if progress:
@@ -144,7 +144,7 @@ def place_test(
     with np.errstate(invalid="ignore", divide="ignore"):  # parcels without voxels are NaN
         found = weights @ np.where(placed, values, 0.0) / sizes
         above, valid = np.zeros((2, len(masks)), dtype=int)
-        for begin in range(0, len(sources), TURNS_AT_ONCE):
+        for begin in stopping.steps(range(0, len(sources), TURNS_AT_ONCE)):
             turned = padded[sources[begin : begin + TURNS_AT_ONCE]]
             there = np.isfinite(turned)
             landed = there.astype(np.float64) @ weights.T
@@ -182,7 +182,7 @@ def turns(voxels: VoxelSpace, n: int, seed: int) -> np.ndarray:
             continue
         at = sphere[vertex[here] - start].astype(np.float64)
         tree, numbers = cKDTree(at), np.append(here, v)
-        for i, rotation in enumerate(rotations):
+        for i, rotation in stopping.steps(enumerate(rotations)):
             moved = (at * mirror) @ rotation.T * mirror
             out[i, here] = numbers[tree.query(moved, distance_upper_bound=REACH)[1]]
     return out
@@ -288,7 +288,8 @@ def randomised(own: np.ndarray, random: np.ndarray, permutations: int, seed: int
         nan = math.nan
         return Randomised(nan, nan, nan, False, sentence + "parcels.")
     rng = np.random.default_rng(seed)
-    drawn = [metrics.spearman(own, rng.permutation(random)) for _ in range(permutations)]
+    draws = stopping.steps(range(permutations))
+    drawn = [metrics.spearman(own, rng.permutation(random)) for _ in draws]
     low, high = (float(q) for q in np.quantile(drawn, (0.025, 0.975)))
     within = low <= correlation <= high
     said = (

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from explorer import metrics
+from explorer import metrics, stopping
 from explorer.brain import importance
 from explorer.brain.importance import SMALL
 from explorer.brain.maps import attribute_voxels
@@ -71,7 +71,10 @@ def measure_parts(
         )
     single = sorted(set(trials.table["repeat"].iloc[trials.rows("test")]))
     wanted = [r for r in single if not request.repeats or r in request.repeats]
-    siblings = _siblings(workbench, request)
+    siblings = {
+        seed_: workbench.models.mapper(*place, name)
+        for seed_, name in sibling_names(workbench, request).items()
+    }
     random = shuffled_weights(workbench.models.mapper(*place, request.mapper), seed)
     jobs: list[tuple[str, list[str], np.ndarray, Any]] = [
         (f"importance of {len(stimuli)} trials", stimuli, betas, None)
@@ -92,7 +95,7 @@ def measure_parts(
     for number, (what, shown, rows, mapper) in enumerate(jobs):
         try:
             parts = []
-            for begin in range(0, len(rows), ROWS_AT_ONCE):
+            for begin in stopping.steps(range(0, len(rows), ROWS_AT_ONCE)):
                 tell(number + begin / len(rows), what)
                 block = slice(begin, begin + ROWS_AT_ONCE)
                 parts.append(
@@ -194,7 +197,7 @@ def _averages(
     return stimuli, np.stack(means) if means else empty
 
 
-def _siblings(workbench: Workbench, request: Request) -> dict[int, Any]:
+def sibling_names(workbench: Workbench, request: Request) -> dict[int, str]:
     """Return seed -> mapper of those on offer that differ from the request's by seed alone."""
     place = request.dataset, request.subject
     own = workbench.catalogue.offer(*place, request.mapper).card
@@ -209,7 +212,7 @@ def _siblings(workbench: Workbench, request: Request) -> dict[int, Any]:
         settings = {k: v for k, v in card.settings.items() if k != "seed"}
         other = card.settings.get("seed")
         if settings == wanted and other != own.settings.get("seed"):
-            found[other] = workbench.models.mapper(*place, name)
+            found[other] = name
     return found
 
 

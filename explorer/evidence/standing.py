@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from explorer import metrics
+from explorer import metrics, stopping
 from explorer.choosing import space_names
 from explorer.decoding import (
     deciding,
@@ -189,7 +189,7 @@ def _decode_test(bench: Workbench, request: Request) -> tuple[list[str], np.ndar
             )
         return list(found), np.stack(list(found.values()))
     stimuli, betas = betas_of_test(bench, request)
-    blocks = range(0, len(betas), ROWS_AT_ONCE)
+    blocks = stopping.steps(range(0, len(betas), ROWS_AT_ONCE))
     decoded = [decode_betas(bench, request, betas[i : i + ROWS_AT_ONCE])[space] for i in blocks]
     return stimuli, np.concatenate(decoded)
 

@@ -16,6 +16,7 @@ from explorer.brain.importance import SMALL
 from explorer.brain.maps import parcellation_of, target_names
 from explorer.brain.parcels import UNASSIGNED
 from explorer.decoding import decoded_space, unexplained
+from explorer.evidence.forecast import seconds_of_parts
 from explorer.evidence.inference import (
     PERMUTATIONS,
     Progress,
@@ -107,6 +108,33 @@ def subject_map(
     progress
         See `Progress`.
     """
+    asked, parcellation, key = _question(workbench, request, view, permutations, seed)
+    parts = workbench.kept(
+        key,
+        lambda: measure_parts(workbench, asked, view, parcellation, permutations, seed, progress),
+    )
+    return _tabulate(asked, view, parcellation, parts, permutations, seed)
+
+
+def seconds_needed(
+    workbench: Workbench,
+    request: Request,
+    view: View,
+    *,
+    permutations: int = PERMUTATIONS,
+    seed: int = 0,
+) -> float:
+    """Return about how long `subject_map` takes, 0 for one that is kept; parameters as there."""
+    asked, parcellation, key = _question(workbench, request, view, permutations, seed)
+    if workbench.is_kept(key):
+        return 0.0
+    return seconds_of_parts(workbench, asked, view, parcellation, permutations)
+
+
+def _question(
+    workbench: Workbench, request: Request, view: View, permutations: int, seed: int
+) -> tuple[Request, Parcellation, tuple]:
+    """Return what a map is of, over which parcels, and the name under which it is kept."""
     if reason := unexplained(workbench, request):
         raise UserError(reason)
     place = request.dataset, request.subject
@@ -123,11 +151,7 @@ def subject_map(
     parcellation = parcellation_of(workbench, *place, view.atlas)
     weights = workbench.models.mapper_hash(*place, request.mapper)
     key = "map over stimuli", asked, weights, view.method, view.target, parcellation.name
-    parts = workbench.kept(
-        (*key, permutations, seed),
-        lambda: measure_parts(workbench, asked, view, parcellation, permutations, seed, progress),
-    )
-    return _tabulate(asked, view, parcellation, parts, permutations, seed)
+    return asked, parcellation, (*key, permutations, seed)
 
 
 def _tabulate(

@@ -35,10 +35,9 @@ from explorer.page.endpoint import (
     Trial,
     add,
     endpoint,
-    hung_up,
 )
 from explorer.page.pictures import data_uri
-from explorer.page.turns import HUNG_UP, PICTURES, Turns
+from explorer.page.turns import PICTURES, Turns
 from explorer.request import Request, View
 from explorer.types import UserError
 
@@ -364,15 +363,8 @@ class Pictures(Endpoints):
         }
 
     def _drawn(self, request: Request) -> list[Frame]:
-        """Return the finished pictures; a caller who hangs up ends the drawing within a step."""
-        finished = []
         with contextlib.closing(reconstruct(self.workbench, request)) as frames:
-            for frame in frames:
-                if hung_up():
-                    raise UserError(HUNG_UP)
-                if frame.done:
-                    finished.append(frame)
-        return finished
+            return [frame for frame in frames if frame.done]
 
     @endpoint
     def figure(

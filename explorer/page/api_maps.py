@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NotRequired, TypedDict
 
 from explorer.brain.maps import is_mapped, map_names, map_of_voxels, parcel_importance
 from explorer.decoding import decode
-from explorer.evidence import group, statistics
+from explorer.evidence import forecast, group, statistics
 from explorer.evidence.attention import WINDOW, attention_of
 from explorer.evidence.inference import PERMUTATIONS
 from explorer.figures import heat_overlay
@@ -31,8 +31,8 @@ from explorer.page.endpoint import (
     repeats,
 )
 from explorer.page.pictures import data_uri
-from explorer.page.turns import Turns
-from explorer.request import IMPORTANCE, View
+from explorer.page.turns import MAPS_LESS, STATISTICS_LESS, Turns
+from explorer.request import IMPORTANCE, Request, View
 from explorer.types import UserError
 
 if TYPE_CHECKING:
@@ -241,7 +241,13 @@ class Maps(Endpoints):
         """Say how much each parcel weighs in the decoding of one test trial."""
         request = self.request(trial, dataset, subject, mapper, "", repeat)
         view = View(method=method, target=target, atlas=atlas)
-        with self.in_turn("maps", is_mapped(self.workbench, request, view)):
+        there = is_mapped(self.workbench, request, view)
+        with self.in_turn("maps", there):
+            if not there:
+                self._gallery(request)
+                self.spend(
+                    forecast.seconds_of_importance(self.workbench, request, view), MAPS_LESS
+                )
             found = parcel_importance(self.workbench, request, view)
         return {
             "atlas": found.atlas,
@@ -267,6 +273,8 @@ class Maps(Endpoints):
         request = self.request(trial, dataset, subject, mapper, generator, repeat)
         view = View(attention="occlusion")
         with self.in_turn("attention"):
+            self._gallery(request)
+            self.spend(forecast.seconds_of_attention(self.workbench, request), MAPS_LESS)
             found = attention_of(self.workbench, request)
             space = decode(self.workbench, request).space.name
         height, width = self.workbench.catalogue.image(request.dataset, request.stimulus).shape[:2]
@@ -309,7 +317,10 @@ class Maps(Endpoints):
         if view.shows == IMPORTANCE:
             raise UserError("Importance is of a trial; ask /importance for it.")
         request = replace(request, stimulus=stimulus, repeats=repeats(repeat))
-        with self.in_turn("maps", is_mapped(self.workbench, request, view)):
+        there = is_mapped(self.workbench, request, view)
+        with self.in_turn("maps", there):
+            if not there:
+                self.spend(forecast.seconds_of_prediction(self.workbench, request), MAPS_LESS)
             shown = map_of_voxels(self.workbench, request, view)
         absent = dict.fromkeys(("known", "mean", "r_ceiling", "r_trial"))
         return {
@@ -355,9 +366,13 @@ class Maps(Endpoints):
         request = self.request(
             *(first.stimulus, first.dataset, first.subject, first.mapper, "", repeat)
         )
-        over = group.group_map if people == "group" else statistics.subject_map
+        over = group if people == "group" else statistics
+        make = group.group_map if people == "group" else statistics.subject_map
+        asked = self.workbench, request, view
         with self.in_turn("statistics"):
-            found = over(self.workbench, request, view, permutations=permutations)
+            self._gallery(request)
+            self.spend(over.seconds_needed(*asked, permutations=permutations), STATISTICS_LESS)
+            found = make(*asked, permutations=permutations)
         maps = found.subjects if isinstance(found, group.GroupMap) else (found,)
         notes = (
             (found.sentence, found.agreement.sentence, *found.left_out)
@@ -379,6 +394,10 @@ class Maps(Endpoints):
             "notes": [*notes, *(note for one in maps for note in one.notes)],
             "parcels": _parcels(found.table, TestedParcel),
         }
+
+    def _gallery(self, request: Request) -> None:
+        """Refuse the first question about a study whose test images take long to embed."""
+        self.spend(forecast.seconds_of_gallery(self.workbench, request), MAPS_LESS)
 
 
 def _parcels(table: pd.DataFrame, kind: Any) -> list[dict[str, Any]]:

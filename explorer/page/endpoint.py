@@ -22,10 +22,11 @@ import numpy as np
 from gradio.context import LocalContext, get_blocks_context
 from gradio_client.utils import python_type_to_json_schema
 
+from explorer import stopping
 from explorer.choosing import check_request, default_request
 from explorer.drawing import seconds_needed
 from explorer.page import links
-from explorer.page.turns import Turns
+from explorer.page.turns import HUNG_UP, PICTURES_LESS, Turns
 from explorer.request import Request
 from explorer.types import UserError
 
@@ -121,6 +122,8 @@ def endpoint(method: Callable[..., Any]) -> Callable[..., Any]:
             return finite(method(*given.args, **given.kwargs))
         except UserError as error:
             raise gr.Error(str(error), print_exception=False) from error
+        except stopping.StoppedError as error:
+            raise gr.Error(HUNG_UP, print_exception=False) from error
 
     return answered
 
@@ -201,14 +204,21 @@ class Endpoints:
 
     @contextlib.contextmanager
     def in_turn(self, kind: str, there: bool = False) -> Iterator[None]:
-        """Hold the models while the block runs; what is ``there`` already waits for nobody."""
-        with contextlib.nullcontext() if there else self.turns.held(caller(), kind, hung_up):
+        """Hold the models while the block runs; what is ``there`` already waits for nobody.
+
+        A caller who hangs up ends what the block computes at its next step.
+        """
+        held = contextlib.nullcontext() if there else self.turns.held(caller(), kind, hung_up)
+        with held, stopping.until(hung_up):
             yield
 
     def afford(self, requests: Iterable[Request]) -> None:
         """Refuse pictures that take longer than the budget; a program cannot be asked."""
-        expected = sum(seconds_needed(self.workbench, request) for request in requests)
-        if refusal := self.turns.budget.refusal(expected):
+        self.spend(sum(seconds_needed(self.workbench, request) for request in requests))
+
+    def spend(self, expected: float, less: str = PICTURES_LESS) -> None:
+        """Refuse what takes longer than the budget; ``less``: what to ask instead."""
+        if refusal := self.turns.budget.refusal(expected, less):
             raise UserError(refusal)
 
     def request(

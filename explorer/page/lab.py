@@ -11,7 +11,9 @@ from typing import TYPE_CHECKING, Any
 
 import gradio as gr
 
+from explorer import stopping
 from explorer.page import lab_choices, lab_pairs, lab_tables, lab_trial, links, pickers, trial
+from explorer.page.endpoint import hung_up
 from explorer.page.session import Session
 from explorer.page.turns import Turns
 from explorer.request import PANELS, Request, View
@@ -133,6 +135,8 @@ class Lab:
                 yield from self._parts(session, ticket, view.panel, parts)
             if session.lab.show(ticket, state="done", progress=trial.progress("done", "", 1.0)):
                 yield {self.ui.lab: session.lab.shown}
+        except stopping.StoppedError:
+            return
         except UserError as error:
             if session.lab.show(ticket, state="none", sentence=str(error)):
                 yield {self.ui.lab: session.lab.shown}
@@ -157,7 +161,8 @@ class Lab:
                         return
                     yield {self.ui.lab: session.lab.shown}
                 began = time.monotonic()
-                part = next(parts, None)
+                with stopping.until(lambda: session.lab.ticket != ticket or hung_up()):
+                    part = next(parts, None)
                 spent += time.monotonic() - began
             finally:
                 if turn is not None:

@@ -10,6 +10,7 @@ import threading
 from collections.abc import Callable, Generator, Mapping
 from typing import TYPE_CHECKING, Any
 
+from explorer import stopping
 from explorer.brain.maps import parcellation_of
 from explorer.decoding import decoded_space
 from explorer.evidence import evaluation, group, statistics
@@ -33,29 +34,24 @@ SUBJECT_NUMBERS = (
 GROUP_NUMBERS = ("subjects", "value", "low", "high", "found", "p", "q")
 
 
-class _StoppedError(Exception):
-    """Raised inside work that nobody waits for any more."""
-
-
 def followed(
     work: Callable[[Tell], Any],
 ) -> Generator[tuple[dict[str, Any], str, float], None, Any]:
     """Run work that tells its progress, yield what it tells, and return what it made.
 
-    Closing the generator stops the work at what it tells next.
+    Closing the generator stops the work at its next step.
     """
     told: queue.SimpleQueue = queue.SimpleQueue()
     stop, made = threading.Event(), {}
 
     def tell(done: float, what: str) -> None:
-        if stop.is_set():
-            raise _StoppedError
         told.put(({}, what[:1].upper() + what[1:], min(1.0, max(0.0, done))))
 
     def run() -> None:
         try:
-            made["result"] = work(tell)
-        except _StoppedError:
+            with stopping.until(stop.is_set):
+                made["result"] = work(tell)
+        except stopping.StoppedError:
             pass
         except Exception as error:  # belongs to whoever follows
             made["error"] = error

@@ -49,7 +49,8 @@ def build_page(workbench: Workbench, budget: Budget) -> gr.Blocks:
         api.register(workbench, MODEL, turns)
         api_evidence.register(workbench, MODEL, turns)
         api_identity.register(workbench, turns)
-    return page
+    # asked past the queue, nobody could tell a caller who waits from one who has hung up
+    return page.queue(api_open=False)
 
 
 def plotly_address() -> str:

@@ -15,6 +15,9 @@ from dataclasses import dataclass
 from explorer.types import UserError
 
 PICTURES = "pictures"  # the trial above: it goes before evidence
+PICTURES_LESS = "give fewer scales, steps, rows or samples"
+MAPS_LESS = "choose another method, or begin the app with a larger budget"
+STATISTICS_LESS = "give fewer permutations or another method"
 USUAL = 5.0  # seconds, of a kind that was never timed; our choice
 LOST = 30.0  # seconds after which a turn is taken from an answer that nobody reads any more
 MOST_WAITING = 64  # places in the line; our choice
@@ -32,13 +35,16 @@ class Budget:
     seconds: float = 600.0
     asks: bool = False
 
-    def refusal(self, expected: float) -> str:
-        """Return why a request is too long, one sentence that ends in what to do; "" if not."""
+    def refusal(self, expected: float, less: str = PICTURES_LESS) -> str:
+        """Return why a request is too long, one sentence that ends in what to do; "" if not.
+
+        ``less``: what to ask instead.
+        """
         if expected <= self.seconds:
             return ""
         return (
             f"This would compute for about {_span(expected)}, more than the {_span(self.seconds)} "
-            "that one request may take here (--budget); give fewer scales, steps, rows or samples."
+            f"that one request may take here (--budget); {less}."
         )
 
 

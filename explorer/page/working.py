@@ -9,12 +9,14 @@ from dataclasses import replace
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
+from explorer import stopping
 from explorer.brain.maps import is_mapped, shown_map
 from explorer.choosing import check_request
 from explorer.decoding import decode, is_decoded, undecoded, unexplained
 from explorer.drawing import draw_samples, finished_pictures, is_drawn, reconstruct, seconds_needed
 from explorer.page import brain, trial
 from explorer.page.badges import badges
+from explorer.page.endpoint import hung_up
 from explorer.page.session import Session
 from explorer.page.turns import PICTURES, Turns
 from explorer.request import IMPORTANCE, Request, View
@@ -63,6 +65,8 @@ class Work:
                     yield from part(*asked)
                 else:
                     yield from self._in_turn(session, ticket, part(*asked))
+        except stopping.StoppedError:
+            return
         except UserError as error:
             yield self._failed(session, ticket, str(error))
         except Exception:
@@ -90,7 +94,10 @@ class Work:
     def _in_turn(
         self, session: Session, ticket: int, part: Iterator[Updates]
     ) -> Iterator[Updates]:
-        """Send a part while holding the models; say for whom it waits before that."""
+        """Send a part while holding the models; say for whom it waits before that.
+
+        Work that is no longer wanted ends at its next step.
+        """
         turn = self.turns.ask(id(session), PICTURES)
         try:
             while not self.turns.wait(turn):
@@ -98,7 +105,11 @@ class Work:
                 if not session.show(ticket, progress=told):
                     return
                 yield {self.ui.trial: session.shown}
-            for updates in part:
+            while True:
+                with stopping.until(lambda: session.ticket != ticket or hung_up()):
+                    updates = next(part, None)
+                if updates is None:
+                    return
                 with self.turns.read(turn):
                     yield updates
         finally:

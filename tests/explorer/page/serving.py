@@ -28,24 +28,36 @@ def leaving_loops_open() -> Iterator[None]:
 @contextmanager
 def served(workbench: Any) -> Iterator[Any]:
     """Serve the page over a workbench and give a client of it."""
+    with hosted(workbench) as blocks:
+        with leaving_loops_open():
+            from gradio_client import Client
+
+            client = Client(blocks.local_url, verbose=False)
+        try:
+            yield client
+        finally:
+            with leaving_loops_open():
+                client.close()
+                del client
+
+
+@contextmanager
+def hosted(workbench: Any) -> Iterator[Any]:
+    """Serve the page over a workbench and give its blocks, which know their ``local_url``."""
     from explorer import page
 
     with leaving_loops_open():
-        from gradio_client import Client
-
         blocks = page.build(workbench)
-        _, address, _ = blocks.launch(
+        blocks.launch(
             server_name="127.0.0.1",
             prevent_thread_lock=True,
             quiet=True,
             inbrowser=False,
             **page.launch_options(),
         )
-        client = Client(address, verbose=False)
     try:
-        yield client
+        yield blocks
     finally:
         with leaving_loops_open():
-            client.close()
             blocks.close(verbose=False)
-            del client, blocks
+            del blocks

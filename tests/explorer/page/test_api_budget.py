@@ -50,6 +50,44 @@ def test_what_is_over_the_budget_is_refused_with_the_number(
     assert fakes.Generator.painted == painted
 
 
+@pytest.mark.parametrize(
+    ("name", "asked", "timed", "less"),
+    [
+        ("statistics", {}, "statistics.seconds_of_parts", "fewer permutations or another method"),
+        ("importance", TRIAL, "forecast.seconds_of_importance", "choose another method"),
+        ("attention", TRIAL, "forecast.seconds_of_attention", "a larger budget"),
+        ("importance", TRIAL, "forecast.seconds_of_gallery", "a larger budget"),
+    ],
+)
+def test_maps_over_the_budget_are_refused_with_what_to_ask_instead(
+    workbench: Any,
+    monkeypatch: pytest.MonkeyPatch,
+    name: str,
+    asked: dict[str, Any],
+    timed: str,
+    less: str,
+) -> None:
+    monkeypatch.setattr(f"explorer.evidence.{timed}", lambda *about: 1800.0)
+    endpoints = Maps(workbench, Turns(Budget(600.0, asks=True)))
+    with pytest.raises(gr.Error, match=f"about 30 min, more than the 10 min.*{less}"):
+        getattr(endpoints, name)(**asked)
+
+
+def test_a_group_costs_as_much_as_its_subjects(
+    workbench: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told = "explorer.evidence.statistics.seconds_of_parts"
+    monkeypatch.setattr(told, lambda *about: 1800.0)
+    endpoints = Maps(workbench, Turns(Budget(600.0)))
+    have = [
+        subject
+        for subject in workbench.catalogue.subjects("fake")
+        if "linear" in workbench.catalogue.mapper_names("fake", subject)
+    ]
+    with pytest.raises(gr.Error, match=f"for about {30 * len(have)} min"):
+        endpoints.statistics(mapper="linear", people="group")
+
+
 def test_what_is_kept_costs_nothing_and_waits_for_nobody(workbench: Any) -> None:
     turns, done = Turns(Budget(60.0)), []
     endpoints = Pictures(workbench, turns)

@@ -52,6 +52,25 @@ def test_nothing_is_computed_before_a_view_is_opened(lab: Lab, fakes: SimpleName
     assert fakes.Generator.painted == painted
 
 
+def test_stop_ends_a_picture_at_its_next_step(
+    lab: Lab, fakes: SimpleNamespace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    session, steps, sweep = opened(lab), [], fakes.Generator.sweep
+
+    def stopped(self: Any, *args: Any, **options: Any) -> Any:
+        for step in sweep(self, *args, **options):
+            steps.append(step.step)
+            if len(steps) == 2:
+                lab.stop(session)
+            yield step
+
+    monkeypatch.setattr(fakes.Generator, "sweep", stopped)
+    lab.choose(session, click(panel="controls"))
+    assert [part["state"] for part in work(lab, session)] == ["running"]
+    assert (steps, session.lab.shown["state"]) == ([1, 2], "stopped")
+    assert lab.turns._holder is None
+
+
 def test_controls_come_one_by_one_and_say_what_is_lacking(lab: Lab) -> None:
     session = opened(lab)
     sent = lab.choose(session, click(panel="controls"))
