@@ -148,7 +148,7 @@ def test_a_caller_who_hangs_up_ends_the_work_within_a_step(
 
 def test_no_endpoint_that_computes_is_left_out(held: SimpleNamespace) -> None:
     public = {fn.api_name for fn in held.blocks.fns.values() if fn.api_visibility == "public"}
-    assert public - set(COMPUTING) == {"trials", "map", "evaluation"}
+    assert public - set(COMPUTING) == {"trials", "identity", "map", "evaluation"}
 
 
 def test_endpoints_are_asked_through_the_queue_alone(held: SimpleNamespace) -> None:
