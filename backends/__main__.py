@@ -6,6 +6,7 @@ import sys
 
 import typer
 
+from backends.commands.adopt import adopt
 from backends.commands.build_demo import build_demo
 from backends.commands.caption import caption
 from backends.commands.doctor import doctor
@@ -24,7 +25,7 @@ from explorer.types import UserError
 
 COMMANDS = (
     *(build_demo, train, search, train_encoding, caption, evaluate, guidance, finetune),
-    *(reconstruct, import_checkpoint, import_gnet, doctor, trace, fetch),
+    *(reconstruct, import_checkpoint, import_gnet, doctor, trace, fetch, adopt),
 )
 app = typer.Typer(
     add_completion=False,

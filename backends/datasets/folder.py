@@ -51,7 +51,14 @@ class Folder:
         if not (self.stimuli["caption"] != "").any():
             said.append("The pictures have no captions; stimuli.tsv may have a column caption.")
         for name, folder in self._folders.items():
-            if not (folder / "voxels.tsv").is_file():
+            if (folder / "mask.nii.gz").is_file():
+                space = self._description["space"]
+                if not space.startswith(layout.MNI):
+                    said.append(
+                        f"{name}: the mask lies in {space or 'a space that nobody named'}, and "
+                        f"only {layout.MNI} spaces are drawn on the surface."
+                    )
+            elif not (folder / "voxels.tsv").is_file():
                 said.append(
                     f"{name} has no voxels.tsv, so nothing says where its voxels lie, and "
                     "importance cannot be drawn or sorted into parcels."

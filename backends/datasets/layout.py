@@ -84,6 +84,7 @@ SIDES = {"L": "left", "R": "right"}
 # A ratio of 3 is a noise ceiling of 90 % in a single trial, which one voxel in twenty never has.
 MOST_NCSNR = 3.0
 MNI = "MNI152"  # how the names of spaces begin that a volume is drawn in (templateflow.org)
+FARTHEST = 1e6  # millimetres that a scan may span: our choice, beyond all
 NOT_IDENTITY = ("ncsnr", "scale")  # columns of voxels.tsv that do not say which voxel it is
 
 
@@ -498,7 +499,10 @@ def read_mask(file: Path) -> tuple[np.ndarray, np.ndarray]:
         )
     if not values.any():
         raise UserError(f"{file} marks no voxel; give the mask that the betas were made with.")
-    return values.astype(bool), np.asarray(image.affine, dtype=np.float64)
+    affine = np.asarray(image.affine, dtype=np.float64)
+    if not (abs(affine) < FARTHEST).all() or np.linalg.matrix_rank(affine) < 4:  # NaN too
+        raise UserError(f"{file} has an affine that is none: {short(affine.tolist())}; mend it.")
+    return values.astype(bool), affine
 
 
 def _check_sides(table: pd.DataFrame, vertex: np.ndarray, file: Path) -> None:

@@ -50,6 +50,7 @@ from explorer.records import FORMAT, from_record
 from explorer.request import Request, View
 from explorer.types import EmbeddingSpace, UserError
 from tests.backends.commands.test_import_checkpoint import mind_vis, mindeye2
+from tests.fuzz.adopting import read_glm, write_glm
 from tests.miniatures import atlases, bold5000, god, miyawaki, nsd
 from tests.miniatures.algonauts import write_algonauts
 from tests.miniatures.mindeye1 import write_mindeye1
@@ -426,6 +427,7 @@ TARGETS = (
     Target("mindeye1", write_mindeye1, read_mindeye1),
     Target("mindeye2", write_mindeye2, read_mindeye2),
     Target("algonauts", write_algonauts, lambda r: read_all(Algonauts2023(r, "s"))),
+    Target("adopt", write_glm, read_glm),
     Target("atlases", atlases.write_all, read_atlases),
     Target("published", write_results, read_results, "[!s]*"),
     Target("checkpoints", write_checkpoints, read_checkpoints),

@@ -410,12 +410,19 @@ def test_a_mask_places_voxels_of_a_volume(root):
     assert Folder(root, "mine").load("sub-01").subject.voxels.hash != voxels.hash
 
 
+WIDE = np.eye(4) * 1e7  # no scan is as wide
+
+
 def test_a_mask_that_does_not_fit_is_named(root):
     mask = np.zeros((3, 3, 3), np.uint8)
     for change, sentence in (
         (lambda: volume(root, mask, np.eye(4)), "marks no voxel"),
         (lambda: volume(root, mask + 1, np.eye(4)), "has 6 voxels, mask.nii.gz marks 27"),
         (lambda: volume(root, mask + 2, np.eye(4)), "holds more than 0 and 1"),
+        (
+            lambda: volume(root, np.ones((1, 2, 3)), WIDE),
+            "an affine that is none",
+        ),
         (lambda: volume(root, np.ones((2, 3)), np.eye(4)), r"shape \(2, 3\), expected a mask"),
     ):
         change()
