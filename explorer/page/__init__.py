@@ -26,6 +26,7 @@ def build(workbench: Workbench, budget: Budget | None = None) -> gr.Blocks:
     # After every event Gradio sums up all events so far with pandas, for a monitoring page that is
     # not used here: each costs more than the one before.
     os.environ.setdefault("GRADIO_ANALYTICS_CACHE_FREQUENCY", str(10**9))
+    os.environ.setdefault("GRADIO_ANALYTICS_MAX_EVENTS", "100")  # and goes through all it keeps
 
     from explorer.page.layout import build_page
 
@@ -34,6 +35,8 @@ def build(workbench: Workbench, budget: Budget | None = None) -> gr.Blocks:
 
 def launch_options() -> dict[str, Any]:
     """Return the arguments of ``Blocks.launch`` that belong to the page."""
+    from explorer.page.keeping import bounded
+
     return {
         "theme": theme(),
         "css_paths": [ASSETS / "page.css", ASSETS / "lab.css", ASSETS / "lecture.css"],
@@ -42,4 +45,5 @@ def launch_options() -> dict[str, Any]:
         "enable_monitoring": False,
         "show_error": False,  # a bug's words are for the log, not for visitors
         "favicon_path": ASSETS / "favicon.svg",
+        "app_kwargs": {"lifespan": bounded},
     }

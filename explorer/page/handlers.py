@@ -284,6 +284,11 @@ class Handlers:
 
     def _request(self, session: Session) -> Request:
         if session.request is None:
+            if session.given_up:
+                raise UserError(
+                    "This page was left for so long that its place was given to others; reload "
+                    "it to go on: its address holds what was shown."
+                )
             raise UserError("The page is still opening; try again in a moment.")
         return session.request
 

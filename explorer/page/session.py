@@ -18,7 +18,8 @@ class Session:
     changed, so that each of ten clicks counts. ``shown``
     is the trial view that the browser has, ``drawn`` the request whose sweep it shows to the end,
     ``mapped`` what its brain map is of, ``gallery`` which page of stimuli it has, ``told`` the
-    problems it was told about, ``allowed`` the long request that its owner agreed to.
+    problems it was told about, ``allowed`` the long request that its owner agreed to, ``given_up``
+    whether what the browser had was given up while it was idle.
     """
 
     def __init__(self) -> None:
@@ -33,6 +34,7 @@ class Session:
         self.gallery: tuple = ()
         self.told: set[str] = set()
         self.allowed: Request | None = None
+        self.given_up = False
         self.lab, self.lecture = Evidence(), Evidence()
         self.steering = threading.RLock()
         self._lock = threading.Lock()
