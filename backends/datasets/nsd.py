@@ -1,19 +1,16 @@
 """The Natural Scenes Dataset (Allen et al. 2022), the raw release as it comes from its bucket.
 
-::
+Three experiments with the same people lie in one tree, each a part: `nsd_main`, `nsd_synthetic`
+and `nsd_imagery` know which picture a beta is of. Where betas and voxels lie::
 
-    nsddata/experiments/nsd/nsd_expdesign.mat        which image was shown in which trial
-    nsddata/experiments/nsd/nsd_stim_info_merged.csv COCO ids of the 73,000 images (optional)
-    nsddata/ppdata/subj01/behav/responses.tsv        one row a trial (optional: a check, and runs)
     nsddata/ppdata/subj01/func1pt8mm/roi/            ROIs and places: see `nsd_space`
     nsddata_betas/ppdata/subj01/SPACE/PREPARATION/betas_session01.{hdf5,nii.gz}
     nsddata_betas/ppdata/subj01/fsaverage/PREPARATION/{lh,rh}.betas_session01.mgh
-    nsddata_stimuli/stimuli/nsd/nsd_stimuli.hdf5     the images
+    nsddata_betas/ppdata/subj01/SPACE/nsdimageryPREPARATION/betas_nsdimagery.{hdf5,nii.gz}
 
 Layout and units: NSD data manual (cvnlab.slite.page), github.com/ozcelikfu/brain-diffuser and
-github.com/yu-takagi/StableDiffusionReconstruction. ``masterordering``, ``subjectim``, ``sharedix``
-and 73KID count from 1, HDF5 rows and our ids (``nsd-00000`` to ``nsd-72999``) from 0. A session is
-12 runs of 63 and 62 trials by turns (Allen et al. 2022, Methods).
+github.com/yu-takagi/StableDiffusionReconstruction. A session of the main experiment is 12 runs of
+63 and 62 trials by turns (Allen et al. 2022, Methods).
 """
 
 from __future__ import annotations
@@ -21,34 +18,32 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from functools import cached_property
-from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from backends.datasets.nsd_betas import Sessions, find_betas, find_relatives, open_surface
-from backends.datasets.nsd_design import (
-    DESIGN,
-    IMAGES,
-    SESSIONS,
-    Design,
-    read_design,
-    responses_path,
-    stimulus_id,
-    table_of,
+from backends.datasets.nsd_betas import (
+    PARTS,
+    Sessions,
+    choose,
+    find_betas,
+    open_surface,
+    other_parts,
 )
-from backends.datasets.nsd_files import AGAIN, BUCKET, PEOPLE, PREPARATIONS, SPACES
-from backends.datasets.nsd_space import Brains
-from backends.datasets.reading import hdf5_array, hdf5_row, open_hdf5, standardised
-from explorer.files import read_table, reason
-from explorer.types import Subject, Trials, UserError
+from backends.datasets.nsd_design import DESIGN, SESSIONS
+from backends.datasets.nsd_files import BUCKET, PEOPLE, PREPARATIONS, SPACES
+from backends.datasets.nsd_imagery import Imagery
+from backends.datasets.nsd_main import Main
+from backends.datasets.nsd_parts import Part, without_nan
+from backends.datasets.nsd_space import Brains, Voxels
+from backends.datasets.nsd_synthetic import Synthetic, unequal_ncsnr
+from backends.datasets.reading import chosen, standardised
+from explorer.types import Origin, Subject, Trials, UserError
 
 if TYPE_CHECKING:
     import pandas as pd
 
-SIDE = 425  # pixels of an image
-STIMULI = "nsddata_stimuli/stimuli/nsd/nsd_stimuli.hdf5"
 _ROI_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
 
 
@@ -78,18 +73,21 @@ class NSD:
         The ROI whose voxels are read, by the name of its file, where its values are above 0; on
         fsaverage also ``all``.
     norm
-        ``session`` z-scores every voxel within session by its training trials; ``none`` leaves
-        percent signal change.
+        ``session`` z-scores every voxel within session by its training trials (NSD-synthetic: by
+        all trials), ``condition`` within each of NSD-imagery's 12; ``none`` leaves percent signal
+        change; "" is the first of these that the part has.
+    part
+        ``main``, or one of the two other experiments, which are test only: ``synthetic``,
+        ``imagery``. Their voxels are those of the main one, so its mappers decode them.
+    ncsnr
+        ``main`` takes ncsnr as published for the main experiment; ``own`` computes it from the
+        repeats of NSD-synthetic, which reads all its betas on opening.
+    task, targets, cues
+        Of NSD-imagery, see `backends.datasets.nsd_imagery.Imagery`.
     """
 
     looks_for = "nsddata/experiments/nsd/nsd_expdesign.mat or nsddata_betas/ppdata/"
-    title = "Natural Scenes Dataset"
     licence = "NSD Terms and Conditions (by form); the images keep the terms of COCO"
-    citation = (
-        "Allen, St-Yves, Wu, Breedlove, Prince, Dowdle, Nau, Caron, Pestilli, Charest, "
-        "Hutchinson, Naselaris, Kay (2022). A massive 7T fMRI dataset to bridge cognitive "
-        "neuroscience and artificial intelligence. Nature Neuroscience 25:116-126."
-    )
     simulated = False
     redistributable = False
     split_unit = "stimulus"
@@ -101,15 +99,21 @@ class NSD:
         space: str = "auto",
         prep: str = "auto",
         roi: str = "nsdgeneral",
-        norm: str = "session",
+        norm: str = "",
+        part: str = "main",
+        ncsnr: str = "main",
+        task: str = "",
+        targets: str = "",
+        cues: str = "",
     ) -> None:
         self.path, self.name = _root(Path(path)), name
         by_folder = {folder: short for short, folder in PREPARATIONS.items()}
         prep = by_folder.get(prep, prep)
         for option, value, allowed in (
+            ("part", part, tuple(PARTS)),
             ("space", space, ("auto", *SPACES)),
             ("prep", prep, ("auto", *PREPARATIONS)),
-            ("norm", norm, ("session", "none")),
+            ("ncsnr", ncsnr, ("main", "own")),
         ):
             if value not in allowed:
                 raise UserError(f"{option} is one of {', '.join(allowed)}; found {value!r}.")
@@ -120,20 +124,64 @@ class NSD:
                 f"{path} does not hold NSD; give the folder that has nsddata and nsddata_betas "
                 f"as they lie in {BUCKET}."
             )
-        self.roi, self.norm = roi, norm
-        self._betas = find_betas(self.path)
-        self.space, self.prep = self._choose(space, prep)
+        if ncsnr == "own" and part != "synthetic":
+            raise UserError(
+                "ncsnr=own is for part=synthetic, whose repeats it is computed from; leave it out."
+            )
+        self.roi, self._own = roi, ncsnr == "own"
+        self._betas = find_betas(self.path, PARTS[part])
+        self.space, self.prep = choose(self.path, self._betas, space, prep, part)
         if roi == "all" and self.space != "fsaverage":
             raise UserError(
                 f"roi=all is for space=fsaverage; most voxels of {self.space} lie outside cortex: "
                 "choose an ROI such as nsdgeneral, streams or HCP_MMP1."
             )
-        self.note = (
-            f"Betas {self.prep} in {self.space}, {roi}; the test images are the 1,000 that all "
-            "eight people share."
-        )
-        self._reader = Sessions(self.space)
-        self._brains = Brains(self.path, name, self.space, self.prep, roi)
+        own = {"task": task, "targets": targets, "cues": cues}
+        self._part = self._open(part, {key: value for key, value in own.items() if value})
+        self.norm = norm or next(iter(self._part.norms))
+        if self.norm not in self._part.norms:
+            allowed = ", ".join(self._part.norms)
+            raise UserError(f"norm is one of {allowed}; found {norm!r}.")
+        self._reader = Sessions(self.space, self._part.trials)
+        prep = _voxel_prep(self.path, self.space, self.prep) if part != "main" else self.prep
+        self._brains = Brains(self.path, name, self.space, prep, roi)
+
+    def _open(self, part: str, options: dict[str, str]) -> Part:
+        if part == "imagery":
+            return Imagery(self.path, self.name, self.subjects(), **options)
+        if options:
+            raise UserError(
+                f"{next(iter(options))} is an option of part=imagery, and the part is {part}; "
+                "leave it out."
+            )
+        if part == "synthetic":
+            return Synthetic(self.path, self.name, self.subjects())
+        return Main(self.path, self.name)
+
+    @property
+    def title(self) -> str:
+        """The part's name."""
+        return self._part.title
+
+    @property
+    def citation(self) -> str:
+        """Who is to be cited for the part."""
+        return self._part.citation
+
+    @property
+    def note(self) -> str:
+        """Which betas are read, and which trials are test."""
+        return f"Betas {self.prep} in {self.space}, {self.roi}; {self._part.note}"
+
+    @property
+    def split_by(self) -> str:
+        """Who defined train and test."""
+        return self._part.split_by
+
+    @property
+    def test_only(self) -> bool:
+        """Whether there are no training trials, and mappers of the main experiment serve."""
+        return self._part.test_only
 
     @classmethod
     def recognise(cls, path: Path) -> bool:
@@ -144,72 +192,27 @@ class NSD:
         except (OSError, ValueError):
             return False  # a folder that may not be entered
 
-    def _choose(self, space: str, prep: str) -> tuple[str, str]:
-        """Return the first space and preparation with betas among those asked for."""
-        for s, p in product(SPACES, PREPARATIONS):
-            if space in ("auto", s) and prep in ("auto", p) and (s, p) in self._betas:
-                return s, p
-        others = find_relatives(self.path)
-        if others and not self._betas:
-            raise UserError(
-                f"{self.path} holds {' and '.join(others)}, and none of NSD's own sessions; that "
-                "experiment cannot be opened as NSD: write its betas (volumes hold 300 x percent "
-                f"signal change) as a plain folder, or take NSD's betas from {BUCKET}."
-            )
-        there = ", ".join(f"space={s}&prep={p}" for s, p in self._betas)
-        raise UserError(
-            f"{self.path / 'nsddata_betas' / 'ppdata'} holds no betas of space {space} and "
-            f"preparation {prep}; "
-            + (
-                f"choose among {there}."
-                if there
-                else "those of func1pt8mm, func1mm and fsaverage can be read (nativesurface and "
-                f"MNI cannot) and come from {BUCKET}."
-            )
-        )
-
-    @cached_property
+    @property
     def stimuli(self) -> pd.DataFrame:
-        """The 73,000 images; ``source`` is the photograph in COCO where the table of ids is."""
-        import pandas as pd
-
-        source = np.full(IMAGES, "", dtype=object)
-        file = self.path / "nsddata/experiments/nsd/nsd_stim_info_merged.csv"
-        if file.is_file():
-            columns = ["cocoId", "cocoSplit", "nsdId"]
-            try:
-                table = read_table(file, ",", do=AGAIN, usecols=columns)
-                ids = table["nsdId"].astype(np.int64).to_numpy()
-                if len(ids) != IMAGES or ids.min() != 0 or ids.max() != IMAGES - 1:
-                    raise ValueError(f"nsdId runs from {ids.min()} to {ids.max()}")
-                source[ids] = [
-                    f"COCO {split} {number}"
-                    for split, number in zip(table["cocoSplit"], table["cocoId"], strict=True)
-                ]
-            except ValueError as error:
-                raise UserError(
-                    f"{file} is damaged or not NSD's ({reason(error)}); it needs cocoId, "
-                    f"cocoSplit and nsdId (0 to {IMAGES - 1}): copy it again."
-                ) from error
-        index = pd.Index([stimulus_id(k) for k in range(IMAGES)], name="stimulus")
-        return pd.DataFrame({"caption": "", "category": "", "source": source}, index=index)
+        """The part's pictures."""
+        return self._part.stimuli
 
     def image(self, stimulus: str) -> np.ndarray:
-        """Return the picture that was shown, uint8 RGB (425, 425, 3)."""
-        found = re.fullmatch(r"nsd-(\d{5})", stimulus)
-        if not found or int(found[1]) >= IMAGES:
-            raise UserError(
-                f"{self.name} has the stimuli nsd-00000 to nsd-{IMAGES - 1}, not {stimulus!r}."
-            )
-        path = self.path / STIMULI
-        with open_hdf5(path, f"it holds the images (37 GB) and is in {BUCKET}") as file:
-            bricks = hdf5_array(file, "imgBrick", kinds="u", whole=False)
-            if bricks.shape != (IMAGES, SIDE, SIDE, 3):
-                raise UserError(
-                    f"{path} needs imgBrick of shape ({IMAGES}, {SIDE}, {SIDE}, 3), found "
-                    f"{bricks.shape}; copy it again."
-                )
-            return hdf5_row(bricks, int(found[1])).astype(np.uint8)
+        """Return the picture that was shown (main: (425, 425, 3), synthetic: (714, 1360, 3))."""
+        return self._part.image(stimulus)
+
+    def without_picture(self, stimulus: str) -> str:
+        """Return why no single picture can stand for a stimulus, "" where one does."""
+        why = getattr(self._part, "without_picture", None)
+        return why(stimulus) if why else ""
+
+    def picture_origin(self, stimulus: str) -> Origin:
+        """Return where a picture lies."""
+        return self._part.picture_origin(stimulus)
+
+    def ids(self, stimulus: str) -> dict[str, str]:
+        """Return every id of a picture, each kind with its base."""
+        return self._part.ids(stimulus)
 
     def subjects(self) -> list[str]:
         """Return the participants who have betas in this space and preparation."""
@@ -219,35 +222,62 @@ class NSD:
         """Return one participant's trials; betas stay on disk and are read by sessions or trials.
 
         Voxels whose ncsnr is not a number were not measured in every session and are left out,
-        and so are vertices that are not finite in the first trial on disk. A voxel that never
-        varies within a session becomes 0 there.
+        and so are vertices that are not finite in the first trial on disk: by the main
+        experiment's files, so that every part has the same voxels. Where another part is NaN, it
+        becomes 0. A voxel that never varies within a session becomes 0 there.
         """
+        table, rows = self._trials(subject)
+        voxels = self._brains.voxels(subject, self._first(subject))
+        source = f"{self.name}/{subject}"
+        sessions = self._sessions(subject)
+        betas = self._reader.rows(subject, sessions, voxels.mask, table, source)
+        if self._part.experiment:
+            betas = without_nan(betas)
+        ncsnr = unequal_ncsnr(betas, table["stimulus"]) if self._own else voxels.ncsnr
+        if self.norm != "none":
+            group, counts, ddof = self._part.groups(table)
+            betas = standardised(betas, group, counts, ddof)
+        if len(rows) < len(table):
+            betas, table = chosen(betas, rows), table.iloc[rows].reset_index(drop=True)
+        table.insert(2, "repeat", table.groupby("stimulus").cumcount())
+        who = Subject(self.name, subject, voxels.space, ncsnr)
+        return Trials(who, betas, self._part.norms[self.norm], table)
+
+    def _trials(self, subject: str) -> tuple[pd.DataFrame, np.ndarray]:
+        """Return a row for every beta on disk, and the numbers of those that are opened."""
         if subject not in self.subjects():
             raise UserError(
                 f"{self.name} has the subjects {', '.join(self.subjects())} in {self.space}, "
                 f"{self.prep}, not {subject!r}."
             )
-        sessions = self._sessions(subject)
-        table = table_of(self.path, self._design, subject, list(sessions))
-        voxels = self._brains.voxels(subject, self._first(subject))
-        source = f"{self.name}/{subject}"
-        betas = self._reader.rows(subject, sessions, voxels.mask, table, source)
-        if self.norm == "session":
-            train = (table["split"] == "train").to_numpy()
-            betas = standardised(betas, table["session"].to_numpy(), train)
-        who = Subject(self.name, subject, voxels.space, voxels.ncsnr)
-        unit = "z-score within session" if self.norm == "session" else "percent signal change"
-        return Trials(who, betas, unit, table)
+        table = self._part.table(subject, list(self._sessions(subject)))
+        return table, np.flatnonzero(self._part.kept(table))
 
-    @cached_property
-    def _design(self) -> Design:
-        return read_design(self.path)
+    def origins(self, subject: str, trial: int) -> list[Origin]:
+        """Return the file, or the two, that hold a row of ``load(subject).betas``."""
+        table, rows = self._trials(subject)
+        if not 0 <= trial < len(rows):
+            raise UserError(
+                f"{self.name}/{subject} has the trials 0 to {len(rows) - 1}, not {trial}."
+            )
+        found = table.iloc[rows[trial]]
+        files = self._betas[self.space, self.prep][subject][int(found["session"])]
+        norm = "" if self.norm == "none" else f", then {self._part.norms[self.norm]}"
+        sides = {"lh": "left hemisphere", "rh": "right hemisphere", "": "int16, divided by 300"}
+        return [
+            Origin(
+                str(path),
+                int(found["trial"]) - 1,
+                "betas" if path.suffix == ".hdf5" else "",
+                f"{sides[side]}{norm}",
+            )
+            for side, path in files.items()
+        ]
 
     def _sessions(self, subject: str) -> dict[int, tuple[Path, ...]]:
         """Return session -> its file, or its two; a session that lacks a hemisphere is not in."""
         found = self._betas[self.space, self.prep][subject]
-        needed = 2 if self.space == "fsaverage" else 1
-        whole = {s: tuple(files.values()) for s, files in found.items() if len(files) == needed}
+        whole = _whole(found, 2 if self.space == "fsaverage" else 1)
         if not whole:
             raise UserError(
                 f"{self.name}/{subject}: no session has both hemispheres; the files that lack are "
@@ -255,20 +285,38 @@ class NSD:
             )
         return whole
 
+    @cached_property
+    def _main(self) -> dict[tuple[str, str], dict[str, dict[int, dict[str, Path]]]]:
+        """The main experiment's betas, which decide which vertices are read."""
+        return find_betas(self.path)
+
     def _first(self, subject: str) -> Callable[[], np.ndarray]:
-        """Return what gives the first trial on disk over both surfaces."""
-        paths = next(iter(self._sessions(subject).values()))
-        return lambda: np.concatenate([open_surface(path)[:, 0] for path in paths])
+        """Return what gives the main experiment's first trial on disk over both surfaces.
+
+        The part's own first trial where the main experiment has no betas here.
+        """
+        trials, sessions = self._part.trials, self._sessions(subject)
+        for (space, _), people in (self._main if self._part.experiment else {}).items():
+            whole = _whole(people.get(subject, {}), 2)
+            if space == self.space == "fsaverage" and whole:
+                trials, sessions = Main.trials, whole
+                break
+        return lambda: np.concatenate(
+            [open_surface(path, trials)[:, 0] for path in next(iter(sessions.values()))]
+        )
 
     def remarks(self) -> list[str]:
         """Return what a person should know of this copy, one sentence each."""
+        by = "its training trials" if self.norm == "session" else "its own trials"
+        if self._part.test_only:
+            by = "all its trials"
         found = [
             f"Read are betas {self.prep} ({PREPARATIONS[self.prep]}) in {self.space}, "
             f"{self.roi}, with "
             + (
-                "every voxel z-scored within session by its training trials."
-                if self.norm == "session"
-                else "percent signal change as published."
+                "percent signal change as published."
+                if self.norm == "none"
+                else f"every voxel z-scored within {self.norm} by {by}."
             )
         ]
         others = [
@@ -278,48 +326,85 @@ class NSD:
         ]
         if others:
             found.append(f"Further betas are here: {'; '.join(others)}.")
-        relatives = find_relatives(self.path)
-        if relatives:
-            found.append(f"Here, too, and not read: {' and '.join(relatives)}.")
-        found.append(
-            "The split is by image: the 1,000 images that all eight people share are test; "
-            "MindEye1 and Brain-Diffuser read 37 sessions and tested on 982 of them."
-        )
-        for path, use in (
-            (STIMULI, "no picture can be shown"),
-            ("nsddata/experiments/nsd/nsd_stim_info_merged.csv", "COCO's ids are not told"),
-        ):
-            if not (self.path / path).is_file():
-                found.append(f"{path} is missing, so {use}; it is in {BUCKET}.")
+        part = next(n for n, experiment in PARTS.items() if experiment == self._part.experiment)
+        if relatives := other_parts(self.path, part):
+            found.append(
+                f"Here, too, and not read: {' and '.join(relatives)}; open it with "
+                f"{' or '.join(relatives.values())}."
+            )
+        found += self._part.remarks()
         for subject in self.subjects():
-            found += self._remarks_on(subject)
+            files = self._betas[self.space, self.prep][subject]
+            if not self._part.experiment:
+                found += _of_sessions(subject, files, self._sessions(subject))
+            else:
+                voxels = self._brains.voxels(subject, self._first(subject))
+                surfaces = self._sessions(subject)[1] if self.space == "fsaverage" else ()
+                found += _of_voxels(subject, voxels, surfaces, self._part.trials)
+                if voxels.ncsnr is not None and not self._own:
+                    found.append(f"{subject}: ncsnr is the main experiment's, as published.")
+            found += self._part.remarks_on(subject)
+            found += self._brains.remarks(subject, self._first(subject))
         return found
 
-    def _remarks_on(self, subject: str) -> list[str]:
-        files, found = self._betas[self.space, self.prep][subject], []
-        whole, expected = self._sessions(subject), PEOPLE[subject].sessions
-        absent = [s for s in range(1, expected + 1) if s not in files]
-        if absent:
+
+def _whole(found: dict[int, dict[str, Path]], needed: int) -> dict[int, tuple[Path, ...]]:
+    """Return session -> its file, or its two; a session that lacks a hemisphere is not in."""
+    return {s: tuple(files.values()) for s, files in found.items() if len(files) == needed}
+
+
+def _voxel_prep(root: Path, space: str, prep: str) -> str:
+    """Return the preparation whose ncsnr says which voxels the main experiment measured.
+
+    A part that is here in another preparation has the main experiment's voxels still.
+    """
+    for one in (prep, *PREPARATIONS):
+        place = f"nsddata_betas/ppdata/subj*/{space}/{PREPARATIONS[one]}/*ncsnr.*"
+        if next(root.glob(place), None):
+            return one
+    return prep
+
+
+def _of_voxels(subject: str, voxels: Voxels, surfaces: tuple[Path, ...], trials: int) -> list[str]:
+    """Return how the voxels of another part relate to the main experiment's."""
+    found = []
+    if voxels.ncsnr is None:
+        found.append(
+            f"{subject}: the main experiment's ncsnr is not here, which says which voxels it "
+            "leaves out, so its mappers may not fit."
+        )
+    if surfaces:
+        first = np.concatenate([open_surface(path, trials)[:, 0] for path in surfaces])
+        if nan := int(np.isnan(first[voxels.mask]).sum()):
             found.append(
-                f"{subject}: {len(whole)} of {expected} sessions are here; the trials of session "
-                f"{_ranges(absent)} are left out, and the betas are in {BUCKET}."
+                f"{subject}: {nan} of {voxels.space.n_voxels} vertices are NaN in this session; "
+                "they are read as 0."
             )
-        else:
-            short = " (the others were never measured)" if expected < SESSIONS else ""
-            found.append(f"{subject}: all {expected} sessions are here{short}.")
-        for session in sorted(set(files) - set(whole)):
-            (has,) = files[session]
-            other = "rh" if has == "lh" else "lh"
-            found.append(
-                f"{subject}: session {session} lacks {other}.betas_session{session:02d}.mgh and "
-                f"is left out; it is in {BUCKET}."
-            )
-        if not responses_path(self.path, subject).is_file():
-            found.append(
-                f"{subject}: responses.tsv is missing, so the order of images is taken from the "
-                "design alone, where a mix-up of subjects cannot be noticed."
-            )
-        return found + self._brains.remarks(subject, self._first(subject))
+    return found
+
+
+def _of_sessions(
+    subject: str, files: dict[int, dict[str, Path]], whole: dict[int, tuple[Path, ...]]
+) -> list[str]:
+    """Return which sessions of the main experiment are here."""
+    found, expected = [], PEOPLE[subject].sessions
+    absent = [s for s in range(1, expected + 1) if s not in files]
+    if absent:
+        found.append(
+            f"{subject}: {len(whole)} of {expected} sessions are here; the trials of session "
+            f"{_ranges(absent)} are left out, and the betas are in {BUCKET}."
+        )
+    else:
+        short = " (the others were never measured)" if expected < SESSIONS else ""
+        found.append(f"{subject}: all {expected} sessions are here{short}.")
+    for session in sorted(set(files) - set(whole)):
+        (has,) = files[session]
+        other = "rh" if has == "lh" else "lh"
+        found.append(
+            f"{subject}: session {session} lacks {other}.betas_session{session:02d}.mgh and "
+            f"is left out; it is in {BUCKET}."
+        )
+    return found
 
 
 def _root(path: Path) -> Path:

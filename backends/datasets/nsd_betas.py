@@ -1,5 +1,8 @@
 """NSD's betas: which files have them, and sessions read from them.
 
+The main experiment has up to 40 sessions of 750 trials (``betas_session01.hdf5``), NSD-synthetic
+and NSD-imagery one each (``nsdsyntheticbetas_fithrf/betas_nsdsynthetic.nii.gz``).
+
 HDF5 holds the 750 trials of a voxel together, ``.nii.gz`` can only be unpacked from its start, so
 both are read by whole sessions; unpacked ``.nii`` and ``.mgh`` are read trial by trial.
 """
@@ -9,7 +12,7 @@ from __future__ import annotations
 import re
 import threading
 from collections import OrderedDict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -19,6 +22,7 @@ import numpy as np
 from backends.datasets.nsd_design import TRIALS
 from backends.datasets.nsd_files import (
     AGAIN,
+    BUCKET,
     MIXED,
     PEOPLE,
     PREPARATIONS,
@@ -50,8 +54,9 @@ RELATIVES = {
         "NSD-synthetic (744 betas a subject: 284 synthetic images with unequal repeats)"
     ),
 }
-_VOLUME = re.compile(r"betas_session(\d{2})\.(hdf5|nii|nii\.gz)")
-_SURFACE = re.compile(r"(lh|rh)\.betas_session(\d{2})\.mgh")
+PARTS = {"main": "", "synthetic": "nsdsynthetic", "imagery": "nsdimagery"}  # -> experiment
+_VOLUME = r"betas_{}\.(?:hdf5|nii|nii\.gz)"
+_SURFACE = r"(lh|rh)\.betas_{}\.mgh"
 
 
 class Sessions:
@@ -61,10 +66,12 @@ class Sessions:
     ----------
     space
         As `backends.datasets.nsd.NSD` takes it, chosen.
+    trials
+        Of a session.
     """
 
-    def __init__(self, space: str) -> None:
-        self.space = space
+    def __init__(self, space: str, trials: int = TRIALS) -> None:
+        self.space, self.trials = space, trials
         self._lock = threading.Lock()
         self._blocks: OrderedDict[Path, np.ndarray] = OrderedDict()
         self._tests: dict[Path, np.ndarray] = {}
@@ -86,12 +93,12 @@ class Sessions:
         mask
             Bool over the whole volume or both surfaces: the voxels that are read.
         table
-            The trials, 750 a session.
+            The trials, all of every session.
         source
             The name that a message gives the betas.
         """
-        order = list(sessions)
-        test = (table["split"] == "test").to_numpy().reshape(len(order), TRIALS)
+        order, n = list(sessions), self.trials
+        test = (table["split"] == "test").to_numpy().reshape(len(order), n)
         readers = [
             self._reader(subject, sessions[session], mask, np.flatnonzero(test[i]))
             for i, session in enumerate(order)
@@ -100,12 +107,12 @@ class Sessions:
 
         def read(rows: np.ndarray) -> np.ndarray:
             values = np.empty((len(rows), v), np.float32)
-            for i in np.unique(rows // TRIALS):
-                here = rows // TRIALS == i
-                values[here] = readers[i](rows[here] % TRIALS)
+            for i in np.unique(rows // n):
+                here = rows // n == i
+                values[here] = readers[i](rows[here] % n)
             return values
 
-        return LazyRows((len(order) * TRIALS, v), read, source)
+        return LazyRows((len(order) * n, v), read, source)
 
     def _reader(
         self,
@@ -116,7 +123,7 @@ class Sessions:
     ) -> Callable[[np.ndarray], np.ndarray]:
         """Return ``read(trials of the session, from 0)`` -> (n, V) in percent signal change."""
         if self.space == "fsaverage":
-            surfaces = [open_surface(path) for path in paths]
+            surfaces = [open_surface(path, self.trials) for path in paths]
             halves = np.split(mask, [VERTICES])
             kept = [np.flatnonzero(half) for half in halves]
 
@@ -138,7 +145,7 @@ class Sessions:
                 stored = np.asanyarray(open_volume(path).dataobj)  # a memory map
             return lambda trials: np.stack([stored[..., t][mask] for t in trials]) / STORED
         block = _hdf5_block if path.suffix == ".hdf5" else _unpacked_block
-        place = np.full(TRIALS, -1)
+        place = np.full(self.trials, -1)
         place[test] = np.arange(len(test))
 
         def read_block(trials: np.ndarray) -> np.ndarray:
@@ -154,7 +161,7 @@ class Sessions:
         return read_block
 
     def _block(self, path: Path, make: Callable[[], np.ndarray]) -> np.ndarray:
-        """Return a session int16 (750, V), from memory where it was among the last ones read."""
+        """Return a session int16 (trials, V), from memory if it was among the last ones read."""
         if path in self._blocks:
             self._blocks.move_to_end(path)
             return self._blocks[path]
@@ -168,10 +175,10 @@ class Sessions:
         self, subject: str, path: Path, shape: tuple[int, ...], expected: tuple[int, ...]
     ) -> None:
         """Refuse betas of another volume than the ROIs, or of another subject."""
-        if shape[-1:] != (TRIALS,) or len(shape) != 4:
+        if shape[-1:] != (self.trials,) or len(shape) != 4:
             raise UserError(
-                f"{path} has shape {shape} (X, Y, Z, trials), expected {TRIALS} trials; copy it "
-                "again."
+                f"{path} has shape {shape} (X, Y, Z, trials), expected {self.trials} trials; "
+                "copy it again."
             )
         if shape[:3] != expected:
             raise UserError(
@@ -186,21 +193,27 @@ class Sessions:
             )
 
 
-def find_betas(root: Path) -> dict[tuple[str, str], dict[str, dict[int, dict[str, Path]]]]:
+def find_betas(
+    root: Path, experiment: str = ""
+) -> dict[tuple[str, str], dict[str, dict[int, dict[str, Path]]]]:
     """Return (space, preparation) -> subject -> session -> "" or hemisphere -> file.
 
-    HDF5 is preferred to NIfTI, and unpacked NIfTI to packed.
+    ``experiment``: one of `RELATIVES`, whose only session is 1. HDF5 is preferred to NIfTI, and
+    unpacked NIfTI to packed.
     """
+    stem = f"(?P<one>{experiment})" if experiment else r"session(?P<session>\d{2})"
     found: dict[tuple[str, str], dict[str, dict[int, dict[str, Path]]]] = {}
     for (space, (prep, folder)), who in product(product(SPACES, PREPARATIONS.items()), PEOPLE):
-        place = root / "nsddata_betas/ppdata" / who / space / folder
+        place = root / "nsddata_betas/ppdata" / who / space / f"{experiment}{folder}"
+        sides = space == "fsaverage"
+        named = re.compile((_SURFACE if sides else _VOLUME).format(stem))
         sessions: dict[int, dict[str, Path]] = {}
         names = sorted(p.name for p in place.iterdir()) if place.is_dir() else []
         for name in names:  # betas_session01.hdf5, .nii, .nii.gz: the first is the best
-            if space == "fsaverage" and (m := _SURFACE.fullmatch(name)):
-                sessions.setdefault(int(m[2]), {})[m[1]] = place / name
-            elif space != "fsaverage" and (m := _VOLUME.fullmatch(name)):
-                sessions.setdefault(int(m[1]), {}).setdefault("", place / name)
+            if m := named.fullmatch(name):
+                session = 1 if experiment else int(m["session"])
+                side = m[1] if sides else ""
+                sessions.setdefault(session, {}).setdefault(side, place / name)
         outside = [s for s in sessions if not 1 <= s <= PEOPLE[who].sessions]
         if outside:
             raise UserError(
@@ -212,14 +225,51 @@ def find_betas(root: Path) -> dict[tuple[str, str], dict[str, dict[int, dict[str
     return found
 
 
-def find_relatives(root: Path) -> list[str]:
-    """Return which other experiments of NSD have betas here, and whose: a phrase each."""
+def other_parts(root: Path, part: str) -> dict[str, str]:
+    """Return which other parts lie here and of whom, a phrase each -> how it is opened."""
+    names = {experiment: name for name, experiment in PARTS.items()}
+    return {
+        f"{RELATIVES[e]} of {', '.join(who)}": f"?part={names[e]}"
+        for e, who in _find_relatives(root).items()
+        if names[e] != part
+    }
+
+
+def choose(
+    root: Path, betas: Collection[tuple[str, str]], space: str, prep: str, part: str
+) -> tuple[str, str]:
+    """Return the first space and preparation with betas of a part among those asked for."""
+    for s, p in product(SPACES, PREPARATIONS):
+        if space in ("auto", s) and prep in ("auto", p) and (s, p) in betas:
+            return s, p
+    others = other_parts(root, part)
+    if others and not betas:
+        kind = "NSD's own sessions" if part == "main" else f"the part {part}"
+        raise UserError(
+            f"{root} holds {' and '.join(others)}, and none of {kind}; open what is here with "
+            f"{' or '.join(others.values())}, or take the other betas from {BUCKET}."
+        )
+    there = ", ".join(f"space={s}&prep={p}" for s, p in betas)
+    raise UserError(
+        f"{root / 'nsddata_betas' / 'ppdata'} holds no betas of space {space} and preparation "
+        f"{prep}{f' of the part {part}' if part != 'main' else ''}; "
+        + (
+            f"choose among {there}."
+            if there
+            else "those of func1pt8mm, func1mm and fsaverage can be read (nativesurface and "
+            f"MNI cannot) and come from {BUCKET}."
+        )
+    )
+
+
+def _find_relatives(root: Path) -> dict[str, list[str]]:
+    """Return which of `RELATIVES` have folders of betas here, and whose."""
     found: dict[str, set[str]] = {}
     for folder in root.glob("nsddata_betas/ppdata/subj*/*/nsd*betas_*"):
         name = next((name for name in RELATIVES if folder.name.startswith(f"{name}betas_")), "")
         if name and folder.is_dir():
             found.setdefault(name, set()).add(folder.parts[-3])
-    return [f"{RELATIVES[n]} of {', '.join(sorted(who))}" for n, who in sorted(found.items())]
+    return {name: sorted(who) for name, who in sorted(found.items())}
 
 
 def _volume_shape(path: Path) -> tuple[int, ...]:
@@ -252,27 +302,27 @@ def _check_written(path: Path, shape: tuple[int, ...]) -> None:
         check_size(path, shape, np.dtype(np.int16).itemsize, do=AGAIN)
 
 
-def open_surface(path: Path) -> np.ndarray:
-    """Return float32 betas (163842, 750) in percent signal change as a memory map."""
+def open_surface(path: Path, trials: int = TRIALS) -> np.ndarray:
+    """Return float32 betas (163842, trials) in percent signal change as a memory map."""
     proxy = open_volume(path).dataobj
     shape, dtype = tuple(map(int, proxy.shape)), proxy.dtype
-    if shape != (VERTICES, 1, 1, TRIALS) or dtype != np.dtype(">f4"):
+    if shape != (VERTICES, 1, 1, trials) or dtype != np.dtype(">f4"):
         raise UserError(
-            f"{path} holds {dtype.name} {shape}, expected float32 ({VERTICES}, 1, 1, {TRIALS}); "
+            f"{path} holds {dtype.name} {shape}, expected float32 ({VERTICES}, 1, 1, {trials}); "
             f"{AGAIN}."
         )
     with guard(path, do=AGAIN):
-        return np.memmap(path, dtype, "r", proxy.offset, (VERTICES, TRIALS), "F")
+        return np.memmap(path, dtype, "r", proxy.offset, (VERTICES, trials), "F")
 
 
 def _hdf5_block(path: Path, mask: np.ndarray) -> np.ndarray:
-    """Return a session int16 (750, V) from HDF5, voxels in C order of the mask (X, Y, Z).
+    """Return a session int16 (trials, V) from HDF5, voxels in C order of the mask (X, Y, Z).
 
     Chunks are single voxels with all their trials, so planes are read within the mask's bounds.
     """
     x, y, z = np.nonzero(mask)
-    block = np.empty((TRIALS, len(x)), np.int16)
     with open_hdf5(path) as file, guard(path, do=AGAIN):
+        block = np.empty((file["betas"].shape[0], len(x)), np.int16)
         for plane in np.unique(z):
             here = z == plane
             rows, columns = y[here], x[here]
@@ -283,10 +333,10 @@ def _hdf5_block(path: Path, mask: np.ndarray) -> np.ndarray:
 
 
 def _unpacked_block(path: Path, mask: np.ndarray) -> np.ndarray:
-    """Return a session int16 (750, V) from ``.nii.gz``, unpacked once from start to end."""
-    block = np.empty((TRIALS, int(mask.sum())), np.int16)
+    """Return a session int16 (trials, V) from ``.nii.gz``, unpacked once from start to end."""
     volume = open_volume(path)
-    for begin in range(0, TRIALS, TRIALS_AT_ONCE):
+    block = np.empty((volume.shape[-1], int(mask.sum())), np.int16)
+    for begin in range(0, len(block), TRIALS_AT_ONCE):
         trials = (..., slice(begin, begin + TRIALS_AT_ONCE))  # of (X, Y, Z, trials)
         part = volume_data(volume, path, trials, do=AGAIN)
         block[begin : begin + TRIALS_AT_ONCE] = part[mask].T

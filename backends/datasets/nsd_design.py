@@ -34,11 +34,13 @@ DESIGN = "nsddata/experiments/nsd/nsd_expdesign.mat"
 class Design:
     """Which image each of 30,000 trials shows; the same positions are shared for everybody.
 
-    ``image`` int (8, 30000), from 0; ``test`` bool (30000,).
+    ``image`` int (8, 30000), from 0; ``test`` bool (30000,); ``shared`` int (1000,), the shared
+    images from 0 in the order that numbers them.
     """
 
     image: np.ndarray
     test: np.ndarray
+    shared: np.ndarray
 
 
 def read_design(root: Path) -> Design:
@@ -79,7 +81,7 @@ def read_design(root: Path) -> Design:
             f"{path}: shared images are also among a subject's own, so test images would be "
             "trained on; copy it again."
         )
-    return Design(images[:, order - 1] - 1, order <= SHARED)
+    return Design(images[:, order - 1] - 1, order <= SHARED, np.sort(shared) - 1)
 
 
 def _whole(values: np.ndarray, path: Path, key: str) -> np.ndarray:
@@ -108,7 +110,6 @@ def table_of(root: Path, design: Design, subject: str, sessions: Sequence[int]) 
             "trial": trials % TRIALS + 1,
         }
     )
-    table.insert(2, "repeat", table.groupby("stimulus").cumcount())
     responses = _responses(responses_path(root, subject))
     if responses is not None:
         for session in sessions:

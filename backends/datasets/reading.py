@@ -72,7 +72,7 @@ class LazyRows:
         wanted, back = np.unique(np.atleast_1d(numbers), return_inverse=True)
         values = np.empty((0, self.shape[1]), np.float32)
         if len(wanted):
-            values = np.asarray(self._read(wanted), dtype=np.float32)
+            values = self.unchecked(wanted)
         bad = ~np.isfinite(values)
         if bad.any():
             trial, voxel = np.argwhere(bad)[0]
@@ -81,6 +81,10 @@ class LazyRows:
                 f"voxel {voxel} (both from 0); leave that trial or that voxel out."
             )
         return values[back.reshape(np.shape(numbers))]
+
+    def unchecked(self, rows: np.ndarray) -> np.ndarray:
+        """Return float32 rows, strictly increasing, finite or not."""
+        return np.asarray(self._read(rows), dtype=np.float32)
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
         """Return all rows."""
