@@ -122,6 +122,7 @@ def _of_responses(root: Path, subject: str) -> pd.DataFrame | None:
     for run, path in paths.items():
         try:
             table = read_table(path, do=AGAIN, usecols=["TRIAL", "CUE", "CONDITION"])
+            table["TRIAL"] = table["TRIAL"].astype(float)
             table = table.sort_values("TRIAL", kind="stable")
             if table["TRIAL"].tolist() != list(range(1, TRIALS + 1)):
                 raise ValueError(f"TRIAL needs 1 to {TRIALS}, found {len(table)} rows")
@@ -171,7 +172,7 @@ def _of_stim_info(path: Path) -> pd.DataFrame:
     try:
         table = read_table(path, ",", do=again, usecols=columns)[columns]
         numbers = table[columns[:3]].astype(float)
-        there = table["StimCond(0/1)"].astype(float).to_numpy()
+        there = table["StimCond(0/1)"].replace("", "nan").astype(float).to_numpy()
     except (ValueError, TypeError) as error:
         raise UserError(f"{path} is damaged or lacks a column ({reason(error)}).") from error
     if numbers["betas"].tolist() != list(range(BETAS)):

@@ -130,7 +130,7 @@ class Synthetic:
             if len(table) != IMAGES:
                 raise ValueError(f"it has {len(table)} rows, expected {IMAGES}")
             number = table.get("Image number")
-            if number is not None and number.tolist() != list(range(1, IMAGES + 1)):
+            if number is not None and number.astype(float).tolist() != list(range(1, IMAGES + 1)):
                 raise ValueError(f"Image number does not run from 1 to {IMAGES}")
         except ValueError as error:
             raise UserError(f"{path} is damaged ({reason(error)}); {AGAIN}.") from error

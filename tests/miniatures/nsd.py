@@ -196,15 +196,17 @@ def save_spheres(root: Path) -> np.ndarray:
     return nearest
 
 
-def save_hemisphere(folder: Path, h: str, session: int, trials: dict[int, np.ndarray]) -> Path:
+def save_hemisphere(
+    folder: Path, h: str, session: int, trials: dict[int, np.ndarray], count: int = 750
+) -> Path:
     """Write ``.mgh`` betas at full size, of which only some trials take room on disk."""
     path = folder / f"{h}.betas_session{session:02d}.mgh"
     folder.mkdir(parents=True, exist_ok=True)
     header = nib.MGHImage(np.zeros((1, 1, 1, 1), np.float32), np.eye(4)).header
-    header["dims"] = (FSAVERAGE, 1, 1, 750)
+    header["dims"] = (FSAVERAGE, 1, 1, count)
     with open(path, "wb") as file:
         file.write(header.binaryblock[:284].ljust(284, b"\0"))
-        file.truncate(284 + 4 * FSAVERAGE * 750)
+        file.truncate(284 + 4 * FSAVERAGE * count)
         for trial, values in trials.items():
             file.seek(284 + 4 * FSAVERAGE * trial)
             file.write(values.astype(">f4").tobytes())
