@@ -61,7 +61,7 @@ class TrialIdentity(TypedDict):
     title: Annotated[str, Said("Its title.", "Simulated scenes and brains")]
     subject: Annotated[str, Said("The subject.", "subj01")]
     stimulus: Annotated[str, Said("The stimulus.", "test-0001")]
-    split: Annotated[str, Said("`train` or `test`.", "test")]
+    split: Annotated[str, Said("Which split, `train` or `test`.", "test")]
     split_by: Annotated[str, Said("Who says so.", "trials.tsv of the folder")]
     unit: Annotated[str, Said("What a beta of 1 means.", "z-score within session")]
     rows: Annotated[list[BetaRow], Said("One entry a repeat.", [{"row": 12, "session": "3"}])]
