@@ -18,6 +18,7 @@ from backends.commands.import_checkpoint import import_checkpoint
 from backends.commands.import_gnet import import_gnet
 from backends.commands.reconstruct import reconstruct
 from backends.commands.search import search
+from backends.commands.split import split
 from backends.commands.trace import trace
 from backends.commands.train import train
 from backends.commands.train_encoding import train_encoding
@@ -25,7 +26,7 @@ from explorer.types import UserError
 
 COMMANDS = (
     *(build_demo, train, search, train_encoding, caption, evaluate, guidance, finetune),
-    *(reconstruct, import_checkpoint, import_gnet, doctor, trace, fetch, adopt),
+    *(reconstruct, import_checkpoint, import_gnet, doctor, trace, split, fetch, adopt),
 )
 app = typer.Typer(
     add_completion=False,

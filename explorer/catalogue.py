@@ -17,9 +17,16 @@ import numpy as np
 from explorer.brain.atlases import with_atlases
 from explorer.brain.parcels import Atlas
 from explorer.cache import Cache
-from explorer.naming import open_dataset, open_published, recognise, whose_results
+from explorer.naming import (
+    open_dataset,
+    open_published,
+    recognise,
+    takes_split,
+    whose_results,
+)
 from explorer.offers import FIT_NOW, Offer, find_encoder, find_mappers, fit_offer, read_cards
 from explorer.protocols import Dataset
+from explorer.splits import read_split, resplit
 from explorer.types import EmbeddingSpace, Trials, UserError, resolve
 
 if TYPE_CHECKING:
@@ -119,7 +126,9 @@ class Catalogue:
         family = self.family(name)
         if not family:
             raise UserError(f"Nothing here can read the data set {name!r} as a plain folder.")
-        cls, options = resolve(self._datasets[family]), self.options.get(name, {})
+        cls, options = resolve(self._datasets[family]), dict(self.options.get(name, {}))
+        if not takes_split(cls):
+            options.pop("split", None)  # one that was made here, see `_load`
         if name in self.paths:
             who = f"--dataset {name}: {family}"
             return open_dataset(cls, self.paths[name], name, options, who)
@@ -173,7 +182,11 @@ class Catalogue:
                 f"The data set {dataset} has no subject {subject!r}; choose one of "
                 f"{', '.join(offered)}."
             )
-        trials = self.dataset(dataset).load(subject)
+        study = self.dataset(dataset)
+        trials = study.load(subject)
+        split = self.options.get(dataset, {}).get("split", "")
+        if split and not takes_split(type(study)):
+            trials = resplit(trials, read_split(self.checkpoints, dataset, split))
         if not self.atlases:
             return trials
         return replace(trials, subject=with_atlases(trials.subject, self.atlases, self.report))

@@ -134,7 +134,7 @@ def trace(
         subject=subject,
         stimulus=stimulus,
         split=split,
-        split_by=getattr(dataset, "split_by", "") or UNSTATED,
+        split_by=_who_split(dataset, trials),
         unit=trials.beta_unit,
         rows=found,
         ids=dict(getattr(dataset, "ids", lambda _: {})(stimulus)),
@@ -232,6 +232,12 @@ def place(origin: Origin) -> str:
     parts = [origin.file, *([origin.key] if origin.key else [])]
     parts += [f"row {origin.row} (from 0)"] if origin.row is not None else []
     return ", ".join(parts) + (f" ({origin.note})" if origin.note else "")
+
+
+def _who_split(dataset: Dataset, trials: Trials) -> str:
+    if trials.split:
+        return f"{trials.split} ({trials.split_by})"
+    return getattr(dataset, "split_by", "") or UNSTATED
 
 
 def _look(dataset: Dataset, stimulus: str) -> tuple[tuple[int, ...], str, str]:

@@ -230,12 +230,30 @@ def check_fits(card: Card, study: Subject | Trials) -> None:
         return
     expected = hashes[card.subjects.index(subject.name)]
     actual = split_hash(study)
+    # One that was trained on the same stimuli saw none of a new choice of test stimuli either.
+    if study.split and expected.split("-")[0] == actual.split("-")[0] != _digest([]):
+        return
     for split, a, b in zip(("train", "test"), expected.split("-"), actual.split("-"), strict=True):
         if a != b and b != _digest([]):
             raise UserError(
                 f"The mapper {card.name!r} was trained with another choice of {split} stimuli "
-                f"(hash {a}) than {who} has now (hash {b}); train it again."
+                f"({_split_of(card)}hash {a}) than {who} has now ({_split_of(study)}hash {b}); "
+                f"{_open_with(card, study) or 'train it again'}."
             )
+
+
+def _split_of(one: Card | Trials) -> str:
+    return f"split {one.split}, " if one.split else ""
+
+
+def _open_with(card: Card, study: Trials) -> str:
+    """Return how to open the data so that a mapper is tested on what it never saw."""
+    if card.split == study.split:
+        return ""
+    name = study.subject.dataset
+    if card.split:
+        return f"open them with --dataset {name}=PATH?split={card.split}"
+    return f"open them without ?split={study.split}, or train one on it with --split {study.split}"
 
 
 def read_card(folder: str | Path) -> Card:

@@ -104,6 +104,11 @@ def refuse_options(options: Mapping[str, str], taken: Sequence[str], who: str) -
             )
 
 
+def takes_split(cls: Any) -> bool:
+    """Return whether a data set has splits of its own to choose from."""
+    return "split" in inspect.signature(cls).parameters
+
+
 def _takes_source(cls: Any) -> bool:
     return "source" in inspect.signature(cls).parameters
 

@@ -203,12 +203,16 @@ class Trials:
     ``split`` ("train"/"test"), ``repeat`` (0-based), ``session`` and ``run``. ``beta_unit`` says
     what a beta of 1 means ("z-score within run", "percent signal change" ...). A further column
     ``synthetic`` (bool) marks rows that nobody measured: only ``synthetic`` returns those.
+    ``split`` and ``split_by``: the name of a split that is not the data set's own, and how it was
+    made ("" for its own).
     """
 
     subject: Subject
     betas: Any
     beta_unit: str
     table: pd.DataFrame
+    split: str = ""
+    split_by: str = ""
 
     def __post_init__(self) -> None:
         """Refuse a table that does not describe these betas."""
@@ -336,7 +340,8 @@ class Card:
     """What a checkpoint is and how it came about; ``card.json`` beside the weights.
 
     ``kind`` "mapper", "generator", "embedder" or "judge"; ``name`` as shown; ``cls`` the key in
-    the dict literal that can load it. For mappers ``voxels`` maps each subject to (count, hash).
+    the dict literal that can load it. For mappers ``voxels`` maps each subject to (count, hash),
+    and ``split`` names the split they were trained on, "" for the data set's own.
     """
 
     kind: str
@@ -349,6 +354,7 @@ class Card:
     voxels: Mapping[str, tuple[int, str]] = field(default_factory=dict)
     targets: tuple[EmbeddingSpace, ...] = ()
     split_hash: str = ""
+    split: str = ""
     normalisation: str = ""
     settings: Mapping[str, Any] = field(default_factory=dict)
     metrics: Mapping[str, Any] = field(default_factory=dict)

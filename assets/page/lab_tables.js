@@ -168,6 +168,7 @@ const evaluationView = () => {
       ...of.mappers.slice(0, 1).map((mapper) => lineOf(`shuffled brains, ${mapper}`, (name) => find(mapper, name, "shuffled"), "ai-quiet")),
       h("tr", { class: "ai-quiet" }, h("th", { scope: "row" }, "chance"), ...scores.map((name) => h("td", { class: "ai-right ai-number" }, show(name, rows.find((r) => r.score === name && r.chance !== null)?.chance)))),
       h("tr", { class: "ai-quiet" }, h("th", { scope: "row" }, "N test images"), ...scores.map((name) => h("td", { class: "ai-right ai-number" }, rows.find((r) => r.score === name && r.role === role)?.n ?? "–"))),
+      h("tr", { class: "ai-quiet" }, h("th", { scope: "row" }, "Split"), h("td", { class: "ai-right", colspan: scores.length }, rows[0]?.split ?? "–")),
     ].filter(Boolean));
     notes.replaceChildren(...content.notes.map((text) => h("p", { class: "ai-note" }, text)));
     setText(node.querySelector("#eval-title"), score ? `Every test image of ${content.subject}: ${content.scores[score].title}` : "");

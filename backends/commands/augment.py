@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -136,7 +136,7 @@ def extend(
     more = more.assign(repeat=0, session=-1, run=-1)
     table = pd.concat([trials.table.assign(synthetic=False), more], ignore_index=True)
     betas = LazyRows((n + len(stimuli), v), read, who)
-    return Trials(trials.subject, betas, trials.beta_unit, table)
+    return replace(trials, betas=betas, table=table)
 
 
 def encoding_for(trials: Trials, checkpoints: Path) -> Encoding:

@@ -6,6 +6,7 @@ its reader finds is told in plain lines. Of plain folders everything is read onc
 
 from __future__ import annotations
 
+import contextlib
 import re
 import shlex
 from collections.abc import Callable, Iterator, Mapping
@@ -15,6 +16,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import numpy as np
 import typer
 
+from backends.commands.options import CHECKPOINTS, SPACES
 from backends.datasets import layout
 from backends.reports.alike import Look, look, same_pictures
 from backends.reports.traces import three_traces
@@ -77,6 +79,7 @@ def examine(given: str, datasets: Mapping[str, Any]) -> tuple[list[str], bool]:
     lines = [f"{path} is {family}: {study.title}", *([study.note] if study.note else [])]
     problems: list[str] = []
     loaded, shown = 0, {split: set() for split in SPLITS}
+    of: dict[str, dict[str, set[str]]] = {split: {} for split in SPLITS}
     for subject in names:
         try:
             trials = study.load(subject)
@@ -85,26 +88,33 @@ def examine(given: str, datasets: Mapping[str, Any]) -> tuple[list[str], bool]:
             problems.append(f"{subject}: {error}")
             continue
         for split, stimuli in shown.items():
-            stimuli |= set(trials.stimuli(split))
+            of[split][subject] = set(trials.stimuli(split))
+            stimuli |= of[split][subject]
         loaded += 1
         lines.append(_of_trials(trials))
         lines += three_traces(study, trials)
     plain = family == PLAIN_FOLDER or layout.is_simulated(path)
-    count = 0 if plain else len(set().union(*shown.values()))
+    count = len(set().union(*shown.values()))
     if plain:
         problems += diagnose(path)
     try:
         remarks = list(getattr(study, "remarks", list)())
     except UserError as error:
         remarks, problems = [], [*problems, str(error)]
-    if count > MOST_COMPARED:
+    if not plain and study.split_unit == "stimulus":
+        problems += _of_splits(of["train"], of["test"])
+    if layout.is_simulated(path):
+        pass  # its scenes are drawn from causes that differ
+    elif count > MOST_COMPARED:
+        untold = "near copies in an embedding" if plain else "equal ones under two ids"
         remarks.append(
-            f"{count:,} pictures are too many to be looked at here, so equal ones under two ids "
-            "are not told."
+            f"{count:,} pictures are too many to be looked at here, so {untold} are not told."
         )
-    elif count:
-        unreadable, alike = _of_pictures(study, shown)
+    else:
+        unreadable, alike = ([], []) if plain else _of_pictures(study, shown)
         remarks, problems = remarks + unreadable, problems + alike
+        if study.split_unit == "stimulus":
+            remarks += _near_in_embedding(study, shown)
     lines += _listed("Remarks", remarks) + _listed("Problems", list(dict.fromkeys(problems)))
     may = "may be shown to others" if study.redistributable else "may not be shown to others"
     lines.append(f"Licence: {study.licence or 'not stated'}; its images {may} (app.py --share).")
@@ -189,6 +199,31 @@ def _of_pictures(study: Dataset, shown: dict[str, set[str]]) -> tuple[list[str],
         said = [f"{len(unreadable)} of {count} pictures cannot be shown; first: {unreadable[0]}"]
     by_stimulus = study.split_unit == "stimulus"
     return said, list(same_pictures(pictures, **shown, by_stimulus=by_stimulus))
+
+
+def _near_in_embedding(study: Dataset, shown: dict[str, set[str]]) -> list[str]:
+    """Return what the audit says in the embedder that ships, where its weights are here."""
+    from backends.embedders.choice import make_embedders
+    from backends.reports.leaks import audit
+
+    if not (CHECKPOINTS / SPACES[0].partition("/")[0]).is_dir():
+        return []
+    ((space, embedder),) = make_embedders(SPACES, CHECKPOINTS).items()
+    rows: dict[str, np.ndarray] = {}
+    every = [*sorted(shown["train"] - shown["test"]), *sorted(shown["test"])]
+    for begin in range(0, len(every), ROWS_AT_ONCE):
+        pictures = {}
+        for stimulus in every[begin : begin + ROWS_AT_ONCE]:
+            with contextlib.suppress(UserError):  # told elsewhere
+                pictures[stimulus] = study.image(stimulus)
+        if pictures:
+            found = embedder.embed(list(pictures.values()), space)
+            rows |= dict(zip(pictures, found, strict=True))
+    test = [s for s in rows if s in shown["test"]]
+    train = [s for s in rows if s not in shown["test"]]
+    if not (test and train):
+        return []
+    return list(audit(study, train, test, np.stack([*rows.values()]), space.name))
 
 
 def _listed(title: str, sentences: list[str]) -> list[str]:

@@ -68,6 +68,14 @@ Captions = Annotated[
     Path | None,
     typer.Option("--captions", help="A table of captions, as the command caption writes it."),
 ]
+Split = Annotated[
+    str,
+    typer.Option(
+        "--split",
+        help="A split that is not the data set's own: random_0, cluster_k5_0, tau, or one that "
+        "was made (python -m backends split).",
+    ),
+]
 Augment = Annotated[
     Path | None,
     typer.Option(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import re
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -17,6 +17,7 @@ from explorer.protocols import Condition
 from explorer.types import UserError, resolve
 
 if TYPE_CHECKING:
+    from backends.commands.training_data import Asked
     from backends.training.plan import Progress
     from backends.training.rows import Batch
     from explorer.protocols import Dataset
@@ -40,6 +41,7 @@ def train(
     embedder: options.Embedders = None,
     captions: options.Captions = None,
     augment: options.Augment = None,
+    split: options.Split = "",
     generator: options.Generators = None,
     cache: options.Cache = options.CACHE,
     no_cache: options.NoCache = False,
@@ -73,6 +75,7 @@ def train(
             captions=captions,
             cache=None if no_cache else cache,
             augment=augment,
+            split=split,
             progress=tell,
         )
         pictures = None
@@ -80,7 +83,12 @@ def train(
             drawing = {kind: entry for kind, entry in GENERATORS.items() if kind != PUBLISHED}
             given = (asked.study, asked.embeddings, drawing, checkpoints, device, tell)
             pictures = pictures_of(*given, sources=places)
+        for sentence in told_leaks(asked) if first else ():
+            say(sentence)
         people = list(asked.trials)
+        chosen = next(iter(asked.trials.values())).split
+        # One trained on another split lies beside the usual one and never takes its place.
+        title = title or (f"{mapper}-{chosen}" if chosen else "")
         for group in [people] if getattr(cls, "joint", False) else [[one] for one in people]:
             folder = checkpoints / "mappers" / asked.dataset / "-".join([title or mapper, *group])
             card = train_mapper(
@@ -105,6 +113,20 @@ def train(
             for person in group if first else []:
                 for target, figures in (tested if len(group) == 1 else tested[person]).items():
                     say.result(f"{person}  {target}  {figures}  ->  {folder}")
+
+
+def told_leaks(asked: Asked) -> Iterator[str]:
+    """Yield what the audit of test stimuli against training stimuli finds, in the first target."""
+    from backends.reports.leaks import audit
+    from explorer.splits import shown
+
+    if asked.study.split_unit != "stimulus" and not next(iter(asked.trials.values())).split:
+        return  # the same stimuli are trained and tested, and the page says so
+    space, known = next(iter(asked.embeddings.items()))
+    train, test = ([s for s in part if s in known] for part in shown(list(asked.trials.values())))
+    if train and test:
+        rows = np.stack([known[stimulus] for stimulus in (*train, *test)])
+        yield from audit(asked.study, train, test, rows, space.name)
 
 
 def check_asked(name: str, cls: type, title: str, wandb: bool, augment: bool = False) -> None:

@@ -8,6 +8,7 @@ import typer
 
 from backends.commands import options
 from backends.commands.progress import telling
+from explorer.types import UserError
 
 
 def train_encoding(
@@ -38,6 +39,11 @@ def train_encoding(
             cache=None if no_cache else cache,
             progress=say,
         )
+        if chosen := next(iter(asked.trials.values())).split:
+            raise UserError(
+                "There is one encoding model a subject, trained on the data set's own split; "
+                f"leave out ?split={chosen}."
+            )
         for person, trials in asked.trials.items():
             folder = checkpoints / "encoding" / asked.dataset / person
             card = fit(

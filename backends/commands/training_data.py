@@ -13,7 +13,10 @@ from backends.embedders.captions import read_captions
 from backends.embedders.choice import make_embedders, read_sources, weights_of
 from backends.embedders.store import embed_stimuli
 from backends.training.plan import Progress
+from backends.training.splits import make_split, needs_features
+from explorer.naming import takes_split
 from explorer.protocols import Dataset, Embedder
+from explorer.splits import Split, read_split, resplit, shown, split_file, write_split
 from explorer.types import EmbeddingSpace, Trials, UserError
 
 if TYPE_CHECKING:
@@ -42,21 +45,30 @@ def gather_asked(
     captions: Path | None,
     cache: Path | None,
     augment: Path | None = None,
+    split: str = "",
     progress: Progress | None = None,
 ) -> Asked:
-    """Open a data set and return what the options of a command ask for; see `gather`."""
+    """Open a data set and return what the options of a command ask for; see `gather`.
+
+    ``split`` names another than the data set's own; it is made where it was not yet.
+    """
     name, bench = options.open_bench(dataset, checkpoints)
     study = bench.catalogue.dataset(name)
+    trials = {
+        one: bench.catalogue.trials(name, one) for one in options.people(bench, name, subjects)
+    }
+    if split:
+        given = {"device": device, "captions": captions, "cache": cache, "progress": progress}
+        given["sources"] = read_sources(embedders or [])
+        found = find_split(split, study, trials, (spaces or options.SPACES)[0], checkpoints, given)
+        trials = {who: resplit(one, found) for who, one in trials.items()}
     return Asked(
         name,
         bench,
         study,
         *gather(
             study,
-            {
-                one: bench.catalogue.trials(name, one)
-                for one in options.people(bench, name, subjects)
-            },
+            trials,
             spaces or options.SPACES,
             checkpoints,
             device=device,
@@ -67,6 +79,40 @@ def gather_asked(
             progress=progress,
         ),
     )
+
+
+def find_split(
+    name: str,
+    study: Dataset,
+    trials: Mapping[str, Trials],
+    space: str,
+    checkpoints: Path,
+    given: Mapping[str, Any],
+) -> Split:
+    """Return a split of a data set: the one that was made, else it is made and written.
+
+    ``space`` names the features that clusters and distances are of; ``given`` is what `gather`
+    takes beside (device, sources, captions, cache, progress).
+    """
+    said = next((one.split for one in trials.values() if one.split), "")
+    if said:
+        raise UserError(f"The data are open with the split {said!r} already; leave out --split.")
+    if takes_split(type(study)):
+        raise UserError(
+            f"{study.name} has splits of its own; open it with --dataset {study.name}=PATH?split="
+            f"{name} and leave out --split."
+        )
+    if split_file(checkpoints, study.name, name).is_file():
+        return read_split(checkpoints, study.name, name)
+    train, test = shown(list(trials.values()))
+    features = None
+    if needs_features(name):
+        embeddings = gather(study, trials, [space], checkpoints, **given)[1]
+        (known,) = embeddings.values()
+        features = np.stack([known[stimulus] for stimulus in (*train, *test)])
+    made = make_split(name, study.name, train, test, features, space)
+    write_split(checkpoints, made)
+    return made
 
 
 def gather(

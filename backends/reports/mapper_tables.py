@@ -107,11 +107,11 @@ def _wide(rows: pd.DataFrame) -> pd.DataFrame:
             if name == next(iter(SCORES)):
                 interval = by_score.loc[name, ["low", "high"]].to_numpy(float)
                 line["95 % interval"] = "" if np.isnan(interval).any() else tuple(interval)
-        lines.append(line | {"N": int(by_score["N"].iloc[0])})
+        lines.append(line | {"N": int(by_score["N"].iloc[0]), "split": by_score["split"].iloc[0]})
     chance = rows.drop_duplicates("score").set_index("score")["chance"]
     line = {"mapper": "chance", "betas": "", "subject": "", "95 % interval": ""}
     line |= {score.title: float(chance[name]) for name, score in SCORES.items()}
-    lines.append(line | {"N": ""})
+    lines.append(line | {"N": "", "split": ""})
     return pd.DataFrame(lines)
 
 

@@ -132,8 +132,10 @@ def compare(
     for (_, name, _), by_subject in found.items():
         of = weights.setdefault(name, {})
         of |= {s: evaluation.weights_of(bench, dataset, s, name) for s in by_subject}
-    every = (*bench.catalogue.problems(), *notes, *truth.notes)
-    table = pd.DataFrame(rows, columns=list(COLUMNS))
+    first = bench.catalogue.trials(dataset, people[0])
+    about = [f"Split {first.split}: {first.split_by}."] if first.split else []
+    every = (*about, *bench.catalogue.problems(), *notes, *truth.notes)
+    table = pd.DataFrame(rows).assign(split=first.split or evaluation.OWN)[list(COLUMNS)]
     return Comparison(table, _trials(found), weights, every)
 
 

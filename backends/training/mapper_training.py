@@ -91,6 +91,7 @@ def train_mapper(
         voxels={s.name: (s.voxels.n_voxels, s.voxels.hash) for s in subjects},
         targets=tuple(embeddings),
         split_hash=split_hash(*several),
+        split=several[0].split,
         normalisation="training mean and standard deviation of each voxel",
         settings={"seed": seed, **settings, **(notes or {})},
         metrics=metrics,

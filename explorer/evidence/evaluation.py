@@ -25,8 +25,10 @@ FORMAT = 1
 TABLE, TRIALS, MEANING = "mappers.csv", "trials.parquet", "mappers.json"
 COLUMNS = (
     *("dataset", "target", "mapper", "betas", "subject", "score", "value", "low", "high"),
-    *("chance", "undefined", "N", "gallery"),
+    *("chance", "undefined", "N", "gallery", "split"),
 )
+TEXTS = (*COLUMNS[:6], "split")
+OWN = "the data set's own"  # split
 KEYS = ("target", "mapper", "subject", "stimulus")  # of a row of trials, before its scores
 ROLES = ("averaged", "single", "shuffled", "ceiling")
 FOLDER = "evaluation"  # among the checkpoints, with one folder a data set
@@ -54,7 +56,7 @@ class Evaluation:
     ``score`` (a key of ``scores``), ``value``, ``low`` and ``high`` (95 % bootstrap over stimuli,
     NaN where there is none), ``chance`` (NaN where only the shuffled rows can tell),
     ``undefined`` (how many of the predictions were not finite; NaN in tables from before that was
-    counted), ``N`` stimuli and the size of the ``gallery``.
+    counted), ``N`` stimuli, the size of the ``gallery``, and the name of the ``split``.
 
     ``trials``: ``target``, ``mapper``, ``subject``, ``stimulus`` and one column for each score
     with ``by_trial``; of averaged repeats. ``scores``: in the order of the table. ``betas``: role
@@ -174,8 +176,10 @@ def read_evaluation(folder: str | Path) -> Evaluation:
         )
     meaning = _meaning(folder / MEANING)
     try:
-        table = pd.read_csv(folder / TABLE, dtype={name: str for name in COLUMNS[:6]})
-        for name in COLUMNS[:6]:
+        table = pd.read_csv(folder / TABLE, dtype={name: str for name in TEXTS})
+        if "split" not in table:  # of a version that knew no other
+            table["split"] = OWN
+        for name in TEXTS:
             table[name] = table[name].map(unquoted) if name in table else None
         trials = pd.read_parquet(folder / TRIALS)
     except Exception as error:  # pyarrow's have no class in common
@@ -207,7 +211,7 @@ def _require(path: Path, table: pd.DataFrame, columns: Sequence[str]) -> None:
             f"{path} {f'lacks the column {missing[0]!r}' if missing else 'has no row'}; make it "
             "again with python -m backends evaluate --out FOLDER"
         )
-    odd = [c for c in table if c not in (*COLUMNS[:6], *KEYS) and table[c].dtype.kind not in "fiu"]
+    odd = [c for c in table if c not in (*TEXTS, *KEYS) and table[c].dtype.kind not in "fiu"]
     if odd:
         raise UserError(f"{path} has no numbers in its column {odd[0]!r}; make it again.")
 

@@ -255,6 +255,7 @@ def _target(
                 **{name: rounded(row[name]) for name in fields},
                 "n": int(row["N"]),
                 "gallery": rounded(row["gallery"]),
+                "split": str(row["split"]),
             }
             for row in table.to_dict("records")
         ],

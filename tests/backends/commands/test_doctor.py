@@ -282,3 +282,23 @@ def test_real_files_are_told():
     assert well
     assert any("S1: 797 voxels" in line and "80 trials: 60 train" in line for line in lines)
     assert lines[-1] == f"python app.py --dataset miyawaki2008={REAL}"
+
+
+def test_the_audit_names_a_copy_across_the_splits(tmp_path: Path) -> None:
+    rng = np.random.default_rng(3)
+    (tmp_path / "stimuli").mkdir()
+    (tmp_path / "dataset.json").write_text(json.dumps({"title": "T"}))
+    pictures = rng.integers(0, 256, (12, 4, 4, 3), dtype=np.uint8).repeat(16, 1).repeat(16, 2)
+    names = [f"{i:02d}" for i in range(12)]
+    for name, picture in zip(names, pictures, strict=True):
+        Image.fromarray(picture).save(tmp_path / "stimuli" / f"{name}.png")
+    Image.fromarray(pictures[2]).save(tmp_path / "stimuli" / "10.png", compress_level=1)
+    save(tmp_path / "stimuli" / "stimuli.tsv", {"file": [f"{name}.png" for name in names]})
+    (tmp_path / "sub-01").mkdir()
+    np.save(tmp_path / "sub-01" / "betas.npy", rng.standard_normal((12, 3)).astype(np.float32))
+    split = ["train"] * 8 + ["test"] * 4
+    save(tmp_path / "sub-01" / "trials.tsv", {"stimulus": names, "split": split})
+    lines, _ = examine(str(tmp_path), DATASETS)
+    (told,) = [line for line in lines if "Leak audit in pocket-clip/image" in line]
+    assert "the closest is '10', like '02' (1.000)" in told
+    assert any("'10', which is '02'" in line for line in lines)

@@ -350,7 +350,8 @@ def test_an_evaluation_is_shown_with_every_trial(make_workbench: Any, tmp_path: 
 
     stimuli = [f"test-{i:02d}" for i in range(1, 11)]
     row = ["fake", "fake-clip/image", "linear", "averaged repeats", "sub-01", "top1"]
-    table = pd.DataFrame([[*row, 0.8, 0.7, 0.9, 0.1, 0, 10, 10]], columns=evaluation.COLUMNS)
+    numbers = [0.8, 0.7, 0.9, 0.1, 0, 10, 10]
+    table = pd.DataFrame([[*row, *numbers, "tau"]], columns=evaluation.COLUMNS)
     table.to_csv(tmp_path / "mappers.csv", index=False)
     trials = {"target": row[1], "mapper": "linear", "subject": "sub-01", "stimulus": stimuli}
     pd.DataFrame(trials | {"top1": [1.0] * 8 + [0.0] * 2}).to_parquet(tmp_path / "trials.parquet")
@@ -375,6 +376,7 @@ def test_an_evaluation_is_shown_with_every_trial(make_workbench: Any, tmp_path: 
     assert target["rows"][0] == {
         "mapper": "linear", "subject": "sub-01", "score": "top1", "role": "averaged", "n": 10,
         "value": 0.8, "low": 0.7, "high": 0.9, "chance": 0.1, "gallery": 10,
+            "split": "tau",
     }  # fmt: skip
     assert target["trials"]["numbers"] == list(range(1, 11))
     assert target["trials"]["values"]["top1"]["linear"] == [1.0] * 8 + [0.0] * 2

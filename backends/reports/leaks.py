@@ -1,0 +1,80 @@
+"""Test pictures that a mapper may know from training: the audit before it is trained.
+
+Embeddings say which pairs to look at, and the pictures of these pairs whether they are the same.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+
+from backends.reports.alike import look, same_pictures
+from backends.training.splits import nearest
+from explorer.metrics import unit
+from explorer.protocols import Dataset
+from explorer.types import UserError
+
+USUAL = 0.99  # of training stimuli are farther from each other than the threshold: our choice
+SAMPLE = 1_000  # training stimuli whose nearest other one is looked for
+MOST_LOOKED_AT = 100  # test stimuli whose pictures are compared, the closest first
+
+
+def audit(
+    study: Dataset, train: Sequence[str], test: Sequence[str], features: np.ndarray, space: str
+) -> Iterator[str]:
+    """Yield sentences about test stimuli that are very close to a training stimulus.
+
+    Parameters
+    ----------
+    study
+        Whose pictures they are; those that cannot be read are left out.
+    train, test
+        The stimuli.
+    features
+        (len(train) + len(test), ...), the training ones first.
+    space
+        What the features are, e.g. pocket-clip/image.
+    """
+    if len(train) < 3 or not len(test):
+        return
+    rows = unit(np.asarray(features, np.float32).reshape(len(features), -1))
+    known, new = rows[: len(train)], rows[len(train) :]
+    threshold = usual_similarity(known)
+    near = nearest(new, known)
+    over = np.flatnonzero(near >= threshold)
+    if not len(over):
+        yield (
+            f"Leak audit in {space}: no test stimulus is closer to a training stimulus than "
+            f"{USUAL:.0%} of those are to each other (cosine {threshold:.3f}, N {len(test)})."
+        )
+        return
+    closest = over[np.argsort(-near[over])]
+    first = closest[0]
+    other = train[int(np.argmax(known @ new[first]))]
+    yield (
+        f"Leak audit in {space}: {len(over)} of {len(test)} test stimuli "
+        f"({len(over) / len(test):.1%}; {1 - USUAL:.0%} is expected) are closer to a training "
+        f"stimulus than {USUAL:.0%} of those are to each other (cosine {threshold:.3f}); the "
+        f"closest is {test[first]!r}, like {other!r} ({near[first]:.3f})."
+    )
+    pairs = [(test[i], train[int(np.argmax(known @ new[i]))]) for i in closest[:MOST_LOOKED_AT]]
+    pictures = {}
+    for stimulus in dict.fromkeys(s for pair in pairs for s in pair):
+        try:
+            pictures[stimulus] = look(study.image(stimulus))
+        except UserError:
+            continue  # studies are often had without some of their pictures
+    tested, trained = ({pair[i] for pair in pairs} & set(pictures) for i in (0, 1))
+    yield from same_pictures(pictures, trained, tested)
+
+
+def usual_similarity(rows: np.ndarray) -> float:
+    """Return the cosine similarity that `USUAL` of rows (n, d) have at most with their nearest.
+
+    Rows are of unit norm; of many, evenly spaced ones are asked.
+    """
+    asked = np.unique(np.linspace(0, len(rows) - 1, min(SAMPLE, len(rows))).astype(int))
+    similarity = rows[asked] @ rows.T
+    similarity[np.arange(len(asked)), asked] = -np.inf
+    return float(np.quantile(similarity.max(axis=1), USUAL))
