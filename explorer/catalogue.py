@@ -201,6 +201,15 @@ class Catalogue:
             lambda: _list_stimuli(self.trials(dataset, subject), self.dataset(dataset).stimuli),
         )
 
+    def test_only(self, dataset: str) -> bool:
+        """Return whether a data set is a further test set, without training trials."""
+        return bool(getattr(self.dataset(dataset), "test_only", False))
+
+    def without_picture(self, dataset: str, stimulus: str) -> str:
+        """Return why no single picture stands for a stimulus, in one sentence; "" if one does."""
+        why = getattr(self.dataset(dataset), "without_picture", None)
+        return why(stimulus) if why else ""
+
     def image(self, dataset: str, stimulus: str) -> np.ndarray:
         """Return the picture that was shown, uint8 (H, W, 3)."""
         return self._images.get(
@@ -275,6 +284,11 @@ class Catalogue:
     def offer(self, dataset: str, subject: str, mapper: str) -> Offer:
         """Return what stands behind a mapper's name; an unknown one raises `UserError`."""
         offers = self._offers(dataset, subject)
+        if not offers and self.test_only(dataset):
+            raise UserError(
+                f"There is no mapper for {dataset}/{subject}, which has no training trials; train "
+                "one on the data set with these voxels that has some."
+            )
         if not offers:
             raise UserError(
                 f"There is no mapper for {dataset}/{subject}; train one with: python -m backends "
@@ -295,7 +309,8 @@ class Catalogue:
     def _find_offers(self, dataset: str, subject: str) -> dict[str, Offer]:
         trials = self.trials(dataset, subject)
         cards = self._known.get("cards", lambda: read_cards(self.checkpoints, self.report))
-        offers = find_mappers(cards, trials.subject, self.mappers, self.report)
+        further = self.test_only(dataset)
+        offers = find_mappers(cards, trials.subject, self.mappers, self.report, further)
         offers |= {
             name: Offer(p.targets, card=p.card, published=p)
             for name, p in self.predictions.items()

@@ -78,6 +78,8 @@ def undecoded(bench: Workbench, request: Request) -> str:
             f"There is no mapper for {request.dataset}/{request.subject}: nothing is decoded "
             "here, the published pictures are shown as they are."
         )
+    if why := bench.catalogue.without_picture(request.dataset, request.stimulus):
+        return why
     space = decoded_space(bench, request)
     if bench.catalogue.embedder_name(space):
         return ""

@@ -355,8 +355,11 @@ def picture_scores(
     """Return PixCorr, SSIM and pocket-clip similarity of a picture to the shown one.
 
     At the shown picture's size (enlarged where SSIM's window would not fit). The similarity is
-    left out where pocket-clip has no weights; `problems` then says so.
+    left out where pocket-clip has no weights; `problems` then says so. No scores at all where no
+    single picture stands for the stimulus.
     """
+    if bench.catalogue.without_picture(dataset, stimulus):
+        return {}
     truth = bench.catalogue.image(dataset, stimulus)
     factor = -(-11 // min(truth.shape[:2]))  # SSIM compares windows of 11 x 11 pixels
     height, width = (factor * side for side in truth.shape[:2])
@@ -377,7 +380,6 @@ def picture_scores(
 
 def warm(bench: Workbench, request: Request) -> None:
     """Load everything that a request needs, so that the first visitor waits less."""
-    truth = bench.catalogue.image(request.dataset, request.stimulus)
     if request.mapper and not undecoded(bench, request):
         decode(bench, request)
     if request.mapper and not unexplained(bench, request):
@@ -385,7 +387,9 @@ def warm(bench: Workbench, request: Request) -> None:
     if request.generator:
         bench.models.generator(request.generator)
         seconds_needed(bench, request)  # times a step of it
-        picture_scores(bench, request.dataset, request.stimulus, truth)
+        if not bench.catalogue.without_picture(request.dataset, request.stimulus):
+            truth = bench.catalogue.image(request.dataset, request.stimulus)
+            picture_scores(bench, request.dataset, request.stimulus, truth)
 
 
 def sampled_scale(request: Request) -> float:

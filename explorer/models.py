@@ -73,7 +73,7 @@ class Models:
         def check() -> None:
             from explorer.mapper import check_fits
 
-            check_fits(offer.card, trials)
+            check_fits(offer.card, trials.subject if offer.elsewhere else trials)
 
         def load() -> Mapper:
             cls = resolve(self._catalogue.mappers[offer.card.cls])

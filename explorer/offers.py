@@ -19,13 +19,15 @@ FIT_LIMIT = 50_000_000  # training trials x voxels, 200 MB as float32: our choic
 class Offer:
     """A mapper that fits a subject: a checkpoint, or only targets that one is to be fitted to.
 
-    ``published``: the mapper itself, where it looks up what others predicted.
+    ``published``: the mapper itself, where it looks up what others predicted. ``elsewhere``: it
+    was trained on another data set with the same voxels, so its split says nothing here.
     """
 
     targets: tuple[EmbeddingSpace, ...]
     folder: Path | None = None
     card: Card | None = None
     published: Any = None
+    elsewhere: bool = False
 
 
 def read_cards(checkpoints: Path, report: Callable[[str], None]) -> list[tuple[Path, Card]]:
@@ -59,14 +61,20 @@ def find_mappers(
     subject: Subject,
     known: Mapping[str, Any],
     report: Callable[[str], None],
+    test_only: bool = False,
 ) -> dict[str, Offer]:
-    """Return the mappers that read a subject's voxels, by name; those that do not are reported."""
+    """Return the mappers that read a subject's voxels, by name; those that do not are reported.
+
+    ``test_only``: the data set is a further test set, see `explorer.protocols.Dataset`. Whatever
+    was trained on these very voxels serves it, and its name says on which data set.
+    """
     found, voxels = [], (subject.voxels.n_voxels, subject.voxels.hash)
     for folder, card in cards:
         if subject.name not in card.subjects:
             continue
-        if card.dataset != subject.dataset:
-            if card.voxels.get(subject.name) == voxels:  # these very voxels, under another name
+        same = card.voxels.get(subject.name) == voxels
+        if card.dataset != subject.dataset and not (test_only and same):
+            if same:  # these very voxels, under another name
                 report(
                     f"The mapper in {folder.name} was trained on these voxels of {subject.name}, "
                     f"but under the data set's name {card.dataset!r}; to use it here, open the "
@@ -81,12 +89,13 @@ def find_mappers(
     kinds = list(known)
     found.sort(key=lambda one: kinds.index(one[1].cls))
     names = [card.name for _, card in found]
-    return {
-        card.name if names.count(card.name) == 1 else folder.name: Offer(
-            card.targets, folder, card
-        )
-        for folder, card in found
-    }
+    offers = {}
+    for folder, card in found:
+        name = card.name if names.count(card.name) == 1 else folder.name
+        if test_only:
+            name = f"{name} (trained on {card.dataset})"
+        offers[name] = Offer(card.targets, folder, card, elsewhere=test_only)
+    return offers
 
 
 def fit_offer(
@@ -95,7 +104,13 @@ def fit_offer(
     """Offer a mapper fitted on the spot to the smallest of spaces that a generator draws from."""
     who = f"{trials.subject.dataset}/{trials.subject.name}"
     rows, count = len(trials.rows("train")), trials.subject.voxels.n_voxels
-    if not rows or not spaces:
+    if not rows:
+        report(
+            f"There is no mapper for {who}, and it has no training trials to make one; train one "
+            "on a data set of the same voxels."
+        )
+        return {}
+    if not spaces:
         report(f"There is no mapper for {who}, nor can its {rows} training trials make one.")
         return {}
     if rows * count > FIT_LIMIT:

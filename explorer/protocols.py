@@ -43,6 +43,10 @@ class Dataset(Protocol):
     - ``ids(stimulus) -> dict[str, str]``: every id that names it in the files of the study and in
       its field, each kind with its base, e.g. ``{"NSD's 73k, from 0": "12", "COCO": "57"}``.
     - ``split_by``: who defined train and test, in a few words.
+    - ``test_only``: True for a further test set of people whose training trials are in another
+      data set; mappers of exactly its voxels serve it, whatever data set they were trained on.
+    - ``without_picture(stimulus) -> str``: why no single picture stands for a stimulus, a
+      sentence that the page shows in its place; "" where ``image`` gives one.
     - ``looks_for``: which files these are, in a few words.
     - ``recognise(path) -> bool``, a classmethod: whether the path holds this format, judged by
       content (file names, keys); cheap, never raises, and True for one class only.

@@ -68,7 +68,7 @@ def examine(given: str, datasets: Mapping[str, Any]) -> tuple[list[str], bool]:
     family = recognise(path, datasets)
     if not family:
         return list(_unknown(path, datasets)), False
-    name = _name(path, family, datasets)
+    name = _name(path, family, datasets, options.get("part", ""))
     try:
         study = open_dataset(resolve(datasets[family]), path, name, options, f"doctor: {family}")
         names = study.subjects()
@@ -137,10 +137,10 @@ def _unknown(path: Path, datasets: Mapping[str, Any]) -> Iterator[str]:
     )
 
 
-def _name(path: Path, family: str, datasets: Mapping[str, Any]) -> str:
-    """Return the name to open a path by: its family's, or a plain folder's own."""
+def _name(path: Path, family: str, datasets: Mapping[str, Any], part: str = "") -> str:
+    """Return the name to open a path by: its family's and part's, or a plain folder's own."""
     if family != PLAIN_FOLDER:
-        return family
+        return f"{family}-{part}" if NAME.fullmatch(part) and part != "main" else family
     own = re.sub(r"[^A-Za-z0-9._-]+", "-", path.resolve().name).strip("._-")
     return own if NAME.fullmatch(own) and own not in datasets else "study"
 
@@ -173,7 +173,13 @@ def _try_one(study: Dataset, trials: Trials) -> None:
     rows = trials.rows("test")
     if len(rows):
         np.asarray(trials.betas[rows[:1]])
-        study.image(str(trials.table["stimulus"].iloc[rows[0]]))
+        stimulus = str(trials.table["stimulus"].iloc[rows[0]])
+        if not _without_picture(study, stimulus):
+            study.image(stimulus)
+
+
+def _without_picture(study: Dataset, stimulus: str) -> str:
+    return getattr(study, "without_picture", lambda _: "")(stimulus)
 
 
 def _of_folder(path: Path, plain: bool) -> list[str]:
@@ -189,6 +195,8 @@ def _of_pictures(study: Dataset, shown: dict[str, set[str]]) -> tuple[list[str],
     pictures: dict[str, Look] = {}
     unreadable = []
     for stimulus in sorted(shown["train"] | shown["test"]):
+        if _without_picture(study, stimulus):
+            continue
         try:
             pictures[stimulus] = look(study.image(stimulus))
         except UserError as error:

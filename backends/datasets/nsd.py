@@ -206,8 +206,8 @@ class NSD:
         why = getattr(self._part, "without_picture", None)
         return why(stimulus) if why else ""
 
-    def picture_origin(self, stimulus: str) -> Origin:
-        """Return where a picture lies."""
+    def picture_origin(self, stimulus: str) -> Origin | None:
+        """Return where a picture lies, None in no file."""
         return self._part.picture_origin(stimulus)
 
     def ids(self, stimulus: str) -> dict[str, str]:

@@ -178,19 +178,21 @@ class Imagery:
         """Return the picture of a target, uint8 RGB (H, W, 3)."""
         if why := self.without_picture(stimulus):
             raise UserError(why)
-        path = Path(self.picture_origin(stimulus).file)
-        return read_picture(path, missing=f"it holds the target's picture and is in {BUCKET}")
-
-    def picture_origin(self, stimulus: str) -> Origin:
-        """Return the file of a target's picture."""
-        which, letter = self._target(stimulus)
-        if why := self.without_picture(stimulus):
-            raise UserError(why)
-        if letter not in self._pairs[which]:
+        origin = self.picture_origin(stimulus)
+        if origin is None:
+            which, letter = self._target(stimulus)
             raise UserError(
                 f"{self.root / PLACE / which}_pair_list.mat says which picture the letter "
                 f"{letter} stands for, and is not here; it and rawtargetimages are in {BUCKET}."
             )
+        missing = f"it holds the target's picture and is in {BUCKET}"
+        return read_picture(origin.file, missing=missing)
+
+    def picture_origin(self, stimulus: str) -> Origin | None:
+        """Return the file of a target's picture; None where none is known."""
+        which, letter = self._target(stimulus)
+        if which == "C" or letter not in self._pairs[which]:
+            return None
         folder = self.root / PLACE / "rawtargetimages" / f"set{which}"
         return Origin(str(folder / self._pairs[which][letter]))
 

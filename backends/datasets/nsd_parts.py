@@ -56,8 +56,8 @@ class Part(Protocol):
         """Return the picture, uint8 RGB (H, W, 3)."""
         ...
 
-    def picture_origin(self, stimulus: str) -> Origin:
-        """Return where the picture lies."""
+    def picture_origin(self, stimulus: str) -> Origin | None:
+        """Return where the picture lies, None in no file."""
         ...
 
     def ids(self, stimulus: str) -> dict[str, str]:

@@ -87,8 +87,13 @@ def places(bench: Workbench, request: Request, embeddings: np.ndarray) -> list[P
 
 
 def picture_place(bench: Workbench, request: Request, image: np.ndarray) -> Place | None:
-    """Return where a picture uint8 (H, W, 3) lies by its pocket-clip; None without its weights."""
+    """Return where a picture uint8 (H, W, 3) lies by its pocket-clip; None without its weights.
+
+    None, too, where no single picture stands for the stimulus.
+    """
     if SIMILARITY not in bench.catalogue.embedders:
+        return None
+    if bench.catalogue.without_picture(request.dataset, request.stimulus):
         return None
     try:
         embedder = bench.models.embedder(SIMILARITY)

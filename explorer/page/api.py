@@ -36,7 +36,7 @@ from explorer.page.endpoint import (
     add,
     endpoint,
 )
-from explorer.page.pictures import data_uri
+from explorer.page.pictures import data_uri, shown_uri
 from explorer.page.turns import PICTURES, Turns
 from explorer.request import Request, View
 from explorer.types import UserError
@@ -340,11 +340,10 @@ class Pictures(Endpoints):
         finished.sort(key=lambda frame: (frame.row, frame.index))
         made = bench.catalogue.generator_class(request.generator).provenance
         gallery = bench.catalogue.gallery(request.dataset, request.subject)
-        truth = bench.catalogue.image(request.dataset, request.stimulus)
         return {
             "link": links.query(request, View()),
             "caption": str(gallery.loc[request.stimulus, "caption"]),
-            "truth": data_uri(truth, form="png"),
+            "truth": shown_uri(bench.catalogue, request.dataset, request.stimulus, form="png"),
             "images": [picture_of(frame, made, request) for frame in finished],
             "samples": [picture_of(frame, made) for frame in sampled],
             "retrieval": None

@@ -3,9 +3,15 @@
 from __future__ import annotations
 
 import base64
+import html
 import io
+import textwrap
+from typing import TYPE_CHECKING
 
 import numpy as np
+
+if TYPE_CHECKING:
+    from explorer.catalogue import Catalogue
 
 THUMBNAIL = 112  # pixels; the gallery shows about half of that, twice as many suit fine screens
 # Of WebP; below about 90 the edges of flat illustrations show ringing.
@@ -34,3 +40,31 @@ def data_uri(
     buffer = io.BytesIO()
     picture.save(buffer, format=form, **(PREVIEW if quick else FINAL))
     return f"data:image/{form};base64,{base64.b64encode(buffer.getvalue()).decode('ascii')}"
+
+
+def shown_uri(
+    catalogue: Catalogue,
+    dataset: str,
+    stimulus: str,
+    side: int | None = None,
+    form: str = "webp",
+) -> str:
+    """Return the picture of a stimulus, or the sentence that stands in its place, see `data_uri`.
+
+    The sentence is drawn as SVG, so that it is read wherever the picture would be.
+    """
+    why = catalogue.without_picture(dataset, stimulus)
+    if not why:
+        return data_uri(catalogue.image(dataset, stimulus), side, form)
+    lines = textwrap.wrap(why, 30)
+    top = 200 - 14 * (len(lines) - 1)
+    text = "".join(
+        f'<text x="200" y="{top + 28 * i}">{html.escape(line)}</text>'
+        for i, line in enumerate(lines)
+    )
+    drawing = (
+        '<svg xmlns="http://www.w3.org/2000/svg" width="400" height="400" viewBox="0 0 400 400">'
+        '<rect width="400" height="400" fill="#ddd"/><g fill="#222" font-family="sans-serif" '
+        f'font-size="20" text-anchor="middle">{text}</g></svg>'
+    )
+    return f"data:image/svg+xml;base64,{base64.b64encode(drawing.encode()).decode('ascii')}"

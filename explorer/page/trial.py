@@ -12,7 +12,7 @@ from explorer.evidence.attention import attention_of
 from explorer.figures import heat_overlay
 from explorer.metrics import written
 from explorer.page.links import format_number, format_repeats
-from explorer.page.pictures import THUMBNAIL, data_uri
+from explorer.page.pictures import THUMBNAIL, data_uri, shown_uri
 from explorer.request import Request, View
 
 if TYPE_CHECKING:
@@ -62,8 +62,10 @@ def opening(request: Request, workbench: Workbench) -> dict[str, Any]:
         "trial": {
             "stimulus": request.stimulus,
             "kicker": " · ".join(kicker),
-            "caption": row["caption"] or f"No caption: {request.stimulus}",
-            "src": data_uri(workbench.catalogue.image(request.dataset, request.stimulus)),
+            "caption": workbench.catalogue.without_picture(request.dataset, request.stimulus)
+            or row["caption"]
+            or f"No caption: {request.stimulus}",
+            "src": shown_uri(workbench.catalogue, request.dataset, request.stimulus),
         },
         "cells": [
             _cell(label, hint, made, row)
@@ -252,7 +254,7 @@ def decoded(decoding: Decoding, request: Request, workbench: Workbench) -> dict[
             {
                 "stimulus": stimulus,
                 "caption": str(gallery.loc[stimulus, "caption"]),
-                "src": data_uri(workbench.catalogue.image(request.dataset, stimulus), THUMBNAIL),
+                "src": shown_uri(workbench.catalogue, request.dataset, stimulus, THUMBNAIL),
                 "similarity": written(similarity),
                 "shown": stimulus == request.stimulus,
             }
@@ -331,7 +333,7 @@ def gallery(
                 "stimulus": stimulus,
                 "number": int(row["number"]),
                 "caption": str(row["caption"]),
-                "src": data_uri(workbench.catalogue.image(request.dataset, stimulus), THUMBNAIL),
+                "src": shown_uri(workbench.catalogue, request.dataset, stimulus, THUMBNAIL),
             }
             for stimulus, row in shown.iterrows()
         ],

@@ -87,7 +87,8 @@ def write_synthetic(root: Path, ending: str = "nii.gz", who: int = 1) -> Path:
             bricks = h5.create_dataset(
                 "imgBrick", size, np.uint8, chunks=(1, *size[1:]), compression=1
             )
-            for row in (0, 1, count - 1):
+            first = (ORDER[:6] - 1) if not own else ORDER[:6] - 221
+            for row in {0, 1, count - 1, *(k for k in first.tolist() if 0 <= k < count)}:
                 picture = np.full(size[1:], [row, own, 255 - row], np.uint8)
                 picture[: 3 + row] = 255
                 bricks[row] = picture

@@ -21,8 +21,10 @@ from backends.commands.doctor import examine
 from explorer.identity import file_hash, origins_of, trace
 from explorer.protocols import Dataset
 from explorer.types import FSAVERAGE5_VERTICES, SPLITS, UserError, resolve
+from tests.miniatures import nsd
 from tests.miniatures.algonauts import write_algonauts
 from tests.miniatures.deeprecon import SHOWN, TRAIN, write_deeprecon
+from tests.miniatures.nsd_parts import write_imagery, write_synthetic
 
 
 def make_simulated(place: Path) -> Dataset:
@@ -283,15 +285,36 @@ MAKERS = {
 }
 
 
+def make_synthetic(place: Path) -> Dataset:
+    files = write_synthetic(nsd.make(place / "files"))
+    return resolve(DATASETS["nsd"])(files, "study", part="synthetic")
+
+
+def make_imagery(place: Path) -> Dataset:
+    files = write_imagery(nsd.make(place / "files"))
+    return resolve(DATASETS["nsd"])(files, "study", part="imagery")
+
+
+PARTS = {"nsd-synthetic": make_synthetic, "nsd-imagery": make_imagery}  # of one family
+
+
 # A miniature of a release whose voxel counts are known needs to be opened knowingly.
 OPTIONS = {"mindeye1": "?voxels=any", "mindeye2": "?voxels=any"}
+OPTIONS |= {name: f"?part={name.removeprefix('nsd-')}" for name in PARTS}
 
 
-@pytest.fixture(scope="module", params=DATASETS)
+@pytest.fixture(scope="module", params=[*DATASETS, *PARTS])
 def made(request, tmp_path_factory) -> tuple[Dataset, Path]:
     place = tmp_path_factory.mktemp(request.param)
-    assert request.param in MAKERS, f"tell MAKERS how to make a small {request.param}"
-    return MAKERS[request.param](place), place / "files"
+    makers = MAKERS | PARTS
+    assert request.param in makers, f"tell MAKERS how to make a small {request.param}"
+    return makers[request.param](place), place / "files"
+
+
+@pytest.fixture
+def asked(request) -> str:
+    """Return the options that the data set of this test is opened with."""
+    return OPTIONS.get(request.node.callspec.params["made"], "")
 
 
 @pytest.fixture(scope="module")
@@ -346,7 +369,8 @@ def test_trials_fit_subject_stimuli_and_split(dataset):
         assert trials.subject.simulated == dataset.simulated
         assert isinstance(trials.beta_unit, str)
         assert set(trials.table["stimulus"]) <= set(dataset.stimuli.index)
-        assert set(trials.table["split"]) == set(SPLITS)
+        splits = {"test"} if getattr(dataset, "test_only", False) else set(SPLITS)
+        assert set(trials.table["split"]) == splits
         if dataset.split_unit == "stimulus":
             assert not set(trials.stimuli("train")) & set(trials.stimuli("test"))
         for _, rows in trials.table.groupby(["stimulus", "split"]):
@@ -387,7 +411,7 @@ def test_voxels_stay_the_same_ones(dataset):
 
 def test_pictures_are_rgb_bytes(dataset):
     trials = dataset.load(dataset.subjects()[0])
-    for split in SPLITS:
+    for split in set(trials.table["split"]):
         picture = dataset.image(trials.stimuli(split)[0])
         assert picture.dtype == np.uint8
         assert picture.ndim == 3
@@ -424,12 +448,12 @@ def test_a_wrong_path_is_refused_in_one_sentence(tmp_path):
         assert "\n" not in str(caught.value)
 
 
-def test_one_family_knows_it_and_the_doctors_last_line_opens_it(made, tmp_path):
+def test_one_family_knows_it_and_the_doctors_last_line_opens_it(made, asked):
     dataset, files = made
     knows = [name for name, entry in DATASETS.items() if resolve(entry).recognise(files)]
     assert [resolve(DATASETS[name]) for name in knows] == [type(dataset)]
     assert all(isinstance(remark, str) and remark for remark in dataset.remarks())
-    lines, well = examine(f"{files}{OPTIONS.get(knows[0], '')}", DATASETS)
+    lines, well = examine(f"{files}{asked}", DATASETS)
     assert well, lines
     assert all("\n" not in line for line in lines)
     command = shlex.split(lines[-1])
