@@ -27,6 +27,8 @@ from explorer.workbench import Workbench
 if TYPE_CHECKING:
     import gradio as gr
 
+    from explorer.page.turns import Turns
+
 ROOT = Path(__file__).resolve().parent
 
 
@@ -234,14 +236,17 @@ def serve(workbench: Workbench, args: argparse.Namespace) -> gr.Blocks:
             print(
                 f"{name} is no measurement: {workbench.catalogue.dataset(name).note}", flush=True
             )
-    threading.Thread(target=warm, args=(workbench,), daemon=True).start()
+    threading.Thread(target=warm, args=(workbench, page.turns), daemon=True).start()
     return page
 
 
-def warm(workbench: Workbench) -> None:
-    """Load what the first trial needs; what cannot be loaded is told, and again on the page."""
+def warm(workbench: Workbench, turns: Turns) -> None:
+    """Load what the first trial needs; what cannot be loaded is told, and again on the page.
+
+    Models are asked in turn with the visitors: two threads must not load at once.
+    """
     try:
-        drawing.warm(workbench, default_request(workbench.catalogue))
+        drawing.warm(workbench, default_request(workbench.catalogue), turns.loading)
     except UserError as error:
         print(f"app.py: {error}", file=sys.stderr, flush=True)
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -378,16 +378,29 @@ def picture_scores(
     return scores
 
 
-def warm(bench: Workbench, request: Request) -> None:
-    """Load everything that a request needs, so that the first visitor waits less."""
-    if request.mapper and not undecoded(bench, request):
-        decode(bench, request)
-    if request.mapper and not unexplained(bench, request):
-        parcel_importance(bench, request, View())
-    if request.generator:
+def warm(
+    bench: Workbench,
+    request: Request,
+    turn: Callable[[], contextlib.AbstractContextManager] = contextlib.nullcontext,
+) -> None:
+    """Load everything that a request needs, so that the first visitor waits less.
+
+    ``turn``: held for each part of it, as for all that asks a model; visitors go in between.
+    """
+    with turn():
+        if request.mapper and not undecoded(bench, request):
+            decode(bench, request)
+    with turn():
+        if request.mapper and not unexplained(bench, request):
+            parcel_importance(bench, request, View())
+    if not request.generator:
+        return
+    with turn():
         bench.models.generator(request.generator)
+    with turn():
         seconds_needed(bench, request)  # times a step of it
-        if not bench.catalogue.without_picture(request.dataset, request.stimulus):
+    if not bench.catalogue.without_picture(request.dataset, request.stimulus):
+        with turn():
             truth = bench.catalogue.image(request.dataset, request.stimulus)
             picture_scores(bench, request.dataset, request.stimulus, truth)
 

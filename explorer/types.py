@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import hashlib
 import importlib
+import sys
+import threading
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field, fields
 from typing import TYPE_CHECKING, Any, Literal
@@ -20,6 +22,7 @@ if TYPE_CHECKING:
 
 FSAVERAGE5_VERTICES = 20_484  # 10,242 a hemisphere, left then right
 SPLITS = ("train", "test")
+_IMPORTING = threading.RLock()
 TRIAL_COLUMNS = ("stimulus", "split", "repeat", "session", "run")
 
 
@@ -35,11 +38,18 @@ def resolve(entry: str | Callable[..., Any]) -> Callable[..., Any]:
 
     Entries are written ``"package.module:Class"`` so that a heavy library is imported only when
     the class that needs it is used; a class itself (a test's fake) is returned as it is.
+
+    One thread imports at a time: modules that need each other, imported by two threads from two
+    ends, would be handed over half made, and libraries that import lazily raise then.
     """
     if not isinstance(entry, str):
         return entry
-    module, _, name = entry.partition(":")
-    return getattr(importlib.import_module(module), name)
+    path, _, name = entry.partition(":")
+    module = sys.modules.get(path)
+    if module is None or getattr(module.__spec__, "_initializing", False):
+        with _IMPORTING:
+            module = importlib.import_module(path)
+    return getattr(module, name)
 
 
 # ------------------------------------------------------------------------------------------- brain

@@ -13,6 +13,7 @@ import pytest
 
 import app
 from explorer.brain.maps import parcellation_of
+from explorer.page.turns import Turns
 from explorer.types import UserError
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -149,8 +150,21 @@ def test_warming_up_tells_what_is_missing_and_goes_on(make_workbench, fakes, cap
         def __init__(self, checkpoints, device):
             raise UserError("card.json is missing.")
 
-    app.warm(make_workbench(embedders={"pocket-clip": Bare}))
+    app.warm(make_workbench(embedders={"pocket-clip": Bare}), Turns())
     assert capsys.readouterr().err == "app.py: card.json is missing.\n"
+
+
+def test_warming_up_asks_models_in_turn_with_visitors(make_workbench, fakes):
+    turns, held = Turns(), []
+
+    class Seen(fakes.Embedder):
+        def embed(self, *args):
+            held.append(turns._holder is not None and turns._holder.kind)
+            return super().embed(*args)
+
+    app.warm(make_workbench(embedders={"pocket-clip": Seen}), turns)
+    assert set(held) == {"loading"}
+    assert turns._holder is None
 
 
 def test_arguments_have_the_documented_defaults():
@@ -202,6 +216,8 @@ import runpy, sys, time, types
 from explorer import drawing
 
 class Page:
+    turns = types.SimpleNamespace(loading=None)
+
     def launch(self, **settings):
         return None, "http://here", None
 
@@ -213,7 +229,7 @@ class Page:
             print("closing", flush=True)
             time.sleep(30)
 
-def work(bench, request):
+def work(bench, request, turn):
     import torch
     matrix = torch.randn(800, 800)
     print("drawing", flush=True)

@@ -21,7 +21,7 @@ TITLE = "Afterimage"
 def build(workbench: Workbench, budget: Budget | None = None) -> gr.Blocks:
     """Return the page over a workbench; launch it with ``**launch_options()``.
 
-    ``budget``: how long one request may compute.
+    ``budget``: how long one request may compute. Its ``turns`` are the queue at its models.
     """
     # After every event Gradio sums up all events so far with pandas, for a monitoring page that is
     # not used here: each costs more than the one before.

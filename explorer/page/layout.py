@@ -50,6 +50,7 @@ def build_page(workbench: Workbench, budget: Budget) -> gr.Blocks:
         api_evidence.register(workbench, MODEL, turns)
         api_identity.register(workbench, turns)
     # asked past the queue, nobody could tell a caller who waits from one who has hung up
+    page.turns = turns
     return page.queue(api_open=False)
 
 

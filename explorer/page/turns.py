@@ -18,6 +18,7 @@ PICTURES = "pictures"  # the trial above: it goes before evidence
 PICTURES_LESS = "give fewer scales, steps, rows or samples"
 MAPS_LESS = "choose another method, or begin the app with a larger budget"
 STATISTICS_LESS = "give fewer permutations or another method"
+LOADING = "loading"  # before anybody asked
 USUAL = 5.0  # seconds, of a kind that was never timed; our choice
 LOST = 30.0  # seconds after which a turn is taken from an answer that nobody reads any more
 MOST_WAITING = 64  # places in the line; our choice
@@ -142,6 +143,10 @@ class Turns:
         finally:
             self.leave(turn)
 
+    def loading(self) -> contextlib.AbstractContextManager[None]:
+        """Hold the models to load what the first visitor will need."""
+        return self.held(None, LOADING)
+
     @contextlib.contextmanager
     def read(self, turn: Turn) -> Iterator[None]:
         """Mark that an answer is being read: it uses no model, and its reader may be gone."""
@@ -163,6 +168,7 @@ class Turns:
             left += sum(self._seconds.get(w.kind, USUAL) for w in before)
         own = holder.visitor == turn.visitor
         whose = f"your own {holder.kind}" if own else f"another visitor's {holder.kind}"
+        whose = "models that are being loaded" if holder.kind == LOADING else whose
         place = f", {len(before)} before you" if before else ""
         return f"Waiting for {whose}{place}, about {round(left)} s"
 

@@ -4,6 +4,7 @@ import ast
 import json
 import subprocess
 import sys
+import threading
 from dataclasses import asdict, fields, replace
 from pathlib import Path
 
@@ -218,6 +219,41 @@ def test_cards_with_too_much_or_too_little():
 def test_resolve():
     assert resolve("explorer.types:Label") is Label
     assert resolve(Label) is Label
+
+
+def test_two_threads_that_import_from_two_ends_get_whole_modules(tmp_path, monkeypatch):
+    """As libraries do that import on first use: one end needs the other, which needs the first."""
+    (tmp_path / "slowly.py").write_text(
+        "import threading\nboth = threading.Barrier(2)\n"
+        "def meet():\n"
+        "    try:\n        both.wait(0.3)\n"
+        "    except threading.BrokenBarrierError:\n        pass\n"
+    )
+    (tmp_path / "one_end.py").write_text(
+        "import slowly\nslowly.meet()\nfrom other_end import Other\nclass One: pass\n"
+    )
+    (tmp_path / "other_end.py").write_text(
+        "import slowly\nslowly.meet()\nimport one_end\nclass Other: pass\n"
+    )
+    monkeypatch.syspath_prepend(str(tmp_path))
+    found = {}
+
+    def get(entry):
+        try:
+            found[entry] = resolve(entry).__name__
+        except Exception as error:  # what a half-made module raises
+            found[entry] = error
+
+    threads = [
+        threading.Thread(target=get, args=(entry,)) for entry in ("one_end:One", "other_end:Other")
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    for name in ("slowly", "one_end", "other_end"):
+        sys.modules.pop(name, None)
+    assert found == {"one_end:One": "One", "other_end:Other": "Other"}
 
 
 def test_nouns_are_frozen(trials):

@@ -31,6 +31,16 @@ def test_only_one_holds_the_models_and_the_next_in_line_follows(clock):
     assert has(turns, second)
 
 
+def test_who_waits_for_loading_is_told_so_and_goes_before_its_next_part(clock):
+    turns = Turns()
+    loading = turns.ask(None, module.LOADING)
+    assert has(turns, loading)
+    trial, more = turns.ask("a", PICTURES), turns.ask(None, module.LOADING)
+    assert turns.told(trial) == "Waiting for models that are being loaded, about 5 s"
+    turns.leave(loading)
+    assert not has(turns, more) and has(turns, trial)
+
+
 def test_trials_go_before_evidence(clock):
     turns = Turns()
     running = turns.ask("a", "controls")
