@@ -81,12 +81,15 @@ def read_picture(
     )
 
 
-def picture_size(file: str | Path, do: str = COPY) -> tuple[int, int]:
+def picture_size(source: str | Path | bytes, do: str = COPY) -> tuple[int, int]:
     """Return width and height of a picture as it stands upright, from its header alone."""
     from PIL import Image
 
     Image.init()
-    with guard(file, "a picture", do), Image.open(file, formats=FORMATS) as opened:
+    file, name = source, source
+    if isinstance(source, bytes):
+        file, name = io.BytesIO(source), "The picture"
+    with guard(name, "a picture", do), Image.open(file, formats=FORMATS) as opened:
         width, height = opened.size
         sideways = opened.getexif().get(ORIENTATION) in (5, 6, 7, 8)
         return (height, width) if sideways else (width, height)

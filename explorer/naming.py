@@ -12,6 +12,7 @@ from explorer.protocols import Dataset
 from explorer.types import EmbeddingSpace, UserError, resolve
 
 HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
+SUBJECT = re.compile(r"(?<![A-Za-z])(?:subject|subj|sub)[_-]?0*(\d+)(?!\d)", re.IGNORECASE)
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")  # it goes into links and folder names
 
 
@@ -121,13 +122,21 @@ def whose_results(named: str, subjects: Sequence[str], path: Path, who: str) -> 
         for s in subjects
         if len(subjects) == 1 or re.search(whole.format(re.escape(s)), str(path))
     ]
-    subject = named or (inside[0] if len(inside) == 1 else "")
+    subject = named or (inside[0] if len(inside) == 1 else "") or _by_number(subjects, path)
     if subject not in subjects:
         raise UserError(
             f"{who}: say whose results they are with ?subject=, one of {', '.join(subjects)}"
             f"{f'; found {subject!r}' if subject else ''}."
         )
     return subject
+
+
+def _by_number(subjects: Sequence[str], path: Path) -> str:
+    """Return the subject whose number a path has, as in subject_1 or subj1 for subj01."""
+    said = {int(number) for number in SUBJECT.findall(str(path))}
+    numbered = {s: int(match[1]) for s in subjects if (match := re.fullmatch(r"\D*(\d+)", s))}
+    found = [s for s, number in numbered.items() if said == {number}]
+    return found[0] if len(found) == 1 else ""
 
 
 def open_published(

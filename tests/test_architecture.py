@@ -47,7 +47,8 @@ FLOORS = (
 )
 KINDS = {  # what members of a kind share
     "backends.datasets": (
-        "layout reading published bdata god_study miyawaki_blocks webdataset "
+        "layout reading published picture_files declared bdata god_study miyawaki_blocks "
+        "webdataset "
         "nsd_files nsd_design nsd_betas nsd_rois nsd_places nsd_space nsd_parts nsd_main "
         "nsd_synthetic nsd_imagery nsd_imagery_tables "
         "mindeye_release mindeye1_shards mindeye2_trials "
@@ -56,7 +57,7 @@ KINDS = {  # what members of a kind share
     "backends.mappers": "parts",
     "backends.generators": (
         "networks adapters gallery guidance pulls clip_pulls sampling memory ddim weights tuning "
-        "latent_diffusion"
+        "latent_diffusion picture_names"
     ),
 }
 HEAVY = (

@@ -38,6 +38,7 @@ THUMBNAIL = 16  # pixels a side: small enough that ways of resizing agree, 768 v
 # RMS over a thumbnail, of 1, up to which two images are the same one: our choice. On the embedded
 # scenes four ways of resizing to 64-425 pixels differ by up to 0.018, two scenes by 0.09 and more.
 SAME = 0.06
+ALIKE = 0.9  # correlation of two thumbnails of one image: our choice
 AGAIN = "save it again with"
 NSD_ID = re.compile(r"nsd-(\d{5})")
 BESIDE = "all_images.pt"  # the shown images, as MindEye2 publishes them
@@ -235,12 +236,12 @@ def named_stimuli(
     stimuli = [name if name in known else nsd_id(name) or name for name in names]
     fit = len(known & set(stimuli))
     found, first = (f"it begins with {names[0]}" if names else "it is empty"), min(known)
-    if not fit:
+    earlier = [_one_less(stimulus) for stimulus in stimuli]
+    from_1 = len(known & set(earlier))
+    if not fit and not from_1:
         raise UserError(
             f"{source} names no test image of {who}: {found}, the images of {who} with {first}."
         )
-    earlier = [_one_less(stimulus) for stimulus in stimuli]
-    from_1 = len(known & set(earlier))
     told = f"{fit} of {len(names)} names in {source} are test images of {who}"
     if fit < len(set(stimuli)) and from_1 >= fit:
         raise UserError(
@@ -287,11 +288,24 @@ def _check_beside(path: Path, stimuli: Sequence[str], study: Dataset, order: str
     check_truth(pairs, study, order)
 
 
-def check_truth(pairs: Mapping[str, tuple[str, np.ndarray]], study: Dataset, order: str) -> None:
+def check_truth(
+    pairs: Mapping[str, tuple[str, np.ndarray]],
+    study: Dataset,
+    order: str,
+    stimuli: Sequence[str] = (),
+) -> None:
     """Refuse an order by which a published copy of a shown image is not that image.
 
-    ``pairs``: where a copy lies -> the stimulus it should be, and its pixels as `to_bytes` takes
-    them. Where the data set has no pictures, nothing is compared.
+    Parameters
+    ----------
+    pairs
+        Where a copy lies -> the stimulus it should be, and its pixels as `to_bytes` takes them.
+    study
+        Where it has no pictures, nothing is compared.
+    order
+        What a message calls the order.
+    stimuli
+        All stimuli in that order, so that a message can say how the copies lie against it.
     """
     for where, (stimulus, values) in pairs.items():
         try:
@@ -302,9 +316,44 @@ def check_truth(pairs: Mapping[str, tuple[str, np.ndarray]], study: Dataset, ord
         if distance > SAME:
             raise UserError(
                 f"{where} shows another image than {stimulus}, which it is by the order {order} "
-                f"(they differ by {distance:.2f} of 1); choose the order, data set and subject "
-                "that the results are of."
+                f"(they differ by {distance:.2f} of 1){_misplaced(pairs, study, stimuli)}; choose "
+                "the order, data set and subject that the results are of."
             )
+
+
+def _misplaced(
+    pairs: Mapping[str, tuple[str, np.ndarray]], study: Dataset, stimuli: Sequence[str]
+) -> str:
+    """Return how copies of shown images lie against an order, by the correlation of thumbnails."""
+    if len(pairs) < 2 or len(stimuli) < 2:
+        return ""
+    places = {stimulus: i for i, stimulus in enumerate(stimuli)}
+    ours = np.stack([_centred(study.image(stimulus)) for stimulus in stimuli])
+    wanted, found = [], []
+    for where, (stimulus, values) in pairs.items():
+        alike = ours @ _centred(to_bytes(values, where))
+        if alike.max() >= ALIKE:
+            wanted.append(places[stimulus])
+            found.append(int(alike.argmax()))
+    if len(found) < 2:
+        return f"; of {len(pairs)} copies {len(found)} show an image of this order at all"
+    shift = {b - a for a, b in zip(wanted, found, strict=True)}
+    if len(shift) == 1:
+        by = shift.pop()
+        return f"; all are shifted by {abs(by)}: each is the image {abs(by)} " + (
+            "later" if by > 0 else "earlier"
+        )
+    if {a + b for a, b in zip(wanted, found, strict=True)} == {len(stimuli) - 1}:
+        return "; the copies come in the reverse order"
+    right = sum(a == b for a, b in zip(wanted, found, strict=True))
+    return f"; the copies are shuffled: {right} of {len(found)} lie where this order has them"
+
+
+def _centred(image: np.ndarray) -> np.ndarray:
+    """Return a thumbnail of mean 0 and unit norm, so that products are correlations."""
+    small = _thumbnail(image)
+    small = small - small.mean()
+    return small / max(float(np.linalg.norm(small)), 1e-12)
 
 
 def _found_by_pixels(file: Path, study: Dataset, shown: Sequence[str]) -> list[str]:

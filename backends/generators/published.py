@@ -1,12 +1,13 @@
 """published: shows pictures that others made for a trial, as they lie on disk. No GPU, no brain.
 
-Three layouts, with how the pictures are told apart (`backends.datasets.published` has the orders):
+Four layouts, with how the pictures are told apart (`backends.datasets.published` has the orders):
 
 - a tensor ``.pt`` (N, 3, H, W) of floats in [0, 1], such as MindEye2's ``*_all_recons.pt``,
   ``*_all_enhancedrecons.pt`` and ``*_all_blurryrecons.pt``, or a ``.npy`` like it, also uint8 or
   with channels last;
 - a folder of pictures named by stimulus id, by 73k number (0-based), or 0, 1, 2 ... with an order
   (Brain-Diffuser: ``results/versatile_diffusion/subj01/0.png``);
+- such a folder, or a zip of one, with ``image_ids.csv``, which says what each file is of;
 - ``{scale}/{strength}/{index}.png`` (NeuralDiffuser, src/recon.py: ``300000/0.2/00000.png``). Its
   files hold five samples side by side, and its scale is one of visual-feature guidance and far
   above any classifier-free scale, so it is chosen at the start and not on the page.
@@ -14,35 +15,41 @@ Three layouts, with how the pictures are told apart (`backends.datasets.publishe
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from backends.datasets.declared import FLAGS, declared, sentence
+from backends.datasets.picture_files import PictureFile, is_zip, listed_ids, pictures_in
 from backends.datasets.published import (
     ARRAYS,
-    NSD_ID,
     check_range,
     check_truth,
     fingerprint,
     is_array,
-    named_stimuli,
-    nsd_id,
     open_array,
     row,
     stimuli_in_order,
     strangers,
     to_bytes,
 )
-from explorer.images import ENDINGS, picture_size, read_picture
+from backends.generators.picture_names import (
+    by_ids,
+    listed,
+    named,
+    number,
+    numbered,
+    numbered_folders,
+    some,
+)
 from explorer.protocols import Condition, Dataset, Option, Step
 from explorer.request import MAX_SCALE, MAX_SCALES
 from explorer.types import UserError
 
 TRUTH = "_gt"  # ends the name of a copy of what was shown (DynaDiff: 0.png, 0_gt.png)
-COMPARED = 12  # copies that are compared with the data set's images: our choice
 Reads = dict[str, Callable[[int], np.ndarray]]  # stimulus -> its picture, given which sample
 
 
@@ -66,6 +73,8 @@ class Published:
     first
         The number of the first picture in the order, 0 or 1; it must be said of numbered pictures
         that have no 0 among them.
+    target_caption, target_features, retrieval, best_of, tuned_on_test
+        What its makers declare, see `backends.datasets.declared`; it stands under each picture.
 
     Attributes
     ----------
@@ -96,8 +105,15 @@ class Published:
         strength: str = "",
         samples: str = "",
         first: str = "",
+        target_caption: str = "",
+        target_features: str = "",
+        retrieval: str = "",
+        best_of: str = "",
+        tuned_on_test: str = "",
     ) -> None:
         self.path, self.name = Path(path), name
+        said = (target_caption, target_features, retrieval, best_of, tuned_on_test)
+        self.declared = declared(self.path, dict(zip(FLAGS, said, strict=True)))
         self.dataset, self.subject = study.name, subject
         self.problems: list[str] = []
         self._order = order, sessions
@@ -125,7 +141,9 @@ class Published:
     def recognise(cls, path: Path) -> bool:
         """Return whether a path holds pictures: images in folders, or an array of images."""
         if path.is_dir():
-            return bool(_pictures(path) or _numbered_folders(path))
+            return bool(pictures_in(path) or numbered_folders(path))
+        if is_zip(path):
+            return True
         if not is_array(path):
             return False
         try:
@@ -150,7 +168,7 @@ class Published:
     def _of_folder(
         self, study: Dataset, scale: str, strength: str, samples: str
     ) -> dict[float, Reads]:
-        if not _pictures(self.path):
+        if not is_zip(self.path) and not pictures_in(self.path):
             folders = self._chosen_folders(scale, strength)
         elif scale or strength:
             raise UserError(
@@ -160,15 +178,26 @@ class Published:
         else:
             folders = {0.0: self.path}
         files = {at: self._by_stimulus(folder, study) for at, folder in folders.items()}
-        count = self._samples(next(iter(next(iter(files.values())).values())), samples)
+        count = self._samples(next(iter(next(iter(files.values()))[0].values())), samples)
         return {
-            at: {stimulus: partial(_part, file, count) for stimulus, file in named.items()}
-            for at, named in files.items()
+            at: {
+                stimulus: partial(
+                    _part, file, count, partial(self._hold, study, stimulus, truths.get(stimulus))
+                )
+                for stimulus, file in found.items()
+            }
+            for at, (found, truths) in files.items()
         }
+
+    def _hold(self, study: Dataset, stimulus: str, truth: PictureFile | None) -> None:
+        """Refuse a picture whose own copy of what was shown is not the shown image."""
+        if truth is not None:
+            pair = {str(truth): (stimulus, truth.read())}
+            check_truth(pair, study, self._order[0] or "of its names")
 
     def _chosen_folders(self, scale: str, strength: str) -> dict[float, Path]:
         """Return scale -> folder of pictures under ``{scale}/{strength}``."""
-        there = _numbered_folders(self.path)
+        there = numbered_folders(self.path)
         if not there:
             lying = [p.name for p in sorted(self.path.glob("*")) if p.suffix.lower() in ARRAYS]
             raise UserError(
@@ -176,71 +205,78 @@ class Published:
                 + (f"give one of its files: {', '.join(lying)}." if lying else "check the path.")
             )
         if scale:
-            at = _number(scale, "scale")
+            at = number(scale, "scale")
             if at not in there:
                 raise UserError(
-                    f"{self.path} has no scale {scale}; choose one of {_listed(there)}."
+                    f"{self.path} has no scale {scale}; choose one of {listed(there)}."
                 )
             there = {at: there[at]}
         elif len(there) > 1 and (max(there) > MAX_SCALE or len(there) > MAX_SCALES):
             raise UserError(
-                f"{self.path} has the scales {_listed(there)}, which are more or larger than a "
+                f"{self.path} has the scales {listed(there)}, which are more or larger than a "
                 f"page's guidance scales (up to {MAX_SCALES}, from 0 to {MAX_SCALE:g}); choose "
                 "one with ?scale=."
             )
         strengths = sorted({at for inner in there.values() for at in inner})
         if not strength and len(strengths) > 1:
             raise UserError(
-                f"{self.path} has the strengths {_listed(strengths)}; choose one with ?strength=."
+                f"{self.path} has the strengths {listed(strengths)}; choose one with ?strength=."
             )
-        wanted = _number(strength, "strength") if strength else strengths[0]
+        wanted = number(strength, "strength") if strength else strengths[0]
         found = {at: inner[wanted] for at, inner in there.items() if wanted in inner}
         if not found:
             raise UserError(
-                f"{self.path} has no strength {strength}; choose one of {_listed(strengths)}."
+                f"{self.path} has no strength {strength}; choose one of {listed(strengths)}."
             )
         lost = sorted(set(there) - set(found))
         if lost:
             self.problems.append(
-                f"{self.name} leaves out the scale(s) {_listed(lost)}, which were not made with "
+                f"{self.name} leaves out the scale(s) {listed(lost)}, which were not made with "
                 f"strength {wanted:g}."
             )
         return dict(sorted(found.items()))
 
-    def _by_stimulus(self, folder: Path, study: Dataset) -> dict[str, Path]:
-        """Return the pictures of a folder by the stimulus they were made for."""
-        files = _pictures(folder)
+    def _by_stimulus(
+        self, folder: Path, study: Dataset
+    ) -> tuple[dict[str, PictureFile], dict[str, PictureFile]]:
+        """Return stimulus -> its picture, and its copy of what was shown where there is one."""
+        files = pictures_in(folder)
         truths = {f.stem.removesuffix(TRUTH): f for f in files if f.stem.endswith(TRUTH)}
-        files = [file for file in files if file not in truths.values()]
+        files = [file for file in files if not file.stem.endswith(TRUTH)]
+        if not files:
+            raise UserError(f"{folder} holds no pictures but copies of what was shown.")
         shown, who = study.load(self.subject).stimuli("test"), f"{study.name}/{self.subject}"
+        ids = listed_ids(folder)
         if self._order[0]:
-            named, truth_of = _numbered(
-                folder, files, (study, self.subject), self._order, self._first, truths
-            )
+            whose = study, self.subject
+            found, truth_of = numbered(folder, files, whose, self._order, self._first, truths)
+        elif ids is not None:
+            found, truth_of = by_ids(folder, files, ids, shown, who, truths)
         else:
-            named, truth_of = _named(folder, files, shown, who, truths)
+            found, truth_of = named(folder, files, shown, who, truths)
         check_truth(
-            {f"{file}": (stimulus, read_picture(file)) for stimulus, file in truth_of.items()},
+            {f"{file}": (stimulus, file.read()) for stimulus, file in some(truth_of).items()},
             study,
-            self._order[0] or "of its names",
+            self._order[0] or ("of its list" if ids else "of its names"),
+            list(found),
         )
-        named = {stimulus: file for stimulus, file in named.items() if stimulus in set(shown)}
-        if not named:
+        found = {stimulus: file for stimulus, file in found.items() if stimulus in set(shown)}
+        if not found:
             raise UserError(
                 f"No picture in {folder} is of a test image of {who}; choose another order, or "
                 "the data set and subject that they are of."
             )
-        if len(named) < len(files):
-            odd = next(file.name for file in files if file not in named.values())
+        if len(found) < len(files):
+            odd = next(file.name for file in files if file not in found.values())
             self.problems.append(
-                f"{self.name} leaves out {len(files) - len(named)} of {len(files)} pictures "
+                f"{self.name} leaves out {len(files) - len(found)} of {len(files)} pictures "
                 f"that are named like no test image of {who} (first {odd})."
             )
-        return named
+        return found, truth_of
 
-    def _samples(self, file: Path, samples: str) -> int:
+    def _samples(self, file: PictureFile, samples: str) -> int:
         """Return how many pictures lie side by side in a file, and make that a choice."""
-        width, height = picture_size(file)
+        width, height = file.size()
         if not samples and width % height == 0 and width > height:
             raise UserError(
                 f"{file} is {width // height} times as wide as high; say ?samples="
@@ -272,12 +308,13 @@ class Published:
         other = [scale for scale in scales if self.scales and scale not in self.scales]
         if other:
             raise UserError(
-                f"{self.name} was made at the guidance scales {_listed(self.scales)}, not at "
-                f"{_listed(other)}; nothing is shown in their place, so choose among those."
+                f"{self.name} was made at the guidance scales {listed(self.scales)}, not at "
+                f"{listed(other)}; nothing is shown in their place, so choose among those."
             )
         for index, scale in enumerate(scales):
             image = self._picture(condition, scale, sample)
-            yield Step(index, float(scale), steps, steps, image, done=True)
+            note = sentence(self.declared)
+            yield Step(index, float(scale), steps, steps, image, done=True, note=note)
 
     def generate(
         self,
@@ -315,135 +352,16 @@ def _is_images(shape: tuple[int, ...]) -> bool:
     return len(shape) == 4 and 3 in (shape[1], shape[3]) and min(shape) > 0
 
 
-def _pictures(folder: Path) -> list[Path]:
-    return sorted(f for f in folder.iterdir() if f.suffix.lower() in ENDINGS and f.is_file())
-
-
-def _named(
-    folder: Path,
-    files: list[Path],
-    shown: Sequence[str],
-    who: str,
-    truths: Mapping[str, Path],
-) -> tuple[dict[str, Path], dict[str, Path]]:
-    """Return stimulus -> its picture, and the copy of what was shown, by names of files."""
-    like = [f for f in files if f.stem in set(shown) or nsd_id(f.stem) or NSD_ID.fullmatch(f.stem)]
-    if not set(shown) & {f.stem if f.stem in set(shown) else nsd_id(f.stem) for f in like}:
-        first = files[0].stem if files else next(iter(truths))
-        raise UserError(
-            f"No picture in {folder} is named like a test image of {who} ({first} is none, "
-            f"{shown[0]} is one); "
-            + (
-                "numbers from 0 need ?order=ascending, ?order=appearance or ?order=FILE."
-                if first.isdecimal()
-                else "rename them, or choose the data set and subject that they are of."
-            )
-        )
-    stimuli = named_stimuli([f.stem for f in like], shown, str(folder), who)
-    named = _once(list(zip(stimuli, like, strict=True)))
-    truth_of = {s: truths[f.stem] for s, f in named.items() if f.stem in truths}
-    return named, _some(truth_of)
-
-
-def _numbered(
-    folder: Path,
-    files: list[Path],
-    whose: tuple[Dataset, str],
-    order: tuple[str, str],
-    first: str,
-    truths: Mapping[str, Path],
-) -> tuple[dict[str, Path], dict[str, Path]]:
-    """Return stimulus -> its picture, and the copy of what was shown, by an order."""
-    numbers = _once([(int(f.stem), f) for f in files if f.stem.isdecimal()])
-    begin = _first_number(folder, numbers, first)
-    highest = max(numbers, default=-1)
-    # numbers with gaps are examples; without gaps they must be all there are
-    count = len(numbers) if highest + 1 - begin == len(numbers) else None
-    stimuli = stimuli_in_order(folder, count, *whose, *order)
-    if highest - begin >= len(stimuli):
-        last = len(stimuli) - 1 + begin
-        raise UserError(
-            f"{folder} has a picture {highest}, and the {len(stimuli)} images in this "
-            f"order have the numbers {begin} to {last}; choose another order"
-            + (", or ?first=1 if the first number is 1." if not begin else ".")
-        )
-    named = {stimuli[i - begin]: file for i, file in numbers.items()}
-    truth_of = {s: truths[f.stem] for s, f in named.items() if f.stem in truths}
-    return named, _some(truth_of)
-
-
-def _first_number(folder: Path, numbers: Collection[int], first: str) -> int:
-    """Return the number of the first picture, 0 or 1: a part of them may not show which."""
-    if first:
-        return int(first)
-    if numbers and 0 not in numbers:
-        raise UserError(
-            f"{folder} has no picture 0 (the lowest is {min(numbers)}), so whether its "
-            "numbers begin with 0 or with 1 is not known; say it with ?first=0 or ?first=1."
-        )
-    return 0
-
-
-def _once(pairs: list[tuple[Any, Path]]) -> dict[Any, Path]:
-    """Return name -> file; two files of one name (0.png, 00000.png, 0.jpg) are refused."""
-    found: dict[Any, Path] = {}
-    for name, file in pairs:
-        other = found.setdefault(name, file)
-        if other is not file:
-            raise UserError(
-                f"{other.parent} has two pictures for {name}: {other.name} and {file.name}; "
-                "remove one of them."
-            )
-    return found
-
-
-def _some(files: Mapping[str, Path]) -> dict[str, Path]:
-    """Return a few of some files, spread over all."""
-    names = list(files)
-    kept = np.unique(np.linspace(0, len(names) - 1, min(len(names), COMPARED)).astype(int))
-    return {names[i]: files[names[i]] for i in kept}
-
-
-def _numbered_folders(path: Path) -> dict[float, dict[float, Path]]:
-    """Return scale -> strength -> folder that holds pictures."""
-
-    def numbered(folder: Path) -> dict[float, Path]:
-        inner = sorted(p for p in folder.iterdir() if p.is_dir() and _is_number(p.name))
-        return {float(p.name): p for p in inner}
-
-    found = {
-        scale: {at: inner for at, inner in numbered(folder).items() if _pictures(inner)}
-        for scale, folder in numbered(path).items()
-    }
-    return {scale: inner for scale, inner in sorted(found.items()) if inner}
-
-
-def _is_number(text: str) -> bool:
-    try:
-        return np.isfinite(float(text)) and float(text) >= 0
-    except ValueError:
-        return False
-
-
-def _number(text: str, name: str) -> float:
-    if not _is_number(text):
-        raise UserError(f"{name} is a number from 0, found {text!r}.")
-    return float(text)
-
-
-def _listed(numbers: Collection[float]) -> str:
-    return ", ".join(f"{number:.10g}" for number in numbers)
-
-
 def _row(stored: Any, index: int, path: Path, sample: int) -> np.ndarray:
     """Return uint8 (H, W, 3): a picture of an array, which has one sample a trial."""
     return to_bytes(row(stored, index), f"{path}, picture {index} (from 0)")
 
 
-def _part(file: Path, count: int, sample: int) -> np.ndarray:
+def _part(file: PictureFile, count: int, hold: Callable[[], None], sample: int) -> np.ndarray:
     """Return uint8 (H, W, 3): the ``sample``-th (from 1) of ``count`` pictures side by side."""
+    hold()
     if count == 1:
-        return read_picture(file)
-    pixels = read_picture(file, largest=None)  # a strip is not reduced before it is cut
+        return file.read()
+    pixels = file.read(largest=None)  # a strip is not reduced before it is cut
     width = pixels.shape[1] // count
     return np.ascontiguousarray(pixels[:, (sample - 1) * width : sample * width])

@@ -17,6 +17,7 @@ from typing import Any, NoReturn
 import numpy as np
 import torch
 
+from backends.datasets.declared import FLAGS, declared, sentence
 from backends.datasets.published import (
     fingerprint,
     is_array,
@@ -50,6 +51,8 @@ class Published(Mapper):
         Of one embedding, e.g. ``77x768``, where rows were saved flattened.
     order, sessions
         How the rows are ordered, see `backends.datasets.published.stimuli_in_order`.
+    target_caption, target_features, retrieval, best_of, tuned_on_test
+        What its makers declare, see `backends.datasets.declared`; the card keeps it.
     """
 
     def __init__(
@@ -64,7 +67,14 @@ class Published(Mapper):
         shape: str = "",
         order: str = "",
         sessions: str = "",
+        target_caption: str = "",
+        target_features: str = "",
+        retrieval: str = "",
+        best_of: str = "",
+        tuned_on_test: str = "",
     ) -> None:
+        said = (target_caption, target_features, retrieval, best_of, tuned_on_test)
+        flags = declared(Path(path), dict(zip(FLAGS, said, strict=True)))
         path, stored = Path(path), open_array(Path(path))
         if len(stored.shape) < 2 or min(stored.shape) < 1:
             raise UserError(
@@ -79,6 +89,7 @@ class Published(Mapper):
         self.dataset, self.subject = study.name, subject
         shown = study.load(subject).stimuli("test")
         self.problems = strangers(stimuli, shown, name) + _undefined(stored, stimuli, path)
+        self.problems.append(f"{name}: {sentence(flags)}")
         self.fingerprint = fingerprint(path)
         self._stored, self._rows = stored, {s: i for i, s in enumerate(stimuli)}
         self.card = Card(
@@ -90,6 +101,7 @@ class Published(Mapper):
             licence="",
             subjects=(subject,),
             targets=(target,),
+            settings={"declared": flags},
         )
 
     @classmethod
