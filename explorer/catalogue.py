@@ -309,7 +309,7 @@ class Catalogue:
     def _find_offers(self, dataset: str, subject: str) -> dict[str, Offer]:
         trials = self.trials(dataset, subject)
         cards = self._known.get("cards", lambda: read_cards(self.checkpoints, self.report))
-        further = self.test_only(dataset)
+        further = self.test_only(dataset) and not len(trials.rows("train"))
         offers = find_mappers(cards, trials.subject, self.mappers, self.report, further)
         offers |= {
             name: Offer(p.targets, card=p.card, published=p)

@@ -66,7 +66,8 @@ def find_mappers(
     """Return the mappers that read a subject's voxels, by name; those that do not are reported.
 
     ``test_only``: the data set is a further test set, see `explorer.protocols.Dataset`. Whatever
-    was trained on these very voxels serves it, and its name says on which data set.
+    was trained on these very voxels serves it, and its name says on which data set; not what was
+    trained on a named split, which may hold pictures of the further test set as training ones.
     """
     found, voxels = [], (subject.voxels.n_voxels, subject.voxels.hash)
     for folder, card in cards:
@@ -80,6 +81,13 @@ def find_mappers(
                     f"but under the data set's name {card.dataset!r}; to use it here, open the "
                     f"data as {card.dataset}=PATH instead of {subject.dataset}=PATH."
                 )
+            continue
+        if test_only and same and card.split:
+            report(
+                f"The mapper in {folder.name} was trained on the split {card.split} of "
+                f"{card.dataset}, which may train on pictures that {subject.dataset} tests; train "
+                f"one on the split that {card.dataset} comes with."
+            )
             continue
         if wrong := misfit(f"The mapper in {folder.name}", card, subject, known):
             report(wrong)

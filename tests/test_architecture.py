@@ -50,7 +50,7 @@ KINDS = {  # what members of a kind share
         "layout reading published picture_files declared bdata god_study miyawaki_blocks "
         "webdataset "
         "nsd_files nsd_design nsd_betas nsd_rois nsd_places nsd_space nsd_parts nsd_main "
-        "nsd_synthetic nsd_imagery nsd_imagery_tables "
+        "nsd_synthetic nsd_imagery nsd_imagery_tables mat_cells "
         "mindeye_release mindeye1_shards mindeye2_trials "
         "bold5000_files bold5000_lists bold5000_arrays bold5000_volumes"
     ),

@@ -62,6 +62,11 @@ def gather_asked(
         given["sources"] = read_sources(embedders or [])
         found = find_split(split, study, trials, (spaces or options.SPACES)[0], checkpoints, given)
         trials = {who: resplit(one, found) for who, one in trials.items()}
+    if bench.catalogue.test_only(name) and not any(len(t.rows("train")) for t in trials.values()):
+        raise UserError(
+            f"{name} is {study.title}, a further test set without training trials: train on the "
+            f"data set that has these people's, and open {name} with the mapper that it gives."
+        )
     return Asked(
         name,
         bench,

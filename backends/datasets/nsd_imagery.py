@@ -102,7 +102,7 @@ class Imagery:
     def note(self) -> str:
         """Which of the trials are test, and what the picture beside them is."""
         said = f"test are the trials in which the target was {TASKS[self.task]} (task {self.task})"
-        sets = " and ".join(SETS[s] for s in self.targets)
+        sets = ", and ".join(SETS[s] for s in self.targets)
         if self.targets == "C":
             return f"{said}, of {sets}, which no single picture stands for: nothing is scored."
         seen = "was on the screen" if self.task == "vision" else "was not on the screen by itself"

@@ -21,12 +21,13 @@ where another's letter was shown.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
+from backends.datasets.mat_cells import mat_cells
 from backends.datasets.nsd_files import AGAIN, BUCKET
-from explorer.files import damaged, guard, read_table, reason
+from explorer.files import read_table, reason
 from explorer.types import UserError
 
 if TYPE_CHECKING:
@@ -207,7 +208,7 @@ def read_pairs(root: Path, which: str) -> dict[str, str]:
     path = root / PLACE / f"{which}_pair_list.mat"
     if not path.is_file():
         return {}
-    cells = _cells(path, "pair_list")
+    cells = mat_cells(path, "pair_list", AGAIN)
     if cells.shape != (TARGETS, 3):
         raise UserError(
             f"{path}: pair_list needs {TARGETS} rows of number, name and letter, found shape "
@@ -217,14 +218,3 @@ def read_pairs(root: Path, which: str) -> dict[str, str]:
     if len(found) != TARGETS or any(Path(name).name != name for name in found.values()):
         raise UserError(f"{path}: pair_list needs {TARGETS} letters and file names; {AGAIN}.")
     return found
-
-
-def _cells(path: Path, name: str) -> np.ndarray:
-    """Return a MATLAB cell array of texts and numbers, each squeezed."""
-    from scipy.io import loadmat
-
-    with guard(path, do=AGAIN, at=name):
-        values: Any = loadmat(path, variable_names=[name], squeeze_me=True).get(name)
-    if not isinstance(values, np.ndarray) or values.dtype != object:
-        raise damaged(path, f"it has no cell array {name}", do=AGAIN)
-    return values

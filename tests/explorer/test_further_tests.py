@@ -1,6 +1,8 @@
 """Further test sets of the same people: which mappers serve them; stimuli without a picture."""
 
 import base64
+import json
+import shutil
 from dataclasses import replace
 
 import numpy as np
@@ -49,9 +51,10 @@ def further(fakes):
     return Further
 
 
-def bench_of(make_workbench, fakes, further, name="other", **changed):
+def bench_of(make_workbench, fakes, further, checkpoints=None, **changed):
     kind = type("Further", (further,), changed)
-    return make_workbench(datasets={"fake": fakes.Study, name: kind})
+    own = {"checkpoints": checkpoints} if checkpoints else {}
+    return make_workbench(datasets={"fake": fakes.Study, "other": kind}, **own)
 
 
 def test_a_mapper_of_the_same_voxels_is_offered_and_named_after_its_study(
@@ -95,6 +98,32 @@ def test_other_voxels_and_people_without_a_mapper_are_told(make_workbench, fakes
     told = bench.catalogue.problems()
     assert any("other/sub-01, and it has no training trials to make one; train one on" in p
                for p in told)  # fmt: skip
+
+
+def test_a_mapper_of_a_named_split_is_not_offered_and_told(
+    make_workbench, fakes, further, fake_checkpoints, tmp_path
+):
+    """Such a split may train on pictures that the further test set shows."""
+    folder = tmp_path / "mappers/fake/linear-sub-01"
+    shutil.copytree(fake_checkpoints / "mappers/fake/linear-sub-01", folder)
+    card = json.loads((folder / "card.json").read_text())
+    (folder / "card.json").write_text(json.dumps(card | {"split": "random"}))
+    bench = bench_of(make_workbench, fakes, further, checkpoints=tmp_path)
+    assert bench.catalogue.mapper_names("other", "sub-01") == []
+    told = bench.catalogue.problems()
+    assert any("trained on the split random of fake, which may train on pictures that other" in p
+               for p in told)  # fmt: skip
+
+
+def test_training_on_it_is_refused_before_anything_is_embedded(fakes, further, tmp_path):
+    from backends import DATASETS
+    from backends.commands.training_data import gather_asked
+
+    nothing = {"device": "cpu", "embedders": None, "captions": None, "cache": None}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(DATASETS, "other", further)
+        with pytest.raises(UserError, match="other is A fake study, a further test set without"):
+            gather_asked(f"other={tmp_path}", None, None, checkpoints=tmp_path, **nothing)
 
 
 def test_a_stimulus_without_a_picture_is_drawn_and_nothing_is_scored(

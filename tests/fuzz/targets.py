@@ -51,7 +51,7 @@ from explorer.request import Request, View
 from explorer.types import EmbeddingSpace, UserError
 from tests.backends.commands.test_import_checkpoint import mind_vis, mindeye2
 from tests.fuzz.adopting import read_glm, write_glm
-from tests.miniatures import atlases, bold5000, god, miyawaki, nsd
+from tests.miniatures import atlases, bold5000, god, miyawaki, nsd, nsd_parts
 from tests.miniatures.algonauts import write_algonauts
 from tests.miniatures.mindeye1 import write_mindeye1
 from tests.miniatures.mindeye2 import write_mindeye2
@@ -215,6 +215,22 @@ def read_nsd(root: Path) -> list[Any]:
         trials = study.load(subject)
         found += [trials.table.to_csv(), trials.betas[[0, 5, 700]], trials.subject.voxels.hash]
     return [*found, *study.remarks()]
+
+
+def write_nsd_parts(root: Path) -> None:
+    nsd_parts.write_synthetic(nsd.make(root, ()), "hdf5")
+    nsd_parts.write_imagery(root)
+
+
+def read_nsd_parts(root: Path) -> list[Any]:
+    found: list[Any] = []
+    for part, options in (("synthetic", {}), ("imagery", {"task": "vision"})):
+        study = NSD(root, part, part=part, **options)
+        trials = study.load("subj01")
+        found += [trials.table.to_csv(), trials.betas[[0, 5, 90]], study.stimuli.to_csv()]
+        shown = "synthetic-000" if part == "synthetic" else "imagery-A-E"
+        found += [study.image(shown), repr(study.ids(shown)), *study.remarks()]
+    return found
 
 
 def read_mindeye1(root: Path) -> list[Any]:
@@ -424,6 +440,7 @@ TARGETS = (
     ),
     Target("bold5000 volumes", write_bold_volumes, read_bold_volumes, "**/*.nii*"),
     Target("nsd", write_nsd, read_nsd),
+    Target("nsd parts", write_nsd_parts, read_nsd_parts, "**/*nsd[si][ym][na]*/**/*.*"),
     Target("mindeye1", write_mindeye1, read_mindeye1),
     Target("mindeye2", write_mindeye2, read_mindeye2),
     Target("algonauts", write_algonauts, lambda r: read_all(Algonauts2023(r, "s"))),
