@@ -17,6 +17,7 @@ DATASETS: dict[str, str] = {
     "mindeye2": "backends.datasets.mindeye2:MindEye2",
     "algonauts2023": "backends.datasets.algonauts:Algonauts2023",
     "deeprecon": "backends.datasets.deeprecon:Deeprecon",
+    "mosaic": "backends.datasets.mosaic:Mosaic",
     "bold5000": "backends.datasets.bold5000:BOLD5000",
 }
 

@@ -226,10 +226,11 @@ def hdf5_array(
     path = group.file.filename
     with guard(path, at=name):
         found = group.get(name)
-        there = short(", ".join(map(str, group))) or "nothing"
-    if not isinstance(found, h5py.Dataset):
+        absent = not isinstance(found, h5py.Dataset)
+        there = short(", ".join(map(str, group))) if absent else ""  # may be 30,000
+    if absent:
         what = "has no array" if found is None else "has a group, expected an array,"
-        raise UserError(f"{path} {what} {name!r}; it has {there}.")
+        raise UserError(f"{path} {what} {name!r}; it has {there or 'nothing'}.")
     check_array(found, name, ndim, kinds, whole)
     return found
 

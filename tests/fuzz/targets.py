@@ -30,6 +30,7 @@ from backends.datasets.mindeye2 import MindEye2
 from backends.datasets.miyawaki import Miyawaki2008
 from backends.datasets.miyawaki_runs import Miyawaki2008Runs
 from backends.datasets.miyawaki_series import Miyawaki2008S2
+from backends.datasets.mosaic import Mosaic
 from backends.datasets.nsd import NSD
 from backends.datasets.simulated import Simulated
 from backends.embedders.captions import read_captions
@@ -55,6 +56,7 @@ from tests.miniatures import atlases, bold5000, god, miyawaki, nsd, nsd_parts
 from tests.miniatures.algonauts import write_algonauts
 from tests.miniatures.mindeye1 import write_mindeye1
 from tests.miniatures.mindeye2 import write_mindeye2
+from tests.miniatures.mosaic import write_person
 
 SHIPPED = Path(__file__).resolve().parents[2] / "checkpoints"
 SHOWN = "COCO_train2014_000000001000"  # one of the pictures of BOLD5000 in miniature
@@ -444,6 +446,7 @@ TARGETS = (
     Target("mindeye1", write_mindeye1, read_mindeye1),
     Target("mindeye2", write_mindeye2, read_mindeye2),
     Target("algonauts", write_algonauts, lambda r: read_all(Algonauts2023(r, "s"))),
+    Target("mosaic", write_person, lambda r: [known(r), read_all(Mosaic(r, "s"))], "*.hdf5"),
     Target("adopt", write_glm, read_glm),
     Target("atlases", atlases.write_all, read_atlases),
     Target("published", write_results, read_results, "[!s]*"),

@@ -24,6 +24,7 @@ from explorer.types import FSAVERAGE5_VERTICES, SPLITS, UserError, resolve
 from tests.miniatures import nsd
 from tests.miniatures.algonauts import write_algonauts
 from tests.miniatures.deeprecon import SHOWN, TRAIN, write_deeprecon
+from tests.miniatures.mosaic import write_people
 from tests.miniatures.nsd_parts import write_imagery, write_synthetic
 
 
@@ -268,7 +269,12 @@ def make_deeprecon(place: Path) -> Dataset:
     return resolve(DATASETS["deeprecon"])(place / "files", "study")
 
 
+def make_mosaic(place: Path) -> Dataset:
+    return resolve(DATASETS["mosaic"])(write_people(place / "files"), "study")
+
+
 MAKERS = {
+    "mosaic": make_mosaic,
     "deeprecon": make_deeprecon,
     "algonauts2023": make_algonauts,
     "simulated": make_simulated,
