@@ -4,6 +4,7 @@ import h5py
 import numpy as np
 import pytest
 
+from backends.commands.doctor import examine
 from backends.datasets.mosaic import Mosaic
 from explorer.brain.fslr import CORTEX, fsaverage5_vertices
 from explorer.types import UserError
@@ -100,7 +101,9 @@ def test_units_are_each_data_sets_own(files):
 
 def test_it_opens_without_pictures_and_shows_those_of_a_folder(files):
     bare = Mosaic(files / "single", "m")
-    assert any("5 of 5 pictures are not here" in said for said in bare.remarks())
+    lines, well = examine(str(files / "single"), {"mosaic": Mosaic})
+    assert well, lines
+    assert any("5 of 5 pictures are not here" in line for line in lines)
     with pytest.raises(UserError, match=f"m: The picture of {TEST[0]} is not here; MOSAIC has no"):
         bare.image(TEST[0])
     assert bare.without_picture(TEST[0]).startswith("The picture of")
