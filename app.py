@@ -44,8 +44,8 @@ def arguments() -> argparse.ArgumentParser:
         metavar="NAME=PATH[?OPTION=VALUE]",
         action="append",
         default=[],
-        help="open your data too (repeats). The name is yours; the format is recognised by "
-        f"content, or named: {', '.join(DATASETS)}",
+        help="open your data too (repeats). The name is yours (without NAME= the folder's own, or "
+        f"the format's); the format is recognised by content, or named: {', '.join(DATASETS)}",
     )
     add(
         "--atlas",
@@ -111,7 +111,7 @@ def open_workbench(args: argparse.Namespace) -> Workbench:
     paths: dict[str, Path] = {}
     options: dict[str, dict[str, str]] = {}
     for pair in args.dataset:
-        name, path, chosen = named_path(pair)
+        name, path, chosen = named_path(pair, datasets=DATASETS)
         if name in paths:
             raise UserError(f"--dataset names {name} twice; give each data set its own name.")
         paths[name], options[name] = path, chosen

@@ -18,6 +18,7 @@ from explorer.brain.atlases import with_atlases
 from explorer.brain.parcels import Atlas
 from explorer.cache import Cache
 from explorer.naming import (
+    PLAIN_FOLDER,
     open_dataset,
     open_published,
     recognise,
@@ -33,7 +34,6 @@ if TYPE_CHECKING:
     import pandas as pd
 
 PUBLISHED = "published"  # the generator and the mapper that show others' results
-PLAIN_FOLDER = "folder"  # the family of a data set whose name is none of a known format
 IMAGE_BYTES = 64 * 2**20
 
 
@@ -310,7 +310,7 @@ class Catalogue:
         trials = self.trials(dataset, subject)
         cards = self._known.get("cards", lambda: read_cards(self.checkpoints, self.report))
         further = self.test_only(dataset) and not len(trials.rows("train"))
-        offers = find_mappers(cards, trials.subject, self.mappers, self.report, further)
+        offers = find_mappers(cards, trials, self.mappers, self.report, further)
         offers |= {
             name: Offer(p.targets, card=p.card, published=p)
             for name, p in self.predictions.items()
@@ -328,7 +328,7 @@ class Catalogue:
             ("encoder", dataset, subject),
             lambda: find_encoder(
                 self.checkpoints / "encoding" / dataset / subject,
-                self.trials(dataset, subject).subject,
+                self.trials(dataset, subject),
                 self.encoders,
                 self.embedder_name,
                 self.report,

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import abc
 import contextlib
-import hashlib
 import json
 import shutil
 import tempfile
@@ -23,7 +22,7 @@ import torch
 
 from explorer.files import reason
 from explorer.metrics import varies
-from explorer.types import Card, EmbeddingSpace, Subject, Trials, UserError
+from explorer.types import Card, EmbeddingSpace, Trials, UserError
 
 CARD = "card.json"
 WEIGHTS = "model.safetensors"
@@ -194,68 +193,6 @@ def training_statistics(trials: Trials) -> tuple[np.ndarray, np.ndarray]:
     return mean.astype(np.float32), np.where(varies(mean, sd), sd, 1.0).astype(np.float32)
 
 
-def split_hash(*trials: Trials) -> str:
-    """Return which stimuli are train and which are test, as ``train-test`` (8 hex digits each).
-
-    Several subjects give one such pair each, joined by commas in the order given (the order of
-    ``Card.subjects``). No rows of a split give 8 zeros: a data set may ship without training rows.
-    """
-    return ",".join(
-        "-".join(_digest(t.stimuli(split)) for split in ("train", "test")) for t in trials
-    )
-
-
-def check_fits(card: Card, study: Subject | Trials) -> None:
-    """Refuse a mapper whose card names other voxels, or another split, than the data at hand.
-
-    The split is compared when ``study`` is `Trials`, and only for the splits whose rows are there.
-    """
-    subject = study.subject if isinstance(study, Trials) else study
-    who = f"{subject.dataset}/{subject.name}"
-    if subject.name not in card.subjects:
-        raise UserError(
-            f"The mapper {card.name!r} was trained for "
-            f"{', '.join(card.subjects) or 'no subject'}, not for {subject.name}; train one for "
-            f"{who}."
-        )
-    count, digest = card.voxels[subject.name]
-    found = subject.voxels
-    if (count, digest) != (found.n_voxels, found.hash):
-        raise UserError(
-            f"The mapper {card.name!r} was trained on {count} voxels of {subject.name} (hash "
-            f"{digest}), {who} has {found.n_voxels} (hash {found.hash}); train it again on these."
-        )
-    hashes = card.split_hash.split(",")
-    if not isinstance(study, Trials) or len(hashes) != len(card.subjects) or not card.split_hash:
-        return
-    expected = hashes[card.subjects.index(subject.name)]
-    actual = split_hash(study)
-    # One that was trained on the same stimuli saw none of a new choice of test stimuli either.
-    if study.split and expected.split("-")[0] == actual.split("-")[0] != _digest([]):
-        return
-    for split, a, b in zip(("train", "test"), expected.split("-"), actual.split("-"), strict=True):
-        if a != b and b != _digest([]):
-            raise UserError(
-                f"The mapper {card.name!r} was trained with another choice of {split} stimuli "
-                f"({_split_of(card)}hash {a}) than {who} has now ({_split_of(study)}hash {b}); "
-                f"{_open_with(card, study) or 'train it again'}."
-            )
-
-
-def _split_of(one: Card | Trials) -> str:
-    return f"split {one.split}, " if one.split else ""
-
-
-def _open_with(card: Card, study: Trials) -> str:
-    """Return how to open the data so that a mapper is tested on what it never saw."""
-    if card.split == study.split:
-        return ""
-    name = study.subject.dataset
-    if card.split:
-        return f"open them with --dataset {name}=PATH?split={card.split}"
-    return f"open them without ?split={study.split}, or train one on it with --split {study.split}"
-
-
 def read_card(folder: str | Path) -> Card:
     """Return the card of a checkpoint folder; a missing or damaged one raises `UserError`."""
     path = Path(folder) / CARD
@@ -334,12 +271,6 @@ def _is_finite(tensor: torch.Tensor) -> bool:
     if not tensor.is_floating_point() or not tensor.numel():
         return True
     return all(bool(value.isfinite()) for value in tensor.aminmax())  # NaN is passed on
-
-
-def _digest(stimuli: Sequence[str]) -> str:
-    if not len(stimuli):
-        return "0" * 8
-    return hashlib.sha256("\n".join(sorted(map(str, stimuli))).encode()).hexdigest()[:8]
 
 
 def read_weights(

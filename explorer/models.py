@@ -71,7 +71,7 @@ class Models:
             return self._models.get(key, lambda: self._fit(dataset, subject, offer.targets))
 
         def check() -> None:
-            from explorer.mapper import check_fits
+            from explorer.matching import check_fits
 
             check_fits(offer.card, trials.subject if offer.elsewhere else trials)
 
@@ -199,7 +199,7 @@ class Models:
         return self._hashes.get(offer.folder, lambda: content_hash(offer.folder))
 
     def _fit(self, dataset: str, subject: str, targets: Sequence[EmbeddingSpace]) -> Mapper:
-        from explorer.mapper import split_hash
+        from explorer.matching import split_hash
 
         trials, began = self._catalogue.trials(dataset, subject), time.monotonic()
         stimuli = trials.stimuli("train")

@@ -13,16 +13,24 @@ from explorer.types import EmbeddingSpace, UserError, resolve
 
 HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 SUBJECT = re.compile(r"(?<![A-Za-z])(?:subject|subj|sub)[_-]?0*(\d+)(?!\d)", re.IGNORECASE)
+PLAIN_FOLDER = "folder"  # the family of a data set whose name is none of a known format
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")  # it goes into links and folder names
 
 
-def named_path(pair: str, flag: str = "--dataset") -> tuple[str, Path, dict[str, str]]:
+def named_path(
+    pair: str, flag: str = "--dataset", datasets: Mapping[str, Any] | None = None
+) -> tuple[str, Path, dict[str, str]]:
     """Return name, path and options of ``NAME=PATH`` or ``NAME=PATH?option=value&option=value``.
 
     The path must exist; one with a question mark in its name is taken as it is. Which options
     there are is the data set's to say (`Catalogue.dataset`). ``flag``: what it was given to.
+    ``datasets``: the dict literal, where a path may come without a name: then it has `own_name`.
     """
     name, _, given = pair.partition("=")
+    bare = [p for p in (pair, pair.rpartition("?")[0]) if p and Path(p).expanduser().exists()]
+    if datasets is not None and bare and not (given and NAME.fullmatch(name)):
+        path, options = path_and_options(pair, f"{flag} {pair}")
+        return own_name(path, datasets, options.get("part", "")), path, options
     if not given or not NAME.fullmatch(name):
         raise UserError(
             f"{flag} takes NAME=PATH, the name of letters, digits, dots, dashes and "
@@ -87,6 +95,18 @@ def recognise(path: Path, datasets: Mapping[str, Any]) -> str:
         if knows is not None and knows(path):
             return name
     return ""
+
+
+def own_name(path: Path, datasets: Mapping[str, Any], part: str = "") -> str:
+    """Return the name of a path that is given without one: its family's, or a folder's own.
+
+    ``part``: the option of that name, for families that hold several data sets.
+    """
+    family = recognise(path, datasets)
+    if family and family != PLAIN_FOLDER:
+        return f"{family}-{part}" if NAME.fullmatch(part) and part != "main" else family
+    own = re.sub(r"[^A-Za-z0-9._-]+", "-", path.resolve().name).strip("._-")
+    return own if NAME.fullmatch(own) and own not in datasets else "study"
 
 
 def open_dataset(cls: Any, path: Path, name: str, options: Mapping[str, str], who: str) -> Dataset:

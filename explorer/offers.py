@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from explorer.files import read_object
+from explorer.matching import other_split
 from explorer.types import Card, EmbeddingSpace, Subject, Trials, UserError
 
 FIT_NOW = "ridge"  # quick enough to be fitted while a person waits
@@ -58,17 +59,19 @@ def _cut_off(left: Path) -> str:
 
 def find_mappers(
     cards: Sequence[tuple[Path, Card]],
-    subject: Subject,
+    trials: Trials,
     known: Mapping[str, Any],
     report: Callable[[str], None],
     test_only: bool = False,
 ) -> dict[str, Offer]:
     """Return the mappers that read a subject's voxels, by name; those that do not are reported.
 
+    So are those that learned from another split of the trials: they may know its test images.
     ``test_only``: the data set is a further test set, see `explorer.protocols.Dataset`. Whatever
     was trained on these very voxels serves it, and its name says on which data set; not what was
     trained on a named split, which may hold pictures of the further test set as training ones.
     """
+    subject = trials.subject
     found, voxels = [], (subject.voxels.n_voxels, subject.voxels.hash)
     for folder, card in cards:
         if subject.name not in card.subjects:
@@ -89,7 +92,11 @@ def find_mappers(
                 f"one on the split that {card.dataset} comes with."
             )
             continue
-        if wrong := misfit(f"The mapper in {folder.name}", card, subject, known):
+        what = f"The mapper in {folder.name}"
+        wrong = misfit(what, card, subject, known)
+        if not test_only:  # whose trials were split for nobody
+            wrong = wrong or other_split(what, card, trials)
+        if wrong:
             report(wrong)
         else:
             found.append((folder, card))
@@ -133,7 +140,7 @@ def fit_offer(
 
 def find_encoder(
     folder: Path,
-    subject: Subject,
+    trials: Trials,
     known: Mapping[str, Any],
     embedder_name: Callable[[EmbeddingSpace], str],
     report: Callable[[str], None],
@@ -141,13 +148,14 @@ def find_encoder(
     """Return the encoding model in a folder, None where none serves this subject."""
     if not known or not (folder / "card.json").is_file():
         return None
+    subject = trials.subject
     what = f"The encoding model of {subject.dataset}/{subject.name}"
     try:
         card = Card.from_dict(read_object(folder / "card.json"))
     except UserError as error:
         report(f"{what}: {error}")
         return None
-    wrong = misfit(what, card, subject, known)
+    wrong = misfit(what, card, subject, known) or other_split(what, card, trials)
     blind = [space for space in card.targets if not embedder_name(space)]
     if not wrong and blind:
         wrong = (

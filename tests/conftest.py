@@ -282,7 +282,7 @@ def fakes() -> SimpleNamespace:
 @pytest.fixture(scope="session")
 def fake_checkpoints(fakes: SimpleNamespace, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Write checkpoints: a mapper for sub-01 of the fake study, none for sub-02."""
-    from explorer.mapper import split_hash
+    from explorer.matching import split_hash
 
     folder, trials = tmp_path_factory.mktemp("checkpoints"), fakes.Study().load("sub-01")
     names = trials.stimuli("train")

@@ -39,7 +39,7 @@ FLOORS = (
     "backends.training",
     "backends explorer.figures",
     "explorer.brain",
-    "explorer.mapper explorer.identity explorer.splits",
+    "explorer.mapper explorer.identity explorer.splits explorer.matching",
     "explorer.metrics explorer.cache explorer.protocols explorer.request",
     "explorer.images",
     "explorer.files explorer.writing explorer.stopping",

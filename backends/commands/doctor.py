@@ -7,7 +7,6 @@ its reader finds is told in plain lines. Of plain folders everything is read onc
 from __future__ import annotations
 
 import contextlib
-import re
 import shlex
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -21,8 +20,13 @@ from backends.datasets import layout
 from backends.reports.alike import Look, look, same_pictures
 from backends.reports.traces import three_traces
 from backends.reports.unknown import explain as explained
-from explorer.catalogue import PLAIN_FOLDER
-from explorer.naming import NAME, open_dataset, path_and_options, recognise
+from explorer.naming import (
+    PLAIN_FOLDER,
+    open_dataset,
+    own_name,
+    path_and_options,
+    recognise,
+)
 from explorer.protocols import Dataset
 from explorer.types import SPLITS, Trials, UserError, VoxelSpace, resolve
 
@@ -68,7 +72,7 @@ def examine(given: str, datasets: Mapping[str, Any]) -> tuple[list[str], bool]:
     family = recognise(path, datasets)
     if not family:
         return list(_unknown(path, datasets)), False
-    name = _name(path, family, datasets, options.get("part", ""))
+    name = own_name(path, datasets, options.get("part", ""))
     try:
         study = open_dataset(resolve(datasets[family]), path, name, options, f"doctor: {family}")
         names = study.subjects()
@@ -135,14 +139,6 @@ def _unknown(path: Path, datasets: Mapping[str, Any]) -> Iterator[str]:
         "(backends/datasets/layout.py), and results of others are opened with app.py --published. "
         "With --explain, doctor says what each file looks like and which reader came closest."
     )
-
-
-def _name(path: Path, family: str, datasets: Mapping[str, Any], part: str = "") -> str:
-    """Return the name to open a path by: its family's and part's, or a plain folder's own."""
-    if family != PLAIN_FOLDER:
-        return f"{family}-{part}" if NAME.fullmatch(part) and part != "main" else family
-    own = re.sub(r"[^A-Za-z0-9._-]+", "-", path.resolve().name).strip("._-")
-    return own if NAME.fullmatch(own) and own not in datasets else "study"
 
 
 def _of_trials(trials: Trials) -> str:

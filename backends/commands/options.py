@@ -24,8 +24,8 @@ Dataset = Annotated[
     str,
     typer.Option(
         "--dataset",
-        help="NAME=PATH or NAME=PATH?option=value: the format is recognised by content, or is a "
-        "plain folder; or simulated.",
+        help="NAME=PATH or NAME=PATH?option=value (without NAME= it has the folder's name, or the "
+        "format's): the format is recognised by content, or is a plain folder; or simulated.",
     ),
 ]
 Subjects = Annotated[
@@ -148,7 +148,10 @@ def open_bench(
     from explorer.naming import named_path, named_sources
     from explorer.workbench import Workbench
 
-    name, path, options = named_path(dataset) if "=" in dataset else (dataset, None, {})
+    if "=" in dataset or (dataset not in DATASETS and Path(dataset).expanduser().exists()):
+        name, path, options = named_path(dataset, datasets=DATASETS)
+    else:
+        name, path, options = dataset, None, {}
     results = [named_path(pair, "--published") for pair in published]
     bench = Workbench(
         *(DATASETS, EMBEDDERS, MAPPERS, GENERATORS),

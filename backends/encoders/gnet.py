@@ -20,14 +20,8 @@ from torch import nn
 from backends.embedders.pixels import GNetPixels
 from backends.training.machine import versions
 from explorer import stopping
-from explorer.mapper import (
-    check_fits,
-    read_card,
-    read_weights,
-    split_hash,
-    training_statistics,
-    write_checkpoint,
-)
+from explorer.mapper import read_card, read_weights, training_statistics, write_checkpoint
+from explorer.matching import check_fits, split_hash
 from explorer.types import Card, EmbeddingSpace, Trials, UserError
 
 if TYPE_CHECKING:

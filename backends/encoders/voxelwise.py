@@ -29,13 +29,12 @@ from backends.training.ridge_solver import (
 from explorer.brain.predicted import correlation
 from explorer.mapper import (
     ROWS_AT_ONCE,
-    check_fits,
     read_card,
     read_weights,
-    split_hash,
     training_statistics,
     write_checkpoint,
 )
+from explorer.matching import check_fits, split_hash
 from explorer.metrics import bootstrap_interval, two_way_identification, varies
 from explorer.types import Card, EmbeddingSpace, Trials, UserError
 

@@ -27,7 +27,8 @@ from backends.training.engine import train_network
 from backends.training.machine import launched, versions
 from backends.training.plan import Course, Progress, in_chunks
 from backends.training.rows import Batch, TrialRows
-from explorer.mapper import split_hash, write_checkpoint
+from explorer.mapper import write_checkpoint
+from explorer.matching import split_hash
 from explorer.types import Card, EmbeddingSpace, Trials, UserError
 
 if TYPE_CHECKING:

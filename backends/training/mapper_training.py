@@ -52,7 +52,7 @@ def train_mapper(
     """
     from safetensors import SafetensorError
 
-    from explorer.mapper import split_hash
+    from explorer.matching import split_hash
 
     several = [trials] if isinstance(trials, Trials) else list(trials)
     subjects = [one.subject for one in several]

@@ -204,7 +204,7 @@ def forget_peak() -> float:
 def wide(size: tuple[int, int] = WIDE, targets: int = CONTEXT) -> list[Line]:
     """Measure the memory of fitting, saving and loading the widest target, from fewer trials."""
     from backends.mappers.ridge import Ridge, bytes_needed
-    from explorer.mapper import split_hash
+    from explorer.matching import split_hash
     from explorer.types import Card
 
     trials, embeddings = study(*size, targets)

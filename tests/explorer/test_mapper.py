@@ -11,14 +11,13 @@ from safetensors.torch import load_file, save_file
 
 from explorer.mapper import (
     Mapper,
-    check_fits,
     read_card,
     read_weights,
-    split_hash,
     training_statistics,
     write_card,
     write_checkpoint,
 )
+from explorer.matching import check_fits, split_hash
 from explorer.types import Card, EmbeddingSpace, Subject, Trials, UserError, VoxelSpace
 
 SPACE = EmbeddingSpace("fake", "image", (3,), True)

@@ -54,6 +54,23 @@ def test_a_mapper_for_other_voxels_is_refused_with_both_numbers(
     assert re.search(r"4000 voxels \(hash feedbeef\), fake/sub-01 has 200 \(hash \w+\)", problem)
 
 
+def test_a_mapper_of_another_split_is_named_and_not_offered(
+    make_workbench, fake_checkpoints, tmp_path
+):
+    """It may have learned from the images that it would be tested on."""
+    root = copied(fake_checkpoints, tmp_path, split_hash="12345678-87654321")
+    workbench = make_workbench(checkpoints=root)
+    assert workbench.catalogue.mapper_names("fake", "sub-01") == ["ridge (fitted now)"]
+    (problem,) = workbench.catalogue.problems()
+    assert re.fullmatch(
+        r"The mapper in linear-sub-01 was trained with another choice of train stimuli \(hash "
+        r"12345678\) than fake/sub-01 has now \(hash \w{8}\); train it again\.",
+        problem,
+    )
+    unsaid = make_workbench(checkpoints=copied(fake_checkpoints, tmp_path / "old", split_hash=""))
+    assert unsaid.catalogue.mapper_names("fake", "sub-01") == ["linear"]
+
+
 @pytest.mark.parametrize(
     ("changed", "message"),
     [

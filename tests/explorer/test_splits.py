@@ -13,7 +13,7 @@ import pandas as pd
 import pytest
 
 from explorer.identity import trace
-from explorer.mapper import check_fits, split_hash
+from explorer.matching import check_fits, split_hash
 from explorer.splits import Split, read_split, resplit, shown, split_file, write_split
 from explorer.types import Card, UserError
 

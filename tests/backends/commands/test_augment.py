@@ -17,7 +17,8 @@ from backends.reports.alike import looks, seen
 from backends.simulation.scenes import render, sample_scenes
 from backends.training.mapper_training import train_mapper
 from backends.training.rows import Batch, TrialRows
-from explorer.mapper import read_card, split_hash, training_statistics
+from explorer.mapper import read_card, training_statistics
+from explorer.matching import split_hash
 from explorer.types import EmbeddingSpace, Subject, Trials, UserError, VoxelSpace, resolve
 
 CHECKPOINTS = Path(__file__).resolve().parents[3] / "checkpoints"

@@ -11,7 +11,7 @@ from scipy.stats import kstest, multivariate_normal, multivariate_t
 from backends.mappers.flow import Flow
 from backends.mappers.parts.codes import principal_axes
 from backends.mappers.parts.coupling import ActNorm, ConditionalFlow
-from explorer.mapper import split_hash
+from explorer.matching import split_hash
 from explorer.types import Card, EmbeddingSpace, Subject, Trials, UserError, VoxelSpace
 
 SPACE = EmbeddingSpace("toy", "vector", (2, 2))

@@ -17,7 +17,7 @@ from backends.reports.closeness import SCORES, Closeness
 from backends.reports.mapper_tables import markdown, write
 from backends.reports.mappers import AVERAGED, CEILING, COLUMNS, SHUFFLED, SINGLE, compare
 from explorer import metrics
-from explorer.mapper import split_hash
+from explorer.matching import split_hash
 from explorer.types import Card, EmbeddingSpace, Trials, UserError
 from explorer.workbench import Workbench
 

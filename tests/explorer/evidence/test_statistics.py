@@ -10,7 +10,7 @@ import pytest
 from explorer.brain import importance
 from explorer.brain.maps import attribute_voxels, parcellation_of
 from explorer.evidence.statistics import subject_map
-from explorer.mapper import split_hash
+from explorer.matching import split_hash
 from explorer.request import Request, View
 from explorer.types import Card, UserError
 
