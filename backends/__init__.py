@@ -19,6 +19,7 @@ DATASETS: dict[str, str] = {
     "deeprecon": "backends.datasets.deeprecon:Deeprecon",
     "mosaic": "backends.datasets.mosaic:Mosaic",
     "bold5000": "backends.datasets.bold5000:BOLD5000",
+    "things-fmri": "backends.datasets.things:ThingsFMRI",
 }
 
 EMBEDDERS: dict[str, str] = {

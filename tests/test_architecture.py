@@ -52,7 +52,8 @@ KINDS = {  # what members of a kind share
         "nsd_files nsd_design nsd_betas nsd_rois nsd_places nsd_space nsd_parts nsd_main "
         "nsd_synthetic nsd_imagery nsd_imagery_tables mat_cells "
         "mindeye_release mindeye1_shards mindeye2_trials "
-        "bold5000_files bold5000_lists bold5000_arrays bold5000_volumes"
+        "bold5000_files bold5000_lists bold5000_arrays bold5000_volumes "
+        "pandas_hdf things_files things_tables things_volumes"
     ),
     "backends.mappers": "parts",
     "backends.generators": (

@@ -33,6 +33,7 @@ from backends.datasets.miyawaki_series import Miyawaki2008S2
 from backends.datasets.mosaic import Mosaic
 from backends.datasets.nsd import NSD
 from backends.datasets.simulated import Simulated
+from backends.datasets.things import ThingsFMRI
 from backends.embedders.captions import read_captions
 from backends.encoders.gnet import read_release
 from backends.generators.published import Published as PublishedPictures
@@ -52,7 +53,7 @@ from explorer.request import Request, View
 from explorer.types import EmbeddingSpace, UserError
 from tests.backends.commands.test_import_checkpoint import mind_vis, mindeye2
 from tests.fuzz.adopting import read_glm, write_glm
-from tests.miniatures import atlases, bold5000, god, miyawaki, nsd, nsd_parts
+from tests.miniatures import atlases, bold5000, god, miyawaki, nsd, nsd_parts, things
 from tests.miniatures.algonauts import write_algonauts
 from tests.miniatures.mindeye1 import write_mindeye1
 from tests.miniatures.mindeye2 import write_mindeye2
@@ -91,6 +92,20 @@ def read_all(study: Any, *pictures: str) -> list[Any]:
     ends = [*study.stimuli.index[:3], *study.stimuli.index[-3:]]
     found += [study.image(stimulus) for stimulus in pictures or ends]
     return [*found, *getattr(study, "remarks", list)()]
+
+
+def write_one_of_things(root: Path) -> None:
+    things.write_tables(root)
+    things.write_pictures(root)
+
+
+def write_volumes_of_things(root: Path) -> None:
+    things.write_volumes(root)
+    things.write_pictures(root)
+
+
+def read_things(root: Path) -> list[Any]:
+    return read_all(ThingsFMRI(root, "s", cache=str(root / "kept")))
 
 
 def known(path: Path) -> str:
@@ -448,6 +463,8 @@ TARGETS = (
     Target("algonauts", write_algonauts, lambda r: read_all(Algonauts2023(r, "s"))),
     Target("mosaic", write_person, lambda r: [known(r), read_all(Mosaic(r, "s"))], "*.hdf5"),
     Target("adopt", write_glm, read_glm),
+    Target("things", write_one_of_things, read_things),
+    Target("things volumes", write_volumes_of_things, read_things),
     Target("atlases", atlases.write_all, read_atlases),
     Target("published", write_results, read_results, "[!s]*"),
     Target("checkpoints", write_checkpoints, read_checkpoints),

@@ -26,6 +26,7 @@ from tests.miniatures.algonauts import write_algonauts
 from tests.miniatures.deeprecon import SHOWN, TRAIN, write_deeprecon
 from tests.miniatures.mosaic import write_people
 from tests.miniatures.nsd_parts import write_imagery, write_synthetic
+from tests.miniatures.things import write_things
 
 
 def make_simulated(place: Path) -> Dataset:
@@ -273,8 +274,14 @@ def make_mosaic(place: Path) -> Dataset:
     return resolve(DATASETS["mosaic"])(write_people(place / "files"), "study")
 
 
+def make_things(place: Path) -> Dataset:
+    write_things(place / "files")
+    return resolve(DATASETS["things-fmri"])(place / "files", "study", cache=place / "cache")
+
+
 MAKERS = {
     "mosaic": make_mosaic,
+    "things-fmri": make_things,
     "deeprecon": make_deeprecon,
     "algonauts2023": make_algonauts,
     "simulated": make_simulated,
