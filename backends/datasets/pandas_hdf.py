@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import mmap
 import os
 import pickletools
 import shutil
@@ -39,7 +40,7 @@ if TYPE_CHECKING:
 
 SLAB = 2**23  # values of the source in memory at once while it is turned: 64 MB as float64
 FEW = 4  # columns that are read on their own as long as nothing is turned
-GAP = 32  # rows that are read over: closer runs of rows come in one piece
+GAP = 4  # rows that are read over: closer runs of rows come in one piece
 MOST_LABELS = 2**20  # bytes a pickle of labels may have; 9,841 of THINGS take 30,000
 CONSTANTS = {
     *("INT", "LONG", "LONG1", "BININT", "BININT1", "BININT2"),
@@ -68,16 +69,17 @@ def read_blocks(path: Path, needs: str = "") -> list[Block]:
         groups = [group for group in file.values() if isinstance(group, h5py.Group)]
         frames = [group for group in groups if "pandas_type" in group.attrs]
         kinds = [_text(group.attrs["pandas_type"]) for group in frames]
+        names = set(frames[0]) if frames else set()
     if kinds != ["frame"]:
         raise UserError(
             f"{path} holds {short(', '.join(kinds)) or 'nothing that pandas wrote'}, expected one "
             "frame in pandas' fixed format (DataFrame.to_hdf); take the file as it was published."
         )
     frame, found = frames[0], []
-    while f"block{len(found)}_values" in frame:
-        name = f"block{len(found)}_values"
+    while (name := f"block{len(found)}_values") in names:
         labels = _labels(frame, f"block{len(found)}_items")
-        values = frame.get(name)
+        with guard(path, at=name):
+            values = frame.get(name)
         if isinstance(values, h5py.Dataset) and values.dtype.kind == "O":
             raise pickled(path, f"columns {short(', '.join(map(str, labels)))}", INSTEAD)
         values = hdf5_array(frame, name, 2)
@@ -103,7 +105,9 @@ def _labels(frame: h5py.Group, name: str) -> list[int | str]:
     """Return the labels of a block's columns."""
     import h5py
 
-    path, stored = Path(frame.file.filename), frame.get(name)
+    path = Path(frame.file.filename)
+    with guard(path, at=name):
+        stored = frame.get(name)
     if not isinstance(stored, h5py.Dataset) or stored.ndim != 1:
         raise UserError(f"{path} has no list {name!r} of labels; copy it again.")
     if stored.dtype.kind != "O":
@@ -202,7 +206,10 @@ def _mapped(values: h5py.Dataset) -> np.ndarray | None:
         return None
     path, begin = values.file.filename, values.id.get_offset()
     with guard(path):
-        return np.memmap(path, values.dtype, "r", begin, values.shape)
+        found = np.memmap(path, values.dtype, "r", begin, values.shape)
+        if hasattr(mmap, "MADV_RANDOM"):  # else 128 kB are read for every number
+            found._mmap.madvise(mmap.MADV_RANDOM)
+        return found
 
 
 def _fingerprint(path: Path, key: str, rows: np.ndarray) -> str:
@@ -248,18 +255,15 @@ def _turned(
 
 
 def _pieces(values: h5py.Dataset, rows: np.ndarray) -> Iterator[np.ndarray]:
-    """Yield the rows (k, n) in their order, read in runs of at most `SLAB` values."""
+    """Yield the rows float32 (k, n) in their order, of at most `SLAB` values at once."""
     most = max(1, SLAB // max(1, values.shape[1]))
-    begin = 0
-    while begin < len(rows):
-        end = begin + 1
-        while (
-            end < len(rows)
-            and rows[end] - rows[end - 1] <= GAP
-            and (rows[end] - rows[begin] < most)
-        ):
-            end += 1
-        first = rows[begin]
-        read = hdf5_values(values, slice(int(first), int(rows[end - 1]) + 1))
-        yield read[rows[begin:end] - first].astype(np.float32)
-        begin = end
+    gap = max(GAP, values.chunks[0] if values.chunks else 0)
+    for begin in range(0, len(rows), most):
+        part = rows[begin : begin + most]
+        into = np.empty((len(part), values.shape[1]), np.float32)
+        for run in np.split(np.arange(len(part)), np.flatnonzero(np.diff(part) > gap) + 1):
+            times = -(-(part[run[-1]] - part[run[0]] + 1) // most)
+            for few in np.array_split(run, min(times, len(run))):
+                first, last = int(part[few[0]]), int(part[few[-1]])
+                into[few] = hdf5_values(values, slice(first, last + 1))[part[few] - first]
+        yield into

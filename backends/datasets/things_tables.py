@@ -31,6 +31,7 @@ NUMBERS = (  # of a voxel, shown as maps; every other column is a mask
 )
 SIDED = re.compile(r"([lr])(EBA|FFA|OFA|STS|PPA|RSC|TOS|LOC)")
 GLASSER = "glasser-"
+VOXELS = 2**14  # rows of the table of voxels in memory at once
 LOOKED_AT = 8  # voxels by which the unit is checked
 LARGEST_SD = 5  # of betas of a z-scored time series; they are some 0.1 as published
 
@@ -125,35 +126,55 @@ def read_voxels(file: Path, subject: str) -> Voxels:
     """Return what a person's VoxelMetadata.csv says of every voxel."""
     import pandas as pd
 
-    with guard(file, "a table of numbers", COPY, "it says what each voxel is; copy it too"):
-        table = pd.read_csv(file, dtype=np.float32)  # 211,339 x 222 texts would take gigabytes
-    # Two of Glasser's names are broken over two lines in the published table.
-    table.columns = ["".join(str(name).split("\n")) for name in table.columns]
+    # All 211,339 x 222 cells at once would take 190 MB as numbers, and gigabytes as texts.
+    parts: list[dict[str, np.ndarray]] = []
+    with (
+        guard(file, "a table of numbers", COPY, "it says what each voxel is; copy it too"),
+        pd.read_csv(file, dtype=np.float32, chunksize=VOXELS) as reader,
+    ):
+        for table in reader:
+            # Two of Glasser's names are broken over two lines in the published table.
+            table.columns = ["".join(str(name).split("\n")) for name in table.columns]
+            parts.append(_columns(table, file))
+    if not parts:
+        raise UserError(f"{file} has no row, expected one for every voxel; {COPY}.")
+    columns = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+    _check_person(columns.pop("subject_id"), subject, file)
+    ids, *places = (columns.pop(name) for name in ("voxel_id", *PLACES))
+    maps = {name: columns.pop(name) for name in NUMBERS if name in columns}
+    rois, glasser = {}, {}
+    for name, mask in columns.items():
+        sided = SIDED.fullmatch(name)
+        if name.startswith(GLASSER):
+            glasser[Label(name.removeprefix(GLASSER))] = mask
+        elif sided:
+            rois[Label(sided[2], "L" if sided[1] == "l" else "R")] = mask
+        else:
+            rois[Label(name)] = mask
+    return Voxels(ids, np.stack(places, axis=1), maps, rois, glasser)
+
+
+def _columns(table: pd.DataFrame, file: Path) -> dict[str, np.ndarray]:
+    """Return the columns of some voxels: whole numbers, numbers, and bool for every region."""
     lacking = [n for n in ("voxel_id", "subject_id", *PLACES, *NUMBERS[:2]) if n not in table]
     if lacking:
         raise UserError(
             f"{file} has no column {lacking[0]}; it has {', '.join(table.columns[:12])} ..."
         )
-    ids, *places = (_whole(table[name], file) for name in ("voxel_id", *PLACES))
-    _check_person(_whole(table["subject_id"], file), subject, file)
-    maps = {name: table[name].to_numpy(copy=True) for name in NUMBERS if name in table}
-    rois, glasser = {}, {}
-    for name in table.columns.difference(
-        ["voxel_id", "subject_id", *PLACES, *NUMBERS], sort=False
-    ):
+    found = {}
+    for name in table.columns:
         values = table[name].to_numpy()
-        if not np.isin(values, (0, 1)).all():
+        if name in NUMBERS:
+            found[name] = values.copy()
+        elif name in ("voxel_id", "subject_id", *PLACES):
+            found[name] = _whole(table[name], file)
+        elif np.isin(values, (0, 1)).all():
+            found[name] = values.astype(bool)
+        else:
             raise UserError(
                 f"{file}: {name} marks a region with 0 and 1, found {values.max():g}; {COPY}."
             )
-        sided = SIDED.fullmatch(name)
-        if name.startswith(GLASSER):
-            glasser[Label(name.removeprefix(GLASSER))] = values.astype(bool)
-        elif sided:
-            rois[Label(sided[2], "L" if sided[1] == "l" else "R")] = values.astype(bool)
-        else:
-            rois[Label(name)] = values.astype(bool)
-    return Voxels(ids, np.stack(places, axis=1), maps, rois, glasser)
+    return found
 
 
 def check_ceilings(single: np.ndarray, tested: np.ndarray, repeats: int, source: str) -> None:
