@@ -94,18 +94,9 @@ def read_all(study: Any, *pictures: str) -> list[Any]:
     return [*found, *getattr(study, "remarks", list)()]
 
 
-def write_one_of_things(root: Path) -> None:
-    things.write_tables(root)
-    things.write_pictures(root)
-
-
-def write_volumes_of_things(root: Path) -> None:
-    things.write_volumes(root)
-    things.write_pictures(root)
-
-
 def read_things(root: Path) -> list[Any]:
-    return read_all(ThingsFMRI(root, "s", cache=str(root / "kept")))
+    kept, sources = root / "kept", ("table", "volumes")
+    return [read_all(ThingsFMRI(root, "s", source=of, cache=kept)) for of in sources]
 
 
 def known(path: Path) -> str:
@@ -463,8 +454,7 @@ TARGETS = (
     Target("algonauts", write_algonauts, lambda r: read_all(Algonauts2023(r, "s"))),
     Target("mosaic", write_person, lambda r: [known(r), read_all(Mosaic(r, "s"))], "*.hdf5"),
     Target("adopt", write_glm, read_glm),
-    Target("things", write_one_of_things, read_things),
-    Target("things volumes", write_volumes_of_things, read_things),
+    Target("things", things.write_shown, read_things),
     Target("atlases", atlases.write_all, read_atlases),
     Target("published", write_results, read_results, "[!s]*"),
     Target("checkpoints", write_checkpoints, read_checkpoints),

@@ -136,6 +136,13 @@ def write_pictures(root: Path, sources: tuple[str, ...] = (*TRAIN, *TESTS)) -> N
         Image.fromarray(picture).save(file, "JPEG")
 
 
+def write_shown(root: Path) -> None:
+    """Write one person's tables, volumes and pictures."""
+    write_tables(root)
+    write_volumes(root)
+    write_pictures(root)
+
+
 def write_things(root: Path) -> Path:
     """Write two people's tables, the first one's brain mask, and every picture."""
     for subject in (1, 2):
