@@ -352,7 +352,8 @@ def _of_voxels(folder: Path, voxels: VoxelSpace) -> Iterator[str]:
         if not placed.any():
             yield f"{folder}: no voxel of voxels.tsv has a vertex; leave the column out."
         crowded = int((np.diff(voxels.projection.indptr) > 1).sum())
-        if crowded:
+        finer = layout.read_description(folder.parent)["space"].startswith(layout.FINER)
+        if crowded and voxels.mask is None and not finer:
             yield (
                 f"{folder}: {crowded} vertices hold more than one voxel, so the surface shows "
                 "their mean; is voxels.tsv right?"

@@ -8,7 +8,8 @@ r"""The plain folder: any study that was written as five kinds of files.
     stimuli/...             the pictures: PNG, JPEG, WebP ...
     sub-XX/betas.npy        (trials, V): float32, or int16 with a column `scale` in voxels.tsv
     sub-XX/trials.tsv       one row a trial, in the order of betas.npy: stimulus, split (train or
-                            test), and optionally repeat (0-based), session, run
+                            test), and optionally repeat (0-based), session, run; which result
+                            a beta was: source_file, source_trial, events_file, events_row
     sub-XX/voxels.tsv       one row a voxel, in the order of betas.npy; all columns are optional:
                             vertex   fsaverage5, 0 to 10241 left, 10242 to 20483 right, -1 nowhere
                             parcel   a parcel's name; "V1 L" and "V1 R" name the two hemispheres
@@ -42,12 +43,13 @@ and, where the voxels are vertices of fsaverage5, in one more::
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from backends.datasets.reading import LazyRows, lies_in
+from backends.datasets.reading import LazyRows
 from explorer import files
 from explorer.brain.projection import project_volume
 from explorer.files import guard, read_json, short
@@ -78,24 +80,43 @@ DEFAULTS: dict[str, Any] = {
     "note": "",
     "beta_unit": "arbitrary units",
     "atlas": "parcels",  # the name of the atlas in the column `parcel`
-    "space": "",  # that of every mask.nii.gz, as fMRIPrep writes it after space-
+    "space": "",  # what betas were made in, as fMRIPrep writes it after space-
 }
 SIDES = {"L": "left", "R": "right"}
 # A ratio of 3 is a noise ceiling of 90 % in a single trial, which one voxel in twenty never has.
 MOST_NCSNR = 3.0
 MNI = "MNI152"  # how the names of spaces begin that a volume is drawn in (templateflow.org)
+FINER = "fsLR"  # surfaces of which several vertices lie at one of fsaverage5
 FARTHEST = 1e6  # millimetres that a scan may span: our choice, beyond all
 NOT_IDENTITY = ("ncsnr", "scale")  # columns of voxels.tsv that do not say which voxel it is
 
 
-def scaled_rows(stored: np.ndarray, scale: np.ndarray | None, source: str) -> LazyRows:
-    """Return an array on disk (n, V) as float32 rows, times a scale per voxel (V,) or None."""
+def scaled_rows(
+    stored: np.ndarray, scale: np.ndarray | None, source: str, notes: Sequence[str] = ()
+) -> LazyRows:
+    """Return an array on disk (n, V) as float32 rows, times a scale per voxel (V,) or None.
+
+    ``notes``: what is known of where each row came from, one a row, or none.
+    """
 
     def read(rows: np.ndarray) -> np.ndarray:
         values = np.asarray(stored[rows], dtype=np.float32)
         return values if scale is None else values * scale
 
-    return LazyRows(stored.shape, read, source, lies_in(source))
+    def lies(row: int) -> list[Origin]:
+        return [Origin(source, row, "", notes[row] if notes else "")]
+
+    return LazyRows(stored.shape, read, source, lies)
+
+
+def _made_from(table: pd.DataFrame) -> list[str]:
+    """Return which result and event each row was, where trials.tsv tells; [] where not."""
+    columns = ("source_file", "source_trial", "events_file", "events_row")
+    if not set(columns) <= set(table):
+        return []
+    rows = table[list(columns)].itertuples(index=False)
+    of = [("/".join(Path(a).parts[-2:]), n, Path(b).name, m) for a, n, b, m in rows]
+    return [f"trial {n} of {a}, row {m} of {b}, both from 0" for a, n, b, m in of]
 
 
 def read_description(path: Path) -> dict[str, Any]:
@@ -247,7 +268,7 @@ def read_trials(
     voxels = voxel_space(folder, about, f"{dataset}/{name}", description)
     ncsnr, scale = voxel_ncsnr(folder, about), voxel_scale(folder, about, stored.dtype)
     subject = Subject(dataset, name, voxels, ncsnr, description["simulated"])
-    rows = scaled_rows(stored, scale, str(folder / "betas.npy"))
+    rows = scaled_rows(stored, scale, str(folder / "betas.npy"), _made_from(table))
     return Trials(subject, rows, description["beta_unit"], table)
 
 

@@ -1,6 +1,7 @@
 """Somebody's own GLM becomes a plain folder: told first, written whole, refused where unclear."""
 
 import re
+from pathlib import Path
 
 import nibabel
 import numpy as np
@@ -89,6 +90,10 @@ def test_the_adopted_study_opens_and_holds_the_same_betas(tmp_path, mask):
     assert set(trials.stimuli("test")) == {f"p{i}" for i in np.flatnonzero(often >= 5)}
     assert trials.subject.voxels.mask.sum() == 59 and trials.subject.voxels.projection is None
     assert trials.table["source_trial"].tolist() == [str(n) for n in range(N)]
+    (origin,) = trials.betas.lies(14)
+    assert (Path(origin.file).name, origin.row) == ("betas.npy", 14)
+    assert origin.note.startswith("trial 14 of glm/TYPED_FITHRF_GLMDENOISE_RR.hdf5, row ")
+    assert origin.note.endswith(" of sub-01_task-x_run-2_events.tsv, both from 0")
     assert diagnose(tmp_path / "study") == []
     np.testing.assert_array_equal(study.image("p3"), Folder(tmp_path / "study", "b").image("p3"))
 
@@ -166,6 +171,16 @@ def test_a_surface_is_drawn_and_hemispheres_are_joined(tmp_path, mask):
     assert projection.nnz == 20_484 and set(projection.data) == {1}
 
 
+def test_fslr_has_several_voxels_at_a_vertex(tmp_path, mask):
+    betas = np.random.default_rng(0).normal(0, 2, (59_412, N)).astype(np.float32)
+    write_results(tmp_path / "surf", betas[:, None, None])
+    told = adopt(tmp_path, "--test-repeats", "5", "--write", results="surf", mask="fsLR")
+    assert "Space fsLR: every voxel is drawn on fsaverage5." in told
+    assert diagnose(tmp_path / "study") == []
+    voxels = Folder(tmp_path / "study", "mine").load("sub-01").subject.voxels
+    np.testing.assert_array_equal(voxels.projection.tocsc().indices, fsaverage5_vertices(59_412))
+
+
 def test_voxels_without_numbers_are_left_out_of_betas_and_mask(tmp_path, mask):
     betas = single_trials()
     betas[1, 2, 0] = np.nan
@@ -185,6 +200,7 @@ def test_voxels_without_numbers_are_left_out_of_betas_and_mask(tmp_path, mask):
 def test_a_volume_in_mni_space_is_drawn(tmp_path, mask):
     told = adopt(tmp_path, "--test-repeats", "5", "--write", "--space", "MNI152NLin2009cAsym")
     assert "Space MNI152NLin2009cAsym: the voxels of the cortex are drawn" in told
+    assert diagnose(tmp_path / "study") == []
     voxels = Folder(tmp_path / "study", "mine").load("sub-01").subject.voxels
     assert voxels.projection.nnz > 20
 
