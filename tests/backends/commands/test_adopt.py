@@ -13,6 +13,8 @@ from backends.__main__ import app
 from backends.commands import adopted_study
 from backends.commands.doctor import diagnose
 from backends.datasets.folder import Folder
+from explorer.brain.fslr import fsaverage5_vertices
+from explorer.images import read_picture
 from explorer.types import UserError
 from tests.miniatures.glmsingle import (
     EACH,
@@ -95,7 +97,8 @@ def test_the_adopted_study_opens_and_holds_the_same_betas(tmp_path, mask):
     assert origin.note.startswith("trial 14 of glm/TYPED_FITHRF_GLMDENOISE_RR.hdf5, row ")
     assert origin.note.endswith(" of sub-01_task-x_run-2_events.tsv, both from 0")
     assert diagnose(tmp_path / "study") == []
-    np.testing.assert_array_equal(study.image("p3"), Folder(tmp_path / "study", "b").image("p3"))
+    shot = read_picture(tmp_path / "bids" / "stimuli" / "p3.png")
+    np.testing.assert_array_equal(study.image("p3"), shot)
 
 
 def test_the_adopted_study_decodes(tmp_path, mask):
