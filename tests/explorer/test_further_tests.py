@@ -96,6 +96,7 @@ def test_other_voxels_and_people_without_a_mapper_are_told(make_workbench, fakes
         with pytest.raises(UserError, match="no mapper for other/sub-0., which has no training"):
             bench.catalogue.offer("other", subject, "linear")
     told = bench.catalogue.problems()
+    assert not any("was made for" in p for p in told), "a namesake's mapper is no matter here"
     assert any("other/sub-01, and it has no training trials to make one; train one on" in p
                for p in told)  # fmt: skip
 
