@@ -34,7 +34,10 @@ def adopt(
     ],
     mask: Annotated[
         str,
-        typer.Option(help="A NIfTI mask, or a surface: fsaverage5, fsaverage6, fsaverage, fsLR."),
+        typer.Option(
+            help="A NIfTI mask, or a surface: fsaverage5, fsaverage6, fsaverage, fsLR; default: "
+            "the surface that paths name (space-fsLR)."
+        ),
     ] = "",
     stimuli: Annotated[
         Path | None, typer.Option(help="The pictures; default: BIDS's folder stimuli.")

@@ -204,6 +204,7 @@ def _grid(
 ) -> Grid:
     """Return where the voxels of a file lie."""
     named = entities(file.absolute()).get("space", "")
+    where = where or (named if named in glmsingle.SURFACES else "")
     if where in glmsingle.SURFACES:
         if named and not named.startswith(where):
             raise UserError(f"{file} is named space-{named}, and --mask says {where}.")

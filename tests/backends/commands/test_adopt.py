@@ -176,12 +176,33 @@ def test_a_surface_is_drawn_and_hemispheres_are_joined(tmp_path, mask):
 
 def test_fslr_has_several_voxels_at_a_vertex(tmp_path, mask):
     betas = np.random.default_rng(0).normal(0, 2, (59_412, N)).astype(np.float32)
-    write_results(tmp_path / "surf", betas[:, None, None])
-    told = adopt(tmp_path, "--test-repeats", "5", "--write", results="surf", mask="fsLR")
+    write_results(tmp_path / "sub-01_space-fsLR_den-91k", betas[:, None, None])
+    words = "--test-repeats", "5", "--write"
+    told = adopt(tmp_path, *words, results="sub-01_space-fsLR_den-91k", mask="")
     assert "Space fsLR: every voxel is drawn on fsaverage5." in told
     assert diagnose(tmp_path / "study") == []
     voxels = Folder(tmp_path / "study", "mine").load("sub-01").subject.voxels
     np.testing.assert_array_equal(voxels.projection.tocsc().indices, fsaverage5_vertices(59_412))
+
+
+def test_several_people_are_joined_with_their_own_events_and_masks(tmp_path):
+    for i, who in enumerate(("01", "02")):
+        write_bids(tmp_path / "bids", who)
+        write_results(tmp_path / "glm" / f"sub-{who}", single_trials() + np.float32(i))
+        (tmp_path / "masks" / f"sub-{who}").mkdir(parents=True)
+        write_mask(tmp_path / "masks" / f"sub-{who}" / f"sub-{who}_mask.nii.gz", left_out=1 + i)
+    masks = str(tmp_path / "masks")
+    adopt(tmp_path, "--test-repeats", "5", "--write", mask=masks)
+    study = Folder(tmp_path / "study", "mine")
+    assert study.subjects() == ["sub-01", "sub-02"]
+    flat = single_trials().reshape(-1, N).T
+    np.testing.assert_array_equal(study.load("sub-01").betas[:], flat[:, 1:])
+    np.testing.assert_array_equal(study.load("sub-02").betas[:], flat[:, 2:] + np.float32(1))
+    (tmp_path / "study").rename(tmp_path / "done")
+    (tmp_path / "glm" / "sub-02").rename(tmp_path / "glm" / "sub-03")
+    refused(tmp_path, "is of sub-03, and the events are of sub-01, sub-02", mask=masks)
+    (tmp_path / "glm" / "sub-03").rename(tmp_path / "glm" / "other")
+    refused(tmp_path, "is of nobody named, and the events are of sub-01, sub-02", mask=masks)
 
 
 def test_voxels_without_numbers_are_left_out_of_betas_and_mask(tmp_path, mask):
