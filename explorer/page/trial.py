@@ -265,13 +265,16 @@ def decoded(decoding: Decoding, request: Request, workbench: Workbench) -> dict[
 
 def _decoder(request: Request, workbench: Workbench) -> str:
     """Return which decoder is shown and how well it identifies test images, in one sentence."""
-    card = workbench.catalogue.offer(request.dataset, request.subject, request.mapper).card
+    offer = workbench.catalogue.offer(request.dataset, request.subject, request.mapper)
+    card = offer.card
     others = len(card.subjects) - 1 if card else 0
     together = f" (trained on {others} more subject{'s' * (others > 1)})" * (others > 0)
     figure = "its two-way identification has not been measured"
     if found := card_identification(workbench, request):
         share, chance = f"{found['two-way identification']:.1%}", f"{found['chance']:.0%}"
-        figure = f"two-way identification {share} over {found['N']} test images, chance {chance}"
+        where = f" of {card.dataset}" if offer.elsewhere else ""
+        figure = f"two-way identification {share} over {found['N']} test images{where}"
+        figure += f", chance {chance}"
         figure = figure.replace("%", "\N{NO-BREAK SPACE}%")
     return f"Decoder {request.mapper}{together}: {figure}."
 

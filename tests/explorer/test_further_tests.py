@@ -76,6 +76,24 @@ def test_a_mapper_of_the_same_voxels_is_offered_and_named_after_its_study(
     assert not [p for p in bench.catalogue.problems() if "under the data set's name" in p]
 
 
+def test_what_the_card_measured_is_told_as_its_own_studys(
+    make_workbench, fakes, further, fake_checkpoints, tmp_path
+):
+    folder = tmp_path / "mappers/fake/linear-sub-01"
+    shutil.copytree(fake_checkpoints / "mappers/fake/linear-sub-01", folder)
+    card = json.loads((folder / "card.json").read_text())
+    figures = {"two-way identification": 0.875, "chance": 0.5, "N": 10}
+    card["metrics"] = {"test": {fakes.space.name: figures}}
+    (folder / "card.json").write_text(json.dumps(card))
+    bench = bench_of(make_workbench, fakes, further, checkpoints=tmp_path)
+    said = {}
+    for name, stimulus, mapper in (("fake", "test-01", "linear"), ("other", "train-01", NAMED)):
+        request = Request(name, "sub-01", stimulus, mapper, "painter")
+        said[name] = trial.decoded(decode(bench, request), request, bench)["decoder"]
+    assert "over 10 test images, chance" in said["fake"]
+    assert "over 10 test images of fake, chance" in said["other"]
+
+
 def test_it_serves_under_its_own_name_too(make_workbench, fakes, further):
     bench = make_workbench(datasets={"fake": further})
     (name,) = bench.catalogue.mapper_names("fake", "sub-01")
