@@ -2,13 +2,15 @@
 
 import shutil
 
+import h5py
 import numpy as np
+import pandas as pd
 import pytest
 import scipy.io
 
 from backends.datasets.nsd import NSD
 from explorer.types import UserError
-from tests.miniatures.nsd import DESIGN, ids_of, make, save_design, save_responses
+from tests.miniatures.nsd import DESIGN, INSIDE, ids_of, make, save_design, save_responses
 
 
 def test_runs_are_those_of_the_responses_or_of_the_design(tmp_path):
@@ -106,3 +108,39 @@ def test_responses_of_somebody_else_are_refused(tmp_path, changed, sentence):
     shutil.copy(tmp_path / "copy.tsv", right)
     with pytest.raises(UserError, match=sentence):
         NSD(root, "study").load("subj01")
+
+
+def test_ids_are_told_with_their_bases_and_rows_with_their_files(tmp_path):
+    root = make(tmp_path, (1, 2))
+    study = NSD(root, "study")
+    shared = np.sort(DESIGN["sharedix"][0]).astype(int)
+    number = shared[384]  # from 1, as the files count
+    assert study.ids(f"nsd-{number - 1:05d}") == {
+        "NSD's 73k, from 0": str(number - 1),
+        "NSD's 73k, from 1": str(number),
+        "NSD's shared1000, from 1": "385",
+        "file name": f"shared0385_nsd{number:05d}.png",
+    }
+    own = np.setdiff1d(np.arange(73_000), shared - 1)[5]
+    table = pd.DataFrame({"cocoId": np.arange(73_000) + 500, "cocoSplit": "val2017"})
+    path = root / "nsddata/experiments/nsd/nsd_stim_info_merged.csv"
+    table.assign(nsdId=np.arange(73_000)).to_csv(path)
+    assert NSD(root, "study").ids(f"nsd-{own:05d}") == {
+        "NSD's 73k, from 0": str(own),
+        "NSD's 73k, from 1": str(own + 1),
+        "COCO": f"val2017 {own + 500}",
+    }
+    origin = study.picture_origin("nsd-00042")
+    assert (origin.row, origin.key) == (42, "imgBrick")
+    for trial, session, row in ((0, 1, 0), (749, 1, 749), (750, 2, 0), (1499, 2, 749)):
+        (origin,) = study.origins("subj01", trial)
+        assert origin.file.endswith(f"betas_session{session:02d}.hdf5")
+        assert (origin.row, origin.key) == (row, "betas")
+        with h5py.File(origin.file) as file:
+            stored = file["betas"][origin.row].T[INSIDE] / 300
+        raw = NSD(root, "raw", norm="none").load("subj01")
+        np.testing.assert_allclose(raw.betas[trial], stored, rtol=1e-6)
+    with pytest.raises(UserError, match="study/subj01 has the trials 0 to 1499, not 1500"):
+        study.origins("subj01", 1500)
+    assert study.split_by == "NSD: the 1,000 images that all eight people share are test"
+    assert not study.test_only
