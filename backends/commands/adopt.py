@@ -77,6 +77,7 @@ def adopt(
     files = glmsingle.find_results(results.expanduser(), kind)
     found = adoption.people(files, runs, mask, space, column, subject)
     plan = _plan(found, column, space, (zscore, unit))
+    plan.remarks += filter(None, [adoption.unused(found, runs)])
     order = (results if results.is_dir() else results.parent) / ORDER
     if order.is_file():
         plan.remarks.append(adoption.check_order(found, order))

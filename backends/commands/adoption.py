@@ -143,6 +143,8 @@ def _person(
     for file in files:
         named = entities(file.absolute())
         session, side = named.get("ses", ""), named.get("hemi", "").upper()
+        if side not in ("", "L", "R"):
+            raise UserError(f"{file}: hemispheres are named hemi-L and hemi-R, found hemi-{side}.")
         mine = [run for run in runs if not session or run.session == session]
         if not mine:
             raise UserError(f"{file} is of ses-{session}, of which --events gives no file.")
@@ -163,11 +165,7 @@ def _person(
         )
     if len({tuple(s) for s in sessions.values()}) > 1 or ("" in sessions and len(sessions) > 1):
         raise UserError(f"{name}: the hemispheres' results are not of the same sessions.")
-    return Person(name, parts, _trials(next(iter(_sides(parts)))))
-
-
-def _sides(parts: list[Part]) -> list[list[Part]]:
-    return [[p for p in parts if p.hemisphere == side] for side in {q.hemisphere for q in parts}]
+    return Person(name, parts, _trials([p for p in parts if p.hemisphere == parts[0].hemisphere]))
 
 
 def _check_count(part: Part, column: str) -> None:
@@ -208,13 +206,15 @@ def _grid(
     if where in glmsingle.SURFACES:
         if named and not named.startswith(where):
             raise UserError(f"{file} is named space-{named}, and --mask says {where}.")
-        voxels = [n for n in shape[:-1] if n != 1]
-        if len(voxels) != 1:
-            raise UserError(
-                f"{file} has the shape {shape}; on the surface {where} betas are (voxels, trials)."
-            )
-        glmsingle.surface(where, voxels[0], side)
-        return Grid(where, voxels[0])
+        fitting = [n for n in shape if n in glmsingle.lengths(where, side)]
+        count = fitting[0] if fitting else max(shape[:-1])
+        glmsingle.surface(where, count, side)
+        return Grid(where, count)
+    if side:
+        raise UserError(
+            f"{file} is of one hemisphere (hemi-{side}), so its betas lie on a surface; name it "
+            f"with --mask, one of {', '.join(glmsingle.SURFACES)}."
+        )
     if not where:
         raise UserError(
             "--mask says where the voxels lie: the NIfTI mask that GLMsingle was run with, or a "
@@ -243,6 +243,22 @@ def _mask_file(given: Path, label: str) -> Path:
             f"surfaces {', '.join(glmsingle.SURFACES)}."
         )
     return mine[0]
+
+
+def unused(found: Sequence[Person], runs: Sequence[Run]) -> str:
+    """Say which runs have events and no betas, "" where all have."""
+    used = {run.file for person in found for part in person.parts for run in part.runs}
+    names = [
+        " ".join(filter(None, [f"sub-{run.subject}" if run.subject else "", run.name]))
+        for run in runs
+        if run.file not in used
+    ]
+    if not names:
+        return ""
+    return (
+        f"{len(names)} of {len(runs)} runs with events have no betas here and are not used: "
+        f"{short(', '.join(names))}."
+    )
 
 
 def check_order(found: Sequence[Person], order: Path) -> str:

@@ -132,6 +132,14 @@ class Grid:
     affine: np.ndarray | None = None
 
 
+def lengths(space: str, hemisphere: str = "") -> tuple[int, ...]:
+    """Return how many vertices data on a surface may have, of a hemisphere or of both."""
+    one = SURFACES[space]
+    if hemisphere:
+        return (one,)
+    return (2 * one, fslr.CORTEX, fslr.GRAYORDINATES) if space == "fsLR" else (2 * one,)
+
+
 def surface(space: str, count: int, hemisphere: str = "") -> np.ndarray:
     """Return int (count,): the vertex of fsaverage5 at each vertex of a surface, -1 nowhere.
 
@@ -144,10 +152,7 @@ def surface(space: str, count: int, hemisphere: str = "") -> np.ndarray:
     hemisphere
         "L" or "R" where the data are of one.
     """
-    one = SURFACES[space]
-    expected = [one] if hemisphere else [2 * one]
-    if space == "fsLR" and not hemisphere:
-        expected += [fslr.CORTEX, fslr.GRAYORDINATES]
+    one, expected = SURFACES[space], lengths(space, hemisphere)
     if count not in expected:
         which = f"the {hemisphere} hemisphere" if hemisphere else "both hemispheres"
         raise UserError(

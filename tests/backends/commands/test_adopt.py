@@ -185,6 +185,29 @@ def test_fslr_has_several_voxels_at_a_vertex(tmp_path, mask):
     np.testing.assert_array_equal(voxels.projection.tocsc().indices, fsaverage5_vertices(59_412))
 
 
+def test_surfaces_that_lie_otherwise_are_named(tmp_path, mask):
+    turned = np.ones((N, 10_242), np.float32)
+    write_results(tmp_path / "hemi-L", turned)
+    refused(tmp_path, "trials come first", results="hemi-L", mask="fsaverage5")
+    refused(tmp_path, r"of one hemisphere \(hemi-L\), so its betas lie on", results="hemi-L")
+    write_results(tmp_path / "hemi-lh", turned.T)
+    refused(tmp_path, "found hemi-LH", results="hemi-lh", mask="fsaverage5")
+    sentence = "both hemispheres of fsaverage5 have 20,484 vertices, and the betas have 10,242"
+    (tmp_path / "hemi-lh").rename(tmp_path / "left")
+    refused(tmp_path, sentence, results="left", mask="fsaverage5")
+
+
+def test_runs_without_betas_are_told(tmp_path):
+    for session in ("01", "02"):
+        write_bids(tmp_path / "bids", session=session)
+    write_results(tmp_path / "glm" / "ses-02")
+    write_mask(tmp_path / MASK)
+    told = adopt(tmp_path, "--test-repeats", "5", "--write")
+    assert "3 of 6 runs with events have no betas here and are not used: sub-01 ses-01 run" in told
+    table = Folder(tmp_path / "study", "mine").load("sub-01").table
+    assert len(table) == N and set(table["session"]) == {2}
+
+
 def test_several_people_are_joined_with_their_own_events_and_masks(tmp_path):
     for i, who in enumerate(("01", "02")):
         write_bids(tmp_path / "bids", who)
