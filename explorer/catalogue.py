@@ -91,6 +91,7 @@ class Catalogue:
         self._known = Cache()  # data sets, trials, galleries, offers: small, kept for good
         self._images = Cache(IMAGE_BYTES, lambda image: image.nbytes)
         self._problems: dict[str, None] = {}  # an ordered set
+        self._withheld: dict[tuple[str, str], dict[str, str]] = {}  # why, by mapper's name
         readers = [kind.pop(PUBLISHED, None) for kind in (self._generators, self.mappers)]
         self.pictures: dict[str, Any] = {}  # published ones, by name
         self.predictions: dict[str, Any] = {}
@@ -297,7 +298,7 @@ class Catalogue:
         if mapper not in offers:
             raise UserError(
                 f"There is no mapper {mapper!r} for {dataset}/{subject}; choose one of "
-                f"{', '.join(offers)}."
+                f"{', '.join(offers)}. {self._withheld[dataset, subject].get(mapper, '')}".rstrip()
             )
         return offers[mapper]
 
@@ -310,7 +311,13 @@ class Catalogue:
         trials = self.trials(dataset, subject)
         cards = self._known.get("cards", lambda: read_cards(self.checkpoints, self.report))
         further = self.test_only(dataset) and not len(trials.rows("train"))
-        offers = find_mappers(cards, trials, self.mappers, self.report, further)
+        withheld = self._withheld[dataset, subject] = {}
+
+        def withhold(mapper: str, why: str) -> None:
+            withheld[mapper] = why
+            self.report(why)
+
+        offers = find_mappers(cards, trials, self.mappers, withhold, further)
         offers |= {
             name: Offer(p.targets, card=p.card, published=p)
             for name, p in self.predictions.items()

@@ -61,12 +61,13 @@ def find_mappers(
     cards: Sequence[tuple[Path, Card]],
     trials: Trials,
     known: Mapping[str, Any],
-    report: Callable[[str], None],
+    report: Callable[[str, str], None],
     test_only: bool = False,
 ) -> dict[str, Offer]:
     """Return the mappers that read a subject's voxels, by name; those that do not are reported.
 
     So are those that learned from another split of the trials: they may know its test images.
+    ``report`` is given the mapper's name and a sentence.
     ``test_only``: the data set is a further test set, see `explorer.protocols.Dataset`. Whatever
     was trained on these very voxels serves it, and its name says on which data set; not what was
     trained on a named split, which may hold pictures of the further test set as training ones.
@@ -80,16 +81,18 @@ def find_mappers(
         if card.dataset != subject.dataset and not (test_only and same):
             if same:  # these very voxels, under another name
                 report(
+                    card.name,
                     f"The mapper in {folder.name} was trained on these voxels of {subject.name}, "
                     f"but under the data set's name {card.dataset!r}; to use it here, open the "
-                    f"data as {card.dataset}=PATH instead of {subject.dataset}=PATH."
+                    f"data as {card.dataset}=PATH instead of {subject.dataset}=PATH.",
                 )
             continue
         if test_only and same and card.split:
             report(
+                card.name,
                 f"The mapper in {folder.name} was trained on the split {card.split} of "
                 f"{card.dataset}, which may train on pictures that {subject.dataset} tests; train "
-                f"one on the split that {card.dataset} comes with."
+                f"one on the split that {card.dataset} comes with.",
             )
             continue
         what = f"The mapper in {folder.name}"
@@ -97,7 +100,7 @@ def find_mappers(
         if not test_only:  # whose trials were split for nobody
             wrong = wrong or other_split(what, card, trials)
         if wrong:
-            report(wrong)
+            report(card.name, wrong)
         else:
             found.append((folder, card))
     # in the order of the dict literal, so that what comes first there is shown first

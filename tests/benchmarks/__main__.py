@@ -1,9 +1,9 @@
 """Prints the speed and size of the app as figures of one run: ``python tests/benchmarks``.
 
 Not a test: nothing here fails. The shipped models are timed in a process of their own, then the
-app is started as a person starts it and looked at in Chromium, then data sets of full size are
-opened, and ridge is fitted beside other solvers (this part alone takes an hour on two cores).
-Stable Diffusion is timed where there is a GPU.
+app is started as a person starts it and looked at in Chromium, then asked by twenty programs at
+once, then data sets of full size are opened, and ridge is fitted beside other solvers (this part
+alone takes an hour on two cores). Stable Diffusion is timed where there is a GPU.
 """
 
 from __future__ import annotations
@@ -20,7 +20,8 @@ HERE = Path(__file__).resolve().parent
 ROOT = HERE.parents[1]
 sys.path[:0] = [str(ROOT), str(HERE)]
 
-from on_data import measure_data  # noqa: E402  (after the path is set)
+from load import measure_load  # noqa: E402  (after the path is set)
+from on_data import measure_data  # noqa: E402
 from on_gpu import measure_gpu  # noqa: E402
 from on_models import measure_models  # noqa: E402  (after the path is set)
 from on_page import measure_page  # noqa: E402
@@ -34,7 +35,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python tests/benchmarks", description=__doc__)
     parser.add_argument("--checkpoints", type=Path, default=ROOT / "checkpoints")
     parser.add_argument("--simulated", type=Path, help="another copy of the embedded study")
-    parser.add_argument("--only", choices=("models", "page", "data", "training", "gpu"))
+    parser.add_argument("--only", choices=("models", "page", "load", "data", "training", "gpu"))
     parser.add_argument(
         "--small", action="store_true", help="the part of the GPU in miniature, on any device"
     )
@@ -46,6 +47,7 @@ def main() -> int:
     parts = {
         "models": measure_models,
         "page": measure_page,
+        "load": measure_load,
         "data": measure_data,
         "training": measure_training,
         "gpu": functools.partial(measure_gpu, small=args.small),
