@@ -20,6 +20,7 @@ DATASETS: dict[str, str] = {
     "mosaic": "backends.datasets.mosaic:Mosaic",
     "bold5000": "backends.datasets.bold5000:BOLD5000",
     "things-fmri": "backends.datasets.things:ThingsFMRI",
+    "cneuromod-things": "backends.datasets.cneuromod:CNeuroModThings",
 }
 
 EMBEDDERS: dict[str, str] = {

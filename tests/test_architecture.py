@@ -53,7 +53,8 @@ KINDS = {  # what members of a kind share
         "nsd_synthetic nsd_imagery nsd_imagery_tables mat_cells "
         "mindeye_release mindeye1_shards mindeye2_trials "
         "bold5000_files bold5000_lists bold5000_arrays bold5000_volumes "
-        "pandas_hdf things_files things_tables things_volumes"
+        "pandas_hdf things_files things_tables things_volumes "
+        "cneuromod_files cneuromod_betas"
     ),
     "backends.mappers": "parts",
     "backends.generators": (

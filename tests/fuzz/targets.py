@@ -22,6 +22,7 @@ from backends.commands import doctor, foreign_checkpoints
 from backends.datasets import bold5000_files
 from backends.datasets.algonauts import Algonauts2023
 from backends.datasets.bold5000 import BOLD5000
+from backends.datasets.cneuromod import CNeuroModThings
 from backends.datasets.folder import Folder
 from backends.datasets.god import GOD
 from backends.datasets.god_mindvis import GODMindVis
@@ -55,6 +56,7 @@ from tests.backends.commands.test_import_checkpoint import mind_vis, mindeye2
 from tests.fuzz.adopting import read_glm, write_glm
 from tests.miniatures import atlases, bold5000, god, miyawaki, nsd, nsd_parts, things
 from tests.miniatures.algonauts import write_algonauts
+from tests.miniatures.cneuromod import write_cneuromod
 from tests.miniatures.mindeye1 import write_mindeye1
 from tests.miniatures.mindeye2 import write_mindeye2
 from tests.miniatures.mosaic import write_person
@@ -455,6 +457,7 @@ TARGETS = (
     Target("mosaic", write_person, lambda r: [known(r), read_all(Mosaic(r, "s"))], "*.hdf5"),
     Target("adopt", write_glm, read_glm),
     Target("things", things.write_shown, read_things),
+    Target("cneuromod", write_cneuromod, lambda r: read_all(CNeuroModThings(r, "s"))),
     Target("atlases", atlases.write_all, read_atlases),
     Target("published", write_results, read_results, "[!s]*"),
     Target("checkpoints", write_checkpoints, read_checkpoints),

@@ -23,6 +23,7 @@ from explorer.protocols import Dataset
 from explorer.types import FSAVERAGE5_VERTICES, SPLITS, UserError, resolve
 from tests.miniatures import nsd
 from tests.miniatures.algonauts import write_algonauts
+from tests.miniatures.cneuromod import write_cneuromod
 from tests.miniatures.deeprecon import SHOWN, TRAIN, write_deeprecon
 from tests.miniatures.mosaic import write_people
 from tests.miniatures.nsd_parts import write_imagery, write_synthetic
@@ -279,7 +280,12 @@ def make_things(place: Path) -> Dataset:
     return resolve(DATASETS["things-fmri"])(place / "files", "study", cache=place / "cache")
 
 
+def make_cneuromod(place: Path) -> Dataset:
+    return resolve(DATASETS["cneuromod-things"])(write_cneuromod(place / "files"), "study")
+
+
 MAKERS = {
+    "cneuromod-things": make_cneuromod,
     "mosaic": make_mosaic,
     "things-fmri": make_things,
     "deeprecon": make_deeprecon,
