@@ -88,7 +88,8 @@ def test_test_images_without_a_published_row_are_counted(fakes, make_workbench, 
     bench = published(fakes, make_workbench, tmp_path, lambda rows: rows[:8], order)
     found = compare(bench, "fake", subjects=["sub-01"], mappers=["theirs"])
     assert set(found.table["N"]) == {8}
-    assert found.notes == (
+    assert found.notes[0].startswith("theirs: Not declared by its makers, so unknown: whether")
+    assert found.notes[1:] == (
         "theirs, sub-01: 2 of 10 test images have no published prediction (first 'test-09'); they "
         "are left out, and the others are told apart among themselves.",
     )
