@@ -95,12 +95,30 @@ def arguments() -> argparse.ArgumentParser:
         help="how long one request may compute; a longer one is refused, and on this machine "
         "alone begins once you say so [600]",
     )
-    add("--auth-file", type=Path, help="ask visitors for a login: one user:password a line")
+    add(
+        "--allow-host",
+        metavar="NAME",
+        action="append",
+        default=[],
+        help="a further name by which visitors reach the page, as behind a proxy (repeats)",
+    )
+    add(
+        "--auth-file",
+        type=Path,
+        help="ask visitors for a login: a line a user, as --hash-password prints it",
+    )
+    add(
+        "--hash-password",
+        metavar="USER",
+        help="print a user's line for --auth-file and end; asks for the password, or reads it "
+        "from a pipe",
+    )
     add("--share", action="store_true", help="also make a public link, through Gradio's servers")
     add(
         "--i-may-share-these-images",
         action="store_true",
-        help="with --share: you hold the right to show data that may not be redistributed",
+        help="with --share or --host: you hold the right to show data that may not be "
+        "redistributed",
     )
     add("--no-browser", action="store_true", help="do not open a browser")
     return parser
@@ -151,9 +169,11 @@ def open_workbench(args: argparse.Namespace) -> Workbench:
 
 
 def refuse_unshareable(workbench: Workbench, args: argparse.Namespace) -> None:
-    """Refuse to publish images that their licence keeps private, unless the user says they may."""
-    if not args.share or args.i_may_share_these_images:
+    """Refuse to show others images that their licence keeps private, unless the user may."""
+    if _alone(args) or args.i_may_share_these_images:
         return
+    flag = "--share" if args.share else f"--host {args.host}"
+    whom = "anyone with the link" if args.share else "whoever reaches this machine"
     closed = [
         name
         for name in workbench.catalogue.dataset_names()
@@ -162,29 +182,15 @@ def refuse_unshareable(workbench: Workbench, args: argparse.Namespace) -> None:
     if closed:
         licence = workbench.catalogue.dataset(closed[0]).licence
         raise UserError(
-            f"--share would show the images of {', '.join(closed)} to anyone with the link, and "
-            f"they may not be redistributed (licence: {licence}); leave out --share or that data "
-            "set, or add --i-may-share-these-images if you hold the right."
+            f"{flag} would show the images of {', '.join(closed)} to {whom}, and they may not be "
+            f"redistributed (licence: {licence}); leave out {flag} or that data set, or add "
+            "--i-may-share-these-images if you hold the right."
         )
 
 
-def read_logins(path: Path) -> list[tuple[str, str]]:
-    """Return (user, password) pairs from a file with one ``user:password`` a line."""
-    try:
-        lines = path.read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"--auth-file: {path} cannot be read ({error}).") from error
-    logins = []
-    for number, line in enumerate(lines, start=1):
-        if not line.strip() or line.lstrip().startswith("#"):
-            continue
-        user, _, password = line.strip().partition(":")
-        if not user or not password:  # never print the line: it may be a password
-            raise UserError(f"--auth-file: line {number} of {path} is not user:password.")
-        logins.append((user, password))
-    if not logins:
-        raise UserError(f"--auth-file: {path} holds no user:password line.")
-    return logins
+def _alone(args: argparse.Namespace) -> bool:
+    """Return whether nobody but this machine's user can reach the page."""
+    return args.host in ("127.0.0.1", "localhost", "::1") and not args.share
 
 
 def check_address(host: str, port: int | None) -> None:
@@ -209,10 +215,14 @@ def check_address(host: str, port: int | None) -> None:
 def serve(workbench: Workbench, args: argparse.Namespace) -> gr.Blocks:
     """Build the page, start its server and say where it is; the models load in the background."""
     from explorer.page import Budget, build, launch_options
+    from explorer.page.edge import rules_for
+    from explorer.page.logins import read_logins
 
-    logins = read_logins(args.auth_file) if args.auth_file else None
-    alone = args.host in ("127.0.0.1", "localhost", "::1") and not args.share
-    page = build(workbench, Budget(args.budget, asks=alone))
+    logins, told = read_logins(args.auth_file) if args.auth_file else (None, [])
+    for sentence in told:
+        print(sentence, file=sys.stderr, flush=True)
+    rules = rules_for(args.host, args.share, args.allow_host, logins)
+    page = build(workbench, Budget(args.budget, asks=_alone(args)))
     try:
         _, local, shared = page.launch(
             server_name=args.host,
@@ -222,7 +232,7 @@ def serve(workbench: Workbench, args: argparse.Namespace) -> gr.Blocks:
             inbrowser=not args.no_browser,
             prevent_thread_lock=True,
             quiet=True,
-            **launch_options(),
+            **launch_options(rules),
         )
     except OSError as error:  # somebody took the port in between, or 7860 to 7959 are all taken
         raise UserError(f"The page cannot be served: {error}") from error
@@ -238,6 +248,21 @@ def serve(workbench: Workbench, args: argparse.Namespace) -> gr.Blocks:
             )
     threading.Thread(target=warm, args=(workbench, page.turns), daemon=True).start()
     return page
+
+
+def print_login(user: str) -> None:
+    """Print a user's line for ``--auth-file``; the password is asked for without being shown."""
+    from getpass import getpass
+
+    from explorer.page.logins import login_line
+
+    if sys.stdin.isatty():
+        password = getpass("Password: ")
+        if getpass("Again: ") != password:
+            raise UserError("The two passwords differ; give the command again.")
+    else:
+        password = sys.stdin.readline().rstrip("\r\n")
+    print(login_line(user, password))
 
 
 def warm(workbench: Workbench, turns: Turns) -> None:
@@ -256,6 +281,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")  # nobody is told who looks
     args = arguments().parse_args(argv)
     try:
+        if args.hash_password is not None:
+            print_login(args.hash_password)
+            return 0
         check_address(args.host, args.port)
         if not args.budget > 0:
             raise UserError(f"--budget is a number of seconds above 0, found {args.budget:g}.")

@@ -1,6 +1,7 @@
 """The command line of the app: every mistake is one sentence, and the page answers."""
 
 import argparse
+import io
 import os
 import signal
 import socket
@@ -109,28 +110,13 @@ def test_missing_checkpoints_are_one_sentence(capsys, tmp_path):
     assert "gone is no folder; check the path." in said
 
 
-@pytest.mark.parametrize(
-    ("text", "message"),
-    [
-        ("ann:secret\nbob\n", "line 2 of .* is not user:password"),
-        ("ann:\n", "line 1 of"),
-        ("# nobody yet\n\n", "holds no user:password line"),
-    ],
-)
-def test_a_login_file_with_a_mistake_is_refused_without_showing_it(tmp_path, text, message):
-    file = tmp_path / "logins"
-    file.write_text(text)
-    with pytest.raises(UserError, match=message) as caught:
-        app.read_logins(file)
-    assert "bob" not in str(caught.value) and "secret" not in str(caught.value)
-
-
-def test_logins_are_read_and_a_password_may_hold_a_colon(tmp_path):
-    file = tmp_path / "logins"
-    file.write_text("# lab\nann:one:two\n\n bob:three \n")
-    assert app.read_logins(file) == [("ann", "one:two"), ("bob", "three")]
-    with pytest.raises(UserError, match="cannot be read"):
-        app.read_logins(tmp_path / "gone")
+def test_a_line_for_the_file_of_logins_is_printed(capsys, monkeypatch):
+    monkeypatch.setattr(sys, "stdin", io.StringIO("long enough\n"))
+    assert app.main(["--hash-password", "ann"]) == 0
+    line = capsys.readouterr().out.strip()
+    assert line.startswith("ann:scrypt$") and "long enough" not in line
+    monkeypatch.setattr(sys, "stdin", io.StringIO("short\n"))
+    assert "8 characters or more" in refused(capsys, "--hash-password", "ann")
 
 
 def test_sharing_images_that_may_not_be_redistributed_is_refused(make_workbench, fakes, tmp_path):
@@ -140,7 +126,10 @@ def test_sharing_images_that_may_not_be_redistributed_is_refused(make_workbench,
     parser = app.arguments()
     with pytest.raises(UserError, match=r"images of closed to .*\(licence: ask us\); leave out"):
         app.refuse_unshareable(workbench, parser.parse_args(["--share"]))
-    for allowed in ([], ["--share", "--i-may-share-these-images"]):
+    with pytest.raises(UserError, match=r"--host 0.0.0.0 would show the images of closed to who"):
+        app.refuse_unshareable(workbench, parser.parse_args(["--host", "0.0.0.0"]))
+    may = "--i-may-share-these-images"
+    for allowed in ([], ["--share", may], ["--host", "0.0.0.0", may], ["--host", "localhost"]):
         app.refuse_unshareable(workbench, parser.parse_args(allowed))
     app.refuse_unshareable(make_workbench(), parser.parse_args(["--share"]))
 
@@ -180,7 +169,9 @@ def test_arguments_have_the_documented_defaults():
         host="127.0.0.1",
         port=None,
         budget=600.0,
+        allow_host=[],
         auth_file=None,
+        hash_password=None,
         share=False,
         i_may_share_these_images=False,
         no_browser=False,
@@ -237,7 +228,8 @@ def work(bench, request, turn):
         matrix = torch.tanh(matrix @ matrix)
 
 page = types.ModuleType("explorer.page")
-page.build, page.launch_options = lambda workbench, budget: Page(), dict
+page.build, page.launch_options = lambda workbench, budget: Page(), lambda rules: {}
+page.__path__ = ["explorer/page"]
 page.Budget = lambda seconds, asks: seconds
 sys.modules["explorer.page"], drawing.warm = page, work
 sys.argv = ["app.py", "--no-browser"]

@@ -12,6 +12,7 @@ from explorer.page.turns import Budget
 if TYPE_CHECKING:
     import gradio as gr
 
+    from explorer.page.edge import Rules
     from explorer.workbench import Workbench
 
 ASSETS = Path(__file__).parents[2] / "assets" / "page"
@@ -33,8 +34,14 @@ def build(workbench: Workbench, budget: Budget | None = None) -> gr.Blocks:
     return build_page(workbench, budget or Budget())
 
 
-def launch_options() -> dict[str, Any]:
-    """Return the arguments of ``Blocks.launch`` that belong to the page."""
+def launch_options(rules: Rules | None = None) -> dict[str, Any]:
+    """Return the arguments of ``Blocks.launch`` that belong to the page.
+
+    ``rules``: whom its server answers; by default this machine alone.
+    """
+    from starlette.middleware import Middleware
+
+    from explorer.page.edge import Edge, Rules
     from explorer.page.keeping import bounded
 
     return {
@@ -45,5 +52,8 @@ def launch_options() -> dict[str, Any]:
         "enable_monitoring": False,
         "show_error": False,  # a bug's words are for the log, not for visitors
         "favicon_path": ASSETS / "favicon.svg",
-        "app_kwargs": {"lifespan": bounded},
+        "app_kwargs": {
+            "lifespan": bounded,
+            "middleware": [Middleware(Edge, rules=rules or Rules())],
+        },
     }

@@ -141,7 +141,12 @@ def open_page(chromium: Any, address: str) -> Iterator[Callable[..., Any]]:
             if not request.url.startswith((base, "data:", "blob:")):
                 problems.append(f"asked another host: {request.url}")
 
+        def told(message: Any) -> None:
+            if "Content Security Policy" in message.text:
+                problems.append(f"against the policy: {message.text}")
+
         page.on("request", asked)
+        page.on("console", told)
         page.on("pageerror", lambda error: problems.append(f"script error: {error}"))
         page.on("dialog", lambda dialog: problems.append(f"dialog: {dialog.message}"))
 

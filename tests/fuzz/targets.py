@@ -16,7 +16,6 @@ from PIL import Image
 from safetensors.torch import save_file
 from scipy.io import savemat
 
-import app
 from backends import DATASETS
 from backends.commands import doctor, foreign_checkpoints
 from backends.datasets import bold5000_files
@@ -48,6 +47,7 @@ from explorer.evidence.evaluation import read_evaluation
 from explorer.images import ENDINGS, read_picture
 from explorer.naming import recognise
 from explorer.page.links import parse_record
+from explorer.page.logins import read_logins
 from explorer.protocols import Condition
 from explorer.records import FORMAT, from_record
 from explorer.request import Request, View
@@ -466,7 +466,7 @@ TARGETS = (
     Target("evaluation", write_evaluation, read_evaluated),
     Target("record", write_record, read_record),
     Target("captions", write_captions, lambda r: [repr(read_captions(r / "captions.csv"))]),
-    Target("logins", write_logins, lambda r: [repr(app.read_logins(r / "logins.txt"))]),
+    Target("logins", write_logins, lambda r: [repr(read_logins(r / "logins.txt")[0].users)]),
     Target("reconstructions", write_reconstructions, read_reconstructions),
     Target("pictures", write_pictures, read_pictures),
 )
