@@ -23,6 +23,9 @@ from explorer.types import Card, EmbeddingSpace, Subject, Trials, UserError, Vox
 
 if "PYTEST_XDIST_WORKER" in os.environ:  # processes share the cores instead of taking them all
     os.environ.setdefault("OMP_NUM_THREADS", "1")
+# Two processes that look for a free port at once find the same one, and Gradio tells too late that
+# the second did not get it: each looks among a hundred of its own.
+os.environ.setdefault("GRADIO_SERVER_PORT", str(20_000 + 100 * (os.getpid() % 300)))
 SPACE = EmbeddingSpace("fake-clip", "image", (8,), unit_norm=True)
 PARCELS = ("pericalcarine", "lateraloccipital", "fusiform", "precentral")
 INFORMATIVE = ("pericalcarine", "fusiform")

@@ -51,14 +51,14 @@ def test_a_click_on_the_surface_picks_a_parcel_and_the_camera_stays(open_page: A
     page = open_page("trial=test-01&camera=posterior", surface=True)
     wait_for_surface(page)
     found = None
-    box = page.locator(".ai-canvas").bounding_box()
     page.locator(".ai-canvas").scroll_into_view_if_needed()
-    for share in (0.7, 0.6, 0.5, 0.8, 0.4):  # down the left hemisphere until a parcel is under it
+    # Down the left hemisphere until a parcel is under it; longer where the machine is busy.
+    for wait, share in ((w, s) for w in (350, 1000, 4000) for s in (0.7, 0.6, 0.5, 0.8, 0.4)):
         box = page.locator(".ai-canvas").bounding_box()
         page.mouse.move(box["x"] + 0.30 * box["width"], box["y"] + share * box["height"])
         page.wait_for_timeout(150)
         page.mouse.move(box["x"] + 0.31 * box["width"], box["y"] + share * box["height"])
-        page.wait_for_timeout(350)
+        page.wait_for_timeout(wait)
         if page.locator(".ai-tip").is_visible():
             found = page.locator(".ai-tip b").text_content()
             break
@@ -94,8 +94,9 @@ def test_a_new_trial_does_not_send_the_mesh_again(open_page: Any) -> None:
     page.click("#next")
     wait_for_trial(page, "test-02")
     assert asked == []
-    page.click('.ai-pick-surface input[value="pial"]')
-    page.wait_for_timeout(1500)
+    with page.expect_response(lambda answer: "component_server" in answer.url):
+        page.click('.ai-pick-surface input[value="pial"]')
+    page.wait_for_timeout(500)  # and no second one
     assert len(asked) == 1
 
 
