@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import gradio as gr
 import numpy as np
 
+from explorer import stopping
 from explorer.brain import display
 from explorer.brain.maps import parcellation_of
 from explorer.brain.parcels import voxel_map
@@ -22,6 +23,7 @@ from explorer.evidence import controls, lesions, standing
 from explorer.metrics import written
 from explorer.page import links, pickers
 from explorer.page.brain import atlas_of, readable
+from explorer.page.endpoint import hung_up
 from explorer.page.lab_trial import first_parcel, format_rank, rounded
 from explorer.page.pictures import data_uri
 from explorer.page.session import Session
@@ -73,14 +75,18 @@ class Lecture:
         ticket = session.lecture.take()
         if ticket is None or session.request is None:
             return
+
+        def unwanted() -> bool:
+            return session.lecture.ticket != ticket or hung_up()
+
         try:
-            with self.turns.held(id(session), "lecture"):
+            with self.turns.held(id(session), "lecture", unwanted), stopping.until(unwanted):
                 request = typical(self.workbench, session.request)
             opened = session.view.lecture or 1
             order = [*range(opened, LECTURE_STEPS + 1), *range(1, opened)]
             steps: dict[str, Any] = {}
             for number in order:
-                with self.turns.held(id(session), "lecture"):
+                with self.turns.held(id(session), "lecture", unwanted), stopping.until(unwanted):
                     step = STEPS[number - 1](self.workbench, request)
                 steps = {**steps, str(number): step}
                 done = {"steps": steps, "trial": request.stimulus}
@@ -88,6 +94,8 @@ class Lecture:
                     return
                 yield {self.ui.lecture: session.lecture.shown}
             session.lecture.show(ticket, state="done")
+        except stopping.StoppedError:
+            return
         except UserError as error:
             if session.lecture.show(ticket, state="none", sentence=str(error)):
                 yield {self.ui.lecture: session.lecture.shown}

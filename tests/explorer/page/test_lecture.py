@@ -93,3 +93,23 @@ def test_badges_say_how_to_take_a_trial(workbench: Any) -> None:
 
 def test_badges_of_what_is_not_decoded_are_none(workbench: Any) -> None:
     assert badges(workbench, replace(REQUEST, mapper="")) == []
+
+
+def test_a_lecture_that_is_left_ends_at_the_next_step_of_its_picture(
+    lecture: Lecture, fakes: SimpleNamespace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    session, steps, sweep = Session(), [], fakes.Generator.sweep
+    session.request, session.view = REQUEST, View(lecture=1)
+    lecture.renew(session)
+
+    def left(self: Any, *args: Any, **options: Any) -> Any:
+        for step in sweep(self, *args, **options):
+            steps.append(step.step)
+            if len(steps) == 2:
+                session.lecture.stop()
+            yield step
+
+    monkeypatch.setattr(fakes.Generator, "sweep", left)
+    list(lecture.work(session))
+    assert steps == [1, 2]
+    assert lecture.turns._holder is None
