@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from backends.commands.adoption import Person
-from explorer.files import read_text
+from explorer.files import read_text, short
 from explorer.images import ENDINGS
 from explorer.types import SPLITS, UserError
 
@@ -22,7 +22,9 @@ def name_stimuli(cells: Sequence[str]) -> dict[str, str]:
     named = {cell: cell.replace("/", "_") if often[s] > 1 else s for cell, s in stems.items()}
     if len(set(named.values())) < len(named):
         twice = next(i for i, times in Counter(named.values()).items() if times > 1)
-        raise UserError(f"Two stimuli of the events would both be called {twice!r}; rename one.")
+        raise UserError(
+            f"Two stimuli of the events would both be called {short(twice)!r}; rename one."
+        )
     return named
 
 
@@ -66,11 +68,11 @@ def by_column(found: Sequence[Person], stimuli: Mapping[str, str], column: str) 
         for cell, value in zip(person.trials["stimulus"], said, strict=True):
             if value not in SPLITS:
                 raise UserError(
-                    f"--split-column {column} holds train or test in every trial, found {value!r}."
+                    f"--split-column {column} holds train or test in every trial, found {short(value)!r}."
                 )
             if split.setdefault(stimuli[cell], value) != value:
                 raise UserError(
-                    f"--split-column {column}: {cell!r} is both train and test; a stimulus is one."
+                    f"--split-column {column}: {short(cell)!r} is both train and test; a stimulus is one."
                 )
     return split
 
@@ -83,7 +85,7 @@ def by_list(file: Path, stimuli: Mapping[str, str]) -> dict[str, str]:
     if unknown:
         raise UserError(
             f"{file}: {len(unknown)} of {len(lines)} lines name no stimulus of the events, first "
-            f"{unknown[0]!r}."
+            f"{short(unknown[0])!r}."
         )
     test = {known[line] for line in lines}
     return {i: "test" if i in test else "train" for i in stimuli.values()}

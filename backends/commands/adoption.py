@@ -174,7 +174,7 @@ def _check_count(part: Part, column: str) -> None:
     if n == m:
         return
     counts = ", ".join(f"{run.name}: {len(run.trials)}" for run in part.runs)
-    one = excess(part.runs, column, n)
+    one = short(excess(part.runs, column, n))
     hint = (
         f"leaving out {one!r} would make them equal (--leave-out {one!r})"
         if one
@@ -281,7 +281,7 @@ def check_order(found: Sequence[Person], order: Path) -> str:
         if of.setdefault(number, cell) != cell or back.setdefault(cell, number) != number:
             raise UserError(
                 f"{order}: trial {trial} (from 0) is condition {number}, which was "
-                f"{of[number]!r} before, and the events show {cell!r}; the events are in another "
+                f"{short(of[number])!r} before, and the events show {short(cell)!r}; the events are in another "
                 "order than the GLM's runs, or are those of another design."
             )
     return f"{order.name}: GLMsingle's {len(of)} conditions are one stimulus each, in this order."
