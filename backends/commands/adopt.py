@@ -173,8 +173,8 @@ def _pictures(plan: Plan, given: Path | None, runs: Sequence[Run]) -> None:
     if lacking:
         plan.unclear.append(
             f"{len(lacking):,} of {len(plan.stimuli):,} stimuli have no one picture of their name "
-            f"in {folder}, first {short(', '.join(lacking[: adoption.NAMED]))}; the column that names "
-            f"them is {plan.column} (--column)."
+            f"in {folder}, first {short(', '.join(lacking[: adoption.NAMED]))}; the column that "
+            f"names them is {plan.column} (--column)."
         )
     else:
         plan.remarks.append(f"Pictures are copied from {folder}.")
@@ -227,6 +227,6 @@ def _three(plan: Plan, person: Person) -> Iterator[str]:
         split = plan.split.get(plan.stimuli[row["stimulus"]], "no split")
         yield (
             f"  {what:<6}  trial {trial}: beta {number} of {file.name}, row {row['row']} of "
-            f"{Path(row['events']).name} (both from 0), {row['onset']:g} s, {short(row['stimulus'])}, "
-            f"{split}"
+            f"{Path(row['events']).name} (both from 0), {row['onset']:g} s, "
+            f"{short(row['stimulus'])}, {split}"
         )

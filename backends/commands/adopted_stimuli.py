@@ -68,11 +68,13 @@ def by_column(found: Sequence[Person], stimuli: Mapping[str, str], column: str) 
         for cell, value in zip(person.trials["stimulus"], said, strict=True):
             if value not in SPLITS:
                 raise UserError(
-                    f"--split-column {column} holds train or test in every trial, found {short(value)!r}."
+                    f"--split-column {column} holds train or test in every trial, found "
+                    f"{short(value)!r}."
                 )
             if split.setdefault(stimuli[cell], value) != value:
                 raise UserError(
-                    f"--split-column {column}: {short(cell)!r} is both train and test; a stimulus is one."
+                    f"--split-column {column}: {short(cell)!r} is both train and test; a "
+                    "stimulus is one."
                 )
     return split
 

@@ -281,8 +281,8 @@ def check_order(found: Sequence[Person], order: Path) -> str:
         if of.setdefault(number, cell) != cell or back.setdefault(cell, number) != number:
             raise UserError(
                 f"{order}: trial {trial} (from 0) is condition {number}, which was "
-                f"{short(of[number])!r} before, and the events show {short(cell)!r}; the events are in another "
-                "order than the GLM's runs, or are those of another design."
+                f"{short(of[number])!r} before, and the events show {short(cell)!r}; the events "
+                "are in another order than the GLM's runs, or are those of another design."
             )
     return f"{order.name}: GLMsingle's {len(of)} conditions are one stimulus each, in this order."
 
