@@ -36,6 +36,7 @@ from backends.datasets.nsd_files import BUCKET, PEOPLE, PREPARATIONS, SPACES
 from backends.datasets.nsd_imagery import Imagery
 from backends.datasets.nsd_main import Main
 from backends.datasets.nsd_parts import Part, without_nan
+from backends.datasets.nsd_places import MAPPINGS
 from backends.datasets.nsd_space import Brains, Voxels
 from backends.datasets.nsd_synthetic import Synthetic, unequal_ncsnr
 from backends.datasets.reading import chosen, standardised
@@ -82,6 +83,9 @@ class NSD:
     ncsnr
         ``main`` takes ncsnr as published for the main experiment; ``own`` computes it from the
         repeats of NSD-synthetic, which reads all its betas on opening.
+    mapping
+        How volumes reach the surface, ``linear``, ``nearest`` or ``cubic`` between voxels; which
+        voxels are read does not depend on it.
     task, targets, cues
         Of NSD-imagery, see `backends.datasets.nsd_imagery.Imagery`.
     """
@@ -105,6 +109,7 @@ class NSD:
         task: str = "",
         targets: str = "",
         cues: str = "",
+        mapping: str = "linear",
     ) -> None:
         self.path, self.name = _root(Path(path)), name
         by_folder = {folder: short for short, folder in PREPARATIONS.items()}
@@ -114,6 +119,7 @@ class NSD:
             ("space", space, ("auto", *SPACES)),
             ("prep", prep, ("auto", *PREPARATIONS)),
             ("ncsnr", ncsnr, ("main", "own")),
+            ("mapping", mapping, tuple(MAPPINGS)),
         ):
             if value not in allowed:
                 raise UserError(f"{option} is one of {', '.join(allowed)}; found {value!r}.")
@@ -131,32 +137,25 @@ class NSD:
         self.roi, self._own = roi, ncsnr == "own"
         self._betas = find_betas(self.path, PARTS[part])
         self.space, self.prep = choose(self.path, self._betas, space, prep, part)
+        if mapping != "linear" and self.space == "fsaverage":
+            raise UserError(
+                f"mapping={mapping} is for volumes, fsaverage needs none; leave it out."
+            )
         if roi == "all" and self.space != "fsaverage":
             raise UserError(
                 f"roi=all is for space=fsaverage; most voxels of {self.space} lie outside cortex: "
                 "choose an ROI such as nsdgeneral, streams or HCP_MMP1."
             )
         own = {"task": task, "targets": targets, "cues": cues}
-        self._part = self._open(part, {key: value for key, value in own.items() if value})
+        own = {key: value for key, value in own.items() if value}
+        self._part = _open_part(part, self.path, name, self.subjects(), own)
         self.norm = norm or next(iter(self._part.norms))
         if self.norm not in self._part.norms:
             allowed = ", ".join(self._part.norms)
             raise UserError(f"norm is one of {allowed}; found {norm!r}.")
         self._reader = Sessions(self.space, self._part.trials)
         prep = _voxel_prep(self.path, self.space, self.prep) if part != "main" else self.prep
-        self._brains = Brains(self.path, name, self.space, prep, roi)
-
-    def _open(self, part: str, options: dict[str, str]) -> Part:
-        if part == "imagery":
-            return Imagery(self.path, self.name, self.subjects(), **options)
-        if options:
-            raise UserError(
-                f"{next(iter(options))} is an option of part=imagery, and the part is {part}; "
-                "leave it out."
-            )
-        if part == "synthetic":
-            return Synthetic(self.path, self.name, self.subjects())
-        return Main(self.path, self.name)
+        self._brains = Brains(self.path, name, self.space, prep, roi, mapping)
 
     @property
     def title(self) -> str:
@@ -346,6 +345,19 @@ class NSD:
             found += self._part.remarks_on(subject)
             found += self._brains.remarks(subject, self._first(subject))
         return found
+
+
+def _open_part(
+    part: str, root: Path, name: str, subjects: list[str], options: dict[str, str]
+) -> Part:
+    if part == "imagery":
+        return Imagery(root, name, subjects, **options)
+    if options:
+        raise UserError(
+            f"{next(iter(options))} is an option of part=imagery, and the part is {part}; "
+            "leave it out."
+        )
+    return Synthetic(root, name, subjects) if part == "synthetic" else Main(root, name)
 
 
 def _whole(found: dict[int, dict[str, Path]], needed: int) -> dict[int, tuple[Path, ...]]:

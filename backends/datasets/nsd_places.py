@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     import scipy.sparse as sp
 
 NOWHERE = 9999
+LEAST = 0.5  # of a cubic weight that must lie on voxels that are read: our choice
 LAYERS = ("layerB1", "layerB2", "layerB3")
 
 
@@ -77,12 +78,18 @@ def project_surface(mask: np.ndarray, nearest: np.ndarray) -> sp.csr_matrix:
 
 
 def project_volume(
-    root: Path, space: str, subject: str, mask: np.ndarray, nearest: Callable[[], np.ndarray]
+    root: Path,
+    space: str,
+    subject: str,
+    mask: np.ndarray,
+    nearest: Callable[[], np.ndarray],
+    mapping: str = "linear",
 ) -> tuple[sp.csr_matrix | None, tuple[str, ...]]:
     """Return the mean over depths of what lies at each vertex, or None and what is missing.
 
-    Between voxels by trilinear weights; voxels that are not read have no weight, and what is
-    left is made to sum to 1. ``nearest`` gives `nearest_of_fsaverage5`, where it is needed.
+    ``mapping``: between voxels by the weights of one of `MAPPINGS`, as nsd_mapdata.m's interptype
+    (its default is cubic); voxels that are not read have no weight, and what is left is made to
+    sum to 1. ``nearest`` gives `nearest_of_fsaverage5`, where it is needed.
     """
     folder = root / "nsddata/ppdata" / subject / "transforms"
     number = np.full(mask.shape, -1)
@@ -103,7 +110,7 @@ def project_volume(
         for path in there:
             at = read_map(path).reshape(-1, 3, order="F")
             at = np.nan_to_num(at_vertices(at, native[known], path), nan=NOWHERE) - 1
-            vertex, voxel, weight = _trilinear(at, number)
+            vertex, voxel, weight = _weights(at, number, mapping)
             pieces.append((own[known][vertex], voxel, weight))
     if lacking:
         place = folder.relative_to(root)
@@ -136,7 +143,9 @@ def at_vertices(values: np.ndarray, native: np.ndarray, path: Path) -> np.ndarra
     return values[native]
 
 
-def _trilinear(at: np.ndarray, number: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def _weights(
+    at: np.ndarray, number: np.ndarray, mapping: str
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Return point, voxel and weight of the voxels around points.
 
     Parameters
@@ -145,19 +154,53 @@ def _trilinear(at: np.ndarray, number: np.ndarray) -> tuple[np.ndarray, np.ndarr
         (n, 3), coordinates in voxels from 0; those outside the volume touch nothing.
     number
         int (X, Y, Z), the number of each voxel, -1 for none.
+    mapping
+        One of `MAPPINGS`.
     """
+    last = np.array(number.shape) - 1
+    within = np.flatnonzero(((at >= 0) & (at <= last)).all(axis=1))
+    first, along = MAPPINGS[mapping](at[within])
+    points, voxels, weights = [], [], []
+    for step in product(range(along.shape[2]), repeat=3):
+        place = np.clip(first + step, 0, last)  # what lies outside repeats the border
+        weight = np.prod([along[:, axis, s] for axis, s in enumerate(step)], axis=0)
+        voxel = number[tuple(place.T)]
+        here = np.flatnonzero((voxel >= 0) & (weight != 0))
+        points.append(within[here])
+        voxels.append(voxel[here])
+        weights.append(weight[here])
+    point, voxel, weight = (np.concatenate(part) for part in (points, voxels, weights))
+    if mapping == "cubic":  # weights below 0: a small rest is no measure of the whole
+        kept = np.bincount(point, weight, len(at))[point] >= LEAST
+        point, voxel, weight = point[kept], voxel[kept], weight[kept]
+    return point, voxel, weight
+
+
+def _nearest_weights(at: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    return np.floor(at + 0.5).astype(np.int64), np.ones((*at.shape, 1))
+
+
+def _linear_weights(at: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     base = np.floor(at).astype(np.int64)
     part = at - base
-    points, voxels, weights = [], [], []
-    for corner in product((0, 1), repeat=3):
-        place = base + corner
-        weight = np.where(corner, part, 1 - part).prod(axis=1)
-        inside = np.flatnonzero(((place >= 0) & (place < number.shape)).all(axis=1) & (weight > 0))
-        voxel = number[tuple(place[inside].T)]
-        points.append(inside[voxel >= 0])
-        voxels.append(voxel[voxel >= 0])
-        weights.append(weight[points[-1]])
-    return np.concatenate(points), np.concatenate(voxels), np.concatenate(weights)
+    return base, np.stack([1 - part, part], axis=2)
+
+
+def _cubic_weights(at: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return Catmull and Rom's weights (Keys 1981 with a = -1/2), as ba_interp3 has them."""
+    base = np.floor(at).astype(np.int64)
+    t = at - base
+    weights = (
+        (-t + 2 * t**2 - t**3) / 2,
+        (2 - 5 * t**2 + 3 * t**3) / 2,
+        (t + 4 * t**2 - 3 * t**3) / 2,
+        (-(t**2) + t**3) / 2,
+    )
+    return base - 1, np.stack(weights, axis=2)
+
+
+# The first voxel (n, 3) and the weights (n, 3, k) of the k voxels from there along each axis.
+MAPPINGS = {"linear": _linear_weights, "nearest": _nearest_weights, "cubic": _cubic_weights}
 
 
 def _projection(

@@ -58,12 +58,14 @@ class Brains:
         The folder of the release.
     name
         What the data set is called.
-    space, prep, roi
+    space, prep, roi, mapping
         As `backends.datasets.nsd.NSD` takes them, chosen.
     """
 
-    def __init__(self, root: Path, name: str, space: str, prep: str, roi: str) -> None:
-        self.path, self.name = root, name
+    def __init__(
+        self, root: Path, name: str, space: str, prep: str, roi: str, mapping: str = "linear"
+    ) -> None:
+        self.path, self.name, self.mapping = root, name, mapping
         self.space, self.prep, self.roi = space, prep, roi
         self._lock = threading.Lock()
         self._known: dict[str, Voxels] = {}
@@ -126,7 +128,7 @@ class Brains:
             lacking = lacking_spheres(self.path)
         else:
             projection, lacking = project_volume(
-                self.path, self.space, subject, usable, lambda: self._nearest
+                self.path, self.space, subject, usable, lambda: self._nearest, self.mapping
             )
         atlases, counts = parcellations(list(regions.values()), usable, digest)
         if projection is not None:
@@ -224,7 +226,8 @@ class Brains:
                 f"missing from {BUCKET}."
             ]
         placed = int((projection.getnnz(axis=0) > 0).sum())
-        told = [f"{subject}: {placed:,} of {v:,} voxels reach the surface fsaverage5."]
+        how = "" if self.space == "fsaverage" else f" ({self.mapping} mapping)"
+        told = [f"{subject}: {placed:,} of {v:,} voxels reach the surface fsaverage5{how}."]
         if voxels.lacking:
             told.append(
                 f"{subject}: what lies between the vertices of fsaverage5 has no place, for want "

@@ -214,3 +214,68 @@ def test_surfaces_of_another_size_or_cut_short_are_refused(nsd_surfaces, tmp_pat
     save_surface(label, np.ones((10_242, 1, 1)))
     with pytest.raises(UserError, match="labels 10242 vertices, expected fsaverage's 163842"):
         NSD(root, "study").load("subj01")
+
+
+def mapped(root, mapping: str) -> np.ndarray:
+    space = NSD(root, "study", mapping=mapping).load("subj01").subject.voxels
+    return space.projection.toarray()
+
+
+def test_nearest_and_cubic_mappings_are_those_of_nsds_own_tool(tmp_path):
+    root = make(tmp_path)
+    everywhere = np.ones(SHAPE, np.float32)
+    save_volume(roi_folder(root) / "nsdgeneral.nii.gz", everywhere)
+    save_native(root)
+    number = np.arange(everywhere.size).reshape(SHAPE)
+    nearest, cubic = mapped(root, "nearest"), mapped(root, "cubic")
+    for vertex in (0, 10, 24, 26, 47):  # at (1 + vertex / 50, 2, 1), counted from 0
+        t = vertex / 50
+        expected = np.zeros(everywhere.size)
+        expected[number[1 + round(t), 2, 1]] = 1
+        np.testing.assert_allclose(nearest[vertex], expected)
+        # Catmull and Rom: through its points, with slopes of half the neighbours' difference
+        values = np.eye(4)
+        slope = (values[2] - values[0]) / 2, (values[3] - values[1]) / 2
+        curve = (
+            (2 * t**3 - 3 * t**2 + 1) * values[1]
+            + (t**3 - 2 * t**2 + t) * slope[0]
+            + (3 * t**2 - 2 * t**3) * values[2]
+            + (t**3 - t**2) * slope[1]
+        )
+        expected = np.zeros(everywhere.size)
+        expected[number[[0, 1, 2, 3], 2, 1]] = curve
+        np.testing.assert_allclose(cubic[vertex], expected, atol=1e-6)
+    assert nearest[25, number[2, 2, 1]] == 1  # halves are rounded up
+    nowhere = np.arange(10_242) % 50 >= 48
+    for projection in (nearest, cubic):
+        assert (projection[:10_242][nowhere] == 0).all()
+    # At the border, (4, 5, 3) counted from 0, what lies outside repeats it: a whole voxel.
+    assert np.flatnonzero(cubic[10_242]).tolist() == [number[4, 5, 3]]
+
+
+def test_surfaces_need_no_mapping(nsd_surfaces):
+    with pytest.raises(UserError, match="mapping=cubic is for volumes, fsaverage needs none"):
+        NSD(nsd_surfaces, "study", mapping="cubic")
+
+
+def test_the_mapping_changes_no_voxels_and_is_told(tmp_path):
+    root = make(tmp_path)
+    save_native(root)
+    studies = [NSD(root, "study", mapping=m) for m in ("linear", "nearest", "cubic")]
+    assert len({study.load("subj01").subject.voxels.hash for study in studies}) == 1
+    assert any("fsaverage5 (cubic mapping)" in s for s in studies[2].remarks())
+    with pytest.raises(UserError, match="mapping is one of linear, nearest, cubic; found 'wta'"):
+        NSD(root, "study", mapping="wta")
+
+
+def test_a_cubic_weight_that_lies_mostly_on_unread_voxels_is_left_out(tmp_path):
+    """Its weights may be below 0, so what is left of them cannot always be made whole."""
+    root = make(tmp_path)
+    mask = np.zeros(SHAPE, np.float32)
+    mask[2, 2, 1] = 1
+    save_volume(roi_folder(root) / "nsdgeneral.nii.gz", mask)
+    save_native(root)
+    projection = mapped(root, "cubic")
+    assert projection[40] == 1  # at 1.8: the voxel at 2 has most of the weight
+    assert projection[10] == 0  # at 1.2
+    assert np.isfinite(projection).all()
