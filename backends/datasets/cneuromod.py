@@ -113,6 +113,11 @@ class CNeuroModThings:
         one_of(name, "betas", betas, ("trials", "images"))
         one_of(name, "split", split, ("image", "category"))
         one_of(name, "norm", norm, ("none", "session"))
+        if (betas, norm) == ("images", "session"):
+            raise UserError(
+                f"{name}: the means of images are over sessions, so norm=session has none; leave "
+                "it out, they are z-scored within session as published."
+            )
         if not str(seed).isdecimal():
             raise UserError(f"{name}: seed is a whole number from 0, not {seed!r}.")
         self.seed = int(seed)

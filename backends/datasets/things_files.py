@@ -17,6 +17,8 @@ ASK_FOR_PICTURES = (
     "use, and belong in THINGS-images/<concept>/"
 )
 
+LARGEST_SD = 5  # of THINGS-fMRI's betas, of z-scored time series; they are some 0.1 as published
+
 
 class Pictures:
     """THINGS' pictures below the first folder that is there; they may all be missing."""

@@ -15,7 +15,7 @@ import numpy as np
 
 from backends.datasets.pandas_hdf import Block, columns_as_rows, read_blocks
 from backends.datasets.reading import LazyRows, chosen, hdf5_values
-from backends.datasets.things_files import source_of
+from backends.datasets.things_files import LARGEST_SD, source_of
 from explorer.files import guard, read_table
 from explorer.types import Label, UserError
 
@@ -33,7 +33,6 @@ SIDED = re.compile(r"([lr])(EBA|FFA|OFA|STS|PPA|RSC|TOS|LOC)")
 GLASSER = "glasser-"
 VOXELS = 2**14  # rows of the table of voxels in memory at once
 LOOKED_AT = 8  # voxels by which the unit is checked
-LARGEST_SD = 5  # of betas of a z-scored time series; they are some 0.1 as published
 
 
 class Files(NamedTuple):

@@ -14,7 +14,7 @@ import numpy as np
 
 from backends.datasets.bold5000_volumes import Sessions
 from backends.datasets.reading import LazyRows, lies_in
-from backends.datasets.things_files import source_of
+from backends.datasets.things_files import LARGEST_SD, source_of
 from explorer.files import open_volume, read_table, volume_data
 from explorer.types import UserError
 
@@ -125,6 +125,8 @@ def volume_rows(
                 f"{listed}; each volume is one trial, copy both again."
             )
         counts.append(image.shape[3])
+    if len(table):
+        _check_unit(runs[0], mask)
     part, volume = (table[name].to_numpy() for name in ("part", "volume"))
 
     def read(wanted: np.ndarray) -> np.ndarray:
@@ -139,3 +141,14 @@ def volume_rows(
         return lies_in(runs[part[row]].betas)(int(volume[row]))
 
     return LazyRows((len(table), int(mask.sum())), read, source, lies)
+
+
+def _check_unit(run: Run, mask: np.ndarray) -> None:
+    """Refuse betas in another unit than that of a z-scored time series, by the first volume."""
+    first = volume_data(open_volume(run.betas, "", COPY, COPY), run.betas, (..., 0), do=COPY)
+    spread = float(np.std(first[mask]))
+    if spread > LARGEST_SD:
+        raise UserError(
+            f"{run.betas}: betas of a z-scored time series have an SD of some 0.1 over voxels, "
+            f"found {spread:.3g}; they were scaled, take the file as it was published."
+        )

@@ -114,6 +114,12 @@ def test_means_of_images_need_no_events(root):
     assert trials.betas.lies(4)[0].key == f"{sorted(mini.IMAGES)[4]}/betas"
 
 
+def test_means_of_images_have_no_session(root):
+    mini.write_images(root, 1)
+    with pytest.raises(UserError, match="means of images are over sessions, so norm=session has"):
+        CNeuroModThings(root, "c", betas="images", norm="session")
+
+
 def test_raw_betas_say_so_and_z_scored_ones_go_first(root):
     raw = mini.write_trials(root, 1, zscored=False)
     assert "z-score over" in CNeuroModThings(root, "c").load("sub-01").beta_unit

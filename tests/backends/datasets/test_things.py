@@ -304,3 +304,14 @@ def test_volumes_of_another_place_or_length_are_refused(tmp_path):
         nibabel.save(nibabel.Nifti1Image(values, affine), file)
         with pytest.raises(UserError, match=says):
             ThingsFMRI(root, "t").load("sub-01")
+
+
+def test_scaled_volumes_are_refused(tmp_path):
+    import nibabel
+
+    root = things.write_volumes(tmp_path)
+    file = next((root / "betas_vol").rglob("*ses-things01_run-01_betas.nii.gz"))
+    data = 300 * nibabel.load(file).get_fdata()
+    nibabel.save(nibabel.Nifti1Image(data, things.AFFINE), file)
+    with pytest.raises(UserError, match="an SD of some 0.1 over voxels, found 36.4; they were"):
+        ThingsFMRI(root, "t").load("sub-01")
