@@ -125,18 +125,18 @@ class ThingsFMRI:
     # ------------------------------------------------------------------------------------- stimuli
 
     @cached_property
-    def _tabled(self) -> dict[str, tuple[pd.DataFrame, int]]:
-        """Subject -> a row a trial with split and source, and how many catch trials were left."""
+    def _tabled(self) -> dict[str, tuple[pd.DataFrame, list[int]]]:
+        """Subject -> a row a trial with split and source, and the volumes that each run lists."""
         return {who: self._trials(who) for who in self._people}
 
-    def _trials(self, subject: str) -> tuple[pd.DataFrame, int]:
+    def _trials(self, subject: str) -> tuple[pd.DataFrame, list[int]]:
         files = self._tables.get(subject)
         if self.source == "table":
-            table, catch = read_trials(files.trials, subject), 0
+            table, listed = read_trials(files.trials, subject), []
             table = table.sort_values("trial_id", ignore_index=True)
             where = str(files.trials)
         else:
-            table, catch = trial_table(self._runs[subject])
+            table, listed = trial_table(self._runs[subject])
             where = f"{self._root / 'betas_vol' / subject}"
             known = read_trials(files.trials, subject) if files else None
             table["split"] = _split(table, known, where)
@@ -147,7 +147,7 @@ class ThingsFMRI:
                 f"{where}: {min(both)} is shown in training and in test trials; a picture belongs "
                 "to one of them."
             )
-        return table, catch
+        return table, listed
 
     @cached_property
     def stimuli(self) -> pd.DataFrame:
@@ -232,7 +232,10 @@ class ThingsFMRI:
             return who, read_betas(file, table, ids, which, self._cache)
         space, runs = who.voxels, self._runs[subject]
         where = str(self._root / "betas_vol" / subject)
-        return who, volume_rows(runs, table, space.mask, space.affine, self._sessions, where)
+        listed = self._tabled[subject][1]
+        return who, volume_rows(
+            runs, table, listed, space.mask, space.affine, self._sessions, where
+        )
 
     def _subject(self, subject: str, voxels: Voxels | None) -> tuple[Subject, np.ndarray]:
         """Return a person, and which rows of the table of voxels are theirs."""
@@ -294,13 +297,18 @@ class ThingsFMRI:
         if absent := [who for who in PEOPLE if who not in self._people]:
             said.append(f"{', '.join(absent)} of {', '.join(PEOPLE)} are not here.")
         for who in self._people:
-            table, catch = self._tabled[who]
+            table, listed = self._tabled[who]
             said += [f"{who}: {_counts(table)}.", *_missing_runs(who, table)]
             if self.source == "volumes":
                 said.append(
-                    f"{who}: {catch:,} catch trials, which show no object, are left out; the "
-                    "table of betas has none."
+                    f"{who}: {sum(listed) - len(table):,} catch trials, which show no object, are "
+                    "left out; the table of betas has none."
                 )
+                if any(run.betas.suffix == ".gz" for run in self._runs[who]):
+                    said.append(
+                        f"{who}: packed volumes are unpacked a run at a time, in seconds; gunzip "
+                        "them and trials are read alone, or take the table of betas."
+                    )
             drop = int(_of_test_concepts(table).sum())
             if self.split == "zero-shot":
                 said.append(f"{who}: {drop:,} training trials are left out, as {ZERO_SHOT}.")

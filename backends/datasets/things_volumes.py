@@ -67,21 +67,20 @@ def shown_in(run: Run) -> list[str]:
     return found
 
 
-def trial_table(runs: list[Run]) -> tuple[pd.DataFrame, int]:
-    """Return session, run, source and volume of every trial that is no catch trial; their count.
+def trial_table(runs: list[Run]) -> tuple[pd.DataFrame, list[int]]:
+    """Return every trial that is no catch trial, and how many volumes each run lists.
 
-    ``volume`` is the position in the run's file, from 0; ``part`` that of the run in ``runs``.
+    ``volume`` is the position in the run's file, from 0; ``part`` that of the run in ``runs``;
+    beside them stand session, run and ``source`` (concept/file).
     """
     import pandas as pd
 
-    rows, catch = [], 0
+    rows, listed = [], []
     for part, run in enumerate(runs):
-        for volume, source in enumerate(shown_in(run)):
-            catch += not source
-            if source:
-                rows.append((part, run.session, run.run, volume, source))
-    columns = ["part", "session", "run", "volume", "source"]
-    return pd.DataFrame(rows, columns=columns), catch
+        shown = shown_in(run)
+        listed.append(len(shown))
+        rows += [(part, run.session, run.run, i, name) for i, name in enumerate(shown) if name]
+    return pd.DataFrame(rows, columns=["part", "session", "run", "volume", "source"]), listed
 
 
 def brain_mask(file: Path) -> tuple[np.ndarray, np.ndarray]:
@@ -99,14 +98,14 @@ def brain_mask(file: Path) -> tuple[np.ndarray, np.ndarray]:
 def volume_rows(
     runs: list[Run],
     table: pd.DataFrame,
+    listed: list[int],
     mask: np.ndarray,
     affine: np.ndarray,
     sessions: Sessions,
     source: str,
 ) -> LazyRows:
     """Return the betas of `trial_table`'s trials within a mask (X, Y, Z), read run by run."""
-    counts = []
-    for run in runs:
+    for run, count in zip(runs, listed, strict=True):
         image = open_volume(run.betas, "", COPY, COPY)
         if len(image.shape) != 4 or image.shape[:3] != mask.shape:
             raise UserError(
@@ -118,13 +117,11 @@ def volume_rows(
                 f"{run.betas} lies elsewhere than the brain mask (another affine): the files are "
                 "of two people or two spaces; take both from one release."
             )
-        listed = len(shown_in(run))
-        if image.shape[3] != listed:
+        if image.shape[3] != count:
             raise UserError(
                 f"{run.betas} has {image.shape[3]} volumes and {run.conditions.name} lists "
-                f"{listed}; each volume is one trial, copy both again."
+                f"{count}; each volume is one trial, copy both again."
             )
-        counts.append(image.shape[3])
     if len(table):
         _check_unit(runs[0], mask)
     part, volume = (table[name].to_numpy() for name in ("part", "volume"))
@@ -134,7 +131,7 @@ def volume_rows(
         for number in dict.fromkeys(part[wanted].tolist()):
             here = part[wanted] == number
             path = runs[number].betas
-            values[here] = sessions.read(path, mask, counts[number], volume[wanted[here]])
+            values[here] = sessions.read(path, mask, listed[number], volume[wanted[here]])
         return values
 
     def lies(row: int) -> list:

@@ -271,6 +271,21 @@ def test_volumes_give_the_same_betas_without_catch_trials(tmp_path):
     assert "an image of more than one session is a test image" in study.split_by
 
 
+def test_unpacked_volumes_are_read_trial_by_trial(tmp_path):
+    import gzip
+
+    root = things.write_volumes(tmp_path)
+    assert "packed volumes are unpacked a run at a time" in " ".join(
+        ThingsFMRI(root, "t").remarks()
+    )
+    for file in (root / "betas_vol").rglob("*.nii.gz"):
+        file.with_suffix("").write_bytes(gzip.decompress(file.read_bytes()))
+    study = ThingsFMRI(root, "t")
+    np.testing.assert_allclose(study.load("sub-01").betas[:], things.betas().T, rtol=1e-6)
+    assert study.load("sub-01").betas.lies(1)[0].file.endswith("run-01_betas.nii")
+    assert "packed" not in " ".join(study.remarks())
+
+
 def test_volumes_take_regions_and_split_from_the_tables(root):
     things.write_volumes(root)
     trials = ThingsFMRI(root, "t", source="volumes", roi="FFA").load("sub-01")
