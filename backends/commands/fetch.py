@@ -73,6 +73,26 @@ BOLD5000's betas (release 2) lie on figshare; the fMRI is CC0, no form is needed
 2. Images and presentation lists: python -m backends fetch bold5000; or BOLD5000_Stimuli.zip from
    bold5000-dataset.github.io/website/download.html. Put all of it into one folder.
 3. python -m backends doctor FOLDER""",
+    "things-fmri": """\
+THINGS-fMRI (Hebart 2023): betas are CC0, no form is needed; images have their own terms.
+
+1. Download the tables of single-trial responses from doi.org/10.25452/figshare.plus.20492835
+   into a folder THINGS-fMRI: betas_csv with sub-0X_ResponseData.h5 (211,339 x 9,840 numbers for
+   sub-01), sub-0X_StimulusMetadata.csv and sub-0X_VoxelMetadata.csv; beside it brainmasks and, if
+   you want volumes, betas_vol.
+2. Images: osf.io/jum2f; its zip opens with the password that stands with the terms of use. Unpack
+   it to THINGS-fMRI/THINGS-images/<concept>/. Without them maps and betas work.
+3. python -m backends doctor THINGS-fMRI""",
+    "cneuromod-things": """\
+CNeuroMod-THINGS (St-Laurent 2025): CC0, by DataLad; images have THINGS' own terms.
+
+1. datalad clone https://github.com/courtois-neuromod/cneuromod-things
+2. datalad get -n THINGS/glmsingle THINGS/fmriprep THINGS/fmriprep/sourcedata/things, then
+   datalad get, in THINGS/glmsingle, sub-01/glmsingle/output/*trialBetas_desc-zscore*.h5 and
+   *noiseCeilings*.nii.gz, and in THINGS/fmriprep/sourcedata/things sub-01/ses-*/func/*_events.tsv.
+   If you want regions, fLoc/rois and retinotopy/prf.
+3. Images: stimuli/images_fmri.zip there; its password is in password_images.txt.
+4. python -m backends doctor cneuromod-things""",
 }
 
 
@@ -80,7 +100,8 @@ def fetch(
     name: Annotated[
         str,
         typer.Argument(
-            help="miyawaki2008, bold5000; or nsd, mindeye2, god, bold5000-betas: how to get them."
+            help="miyawaki2008, bold5000; or nsd, mindeye2, god, bold5000-betas, things-fmri, "
+            "cneuromod-things: how to get them."
         ),
     ],
     out: Annotated[Path, typer.Option(help="A folder NAME is made in it, or completed.")] = Path(

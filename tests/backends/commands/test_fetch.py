@@ -32,6 +32,8 @@ def call(monkeypatch, capsys, *arguments, answer: str = "") -> tuple[int, str, s
         ("mindeye2", ("huggingface.co/datasets/pscotti/mindeyev2", "wds/subj01", "NSD's terms")),
         ("god", ("forms.gle/ujvA34948Xg49jdn9", "7387130", "Subject1.h5")),
         ("bold5000-betas", ("BOLD5000_GLMsingle_ROI_betas.zip", "14456124", "Type D")),
+        ("things-fmri", ("sub-0X_ResponseData.h5", "20492835", "osf.io/jum2f")),
+        ("cneuromod-things", ("datalad clone", "*trialBetas_desc-zscore*.h5", "events.tsv")),
     ],
 )
 def test_what_is_got_by_hand_is_explained(monkeypatch, capsys, name, words):
