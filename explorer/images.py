@@ -26,6 +26,7 @@ ENDINGS = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".
 # embedder here look at. The photographs of NSD, BOLD5000 and LAION-fMRI are smaller.
 LARGEST = 1024
 ORIENTATION = 0x0112  # EXIF 2.3
+TWELVE_BITS = 2**12  # a camera's; of 65535 less than 7 %, which no stimulus stays under
 MOST_PIXELS = 2**26  # declared by a file: our choice, a third of a gigabyte while it is read
 
 
@@ -154,4 +155,10 @@ def _eight_bits(picture: Image.Image) -> np.ndarray:
         return np.round(values * 255).astype(np.uint8)
     if picture.mode == "I" and picture.format != "PPM":  # of which the largest value is 65535
         raise _Unknown("its whole numbers of 32 bits do not say which one is white")
+    most = int(values.max(initial=0))
+    if 1 < most < TWELVE_BITS:
+        raise _Unknown(
+            f"its 16-bit values end at {most}, as those of 8 to 12 bits do, so it would be nearly "
+            "black"
+        )
     return np.round(np.arange(2**16) / 257).astype(np.uint8)[values]

@@ -202,3 +202,11 @@ def test_nobody_else_opens_a_picture():
     sources = [f for room in ("explorer", "backends") for f in (root / room).rglob("*.py")]
     openers = {f.name for f in sources if "Image.open(" in f.read_text(encoding="utf-8")}
     assert openers == {"images.py"}
+
+
+def test_twelve_bits_in_sixteen_are_refused() -> None:
+    camera = np.linspace(0, 4095, 64, dtype=np.uint16)[None].repeat(64, axis=0)
+    with pytest.raises(UserError, match="its 16-bit values end at 4095, as those of 8 to 12 bits"):
+        read_picture(packed(Image.fromarray(camera), "PNG"), "The picture")
+    black = read_picture(packed(Image.fromarray(camera * 0), "PNG"), "The picture")
+    assert black.max() == 0

@@ -365,8 +365,6 @@ def test_stimuli_are_a_table_of_texts_by_id(dataset):
 def test_a_trial_is_traced_to_files_that_are_there(made):
     dataset, place = made
     trials = dataset.load(dataset.subjects()[0])
-    if origins_of(dataset, trials, 0) is None:
-        pytest.skip("this reader does not say where its rows lie")
     for row in (trials.rows("train")[:1].tolist(), trials.rows("test")[-1:].tolist()):
         for origin in origins_of(dataset, trials, row[0]) if row else ():
             assert Path(origin.file).is_file() and Path(origin.file).is_relative_to(place)
