@@ -257,7 +257,7 @@ class Visit(SessionState):
 
 
 class Visits(StateHolder):
-    """The `Visit` of every caller, those used last at the end; in the place of Gradio's own."""
+    """The `Visit` of every caller; in the place of Gradio's own."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -269,7 +269,6 @@ class Visits(StateHolder):
             if caller not in self.session_data:
                 self.session_data[caller] = Visit(self.blocks, caller in self.given_up)
             visit = self.session_data[caller]
-            self.session_data.move_to_end(caller)
             visit.touched = time.monotonic()
             return visit
 
