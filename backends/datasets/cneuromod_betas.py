@@ -11,7 +11,7 @@ import numpy as np
 from backends.datasets.cneuromod_files import MODEL, Kind, fetched, in_mask
 from backends.datasets.reading import LazyRows, hdf5_array, hdf5_rows, hdf5_values, stacked
 from backends.datasets.things_files import ncsnr_of_percent
-from explorer.files import guard
+from explorer.files import guard, short
 from explorer.types import Origin, UserError
 
 if TYPE_CHECKING:
@@ -31,7 +31,8 @@ def runs_of(file: h5py.File, path: Path) -> list[tuple[int, int]]:
         if not session.isdecimal() or not runs or not all(run.isdecimal() for run in runs):
             raise UserError(
                 f"{path}: betas of trials lie in groups session/run, both numbers, found "
-                f"{session!r} with {', '.join(runs[:3]) or 'nothing'}; take the file as published."
+                f"{short(repr(session))} with {short(', '.join(runs)) or 'nothing'}; take the "
+                "file as it was published."
             )
         found += [(int(session), int(run)) for run in runs]
     return sorted(found)
@@ -87,8 +88,8 @@ def image_rows(
                 array = hdf5_array(file, f"{names[row]}/betas", 1, "f")
                 if array.shape != (v,):
                     raise UserError(
-                        f"{where}: {names[row]} has {array.shape} betas, mask_array {v} voxels; "
-                        "fetch the file again."
+                        f"{where}: {short(names[row])} has {array.shape} betas, mask_array {v} "
+                        "voxels; fetch the file again."
                     )
                 values[at] = hdf5_values(array)[columns]
         return values

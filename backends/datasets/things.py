@@ -32,6 +32,7 @@ from backends.datasets.things_tables import (
 )
 from backends.datasets.things_volumes import brain_mask, find_runs, trial_table, volume_rows
 from backends.simulation.study import cache_folder
+from explorer.files import short
 from explorer.types import Origin, Subject, Trials, UserError, VoxelSpace, voxel_hash
 
 if TYPE_CHECKING:
@@ -144,8 +145,8 @@ class ThingsFMRI:
         both &= set(table["source"][table["split"] == "test"])
         if both:
             raise UserError(
-                f"{where}: {min(both)} is shown in training and in test trials; a picture belongs "
-                "to one of them."
+                f"{where}: {short(min(both))} is shown in training and in test trials; a picture "
+                "belongs to one of them."
             )
         return table, listed
 
@@ -277,13 +278,15 @@ class ThingsFMRI:
         """Return which voxels the option ``roi`` means, bool (V,)."""
         named: dict[str, list[np.ndarray]] = {"all": [np.ones(len(voxels.ids), bool)]}
         for label, mask in voxels.rois.items():
-            short = f"{label.hemisphere.lower()}{label.name}"
-            for key in dict.fromkeys(("visual", label.name, short)):
+            sided = f"{label.hemisphere.lower()}{label.name}"
+            for key in dict.fromkeys(("visual", label.name, sided)):
                 named.setdefault(key, []).append(mask)
         for label, mask in voxels.glasser.items():
             named[f"glasser-{label.name}"] = [mask]
         roi = self.roi or ("visual" if "visual" in named else "all")
-        one_of(self.name, "roi", roi, named)
+        if roi not in named:  # a sentence does not list Glasser's 180 areas
+            own = [key for key in named if not key.startswith("glasser-")]
+            one_of(self.name, "roi", roi, [*own, "glasser-AREA"])
         found = np.any(named[roi], axis=0)
         if not found.any():
             raise UserError(f"{self.name}: roi={roi} has no voxel here; choose another.")

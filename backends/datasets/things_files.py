@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
+from explorer.files import short
 from explorer.images import read_picture
 from explorer.types import Label, Parcellation, UserError
 
@@ -73,8 +74,9 @@ def source_of(file: str, concept: str, where: str) -> str:
     stem, _, ending = name.rpartition(".")
     if ending.lower() not in ("jpg", "jpeg", "png") or stem.rpartition("_")[0] != concept:
         raise UserError(
-            f"{where}: {file!r} is no picture of the concept {concept!r}; THINGS names them "
-            f"{concept}_01b.jpg. The table's columns do not belong together, take it as published."
+            f"{where}: {short(repr(file))} is no picture of the concept {short(repr(concept))}; "
+            "THINGS names them concept_01b.jpg. The table's columns do not belong together, take "
+            "it as it was published."
         )
     return f"{concept}/{name}"
 

@@ -16,7 +16,7 @@ import numpy as np
 from backends.datasets.pandas_hdf import Block, columns_as_rows, read_blocks
 from backends.datasets.reading import LazyRows, chosen, hdf5_values
 from backends.datasets.things_files import LARGEST_SD, source_of
-from explorer.files import guard, read_table
+from explorer.files import guard, read_table, short
 from explorer.types import Label, UserError
 
 if TYPE_CHECKING:
@@ -64,7 +64,9 @@ def read_trials(file: Path, subject: str) -> pd.DataFrame:
     table = read_table(file, ",", COPY, "it says which picture each trial is; copy it too")
     lacking = [name for name in TRIAL_COLUMNS if name not in table]
     if lacking:
-        raise UserError(f"{file} has no column {lacking[0]}; it has {', '.join(table.columns)}.")
+        raise UserError(
+            f"{file} has no column {lacking[0]}; it has {short(', '.join(table.columns))}."
+        )
     numbers = {name: _whole(table[name], file) for name in ("session", "run", "trial_id")}
     _check_person(_whole(table["subject_id"], file), subject, file)
     for name in ("session", "run"):
@@ -80,7 +82,7 @@ def read_trials(file: Path, subject: str) -> pd.DataFrame:
     if odd:
         raise UserError(
             f"{file}: trial_type is train or test in the table (catch trials are in the volumes "
-            f"alone), found {odd[0]!r}."
+            f"alone), found {short(repr(odd[0]))}."
         )
     pairs = zip(table["stimulus"], table["concept"], strict=True)
     sources = [source_of(stimulus, concept, str(file)) for stimulus, concept in pairs]
@@ -158,7 +160,7 @@ def _columns(table: pd.DataFrame, file: Path) -> dict[str, np.ndarray]:
     lacking = [n for n in ("voxel_id", "subject_id", *PLACES, *NUMBERS[:2]) if n not in table]
     if lacking:
         raise UserError(
-            f"{file} has no column {lacking[0]}; it has {', '.join(table.columns[:12])} ..."
+            f"{file} has no column {lacking[0]}; it has {short(', '.join(table.columns))}."
         )
     found = {}
     for name in table.columns:
@@ -171,7 +173,8 @@ def _columns(table: pd.DataFrame, file: Path) -> dict[str, np.ndarray]:
             found[name] = values.astype(bool)
         else:
             raise UserError(
-                f"{file}: {name} marks a region with 0 and 1, found {values.max():g}; {COPY}."
+                f"{file}: {short(name)} marks a region with 0 and 1, found up to "
+                f"{values.max():g}; {COPY}."
             )
     return found
 
@@ -248,7 +251,8 @@ def _check_voxels(block: Block, ids: np.ndarray, file: Path) -> None:
 def _range(names: dict[str, int] | list[str]) -> str:
     numbers = sorted(int(name) for name in names if name.lstrip("-").isdigit())
     if len(numbers) < len(names):
-        return f"named like {next(n for n in names if not n.lstrip('-').isdigit())!r}"
+        odd = next(name for name in names if not name.lstrip("-").isdigit())
+        return f"named like {short(repr(odd))}"
     return f"{numbers[0]} to {numbers[-1]} ({len(numbers):,})" if numbers else "none"
 
 

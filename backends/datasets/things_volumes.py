@@ -15,7 +15,7 @@ import numpy as np
 from backends.datasets.bold5000_volumes import Sessions
 from backends.datasets.reading import LazyRows, lies_in
 from backends.datasets.things_files import LARGEST_SD, source_of
-from explorer.files import open_volume, read_table, volume_data
+from explorer.files import open_volume, read_table, short, volume_data
 from explorer.types import UserError
 
 if TYPE_CHECKING:
@@ -54,7 +54,7 @@ def shown_in(run: Run) -> list[str]:
     table = read_table(run.conditions, missing="it says which picture each volume is; copy it too")
     if "image_filename" not in table:
         raise UserError(
-            f"{run.conditions} has the columns {', '.join(table.columns)}, expected "
+            f"{run.conditions} has the columns {short(', '.join(table.columns))}, expected "
             "image_filename; take the file as it was published."
         )
     found = []

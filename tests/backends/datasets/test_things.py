@@ -98,7 +98,7 @@ def test_default_voxels_are_those_of_the_studys_own_regions(opened):
     expected = [*range(9), 20, 21, 22, 40]
     np.testing.assert_allclose(trials.betas[0], things.betas()[expected, 0], rtol=1e-6)
     assert "13 voxels (roi=visual)" in " ".join(opened().remarks())
-    with pytest.raises(UserError, match="roi is one of all, visual, V1"):
+    with pytest.raises(UserError, match="roi is one of all, visual, V1, .*FFA.*, glasser-AREA"):
         opened(roi="V9").load("sub-01")
 
 
