@@ -137,7 +137,7 @@ def read_voxels(file: Path, subject: str) -> Voxels:
             # Two of Glasser's names are broken over two lines in the published table.
             table.columns = ["".join(str(name).split("\n")) for name in table.columns]
             parts.append(_columns(table, file))
-    if not parts:
+    if not any(len(part["voxel_id"]) for part in parts):
         raise UserError(f"{file} has no row, expected one for every voxel; {COPY}.")
     columns = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
     _check_person(columns.pop("subject_id"), subject, file)

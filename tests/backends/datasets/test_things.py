@@ -193,6 +193,24 @@ def test_a_picture_of_both_splits_and_catch_trials_in_the_table_are_refused(open
         opened().load("sub-01")
 
 
+def test_what_the_tables_lack_is_named(opened, root):
+    table, file = table_of(root, "VoxelMetadata")
+    for columns, says in (
+        (table.drop(columns="voxel_y"), "has no column voxel_y; it has voxel_id, subject_id, vox"),
+        (table.assign(V1=table["V1"] * 2), "V1 marks a region with 0 and 1, found up to 2"),
+        (table.iloc[:0], "VoxelMetadata.csv has no row, expected one for every voxel"),
+    ):
+        columns.to_csv(file, index=False)
+        with pytest.raises(UserError, match=says):
+            opened().load("sub-01")
+    file.unlink()
+    with pytest.raises(UserError, match="VoxelMetadata.csv is missing; it says what each voxel"):
+        opened().load("sub-01")
+    (root / "betas_csv" / "sub-01_StimulusMetadata.csv").unlink()
+    with pytest.raises(UserError, match="StimulusMetadata.csv is missing; it says which picture"):
+        opened().load("sub-01")
+
+
 def test_zero_shot_leaves_out_training_images_of_test_concepts(opened, root):
     trials = opened(split="zero-shot").load("sub-01")
     kept = [i for i, s in enumerate(STIMULI) if s != "mango_12s"]
