@@ -18,6 +18,7 @@ DATASETS: dict[str, str] = {
     "algonauts2023": "backends.datasets.algonauts:Algonauts2023",
     "deeprecon": "backends.datasets.deeprecon:Deeprecon",
     "mosaic": "backends.datasets.mosaic:Mosaic",
+    "laion-fmri": "backends.datasets.laion_fmri:LaionFMRI",
     "bold5000": "backends.datasets.bold5000:BOLD5000",
     "things-fmri": "backends.datasets.things:ThingsFMRI",
     "cneuromod-things": "backends.datasets.cneuromod:CNeuroModThings",
@@ -35,6 +36,10 @@ EMBEDDERS: dict[str, str] = {
     "stable-diffusion": "backends.embedders.published:StableDiffusionText",
     "sd-vae": "backends.embedders.published:StableDiffusionLatents",
     "gnet": "backends.embedders.pixels:GNetPixels",
+    "laion-clip": "backends.embedders.sidecar:LaionCLIP",
+    "laion-dinov2": "backends.embedders.sidecar:LaionDINOv2",
+    "laion-pecore": "backends.embedders.sidecar:LaionPEcore",
+    "laion-siglip2": "backends.embedders.sidecar:LaionSigLIP2",
 }
 
 MAPPERS: dict[str, str] = {

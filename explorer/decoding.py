@@ -78,9 +78,11 @@ def undecoded(bench: Workbench, request: Request) -> str:
             f"There is no mapper for {request.dataset}/{request.subject}: nothing is decoded "
             "here, the published pictures are shown as they are."
         )
-    if why := bench.catalogue.without_picture(request.dataset, request.stimulus):
-        return why
     space = decoded_space(bench, request)
+    if why := bench.catalogue.without_picture(request.dataset, request.stimulus):
+        shown = list(bench.catalogue.gallery(request.dataset, request.subject).index)
+        if not bench.models.is_embedded(request.dataset, shown, space):
+            return why
     if bench.catalogue.embedder_name(space):
         return ""
     if not bench.catalogue.captions_embedder_name(space):

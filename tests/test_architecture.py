@@ -53,6 +53,7 @@ KINDS = {  # what members of a kind share
         "nsd_synthetic nsd_imagery nsd_imagery_tables mat_cells "
         "mindeye_release mindeye1_shards mindeye2_trials "
         "bold5000_files bold5000_lists bold5000_arrays bold5000_volumes "
+        "laion_files laion_sessions laion_sidecars laion_splits "
         "pandas_hdf things_files things_tables things_volumes "
         "cneuromod_files cneuromod_betas"
     ),

@@ -202,6 +202,11 @@ def embed_stimuli(
     text = space in getattr(embedder, "text_spaces", ())
     said = _captions(dataset, stimuli, space, captions or {}) if text else {}
     embed = embedder.embed_text if text else embedder.embed
+    known = getattr(dataset, "known_embeddings", None)
+    if known is not None and getattr(embedder, "ready_only", False) and len(stimuli):
+        ready = known(stimuli, space, embedder.fingerprint)
+        if ready is not None:
+            return dict(zip(stimuli, ready, strict=True))
     store = None
     if cache is not None and Store.keeps(embedder):
         store = Store(cache, embedder, space, say=progress)
