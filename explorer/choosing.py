@@ -22,8 +22,9 @@ def default_request(
 ) -> Request:
     """Return a request for a random test trial (``seed`` None: another one each time).
 
-    Mapper and generator are the first that fit, "" where none does, so that the trial can
-    still be looked at. ``choices`` are fields of `Request` that are wanted as given.
+    Mapper and generator are the first that fit, a mapper with a generator before one without, ""
+    where none does, so that the trial can still be looked at. ``choices`` are fields of `Request`
+    that are wanted as given.
     """
     dataset = dataset or catalogue.dataset_names()[0]
     subject = subject or catalogue.subjects(dataset)[0]
@@ -32,8 +33,8 @@ def default_request(
     chosen = {"dataset": dataset, "subject": subject, "stimulus": str(drawn), **choices}
     if "mapper" not in chosen:
         mappers = catalogue.mapper_names(dataset, subject)
-        usable = (m for m in mappers if catalogue.generator_names(dataset, subject, m))
-        chosen["mapper"] = next(usable, "")
+        drawing = (m for m in mappers if catalogue.generator_names(dataset, subject, m))
+        chosen["mapper"] = next(drawing, next(iter(mappers), ""))  # decoding needs no generator
     if "generator" not in chosen:
         fitting = catalogue.generator_names(dataset, subject, chosen["mapper"])
         chosen["generator"] = next(iter(fitting), "")

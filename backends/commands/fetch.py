@@ -83,6 +83,15 @@ THINGS-fMRI (Hebart 2023): betas are CC0, no form is needed; images have their o
 2. Images: osf.io/jum2f; its zip opens with the password that stands with the terms of use. Unpack
    it to THINGS-fMRI/THINGS-images/<concept>/. Without them maps and betas work.
 3. python -m backends doctor THINGS-fMRI""",
+    "laion-fmri": """\
+LAION-fMRI (Zerbe 2026): betas are CC0 in a public bucket; pictures need a data use agreement.
+
+1. pip install laion-fmri, then laion-fmri download for the subjects you want (or aws s3 sync
+   --no-sign-request s3://laion-fmri FOLDER): derivatives/glmsingle-tedana/sub-XX, about 2 GB a
+   session, derivatives/rois, derivatives/anatomical, and stimuli/*_embeddings.h5.
+2. Pictures: laion-fmri request-access, then laion-fmri download-stimuli. Without them what is
+   decoded is compared in the published embeddings.
+3. python -m backends doctor FOLDER""",
     "cneuromod-things": """\
 CNeuroMod-THINGS (St-Laurent 2025): CC0, by DataLad; images have THINGS' own terms.
 
@@ -101,7 +110,7 @@ def fetch(
         str,
         typer.Argument(
             help="miyawaki2008, bold5000; or nsd, mindeye2, god, bold5000-betas, things-fmri, "
-            "cneuromod-things: how to get them."
+            "laion-fmri, cneuromod-things: how to get them."
         ),
     ],
     out: Annotated[Path, typer.Option(help="A folder NAME is made in it, or completed.")] = Path(

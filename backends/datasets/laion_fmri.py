@@ -27,7 +27,7 @@ from backends.datasets.laion_files import (
     read_mask,
     read_trials,
 )
-from backends.datasets.laion_sessions import first_volume, session_rows
+from backends.datasets.laion_sessions import covered, session_rows
 from backends.datasets.laion_sidecars import SIDECAR, embeddings, find_sidecars, rows_of
 from backends.datasets.laion_splits import OOD, ood_type, read_split, splits_folder
 from backends.datasets.reading import (
@@ -57,7 +57,7 @@ if TYPE_CHECKING:
 
 SHARED = "shared"  # the split by whether a picture was shown to everybody
 ASK = (
-    "The pictures of LAION-fMRI are had on request (laion-fmri request-access); put "
+    "Ask for the pictures (laion-fmri request-access) and put "
     "task-images_stimuli.h5 and task-images_metadata.csv into stimuli/, or pictures named by "
     "their labels into stimuli/images/"
 )
@@ -253,7 +253,7 @@ class LaionFMRI:
                 f"{self.stimuli.index[0]}."
             )
         if why := self.without_picture(stimulus):
-            raise UserError(why)
+            raise UserError(f"{why} {ASK}.")
         place = self._pictures[stimulus]
         if isinstance(place, Path):
             return read_picture(place, f"The picture of {stimulus}")
@@ -266,7 +266,7 @@ class LaionFMRI:
         """Return why a picture is not shown, "" where it is here."""
         if stimulus in self._pictures:
             return ""
-        return f"The picture of {stimulus} is not here. {ASK}."
+        return f"The picture of {stimulus} is not here: LAION-fMRI's are had on request."
 
     def known_embeddings(
         self, stimuli: Sequence[str], space: EmbeddingSpace, fingerprint: str
@@ -367,7 +367,7 @@ class LaionFMRI:
                 f"has {short(', '.join(rois)) or 'none'}, or all."
             )
         inside = mask & rois[roi] if roi != "all" else mask
-        finite = np.logical_and.reduce([np.isfinite(first_volume(s)) for s in person.sessions])
+        finite = np.logical_and.reduce([covered(s, mask.shape) for s in person.sessions])
         kept, lost = inside & finite, int((inside & ~finite).sum())
         if not kept.any():
             raise UserError(f"{self.name}/{person.name}: no voxel of {roi} has values everywhere.")

@@ -38,11 +38,7 @@ def session_rows(
         Where the volumes lie on another grid than the mask.
     """
     image = open_volume(session.betas, "", COPY, COPY, keep_file_open=True)
-    if len(image.shape) != 4 or tuple(image.shape[:3]) != mask.shape:
-        raise UserError(
-            f"{session.betas} has shape {tuple(image.shape)}, the mask {mask.shape}; betas and "
-            "masks of different resolutions or releases are mixed."
-        )
+    _check_grid(session, image, mask.shape)
     if not np.allclose(image.affine, affine, atol=1e-3):
         raise UserError(
             f"{session.betas} lies elsewhere than the mask (another affine); the files are of two "
@@ -67,9 +63,19 @@ def session_rows(
     return LazyRows(shape, read, str(session.betas), lies_in(session.betas, note="a volume"))
 
 
-def first_volume(session: Session) -> np.ndarray:
-    """Return a session's first volume (X, Y, Z), which says where it has no values."""
-    return _volume(open_volume(session.betas, "", COPY, COPY), session.betas, 0)
+def covered(session: Session, shape: tuple[int, ...]) -> np.ndarray:
+    """Return where a session has values, bool (X, Y, Z), by its first volume."""
+    image = open_volume(session.betas, "", COPY, COPY)
+    _check_grid(session, image, shape)
+    return np.isfinite(_volume(image, session.betas, 0))
+
+
+def _check_grid(session: Session, image: Any, shape: tuple[int, ...]) -> None:
+    if len(image.shape) != 4 or tuple(image.shape[:3]) != tuple(shape):
+        raise UserError(
+            f"{session.betas} has shape {tuple(image.shape)}, the mask {tuple(shape)}; betas and "
+            "masks of different resolutions or releases are mixed."
+        )
 
 
 def _volume(image: Any, path: Path, index: int) -> np.ndarray:

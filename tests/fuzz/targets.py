@@ -25,6 +25,7 @@ from backends.datasets.cneuromod import CNeuroModThings
 from backends.datasets.folder import Folder
 from backends.datasets.god import GOD
 from backends.datasets.god_mindvis import GODMindVis
+from backends.datasets.laion_fmri import LaionFMRI
 from backends.datasets.mindeye1 import MindEye1
 from backends.datasets.mindeye2 import MindEye2
 from backends.datasets.miyawaki import Miyawaki2008
@@ -35,6 +36,7 @@ from backends.datasets.nsd import NSD
 from backends.datasets.simulated import Simulated
 from backends.datasets.things import ThingsFMRI
 from backends.embedders.captions import read_captions
+from backends.embedders.sidecar import LaionCLIP
 from backends.encoders.gnet import read_release
 from backends.generators.published import Published as PublishedPictures
 from backends.mappers.masked import Masked
@@ -57,6 +59,7 @@ from tests.fuzz.adopting import read_glm, write_glm
 from tests.miniatures import atlases, bold5000, god, miyawaki, nsd, nsd_parts, things
 from tests.miniatures.algonauts import write_algonauts
 from tests.miniatures.cneuromod import write_cneuromod
+from tests.miniatures.laion import write_laion
 from tests.miniatures.mindeye1 import write_mindeye1
 from tests.miniatures.mindeye2 import write_mindeye2
 from tests.miniatures.mosaic import write_person
@@ -94,6 +97,13 @@ def read_all(study: Any, *pictures: str) -> list[Any]:
     ends = [*study.stimuli.index[:3], *study.stimuli.index[-3:]]
     found += [study.image(stimulus) for stimulus in pictures or ends]
     return [*found, *getattr(study, "remarks", list)()]
+
+
+def read_laion(root: Path) -> list[Any]:
+    study = LaionFMRI(root, "s", cache=str(root.with_name("kept")))
+    (space,) = LaionCLIP.spaces
+    embedded = study.known_embeddings(list(study.stimuli.index[:3]), space, "published")
+    return [read_all(study), embedded]
 
 
 def read_things(root: Path) -> list[Any]:
@@ -456,6 +466,7 @@ TARGETS = (
     Target("algonauts", write_algonauts, lambda r: read_all(Algonauts2023(r, "s"))),
     Target("mosaic", write_person, lambda r: [known(r), read_all(Mosaic(r, "s"))], "*.hdf5"),
     Target("adopt", write_glm, read_glm),
+    Target("laion-fmri", write_laion, read_laion),
     Target("things", things.write_shown, read_things),
     Target("cneuromod", write_cneuromod, lambda r: read_all(CNeuroModThings(r, "s"))),
     Target("atlases", atlases.write_all, read_atlases),

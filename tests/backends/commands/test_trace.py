@@ -17,7 +17,7 @@ from backends.commands.trace import chosen_trial
 from backends.reports.traces import SHADES, sketch
 from backends.reports.unknown import explain
 from explorer.types import UserError
-from tests.backends.datasets.test_contract import make_folder
+from tests.miniatures.studies import make_folder
 
 
 @pytest.fixture(scope="module")

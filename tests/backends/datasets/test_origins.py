@@ -12,7 +12,7 @@ import pytest
 from backends.datasets.reading import LazyRows, chosen, lies_in, stacked, standardised
 from explorer.identity import origins_of
 from explorer.types import Origin, UserError
-from tests.backends.datasets import test_contract as made
+from tests.miniatures import studies as made
 
 
 def rows(n: int, file: str, offset: int) -> LazyRows:
