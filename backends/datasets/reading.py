@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     import h5py
 
 CHUNK_ROWS = 256  # rows in memory at once while statistics are gathered
+CHUNK_NUMBERS = 2**24  # and numbers: 128 MB
 MOST_CHUNKS = 100_000  # of an HDF5 array: counting them takes a tenth of a second
 KINDS = {"fiub": "numbers", "fiu": "numbers", "iu": "whole numbers", "SO": "texts"}
 
@@ -178,8 +179,9 @@ def mean_and_sd(rows: Any, which: np.ndarray, ddof: int = 0) -> tuple[np.ndarray
     The SD of a voxel that only rounding moves is 0.
     """
     count, mean, square = 0, np.zeros(rows.shape[1]), np.zeros(rows.shape[1])
-    for begin in range(0, len(which), CHUNK_ROWS):
-        part = np.asarray(rows[which[begin : begin + CHUNK_ROWS]], dtype=np.float64)
+    step = int(np.clip(CHUNK_NUMBERS // max(rows.shape[1], 1), 8, CHUNK_ROWS))
+    for begin in range(0, len(which), step):
+        part = np.asarray(rows[which[begin : begin + step]], dtype=np.float64)
         n, part_mean = len(part), part.mean(axis=0)
         shift = part_mean - mean
         square += ((part - part_mean) ** 2).sum(axis=0) + shift**2 * count * n / (count + n)
