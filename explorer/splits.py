@@ -17,11 +17,14 @@ from typing import Any
 import numpy as np
 
 from explorer.files import read_object, short
+from explorer.metrics import unit
 from explorer.types import Origin, Trials, UserError
 from explorer.writing import write_whole
 
 FOLDER = "splits"  # among the checkpoints, with one folder a data set
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")  # checkpoints are called by it
+ROWS = 512  # of similarities at a time
+STARTS = 4  # of k-means; the best is kept
 FIELDS = ("name", "by", "dataset", "train", "test")
 
 
@@ -166,3 +169,31 @@ def shown(several: Sequence[Trials]) -> tuple[list[str], list[str]]:
     known = set(test)
     train = dict.fromkeys(s for trials in several for s in trials.stimuli("train"))
     return [s for s in train if s not in known], test
+
+
+# ---------------------------------------------------------------------------- what is near to what
+
+
+def clusters(features: np.ndarray, k: int) -> np.ndarray:
+    """Return the cluster (n,) of every row of features (n, ...), by size: 0 is the largest.
+
+    k-means of unit vectors (Lloyd), as on a sphere; the same for the same features.
+    """
+    from sklearn.cluster import KMeans
+
+    rows = unit(np.asarray(features, dtype=np.float32).reshape(len(features), -1))
+    if not 2 <= k <= len(rows):
+        raise UserError(f"{len(rows)} stimuli make 2 to {len(rows)} clusters, found k = {k}.")
+    found = KMeans(k, n_init=STARTS, random_state=0).fit_predict(rows)
+    order = np.argsort(-np.bincount(found, minlength=k), kind="stable")
+    return np.argsort(order)[found]
+
+
+def nearest(rows: np.ndarray, among: np.ndarray) -> np.ndarray:
+    """Return for each row (n, ...) its highest cosine similarity (n,) to one of ``among``."""
+    if not len(among):
+        raise UserError("There are no training stimuli to be near to.")
+    a, b = (unit(np.asarray(x, np.float32).reshape(len(x), -1)) for x in (rows, among))
+    return np.concatenate(
+        [(part @ b.T).max(axis=1) for part in np.array_split(a, len(a) // ROWS + 1)]
+    )

@@ -54,6 +54,14 @@ def evaluate(
             "(--limit: permuted studies a subject).",
         ),
     ] = False,
+    critique: Annotated[
+        bool,
+        typer.Option(
+            "--critique",
+            help="Instead: is it decoding? Collapse, identification within clusters, similarity "
+            "to training images, the class alone, and a bottleneck, of every mapper.",
+        ),
+    ] = False,
     images: Annotated[
         Path | None,
         typer.Option(help="Instead: score the pictures that reconstruct made in this folder."),
@@ -91,6 +99,17 @@ def evaluate(
             say.result(text)
             if out:
                 write_whole(out, text.encode())
+            return
+        if critique:
+            from backends.reports import critique as critics
+
+            name, bench = options.open_bench(dataset, checkpoints, device, published or ())
+            told = critics.examine(
+                bench, name, subjects=subject or (), mappers=mapper or (), progress=say
+            )
+            say.result(critics.markdown(told))
+            for path in critics.write(told, out) if out else ():
+                say.result(str(path))
             return
         from backends.embedders.captions import read_captions
         from backends.embedders.choice import read_sources

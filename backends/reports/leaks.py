@@ -10,9 +10,9 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 
 from backends.reports.alike import look, same_pictures
-from backends.training.splits import nearest
 from explorer.metrics import unit
 from explorer.protocols import Dataset
+from explorer.splits import nearest
 from explorer.types import UserError
 
 USUAL = 0.99  # of training stimuli are farther from each other than the threshold: our choice

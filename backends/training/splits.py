@@ -13,8 +13,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from explorer.metrics import unit
-from explorer.splits import Split
+from explorer.splits import Split, clusters, nearest
 from explorer.types import UserError
 
 FOLDS = 5
@@ -22,8 +21,6 @@ KINDS = "random_0 to random_4, cluster_k5_0 to cluster_k5_4 (or another k), tau,
 RANDOM = re.compile(r"random_(\d+)")
 CLUSTER = re.compile(r"cluster_k(\d+)_(\d+)")
 TAU = re.compile(r"tau(?:_(\d+))?")
-ROWS = 512  # of similarities at a time
-STARTS = 4  # of k-means; the best is kept
 
 
 def needs_features(name: str) -> bool:
@@ -93,28 +90,3 @@ def _random(stimuli: Sequence[str], fold: int) -> list[str]:
     digests = (hashlib.sha256(s.encode()).digest() for s in stimuli)
     folds = [int.from_bytes(digest[:4], "big") % FOLDS for digest in digests]
     return [s for s, f in zip(stimuli, folds, strict=True) if f == fold]
-
-
-def clusters(features: np.ndarray, k: int) -> np.ndarray:
-    """Return the cluster (n,) of every row of features (n, ...), by size: 0 is the largest.
-
-    k-means of unit vectors (Lloyd), as on a sphere; the same for the same features.
-    """
-    from sklearn.cluster import KMeans
-
-    rows = unit(np.asarray(features, dtype=np.float32).reshape(len(features), -1))
-    if not 2 <= k <= len(rows):
-        raise UserError(f"{len(rows)} stimuli make 2 to {len(rows)} clusters, found k = {k}.")
-    found = KMeans(k, n_init=STARTS, random_state=0).fit_predict(rows)
-    order = np.argsort(-np.bincount(found, minlength=k), kind="stable")
-    return np.argsort(order)[found]
-
-
-def nearest(rows: np.ndarray, among: np.ndarray) -> np.ndarray:
-    """Return for each row (n, ...) its highest cosine similarity (n,) to one of ``among``."""
-    if not len(among):
-        raise UserError("There are no training stimuli to be near to.")
-    a, b = (unit(np.asarray(x, np.float32).reshape(len(x), -1)) for x in (rows, among))
-    return np.concatenate(
-        [(part @ b.T).max(axis=1) for part in np.array_split(a, len(a) // ROWS + 1)]
-    )

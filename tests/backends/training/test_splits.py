@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from backends.training.splits import clusters, make_split, nearest, needs_features
+from backends.training.splits import make_split, needs_features
+from explorer.splits import clusters, nearest
 from explorer.types import UserError
 
 IDS = [f"s{i:03d}" for i in range(100)]

@@ -1,0 +1,56 @@
+"""The critics' tests over a workbench: what is asked of whom, and how it is written."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from backends.reports import critique
+from explorer.types import UserError
+
+
+def test_every_mapper_and_subject_is_asked(
+    workbench: Any, tmp_path: Any, monkeypatch: Any
+) -> None:
+    monkeypatch.setattr(critique.critique, "CLUSTERS", 4)
+    told = critique.examine(workbench, "fake")
+    subjects = workbench.catalogue.subjects("fake")
+    assert set(told) == {
+        (m, s) for s in subjects for m in workbench.catalogue.mapper_names("fake", s)
+    }
+    names = [one.name for one in next(iter(told.values()))]
+    assert names[0] == "generalisation" and names[-1] == "bottleneck"
+    assert "output-dimension collapse" in names and "category-only decoder" in names
+    files = critique.write(told, tmp_path / "out")
+    table = pd.read_csv(files[0])
+    assert set(table["test"]) <= set(names) and set(table["subject"]) == set(subjects)
+    assert table["of"].str.startswith("all test images: two-way").any()
+    text = files[1].read_text()
+    assert text.count("- **output-dimension collapse**") == len(told) + 1  # and its definition
+    assert "# Definitions" in text
+
+
+def test_an_unknown_mapper_is_a_sentence(workbench: Any) -> None:
+    with pytest.raises(UserError, match="none, sub-01: There is no mapper 'none'"):
+        critique.examine(workbench, "fake", subjects=["sub-01"], mappers=["none"])
+
+
+def test_too_few_training_stimuli_are_a_sentence(workbench: Any, monkeypatch: Any) -> None:
+    trained = len(workbench.catalogue.trials("fake", "sub-01").stimuli("train"))
+    monkeypatch.setattr(critique.critique, "CLUSTERS", trained + 1)
+    with pytest.raises(
+        UserError, match=f"has {trained} training stimuli .* need {trained + 1} or"
+    ):
+        critique.examine(workbench, "fake", subjects=["sub-01"])
+
+
+def test_sets_by_class_are_those_never_trained_and_strange_ones() -> None:
+    found = critique._by_class(["dog", "", "cat", "OOD gabor", "OOD shape", "cat"], {"dog"})
+    assert found["classes never trained"].tolist() == [False, False, True, False, False, True]
+    assert found["out of distribution"].tolist() == [False, False, False, True, True, False]
+    assert critique._by_class(["cat", "cat"], {"dog"}) == {}  # all: no set of its own
+    ahead, aside = np.array([[1.0, 0]]), np.array([[1.0, 0], [0, 1], [0.9, 0.1], [0.1, 1]])
+    assert critique._far(aside, ahead).tolist() == [False, True, False, True]
