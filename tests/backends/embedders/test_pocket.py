@@ -33,9 +33,14 @@ def clip():
     return resolve(EMBEDDERS["pocket-clip"])(CHECKPOINTS)
 
 
-# published models need weights that do not ship: tests/backends/test_targets.py
+# published models need weights that do not ship: tests/backends/test_targets.py; published
+# embeddings lie ready and have no network: tests/backends/datasets/test_laion.py
+READY = [name for name, entry in EMBEDDERS.items() if hasattr(resolve(entry), "ready_only")]
+
+
 @pytest.mark.parametrize(
-    "name", [name for name, entry in EMBEDDERS.items() if not hasattr(resolve(entry), "hub")]
+    "name",
+    [n for n, entry in EMBEDDERS.items() if not hasattr(resolve(entry), "hub") and n not in READY],
 )
 def test_every_embedder_keeps_the_contract(name, pictures):
     embedder = resolve(EMBEDDERS[name])(CHECKPOINTS, "cpu")
@@ -55,6 +60,15 @@ def test_every_embedder_keeps_the_contract(name, pictures):
         assert rows.shape == (3, *space.shape) and rows.dtype == np.float32
         alone = embedder.embed_text(["by the sea"], space)
         np.testing.assert_allclose(alone[0], rows[2], atol=2e-5 * max(1, np.abs(rows).max()))
+
+
+@pytest.mark.parametrize("name", READY)
+def test_what_lies_ready_embeds_no_picture(name, pictures):
+    cls = resolve(EMBEDDERS[name])
+    (space,) = cls.spaces
+    assert space.model == name and cls.fingerprint_of(CHECKPOINTS) == cls.fingerprint
+    with pytest.raises(UserError, match=f"{space.name} holds published embeddings"):
+        cls(CHECKPOINTS).embed(pictures[:1], space)
 
 
 def test_pixels_are_area_means_row_by_row():
