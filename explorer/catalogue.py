@@ -25,7 +25,15 @@ from explorer.naming import (
     takes_split,
     whose_results,
 )
-from explorer.offers import FIT_NOW, Offer, find_encoder, find_mappers, fit_offer, read_cards
+from explorer.offers import (
+    FIT_NOW,
+    Offer,
+    find_encoder,
+    find_mappers,
+    fit_offer,
+    no_mapper,
+    read_cards,
+)
 from explorer.protocols import Dataset
 from explorer.splits import read_split, resplit
 from explorer.types import EmbeddingSpace, Trials, UserError, resolve
@@ -285,21 +293,9 @@ class Catalogue:
     def offer(self, dataset: str, subject: str, mapper: str) -> Offer:
         """Return what stands behind a mapper's name; an unknown one raises `UserError`."""
         offers = self._offers(dataset, subject)
-        if not offers and self.test_only(dataset):
-            raise UserError(
-                f"There is no mapper for {dataset}/{subject}, which has no training trials; train "
-                "one on the data set with these voxels that has some."
-            )
-        if not offers:
-            raise UserError(
-                f"There is no mapper for {dataset}/{subject}; train one with: python -m backends "
-                f"train ridge --dataset {dataset}=PATH"
-            )
         if mapper not in offers:
-            raise UserError(
-                f"There is no mapper {mapper!r} for {dataset}/{subject}; choose one of "
-                f"{', '.join(offers)}. {self._withheld[dataset, subject].get(mapper, '')}".rstrip()
-            )
+            why = self._withheld[dataset, subject].get(mapper, "")
+            raise no_mapper(f"{dataset}/{subject}", mapper, offers, why, self.test_only(dataset))
         return offers[mapper]
 
     def _offers(self, dataset: str, subject: str) -> dict[str, Offer]:
@@ -344,17 +340,17 @@ class Catalogue:
 
     def embedder_name(self, space: EmbeddingSpace) -> str:
         """Return the embedder that puts images into ``space``, "" if none does."""
-        names = (n for n, entry in self.embedders.items() if space in resolve(entry).spaces)
-        return next(names, "")
+        return _first(self.embedders, "spaces", space)
 
     def captions_embedder_name(self, space: EmbeddingSpace) -> str:
         """Return the embedder that puts captions into ``space``, "" if none does."""
-        names = (
-            name
-            for name, entry in self.embedders.items()
-            if space in getattr(resolve(entry), "text_spaces", ())
-        )
-        return next(names, "")
+        return _first(self.embedders, "text_spaces", space)
+
+
+def _first(entries: Mapping[str, Any], spaces: str, space: EmbeddingSpace) -> str:
+    """Return the first entry whose class has a space among its ``spaces``, "" for none."""
+    names = (n for n, entry in entries.items() if space in getattr(resolve(entry), spaces, ()))
+    return next(names, "")
 
 
 def _list_stimuli(trials: Trials, stimuli: pd.DataFrame) -> pd.DataFrame:

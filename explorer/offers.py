@@ -46,6 +46,29 @@ def read_cards(checkpoints: Path, report: Callable[[str], None]) -> list[tuple[P
     return cards
 
 
+def no_mapper(
+    who: str, mapper: str, offers: Mapping[str, Offer], why: str, test_only: bool
+) -> UserError:
+    """Return the error for a mapper that is not on offer; ``why`` it is withheld, "" if it is not.
+
+    ``test_only``: see `explorer.protocols.Dataset`.
+    """
+    if offers:
+        return UserError(
+            f"There is no mapper {mapper!r} for {who}; choose one of {', '.join(offers)}. "
+            f"{why}".rstrip()
+        )
+    if test_only:
+        return UserError(
+            f"There is no mapper for {who}, which has no training trials; train one on the data "
+            "set with these voxels that has some."
+        )
+    return UserError(
+        f"There is no mapper for {who}; train one with: python -m backends train ridge --dataset "
+        f"{who.partition('/')[0]}=PATH"
+    )
+
+
 def _cut_off(left: Path) -> str:
     """Return what to do about a former checkpoint whose replacement was interrupted."""
     name = left.name[1:].rsplit(".", 2)[0]  # as explorer.mapper names it: .NAME.random.old

@@ -17,19 +17,16 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from backends.datasets.god_study import one_of, roi_masks
+from backends.datasets.god_study import one_of
 from backends.datasets.laion_files import (
-    CEILINGS,
     GLM,
-    Person,
     find_people,
-    read_map,
-    read_mask,
     read_trials,
 )
-from backends.datasets.laion_sessions import covered, session_rows
+from backends.datasets.laion_sessions import session_rows
 from backends.datasets.laion_sidecars import SIDECAR, embeddings, find_sidecars, rows_of
 from backends.datasets.laion_splits import OOD, ood_type, read_split, splits_folder
+from backends.datasets.laion_voxels import Chosen, choose_voxels, odd_repeats
 from backends.datasets.reading import (
     chosen,
     hdf5_array,
@@ -38,18 +35,14 @@ from backends.datasets.reading import (
     stacked,
     standardised,
 )
-from backends.datasets.things_files import ncsnr_of_percent
 from backends.simulation.study import cache_folder
-from explorer.files import read_text, short
+from explorer.files import read_text
 from explorer.images import read_picture
 from explorer.types import (
     EmbeddingSpace,
     Origin,
-    Subject,
     Trials,
     UserError,
-    VoxelSpace,
-    voxel_hash,
 )
 
 if TYPE_CHECKING:
@@ -61,8 +54,6 @@ ASK = (
     "task-images_stimuli.h5 and task-images_metadata.csv into stimuli/, or pictures named by "
     "their labels into stimuli/images/"
 )
-REPEATS = {"shared_12rep": 12, "shared_4rep": 4}  # others, each person's own, are shown 4 times
-USUAL = 4
 
 
 class LaionFMRI:
@@ -135,7 +126,7 @@ class LaionFMRI:
         base = Path(cache).expanduser() if cache else cache_folder()
         self._cache = base / "laion-fmri"
         self._stimuli_folder = self.path / "stimuli"
-        self._known: dict[str, tuple[VoxelSpace, np.ndarray, int]] = {}
+        self._known: dict[str, Chosen] = {}
 
     @classmethod
     def recognise(cls, path: Path) -> bool:
@@ -181,29 +172,9 @@ class LaionFMRI:
         """Label -> row of the file of pictures, or a file; {} where they are not here."""
         packed = self._stimuli_folder / "task-images_stimuli.h5"
         if packed.is_file():
-            return self._rows_of_pictures(packed)
+            return _rows_of_pictures(packed)
         files = (self._stimuli_folder / "images").glob("*.*")
         return {file.name: file for file in sorted(files)}
-
-    def _rows_of_pictures(self, packed: Path) -> dict[str, int]:
-        table = self._stimuli_folder / "task-images_metadata.csv"
-        text = read_text(table, missing="it says which picture each row is; copy it too")
-        names = [
-            row.get("image_name") for row in csv.DictReader(io.StringIO(text.lstrip("\ufeff")))
-        ]
-        if not names or any(not name for name in names):
-            raise UserError(f"{table} needs a column image_name without gaps; copy it again.")
-        with open_hdf5(packed) as opened:
-            count = len(hdf5_array(opened, "images", 1, "O", whole=False))
-        if count != len(names):
-            raise UserError(
-                f"{packed} has {count} pictures, {table.name} {len(names)} rows; they belong "
-                "together row by row, so take both of one release."
-            )
-        found = {str(name).strip(): i for i, name in enumerate(names)}
-        if len(found) < len(names):
-            raise UserError(f"{table} names a picture twice; copy it again.")
-        return found
 
     @cached_property
     def _tables(self) -> dict[str, pd.DataFrame]:
@@ -300,7 +271,8 @@ class LaionFMRI:
             )
         person, table = self._people[subject], self._tables[subject].copy()
         table["split"] = self._split_of(table["stimulus"], subject)
-        space, _, _ = self._voxels(person)
+        who = self._voxels(subject).subject
+        space = who.voxels
         parts = [session_rows(s, space.mask, space.affine, self._cache) for s in person.sessions]
         # a session's table is in the order of its volumes, so rows and volumes agree
         betas, unit = stacked(parts, f"{self.name}/{subject}"), "GLMsingle beta, relative units"
@@ -318,9 +290,6 @@ class LaionFMRI:
             )
         table["repeat"] = table.groupby(["stimulus", "split"]).cumcount()
         columns = ["stimulus", "split", "repeat", "session", "run"]
-        who = Subject(
-            self.name, subject, space, self._ncsnr(person, space), maps=self._maps(person, space)
-        )
         return Trials(who, chosen(betas, keep), unit, table[columns])
 
     def _split_of(self, stimuli: pd.Series, subject: str) -> pd.Series:
@@ -338,84 +307,27 @@ class LaionFMRI:
             )
         return stimuli.map(dict.fromkeys(train, "train") | dict.fromkeys(test, "test")).fillna("")
 
-    def _voxels(self, person: Person) -> tuple[VoxelSpace, np.ndarray, int]:
-        """Return the voxels, kept: those of mask and region that have values in every session."""
-        if person.name in self._known:
-            return self._known[person.name]
-        kinds = person.masks
-        kind = self._mask_kind or next(iter(kinds), "")
-        if kind not in kinds:
-            raise UserError(
-                f"{self.name}/{person.name} has the masks {', '.join(kinds) or 'none'}, not "
-                f"{kind or 'any'!r}; get its brain mask (derivatives/anatomical) or choose ?mask=."
-            )
-        mask, affine = read_mask(kinds[kind], kind)
-        rois = {
-            name: found > 0
-            for name, files in person.rois.items()
-            if (
-                found := next(
-                    (m for f in files if (m := read_map(f, mask.shape)) is not None), None
-                )
-            )
-            is not None
-        }
-        roi = self.roi or ("laion-general" if "laion-general" in rois else "all")
-        if roi != "all" and roi not in rois:
-            raise UserError(
-                f"{self.name}/{person.name} has no region {roi!r} at the betas' resolution; it "
-                f"has {short(', '.join(rois)) or 'none'}, or all."
-            )
-        inside = mask & rois[roi] if roi != "all" else mask
-        finite = np.logical_and.reduce([covered(s, mask.shape) for s in person.sessions])
-        kept, lost = inside & finite, int((inside & ~finite).sum())
-        if not kept.any():
-            raise UserError(f"{self.name}/{person.name}: no voxel of {roi} has values everywhere.")
-        digest = voxel_hash("laion-fmri", person.name, kept, affine)
-        atlas = roi_masks({name: values[kept] for name, values in rois.items()}, digest)
-        parcels = {"ROIs": atlas} if len(atlas.labels) else {}
-        space = VoxelSpace(
-            int(kept.sum()), digest, mask=kept, affine=affine, parcellations=parcels
-        )
-        self._known[person.name] = space, inside, lost
-        return self._known[person.name]
-
-    def _maps(self, person: Person, space: VoxelSpace) -> dict[str, np.ndarray]:
-        found = {}
-        for kind, file in person.ceilings.items():
-            values = read_map(file, space.mask.shape)
-            if values is not None:
-                name = f"noise ceiling of {kind}, percent"
-                found[name] = values[space.mask].astype(np.float32)
-        return found
-
-    def _ncsnr(self, person: Person, space: VoxelSpace) -> np.ndarray | None:
-        """Return ncsnr (V,) from a ceiling whose number of repeats is known, else None."""
-        for kind, repeats in CEILINGS.items():
-            values = (
-                read_map(person.ceilings[kind], space.mask.shape)
-                if kind in person.ceilings
-                else None
-            )
-            if repeats and values is not None:
-                return ncsnr_of_percent(values[space.mask], repeats, str(person.ceilings[kind]))
-        return None
+    def _voxels(self, subject: str) -> Chosen:
+        if subject not in self._known:
+            person = self._people[subject]
+            self._known[subject] = choose_voxels(self.name, person, self._mask_kind, self.roi)
+        return self._known[subject]
 
     def remarks(self) -> list[str]:
         """Return what must be known of these files, one sentence each."""
         said = []
         for who, person in self._people.items():
             said += person.remarks
-            space, inside, lost = self._voxels(person)
-            kind = self._mask_kind or next(iter(person.masks))
-            said.append(f"{who}: {space.n_voxels:,} voxels of the mask {kind} and the region.")
-            if lost:
+            voxels = self._voxels(who)
+            count = voxels.subject.voxels.n_voxels
+            said.append(f"{who}: {count:,} voxels of the mask {voxels.mask} and the region.")
+            if voxels.lost:
                 said.append(
-                    f"{who}: {lost} voxels have no value in some session and are left out."
+                    f"{who}: {voxels.lost} voxels have no value in some session and are left out."
                 )
-            said += self._repeats(who)
+            said += odd_repeats(who, self._tables[who])
             if any(s.betas.suffix == ".gz" for s in person.sessions):
-                size = 4 * space.n_voxels * len(self._tables[who]) / 1e9
+                size = 4 * count * len(self._tables[who]) / 1e9
                 said.append(
                     f"{who}: packed sessions are unpacked once, a minute or two each, into "
                     f"{size:.1f} GB in {self._cache}; gunzip them and trials are read alone."
@@ -433,24 +345,23 @@ class LaionFMRI:
             said.append("Nothing says which version of the package the splits are of.")
         return said
 
-    def _repeats(self, who: str) -> list[str]:
-        table, said = self._tables[who], []
-        counts = table["stimulus"].value_counts()
-        due = {
-            s: next((n for k, n in REPEATS.items() if s.startswith(k)), USUAL)
-            for s in counts.index
-        }
-        missing = [s for s in counts.index if counts[s] < due[s]]
-        if missing:
-            said.append(
-                f"{who}: {len(missing)} of {len(counts)} pictures have fewer repeats than planned "
-                f"in the sessions that are here (first {missing[0]}, {counts[missing[0]]} of "
-                f"{due[missing[0]]})."
-            )
-        more = [s for s in counts.index if counts[s] > due[s]]
-        if more:
-            said.append(
-                f"{who}: {len(more)} pictures have more trials than planned (first {more[0]}, "
-                f"{counts[more[0]]}, planned {due[more[0]]}); is a session here twice?"
-            )
-        return said
+
+def _rows_of_pictures(packed: Path) -> dict[str, int]:
+    """Return label -> row of the file of pictures, by the table that lies beside it."""
+    table = packed.with_name("task-images_metadata.csv")
+    text = read_text(table, missing="it says which picture each row is; copy it too")
+    named = csv.DictReader(io.StringIO(text.lstrip("\ufeff")))
+    names = [(row.get("image_name") or "").strip() for row in named]
+    if not names or not all(names):
+        raise UserError(f"{table} needs a column image_name without gaps; copy it again.")
+    with open_hdf5(packed) as opened:
+        count = len(hdf5_array(opened, "images", 1, "O", whole=False))
+    if count != len(names):
+        raise UserError(
+            f"{packed} has {count} pictures, {table.name} {len(names)} rows; they belong together "
+            "row by row, so take both of one release."
+        )
+    found = {name: i for i, name in enumerate(names)}
+    if len(found) < len(names):
+        raise UserError(f"{table} names a picture twice; copy it again.")
+    return found
