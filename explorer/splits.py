@@ -24,6 +24,8 @@ from explorer.writing import write_whole
 FOLDER = "splits"  # among the checkpoints, with one folder a data set
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")  # checkpoints are called by it
 ROWS = 512  # of similarities at a time
+USUAL = 0.99  # of training stimuli are farther from each other than the leak threshold: our choice
+SAMPLE = 1_000  # training stimuli whose nearest other one is looked for
 STARTS = 4  # of k-means; the best is kept
 FIELDS = ("name", "by", "dataset", "train", "test")
 
@@ -197,3 +199,14 @@ def nearest(rows: np.ndarray, among: np.ndarray) -> np.ndarray:
     return np.concatenate(
         [(part @ b.T).max(axis=1) for part in np.array_split(a, len(a) // ROWS + 1)]
     )
+
+
+def usual_similarity(rows: np.ndarray) -> float:
+    """Return the cosine similarity that `USUAL` of rows (n, d) have at most with their nearest.
+
+    Rows are of unit norm; of many, evenly spaced ones are asked.
+    """
+    asked = np.unique(np.linspace(0, len(rows) - 1, min(SAMPLE, len(rows))).astype(int))
+    similarity = rows[asked] @ rows.T
+    similarity[np.arange(len(asked)), asked] = -np.inf
+    return float(np.quantile(similarity.max(axis=1), USUAL))

@@ -12,11 +12,9 @@ import numpy as np
 from backends.reports.alike import look, same_pictures
 from explorer.metrics import unit
 from explorer.protocols import Dataset
-from explorer.splits import nearest
+from explorer.splits import USUAL, nearest, usual_similarity
 from explorer.types import UserError
 
-USUAL = 0.99  # of training stimuli are farther from each other than the threshold: our choice
-SAMPLE = 1_000  # training stimuli whose nearest other one is looked for
 MOST_LOOKED_AT = 100  # test stimuli whose pictures are compared, the closest first
 
 
@@ -67,14 +65,3 @@ def audit(
             continue  # studies are often had without some of their pictures
     tested, trained = ({pair[i] for pair in pairs} & set(pictures) for i in (0, 1))
     yield from same_pictures(pictures, trained, tested)
-
-
-def usual_similarity(rows: np.ndarray) -> float:
-    """Return the cosine similarity that `USUAL` of rows (n, d) have at most with their nearest.
-
-    Rows are of unit norm; of many, evenly spaced ones are asked.
-    """
-    asked = np.unique(np.linspace(0, len(rows) - 1, min(SAMPLE, len(rows))).astype(int))
-    similarity = rows[asked] @ rows.T
-    similarity[np.arange(len(asked)), asked] = -np.inf
-    return float(np.quantile(similarity.max(axis=1), USUAL))

@@ -9,13 +9,14 @@ import pandas as pd
 import pytest
 
 from backends.reports import critique
+from explorer.evidence import critics
 from explorer.types import UserError
 
 
 def test_every_mapper_and_subject_is_asked(
     workbench: Any, tmp_path: Any, monkeypatch: Any
 ) -> None:
-    monkeypatch.setattr(critique.critique, "CLUSTERS", 4)
+    monkeypatch.setattr(critics.critique, "CLUSTERS", 4)
     told = critique.examine(workbench, "fake")
     subjects = workbench.catalogue.subjects("fake")
     assert set(told) == {
@@ -40,7 +41,7 @@ def test_an_unknown_mapper_is_a_sentence(workbench: Any) -> None:
 
 def test_too_few_training_stimuli_are_a_sentence(workbench: Any, monkeypatch: Any) -> None:
     trained = len(workbench.catalogue.trials("fake", "sub-01").stimuli("train"))
-    monkeypatch.setattr(critique.critique, "CLUSTERS", trained + 1)
+    monkeypatch.setattr(critics.critique, "CLUSTERS", trained + 1)
     with pytest.raises(
         UserError, match=f"has {trained} training stimuli .* need {trained + 1} or"
     ):
@@ -48,9 +49,9 @@ def test_too_few_training_stimuli_are_a_sentence(workbench: Any, monkeypatch: An
 
 
 def test_sets_by_class_are_those_never_trained_and_strange_ones() -> None:
-    found = critique._by_class(["dog", "", "cat", "OOD gabor", "OOD shape", "cat"], {"dog"})
+    found = critics._by_class(["dog", "", "cat", "OOD gabor", "OOD shape", "cat"], {"dog"})
     assert found["classes never trained"].tolist() == [False, False, True, False, False, True]
     assert found["out of distribution"].tolist() == [False, False, False, True, True, False]
-    assert critique._by_class(["cat", "cat"], {"dog"}) == {}  # all: no set of its own
+    assert critics._by_class(["cat", "cat"], {"dog"}) == {}  # all: no set of its own
     ahead, aside = np.array([[1.0, 0]]), np.array([[1.0, 0], [0, 1], [0.9, 0.1], [0.1, 1]])
-    assert critique._far(aside, ahead).tolist() == [False, True, False, True]
+    assert critics._far(aside, ahead).tolist() == [False, True, False, True]

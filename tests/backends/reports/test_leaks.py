@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from backends.reports.leaks import audit, usual_similarity
+from backends.reports.leaks import audit
+from explorer.splits import usual_similarity
 from explorer.types import UserError
 
 TRAIN = [f"train-{i:02d}" for i in range(60)]

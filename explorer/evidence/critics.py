@@ -1,0 +1,87 @@
+"""The critics' tests asked of one mapper and subject: what `critique` needs is gathered here."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+
+from explorer import stopping
+from explorer.decoding import decode_betas, decoded_space, undecoded
+from explorer.evidence import critique
+from explorer.evidence.critique import Finding
+from explorer.evidence.standing import betas_of_test, decoded_test
+from explorer.metrics import evenly, unit
+from explorer.request import Request
+from explorer.splits import clusters, nearest, usual_similarity
+from explorer.types import UserError
+from explorer.workbench import Workbench
+
+MOST_TRAINED = 5000  # training stimuli that are embedded: our choice
+MOST_ROWS = 1000  # training betas whose components are kept in the bottleneck
+TESTS = 7  # at most, so that the share that is done can be told
+
+
+def findings(bench: Workbench, request: Request) -> Iterator[Finding]:
+    """Yield what each test finds of a request's mapper and subject, one after another.
+
+    From the same repeats of the test images as the request; of a mapper that was published
+    without the bottleneck, as no other betas can be put in.
+    """
+    if why := undecoded(bench, request):
+        raise UserError(why)
+    dataset, subject = request.dataset, request.subject
+    space = decoded_space(bench, request)
+    stimuli, predicted = decoded_test(bench, request)
+    targets = bench.models.embed(dataset, stimuli, space)
+    trials = bench.catalogue.trials(dataset, subject)
+    tested = set(trials.stimuli("test"))
+    every = [s for s in trials.stimuli("train") if s not in tested]
+    trained = [every[i] for i in evenly(len(every), MOST_TRAINED)]
+    if len(trained) < critique.CLUSTERS:
+        raise UserError(
+            f"{dataset}/{subject} has {len(trained)} training stimuli that are not test stimuli; "
+            f"the tests need {critique.CLUSTERS} or more."
+        )
+    training = bench.models.embed(dataset, trained, space)
+    kinds = bench.catalogue.dataset(dataset).stimuli["category"].fillna("").astype(str)
+    classes, known = (kinds.reindex(names).fillna("").tolist() for names in (stimuli, trained))
+    flat, true, seen = (rows.reshape(len(rows), -1) for rows in (predicted, targets, training))
+    number = clusters(np.concatenate([true, seen]), critique.CLUSTERS)[: len(true)]
+    sets = {"all test images": np.ones(len(true), bool), "far from training": _far(true, seen)}
+    yield critique.generalisation(flat, true, sets | _by_class(classes, set(known)))
+    yield critique.collapse(flat, true, seen, critique.CLUSTERS)
+    yield critique.cluster_identification(flat, true, number, "clusters")
+    if any(classes):
+        yield critique.cluster_identification(flat, true, classes, "categories")
+    threshold = usual_similarity(unit(np.asarray(seen, np.float32)))
+    yield critique.similarity_to_training(flat, true, seen, threshold)
+    yield critique.category_only(flat, true, classes, seen, known)
+    if bench.catalogue.offer(dataset, subject, request.mapper).published is not None:
+        return  # looked up: no other betas can be put in
+    rows = trials.rows("train")
+    betas = np.asarray(trials.betas[rows[evenly(len(rows), MOST_ROWS)]], np.float32)
+
+    def decode(given: np.ndarray) -> np.ndarray:
+        stopping.look()
+        return decode_betas(bench, request, given.astype(np.float32))[space]
+
+    yield critique.bottleneck(decode, betas_of_test(bench, request)[1], betas, true)
+
+
+def _far(targets: np.ndarray, training: np.ndarray) -> np.ndarray:
+    """Return the half of the test images whose nearest training image is farthest, bool (n,)."""
+    near = nearest(targets, training)
+    return near <= np.median(near)
+
+
+def _by_class(classes: Sequence[str], trained: set[str]) -> dict[str, np.ndarray]:
+    """Return sets by class: of classes that were never trained, and of out-of-distribution ones.
+
+    A set that holds all test images, or fewer than two, is none.
+    """
+    names = np.asarray(classes, dtype=str)
+    strange = np.char.startswith(names, "OOD")
+    unseen = (names != "") & ~np.isin(names, sorted(trained)) & ~strange
+    found = {"classes never trained": unseen, "out of distribution": strange}
+    return {name: chosen for name, chosen in found.items() if 1 < chosen.sum() < len(names)}
