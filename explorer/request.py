@@ -113,7 +113,10 @@ ATTENTIONS = ("off", "occlusion")  # over the shown image; the second is the met
 SURFACES = ("inflated", "pial", "flat")
 HEMISPHERES = ("both", "left", "right")
 CAMERAS = ("lateral", "medial", "ventral", "dorsal", "anterior", "posterior")
-PANELS = ("", "controls", "lesion", "compare", "curve", "statistics", "evaluation", "identity")
+PANELS = (
+    *("", "controls", "lesion", "compare", "curve", "statistics"),
+    *("evaluation", "critique", "identity"),
+)
 PEOPLE = ("subject", "group")  # whose map over all test images the statistics are of
 MOST_GAIN = 2.0
 LECTURE_STEPS = 5

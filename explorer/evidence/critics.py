@@ -43,6 +43,8 @@ def findings(bench: Workbench, request: Request) -> Iterator[Finding]:
             f"{dataset}/{subject} has {len(trained)} training stimuli that are not test stimuli; "
             f"the tests need {critique.CLUSTERS} or more."
         )
+    if len(stimuli) < 2:
+        raise UserError("The tests tell test images apart, which takes 2 of them; there is 1.")
     training = bench.models.embed(dataset, trained, space)
     kinds = bench.catalogue.dataset(dataset).stimuli["category"].fillna("").astype(str)
     classes, known = (kinds.reindex(names).fillna("").tolist() for names in (stimuli, trained))

@@ -33,6 +33,7 @@ VIEWS: dict[str, Show] = {
     "curve": lab_pairs.curve_view,
     "statistics": lab_tables.statistics_view,
     "evaluation": lab_tables.evaluation_view,
+    "critique": lab_tables.critique_view,
     "identity": lab_tables.identity_view,
 }
 SETTINGS: dict[str, Callable[[Workbench, Request, View], dict[str, Any]]] = {
@@ -50,6 +51,7 @@ QUESTIONS = {
     "curve": "What does more guidance buy, here and in general?",
     "statistics": "Which parcels does the decoder rest on over all test images, beyond chance?",
     "evaluation": "How well do the mappers decode, and where does this trial stand?",
+    "critique": "Is it decoding, or does it name the category of what was seen?",
     "identity": "Which image is this beta, and which file, row and session is it from?",
 }
 
@@ -212,6 +214,7 @@ def decided_by(request: Request, view: View) -> tuple:
         "curve": (request,),
         "statistics": (*place, request.repeats, *shown, view.people),
         "evaluation": (*place, request.stimulus),
+        "critique": (*place, request.repeats),
         "identity": (request.dataset, request.subject, request.stimulus, request.repeats),
     }
     return (view.panel, *of.get(view.panel, ()))

@@ -10,10 +10,12 @@ import threading
 from collections.abc import Callable, Generator, Mapping
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from explorer import stopping
 from explorer.brain.maps import parcellation_of
 from explorer.decoding import decoded_space
-from explorer.evidence import evaluation, group, statistics
+from explorer.evidence import critics, evaluation, group, statistics
 from explorer.identity import sentences
 from explorer.page.lab_pairs import surface_map
 from explorer.page.lab_trial import Parts, parcel_names, rounded
@@ -231,6 +233,30 @@ def evaluation_view(bench: Workbench, request: Request, view: View) -> Parts:
         "",
         1.0,
     )
+
+
+def critique_view(bench: Workbench, request: Request, view: View) -> Parts:
+    """Send what each of the critics' tests finds of the mapper, one after another."""
+    told: list[dict[str, Any]] = []
+    who = f"{request.mapper} on {request.subject}"
+    for found in critics.findings(bench, request):
+        told.append(
+            {
+                "name": found.name,
+                "definition": found.definition,
+                "sentence": found.sentence,
+                "columns": list(found.table.columns),
+                "rows": [[_shown(v) for v in row] for row in found.table.to_numpy(object)],
+            }
+        )
+        share = min(len(told) / critics.TESTS, 0.99)
+        yield {"who": who, "findings": list(told)}, found.name, share
+    yield {"who": who, "findings": told}, "", 1.0
+
+
+def _shown(value: Any) -> Any:
+    """Return a cell of a table of findings for JSON: a number rounded, or a text."""
+    return rounded(float(value)) if isinstance(value, int | float | np.number) else str(value)
 
 
 def identity_view(bench: Workbench, request: Request, view: View) -> Parts:

@@ -11,7 +11,7 @@ from urllib.parse import parse_qsl
 
 import pytest
 
-from explorer.evidence import evaluation
+from explorer.evidence import critics, evaluation
 from explorer.page import export, lab_choices, lab_tables, links
 from explorer.page.choices import Choices, settle
 from explorer.page.lab import Lab, decided_by
@@ -333,6 +333,22 @@ def test_without_an_evaluation_the_command_that_makes_one_is_named(lab: Lab) -> 
     session = opened(lab, view=View(panel="evaluation"))
     sentence = work(lab, session)[-1]["sentence"]
     assert "python -m backends evaluate --dataset fake=PATH --out FOLDER" in sentence
+
+
+def test_the_critics_tests_come_one_by_one(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(critics.critique, "CLUSTERS", 4)
+    session = opened(lab, view=View(panel="critique"))
+    parts = work(lab, session)
+    counts = [len(p["content"]["findings"]) for p in parts if p["content"]]
+    assert counts == sorted(counts) and counts[0] == 1 and parts[-1]["state"] == "done"
+    told = parts[-1]["content"]
+    assert told["who"] == "linear on sub-01"
+    names = [one["name"] for one in told["findings"]]
+    assert names[0] == "generalisation" and "category-only decoder" in names
+    bars = told["findings"][0]
+    assert bars["columns"][:3] == ["of", "value", "low"]
+    assert all(0 <= row[1] <= 1 for row in bars["rows"])
+    json.dumps(told, allow_nan=False)
 
 
 def test_identity_waits_for_nobody(lab: Lab) -> None:
