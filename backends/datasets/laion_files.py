@@ -189,9 +189,10 @@ def _other(values: pd.Series, expected: int | str) -> str:
 def _check_owner(names: pd.Series, who: str, where: Path) -> None:
     """Refuse trials whose own pictures are another subject's."""
     owners = {OWNER[match[1]] for name in names.unique() if (match := OWN.search(name))}
-    if owners and who not in owners and who in OWNER.values():
+    others = owners - {who}
+    if others and who in OWNER.values():
         raise UserError(
-            f"{where} shows the own pictures of {', '.join(sorted(owners))}, not of {who} (p01 to "
+            f"{where} shows the own pictures of {', '.join(sorted(others))}, not of {who} (p01 to "
             "p05 in their names are not in the order of the subjects); the file is another "
             "subject's."
         )

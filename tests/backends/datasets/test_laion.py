@@ -305,6 +305,10 @@ def table_of(root: Path) -> Path:
             "beta_index 1",
         ),
         (lambda t: t.replace("_p04_", "_p02_"), "shows the own pictures of sub-06, not of sub-03"),
+        (
+            lambda t: t.replace("_p04_LAION_cluster_20_i1", "_THINGS_wire_p02"),  # one among many
+            "shows the own pictures of sub-06, not of sub-03",
+        ),
         (lambda t: t.replace("\n1\t", "\n7\t"), "is of session 7, by its column session"),
     ],
 )
