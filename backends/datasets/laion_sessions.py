@@ -100,12 +100,15 @@ def _kept(
     if not _whole(file, shape):
 
         def unpack(part: Path) -> None:
-            rows = np.lib.format.open_memmap(part, "w+", np.float32, shape)
-            for index in range(shape[0]):
-                rows[index] = _volume(image, session.betas, index)[mask]
-                if say and index % 100 == 0:
-                    say(f"{session.betas.name}: {index} of {shape[0]} volumes are unpacked")
-            rows.flush()
+            # written and not mapped: mapped pages would stay resident, all of the session
+            header = {"descr": "<f4", "fortran_order": False, "shape": shape}
+            with part.open("wb") as rows:
+                np.lib.format.write_array_header_1_0(rows, header)
+                for index in range(shape[0]):
+                    row = _volume(image, session.betas, index)[mask]
+                    rows.write(row.astype("<f4", copy=False).tobytes())
+                    if say and index % 100 == 0:
+                        say(f"{session.betas.name}: {index} of {shape[0]} volumes are unpacked")
 
         write_whole(file, unpack, DO)
     return np.load(file, mmap_mode="r", allow_pickle=False)
