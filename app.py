@@ -21,6 +21,7 @@ from explorer.brain.atlases import open_atlas
 from explorer.choosing import default_request
 from explorer.evidence.evaluation import read_evaluation
 from explorer.naming import named_path, named_sources
+from explorer.offers import mended
 from explorer.types import UserError
 from explorer.workbench import Workbench
 
@@ -144,12 +145,15 @@ def open_workbench(args: argparse.Namespace) -> Workbench:
         read_evaluation(folder)  # what cannot be read is said now, not on the page
     if args.checkpoints is not None and not args.checkpoints.is_dir():
         raise UserError(f"--checkpoints: {args.checkpoints} is no folder; check the path.")
+    checkpoints = args.checkpoints or ROOT / "checkpoints"
+    for sentence in mended(checkpoints):
+        print(sentence, flush=True)
     workbench = Workbench(
         DATASETS,
         EMBEDDERS,
         MAPPERS,
         GENERATORS,
-        checkpoints=args.checkpoints or ROOT / "checkpoints",
+        checkpoints=checkpoints,
         paths=paths,
         options=options,
         atlases=atlases,

@@ -8,7 +8,9 @@ declared shape against the size of the file first: a header of a few bytes may d
 from __future__ import annotations
 
 import contextlib
+import functools
 import gzip
+import hashlib
 import json
 import math
 import pickle
@@ -321,6 +323,18 @@ def plain_tensor(value: Any, where: str) -> torch.Tensor:
             "are stored; save it with .contiguous(), or copy it again."
         )
     return value.detach()
+
+
+def sha256_of(path: Path) -> str:
+    """Return a file's SHA-256, computed once while its size and time stay: 2.5 s a GB."""
+    now = path.stat()
+    return _sha256(path, now.st_ino, now.st_size, now.st_mtime_ns)
+
+
+@functools.lru_cache(256)
+def _sha256(path: Path, inode: int, size: int, changed: int) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 # ------------------------------------------------------------------------------------------ images

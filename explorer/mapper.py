@@ -9,23 +9,23 @@ not there. The card says all that is needed to build the class again.
 from __future__ import annotations
 
 import abc
-import contextlib
 import json
-import shutil
-import tempfile
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
 import torch
 
-from explorer.files import reason
+from explorer.files import reason, sha256_of
+from explorer.keeping import held, replacing
 from explorer.metrics import varies
 from explorer.types import Card, EmbeddingSpace, Trials, UserError
 
 CARD = "card.json"
 WEIGHTS = "model.safetensors"
+FILES = (CARD, WEIGHTS)
 ROWS_AT_ONCE = 512  # of betas, when they are read from disk: 30 MB at 15,000 voxels
 
 
@@ -260,10 +260,36 @@ def write_checkpoint(
                 f"{folder} was not written."
             )
         stored[name] = tensor
-    with _replacing(Path(folder)) as fresh:
+    with held(Path(folder), "save"), replacing(Path(folder)) as fresh:
         save_file(stored, fresh / WEIGHTS)
         (fresh / WEIGHTS).chmod(0o644)  # safetensors writes for the owner alone
-        write_card(fresh, card, architecture=architecture)
+        card = replace(card, sha256={WEIGHTS: sha256_of(fresh / WEIGHTS)})
+        write_card(fresh, card, architecture=architecture)  # last: with it the folder is whole
+
+
+def is_whole(folder: Path) -> bool:
+    """Say whether a checkpoint folder has a card and the weights that the card was written for.
+
+    Of weights from before cards had a checksum: whether they are as long as their header says.
+    """
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        check_weights(folder / WEIGHTS, read_card(folder))
+        with safe_open(folder / WEIGHTS, "pt"):
+            return True
+    except (UserError, OSError, SafetensorError):
+        return False
+
+
+def check_weights(path: Path, card: Card) -> None:
+    """Refuse weights that are not as they were written; cards before 2026-11-27 do not tell."""
+    written = card.sha256.get(path.name)
+    if written and path.is_file() and sha256_of(path) != written:
+        raise UserError(
+            f"{path} is not as it was written: its SHA-256 is not the one on its card; copy it "
+            "again, or train it again."
+        )
 
 
 def _is_finite(tensor: torch.Tensor) -> bool:
@@ -283,6 +309,7 @@ def read_weights(
     path = Path(folder) / WEIGHTS
     try:
         state = load_file(path)
+        check_weights(path, read_card(folder))
     except FileNotFoundError as error:
         raise UserError(
             f"{path} is missing: a checkpoint is a folder with {CARD} and weights."
@@ -310,27 +337,3 @@ def read_weights(
         if not _is_finite(tensor):
             raise UserError(f"{path}: {name!r} holds values that are not finite; copy it again.")
     return {k: v.float() if v.is_floating_point() else v for k, v in state.items()}
-
-
-@contextlib.contextmanager
-def _replacing(folder: Path) -> Iterator[Path]:
-    """Yield an empty neighbour folder that takes the place of ``folder`` when all went well."""
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    fresh = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
-    fresh.chmod(0o755)  # mkdtemp's 0700 would hide a shared checkpoint from others
-    try:
-        yield fresh
-        if folder.exists():
-            old = fresh.with_name(f"{fresh.name}.old")
-            folder.rename(old)
-            try:
-                fresh.rename(folder)
-            except OSError:
-                old.rename(folder)
-                raise
-            shutil.rmtree(old)
-        else:
-            fresh.rename(folder)
-    finally:
-        if fresh.exists():
-            shutil.rmtree(fresh)

@@ -14,6 +14,7 @@ import numpy as np
 from explorer import stopping
 from explorer.cache import Cache
 from explorer.catalogue import Catalogue
+from explorer.files import sha256_of
 from explorer.offers import FIT_NOW, FITTED
 from explorer.protocols import Encoder, Generator
 from explorer.request import Request
@@ -242,8 +243,7 @@ def content_hash(folder: Path) -> str:
     files = sorted(p for p in folder.rglob("*") if p.is_file()) if folder.is_dir() else []
     for path in files:
         digest.update(path.relative_to(folder).as_posix().encode())
-        with path.open("rb") as file:
-            digest.update(hashlib.file_digest(file, "sha256").digest())
+        digest.update(bytes.fromhex(sha256_of(path)))
     return digest.hexdigest()[:16] if files else "none"
 
 

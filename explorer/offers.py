@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from explorer.files import read_object
+from explorer.keeping import mend, was_cut_off
 from explorer.matching import other_split
 from explorer.types import Card, EmbeddingSpace, Subject, Trials, UserError
 
@@ -67,6 +68,19 @@ def no_mapper(
         f"There is no mapper for {who}; train one with: python -m backends train ridge --dataset "
         f"{who.partition('/')[0]}=PATH"
     )
+
+
+def mended(checkpoints: Path) -> list[str]:
+    """Put right what killed saves left in a folder of checkpoints; a sentence for each."""
+    found = [checkpoints]
+    for pattern in ("*", "*/*"):  # generators/NAME, mappers/DATASET/NAME
+        found += (path for path in sorted(checkpoints.glob(pattern)) if path.is_dir())
+    left = [folder for folder in found if was_cut_off(folder)]
+    if not left:
+        return []
+    from explorer.mapper import FILES, is_whole
+
+    return [told for folder in left for told in mend(folder, is_whole, FILES)]
 
 
 def _cut_off(left: Path) -> str:

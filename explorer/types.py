@@ -351,7 +351,8 @@ class Card:
 
     ``kind`` "mapper", "generator", "embedder" or "judge"; ``name`` as shown; ``cls`` the key in
     the dict literal that can load it. For mappers ``voxels`` maps each subject to (count, hash),
-    and ``split`` names the split they were trained on, "" for the data set's own.
+    and ``split`` names the split they were trained on, "" for the data set's own. ``sha256`` is
+    that of each file beside the card.
     """
 
     kind: str
@@ -371,13 +372,14 @@ class Card:
     seconds: float = 0.0
     device: str = ""
     versions: Mapping[str, str] = field(default_factory=dict)
+    sha256: Mapping[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         """Turn the lists and dicts that JSON gives into tuples and spaces."""
         for name in ("kind", "name", "cls", "dataset", "command", "licence"):
             if not isinstance(getattr(self, name), str):
                 raise TypeError(f"its {name} is no text")
-        for name in ("settings", "metrics", "versions"):
+        for name in ("settings", "metrics", "versions", "sha256"):
             if not isinstance(getattr(self, name), Mapping):
                 raise TypeError(f"its {name} is no object with fields")
         spaces = (

@@ -57,6 +57,7 @@ def build_demo(
     if quick and out is None:
         raise UserError("--quick makes untrained models; give --out FOLDER to keep the real ones.")
     from backends.commands.demo.build import FULL, QUICK, Build
+    from backends.training.holding import holding
 
     out = out or options.ROOT
     with telling() as say:
@@ -69,7 +70,8 @@ def build_demo(
             command="python -m backends build-demo" + (" --quick" if quick else ""),
             progress=say,
         )
-        run(build, only=tuple(only or ()))
+        with holding(build.work, work="build"):
+            run(build, only=tuple(only or ()))
 
 
 def run(build: Build, only: Sequence[str] = ()) -> None:

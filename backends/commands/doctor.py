@@ -27,6 +27,7 @@ from explorer.naming import (
     path_and_options,
     recognise,
 )
+from explorer.offers import mended
 from explorer.protocols import Dataset
 from explorer.types import SPLITS, Trials, UserError, VoxelSpace, resolve
 
@@ -52,6 +53,7 @@ def doctor(
     from backends import DATASETS
 
     lines, well = examine(path, DATASETS)
+    lines = [*mended(CHECKPOINTS), *lines]
     if explain:
         lines = [*lines, *explained(path_and_options(path, "doctor")[0], DATASETS)]
     for line in lines:

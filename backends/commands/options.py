@@ -145,7 +145,9 @@ def open_bench(
         Where weights of generators are, ``NAME=PATH_OR_ID`` each.
     """
     from backends import DATASETS, EMBEDDERS, ENCODERS, GENERATORS, MAPPERS
+    from backends.training.machine import launched
     from explorer.naming import named_path, named_sources
+    from explorer.offers import mended
     from explorer.workbench import Workbench
 
     if "=" in dataset or (dataset not in DATASETS and Path(dataset).expanduser().exists()):
@@ -153,6 +155,9 @@ def open_bench(
     else:
         name, path, options = dataset, None, {}
     results = [named_path(pair, "--published") for pair in published]
+    if launched()[0] == 0:
+        for sentence in mended(checkpoints):
+            print(sentence)
     bench = Workbench(
         *(DATASETS, EMBEDDERS, MAPPERS, GENERATORS),
         checkpoints=checkpoints,

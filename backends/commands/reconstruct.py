@@ -25,9 +25,11 @@ from backends.reports.picture_folder import (
     write_table,
 )
 from backends.training.counted import count
+from backends.training.holding import holding
 from backends.training.machine import launched
 from backends.training.plan import Progress
 from explorer.drawing import condition_of, picture_scores, whose_pictures
+from explorer.files import read_object
 from explorer.request import Request
 from explorer.types import UserError
 from explorer.writing import check_writable, write_whole
@@ -69,7 +71,8 @@ def reconstruct(
     with telling() as say:
         if told := whose_pictures(bench, generator, name):
             say(told)
-        table = draw(bench, job, out, say)
+        with holding(out, work="reconstruct"):
+            table = draw(bench, job, out, say)
     print(table)
 
 
@@ -169,7 +172,7 @@ def _claim(out: Path, settings: dict[str, Any]) -> None:
             raise UserError(f"{out} holds other files; choose a new or empty folder.")
         write_whole(file, json.dumps(settings, indent=2).encode(), AGAIN)
         return
-    there = json.loads(file.read_text(encoding="utf-8"))
+    there = read_object(file)
     for key in sorted(set(there) | set(settings)):
         if there.get(key) != settings.get(key):
             raise UserError(
@@ -210,9 +213,11 @@ def _index(
 
 
 def _is_done(out: Path, part: Path) -> bool:
-    if not part.is_file():
+    try:
+        rows = json.loads(part.read_text(encoding="utf-8"))
+        return all((out / row["file"]).is_file() for row in rows)
+    except (OSError, ValueError, TypeError, KeyError):  # not there, or damaged: drawn again
         return False
-    return all((out / row["file"]).is_file() for row in json.loads(part.read_text()))
 
 
 def _batch(

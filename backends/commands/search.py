@@ -40,6 +40,7 @@ def search(
     """Try random settings of a mapper on held-out training stimuli; the same command goes on."""
     from backends.commands.training_data import gather_asked
     from backends.training import random_search
+    from backends.training.holding import holding
     from backends.training.settings import read_settings
 
     cls = options.mapper_class(mapper)
@@ -57,16 +58,17 @@ def search(
             progress=say,
         )
         folder = out or Path(".cache/search") / asked.dataset / mapper
-        table = random_search.search(
-            *(mapper, cls, list(asked.trials.values()), asked.embeddings, folder),
-            tries=drawn,
-            count=trials,
-            fixed=fixed,
-            share=share,
-            seed=seed,
-            device=device,
-            progress=say,
-        )
+        with holding(folder, work="search"):
+            table = random_search.search(
+                *(mapper, cls, list(asked.trials.values()), asked.embeddings, folder),
+                tries=drawn,
+                count=trials,
+                fixed=fixed,
+                share=share,
+                seed=seed,
+                device=device,
+                progress=say,
+            )
     best = random_search.best_settings(table, drawn)
     spaces = space or list(options.SPACES)
     given = {"dataset": dataset, "subjects": subject or (), "spaces": spaces, "seed": seed}

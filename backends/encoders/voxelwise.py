@@ -17,6 +17,7 @@ import numpy as np
 import torch
 
 from backends.training.counted import prefixed
+from backends.training.holding import alone
 from backends.training.machine import versions
 from backends.training.ridge_solver import (
     ALPHAS,
@@ -249,6 +250,7 @@ class Encoding(torch.nn.Module):
         return (torch.cat(columns, dim=1) - self.feature_mean) * self.feature_scale
 
 
+@alone
 def train_encoding(
     trials: Trials,
     embeddings: Embeddings,

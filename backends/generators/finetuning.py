@@ -24,6 +24,7 @@ import numpy as np
 
 from backends.training.counted import count
 from backends.training.engine import train_network
+from backends.training.holding import alone
 from backends.training.machine import launched, versions
 from backends.training.plan import Course, Progress, in_chunks
 from backends.training.rows import Batch, TrialRows
@@ -48,6 +49,7 @@ EXAMPLES = 512  # decoded training trials for the projection's mean and deviatio
 COURSE = Course(epochs=2, batch=16, lr=3e-4, patience=0)
 
 
+@alone
 def finetune(
     trainee: Trainee,
     mapper: Mapper,

@@ -9,7 +9,6 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import shutil
 import tempfile
 import threading
 import time
@@ -31,6 +30,7 @@ from backends.simulation.brains import (
 from backends.simulation.cortex import AREAS
 from backends.simulation.scenes import Scene, render, sample_scenes
 from backends.training.counted import Counted
+from explorer.keeping import held, replacing
 from explorer.types import UserError
 
 if TYPE_CHECKING:
@@ -226,10 +226,7 @@ def write(study: Study, path: Path, progress: Progress | None = None) -> None:
     progress
         Called with one sentence now and then.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    fresh = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))
-    fresh.chmod(0o755)
-    try:
+    with held(path, "build"), replacing(path) as fresh:
         _write_description(study.recipe, fresh)
         _write_stimuli(study.recipe, fresh / "stimuli", progress)
         parcels = []
@@ -238,15 +235,6 @@ def write(study: Study, path: Path, progress: Progress | None = None) -> None:
                 progress(f"Writing the test trials of {subject} (simulated)")
             parcels.append(_write_subject(study, subject, fresh, progress))
         _write_parcels(parcels, fresh / "truth" / "parcels.tsv")
-        if path.exists():
-            old = fresh.with_name(f"{fresh.name}.old")
-            path.rename(old)
-            fresh.rename(path)
-            shutil.rmtree(old)
-        else:
-            fresh.rename(path)
-    finally:
-        shutil.rmtree(fresh, ignore_errors=True)
 
 
 def folder_of(subject: str) -> str:

@@ -19,7 +19,7 @@ import numpy as np
 from backends.training.counted import Counted
 from backends.training.plan import Course, History, Plan, Progress, batches, clock
 from backends.training.rows import Batch, Outputs, TrialRows
-from backends.training.state import STATE, due, write_state
+from backends.training.state import STATE, due, read_state, write_state
 from backends.training.two_pass import TwoPass
 from explorer.types import UserError
 
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from accelerate import Accelerator
 
 TRACKERS = ("tensorboard", "wandb")
+KEYS = ("key", "model", "optimiser", "best", "validation", "step", "seconds", "stopped")
 DRAWN = 6  # validation trials whose pictures a tracker shows
 DRAWING = 0.05  # of the training time so far, at most, before more pictures are drawn
 
@@ -321,12 +322,12 @@ class _Training:
             ) from error
 
     def _resume(self) -> None:
-        import torch
-
-        file = self.run / STATE if self.run else None
-        if file is None or not file.exists():
+        if not self.run:
             return
-        state = torch.load(file, map_location="cpu", weights_only=True)
+        file = self.run / STATE
+        state = read_state(file, KEYS, lambda why: self.say(f"{self.name}: {why}"), not self.rank)
+        if state is None:
+            return
         if state["key"] != self._key():
             raise UserError(
                 f"{self.name}: {file} was left by a run with other settings or other trials; "

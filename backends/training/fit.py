@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import nullcontext
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from backends.training.counted import Counted
 from backends.training.plan import Plan, Progress, clock
-from backends.training.state import due, write_state
+from backends.training.state import due, read_state, write_state
 from explorer.types import UserError
 
 if TYPE_CHECKING:
     import torch
+
+KEYS = ("model", "optimiser", "averaged", "step", "seconds", "plan")
 
 
 def fit(
@@ -50,8 +52,10 @@ def fit(
         {k: v.detach().clone() for k, v in model.state_dict().items()} if plan.average else {}
     )
     start, spent = 0, 0.0
-    if state_file.exists():
-        start, spent = _resume(state_file, model, optimiser, averaged, plan, name)
+    say = progress or (lambda sentence: None)
+    state = read_state(state_file, KEYS, lambda why: say(f"{name}: {why}"))
+    if state is not None:
+        start, spent = _resume(state, state_file, model, optimiser, averaged, plan, name)
     model.train()
     began = saved = time.monotonic()
     running = None
@@ -131,6 +135,7 @@ def _save(
 
 
 def _resume(
+    state: Mapping[str, Any],
     file: Path,
     model: torch.nn.Module,
     optimiser: torch.optim.Optimizer,
@@ -138,9 +143,6 @@ def _resume(
     plan: Plan,
     name: str,
 ) -> tuple[int, float]:
-    import torch
-
-    state = torch.load(file, map_location="cpu", weights_only=True)
     if state["plan"] != repr(plan):
         raise UserError(
             f"{name}: {file.name} belongs to another training plan ({state['plan']}, not "

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from backends.training.holding import alone
 from backends.training.machine import launched, versions
 from backends.training.plan import Progress
 from backends.training.rows import Batch
@@ -17,6 +18,7 @@ from backends.training.state import STATE
 from explorer.types import Card, EmbeddingSpace, Trials, UserError
 
 
+@alone
 def train_mapper(
     name: str,
     cls: type,

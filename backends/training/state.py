@@ -1,12 +1,20 @@
-"""The state of an interrupted training on disk, from which it goes on."""
+"""The state of an interrupted training on disk, from which it goes on.
+
+torch writes a zip with a CRC-32 of every part and does not look at it when it reads; `read_state`
+does, so that a changed byte is noticed.
+"""
 
 from __future__ import annotations
 
+import itertools
 import os
 import time
-from collections.abc import Mapping
+import zipfile
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import Any
+
+from explorer.files import reason
 
 STATE = "state.pt"  # of a mapper's training, one a stage
 EVERY = 120.0  # seconds from one state to the next
@@ -23,8 +31,58 @@ def write_state(state: Mapping[str, Any], file: Path) -> None:
 
     part = file.with_suffix(".part")
     try:
-        torch.save(state, part)
+        with part.open("wb") as whole:
+            torch.save(state, whole)
+            whole.flush()
+            os.fsync(whole.fileno())  # after a power cut the name would stand for an empty file
     except (OSError, RuntimeError):
         part.unlink(missing_ok=True)  # it would fill what is left of the disk
         raise
     os.replace(part, file)
+
+
+def read_state(
+    file: Path, keys: Collection[str], say: Callable[[str], None], mine: bool = True
+) -> dict[str, Any] | None:
+    """Return a state, None where there is none; a damaged one is set aside, which is said.
+
+    Parameters
+    ----------
+    file
+        As `write_state` wrote it.
+    keys
+        What a state has.
+    say
+        Called with a sentence where the training begins anew.
+    mine
+        Whether this process may rename it; of several, one.
+    """
+    import torch
+
+    if not file.exists():
+        return None
+    try:
+        with zipfile.ZipFile(file) as parts:
+            if wrong := parts.testzip():
+                raise ValueError(f"{wrong} in it has changed")
+        state = torch.load(file, map_location="cpu", weights_only=True)
+        if not isinstance(state, dict) or set(state) != set(keys):
+            raise ValueError("it is no state of a training")
+    except Exception as error:  # whatever zipfile and torch raise of damaged files
+        why = "it is empty" if not file.stat().st_size else reason(error)
+        told = f"{file} cannot be gone on from ({why})"
+        if mine:
+            aside = _aside(file)
+            file.rename(aside)
+            say(f"{told}; it is now called {aside.name}, and the training begins anew.")
+        return None
+    return state
+
+
+def _aside(file: Path) -> Path:
+    """Return a name that is free for a damaged file."""
+    numbers = itertools.count(2)
+    aside = file.with_name(f"{file.name}.damaged")
+    while aside.exists():
+        aside = file.with_name(f"{file.name}.damaged-{next(numbers)}")
+    return aside
