@@ -19,7 +19,7 @@ import numpy as np
 import torch
 
 from explorer.files import reason, sha256_of
-from explorer.keeping import held, replacing
+from explorer.folders import held, replacing
 from explorer.metrics import varies
 from explorer.types import Card, EmbeddingSpace, Trials, UserError
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from explorer.files import read_object
-from explorer.keeping import mend, was_cut_off
+from explorer.folders import mend, was_cut_off
 from explorer.matching import other_split
 from explorer.types import Card, EmbeddingSpace, Subject, Trials, UserError
 

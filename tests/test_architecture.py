@@ -42,7 +42,7 @@ FLOORS = (
     "explorer.mapper explorer.identity explorer.splits explorer.matching",
     "explorer.metrics explorer.cache explorer.protocols explorer.request",
     "explorer.images",
-    "explorer.files explorer.writing explorer.keeping explorer.stopping",
+    "explorer.files explorer.writing explorer.folders explorer.stopping",
     "explorer.types explorer",
 )
 KINDS = {  # what members of a kind share

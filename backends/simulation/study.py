@@ -30,7 +30,7 @@ from backends.simulation.brains import (
 from backends.simulation.cortex import AREAS
 from backends.simulation.scenes import Scene, render, sample_scenes
 from backends.training.counted import Counted
-from explorer.keeping import held, replacing
+from explorer.folders import held, replacing
 from explorer.types import UserError
 
 if TYPE_CHECKING:

@@ -11,7 +11,7 @@ from typing import ParamSpec, TypeVar
 
 from backends.training.machine import launched
 from backends.training.plan import Progress
-from explorer.keeping import held, mend
+from explorer.folders import held, mend
 
 P = ParamSpec("P")
 R = TypeVar("R")

@@ -35,10 +35,10 @@ def write_state(state: Mapping[str, Any], file: Path) -> None:
             torch.save(state, whole)
             whole.flush()
             os.fsync(whole.fileno())  # after a power cut the name would stand for an empty file
+        os.replace(part, file)
     except (OSError, RuntimeError):
         part.unlink(missing_ok=True)  # it would fill what is left of the disk
         raise
-    os.replace(part, file)
 
 
 def read_state(

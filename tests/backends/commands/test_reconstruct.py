@@ -325,3 +325,53 @@ def test_parcels_are_averaged_over_subjects_too(seeing, drawn, tmp_path, monkeyp
     for column in ("value", "chance", "shown image"):
         assert mean[column] == pytest.approx((one[column] + two[column]) / 2)
     assert mean["low"] <= mean["value"] <= mean["high"]
+
+
+@pytest.mark.parametrize("point", ["part", "picture", "list", "table"])
+def test_a_process_killed_while_it_draws_costs_only_its_batch(workbench, drawn, tmp_path, point):
+    import os
+    import signal
+
+    import backends.commands.reconstruct as command
+    from explorer import writing
+
+    out, name = tmp_path / "killed", {"picture": ".png.part", "part": ".png", "list": ".json"}
+    if not (pid := os.fork()):
+        replace_, seen = os.replace, []
+
+        def replacing(part, path):
+            seen.append(str(path))
+            ends = ".parquet" if point == "table" else name[point].removesuffix(".part")
+            count = sum(one.endswith(ends) and "settings" not in one for one in seen)
+            if str(path).endswith(ends) and count == (1 if point == "table" else 4):
+                if point == "part":
+                    part.write_bytes(b"half")
+                else:
+                    replace_(part, path)
+                os.kill(os.getpid(), signal.SIGKILL)
+            replace_(part, path)
+
+        writing.os.replace = replacing
+        try:
+            command.draw(workbench, JOB, out)
+        finally:
+            os._exit(7)
+    _, status = os.waitpid(pid, 0)
+    assert os.WIFSIGNALED(status) and os.WTERMSIG(status) == signal.SIGKILL
+    reconstruct(workbench, JOB, out)
+    assert files(out) == files(drawn)
+    assert load(out)[1].equals(load(drawn)[1])
+
+
+def test_a_damaged_list_of_a_batch_is_drawn_again_and_damaged_settings_are_named(workbench, drawn):
+    part = drawn / ".parts" / "00001.json"
+    whole, pictures = part.read_bytes(), files(drawn)
+    for content in (b"", whole[:40], b"[3]", b'[{"name": 1}]'):
+        part.write_bytes(content)
+        said = []
+        reconstruct(workbench, JOB, drawn, said.append)
+        assert [one.done for one in said] == [6] and part.read_bytes() == whole
+    assert files(drawn) == pictures
+    (drawn / "settings.json").write_bytes(b"")
+    with pytest.raises(UserError, match=r"settings\.json .*JSON"):
+        reconstruct(workbench, JOB, drawn)
