@@ -124,9 +124,15 @@ def _lock(folder: Path, file: Path, work: str) -> int | None:
         os.close(handle)  # the one who held it has removed it since: once more
     now = time.strftime("%Y-%m-%d %H:%M:%S")
     told = {"work": work, "pid": os.getpid(), "host": socket.gethostname(), "since": now}
-    with contextlib.suppress(OSError):  # a full disk: it is held all the same
+    try:
         os.ftruncate(handle, 0)
         os.pwrite(handle, json.dumps(told).encode(), 0)
+    except OSError:  # a full disk: it is held all the same
+        pass
+    except BaseException:  # such as Ctrl+C
+        file.unlink(missing_ok=True)
+        os.close(handle)
+        raise
     return handle
 
 

@@ -309,7 +309,6 @@ def read_weights(
     path = Path(folder) / WEIGHTS
     try:
         state = load_file(path)
-        check_weights(path, read_card(folder))
     except FileNotFoundError as error:
         raise UserError(
             f"{path} is missing: a checkpoint is a folder with {CARD} and weights."
@@ -336,4 +335,6 @@ def read_weights(
             )
         if not _is_finite(tensor):
             raise UserError(f"{path}: {name!r} holds values that are not finite; copy it again.")
+    if (Path(folder) / CARD).is_file():
+        check_weights(path, read_card(folder))  # last: what is told before says more
     return {k: v.float() if v.is_floating_point() else v for k, v in state.items()}

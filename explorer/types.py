@@ -372,7 +372,7 @@ class Card:
     seconds: float = 0.0
     device: str = ""
     versions: Mapping[str, str] = field(default_factory=dict)
-    sha256: Mapping[str, str] = field(default_factory=dict)
+    sha256: Mapping[str, str] = field(default_factory=dict, compare=False)  # of the stored form
 
     def __post_init__(self) -> None:
         """Turn the lists and dicts that JSON gives into tuples and spaces."""
