@@ -202,10 +202,10 @@ class Reader:
             Path("/proc/self/clear_refs").write_text("5")  # the peak begins anew
             before, began = _status("VmRSS"), time.perf_counter()
             signal.setitimer(signal.ITIMER_PROF, SECONDS)  # ends the process
-            signal.alarm(8 * SECONDS)
+            signal.setitimer(signal.ITIMER_REAL, 8 * SECONDS)  # for what waits and does not work
             kind, about = attempt(self.target, self.folder)
             signal.setitimer(signal.ITIMER_PROF, 0)
-            signal.alarm(0)
+            signal.setitimer(signal.ITIMER_REAL, 0)
             memory = max(0, _status("VmHWM") - before)
             told = [kind, about[:2000], memory, round(time.perf_counter() - began, 3)]
             self._mend(name)
