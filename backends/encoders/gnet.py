@@ -9,7 +9,8 @@ is that of MedARC-AI/MindEyeV2, src/models.py: ``best_params`` holds ``enc``, th
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
@@ -20,6 +21,7 @@ from torch import nn
 from backends.embedders.pixels import GNetPixels
 from backends.training.machine import versions
 from explorer import stopping
+from explorer.files import plain_tensor, reason
 from explorer.mapper import read_card, read_weights, training_statistics, write_checkpoint
 from explorer.matching import check_fits, split_hash
 from explorer.types import Card, EmbeddingSpace, Trials, UserError
@@ -212,8 +214,8 @@ def import_gnet(file: Path, trials: Trials, folder: Path, *, command: str) -> Ca
     ``trials``: of NSD's nsdgeneral voxels in the order of the release, whose number must be that
     of the file; the subject's name ends in its number. What cannot be used raises `UserError`.
     """
-    content, who = read_release(file), trials.subject
-    network, voxels = content["enc"], _of_subject(file, content["fwrfs"], who.name)
+    who = trials.subject
+    network, voxels = _plain(file, read_release(file), who.name)
     n, expected = len(voxels["b"]), who.voxels.n_voxels
     if n != expected:
         raise UserError(
@@ -222,15 +224,14 @@ def import_gnet(file: Path, trials: Trials, folder: Path, *, command: str) -> Ca
             "MindEye2's release."
         )
     mean, sd = map(torch.from_numpy, training_statistics(trials))
-    try:
+    with _laid_out(file):
         sizes = sizes_of(network)
+        with torch.device("meta"):  # before its sizes take memory
+            GNet(who.name, n, sizes).network.load_state_dict(network, assign=True)
         model = GNet(who.name, n, sizes)
         model.network.load_state_dict(network)
-        state = model.state_dict() | {name: voxels[name] for name in (*FIELDS, "w", "b")}
+        state = model.state_dict() | voxels
         model.load_state_dict(state | {"intercept": mean, "voxel_sd": sd})
-    except (KeyError, RuntimeError, AttributeError) as error:
-        first = str(error).strip().split("\n")[0]
-        raise UserError(f"{file} is not laid out as {RELEASE} ({first}); get it again.") from error
     card = Card(
         kind="encoding",
         name="gnet",
@@ -275,7 +276,7 @@ def read_release(file: Path) -> dict[str, Any]:
             f"{file} is not opened: it asks to build more than tensors and arrays, and loading "
             f"that would run code that the file chooses; expected {RELEASE}."
         ) from error
-    except (RuntimeError, ValueError, EOFError, OSError, KeyError, TypeError) as error:
+    except Exception as error:  # those of torch's unpickler have no class in common
         raise UserError(f"{file} is damaged or cut short; get it again: {RELEASE}.") from error
     params = content.get("best_params") if isinstance(content, Mapping) else None
     if not isinstance(params, Mapping) or not {"enc", "fwrfs"} <= set(params):
@@ -294,16 +295,38 @@ def sizes_of(state: Mapping[str, Tensor]) -> dict[str, Any]:
     return {**sizes, "mean": list(state["mu"].shape)}
 
 
-def _of_subject(
-    file: Path, parts: Mapping[Any, Mapping[str, Tensor]], name: str
-) -> Mapping[str, Tensor]:
-    found = {str(key): part for key, part in parts.items()}
-    if str(_number(name)) not in found:
+@contextmanager
+def _laid_out(file: Path) -> Iterator[None]:
+    """Turn whatever a state of other names, shapes or types leads to into one sentence."""
+    try:
+        yield
+    except UserError:
+        raise
+    except Exception as error:
         raise UserError(
-            f"{file} knows the subjects {', '.join(found)}, and {name!r} ends in none of these "
+            f"{file} is not laid out as {RELEASE} ({reason(error)}); get it again."
+        ) from error
+
+
+def _plain(
+    file: Path, content: Mapping[str, Any], name: str
+) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+    """Return the tensors of the network, and those of a subject's voxels."""
+    with _laid_out(file):
+        parts = {str(key): part for key, part in content["fwrfs"].items()}
+        network = {k: plain_tensor(z, f"{file}: {k!r}") for k, z in content["enc"].items()}
+    if str(_number(name)) not in parts:
+        raise UserError(
+            f"{file} knows the subjects {', '.join(parts)}, and {name!r} ends in none of these "
             "numbers; name a subject of NSD, e.g. subj01."
         )
-    return found[str(_number(name))]
+    with _laid_out(file):
+        part = parts[str(_number(name))]
+        where = f"{file}: of subject {_number(name)},"
+        voxels = {k: plain_tensor(part[k], f"{where} {k!r}") for k in (*FIELDS, "w", "b")}
+        if voxels["b"].ndim != 1:
+            raise ValueError(f"b has the shape {tuple(voxels['b'].shape)}")
+        return network, voxels
 
 
 def _number(name: str) -> int | None:

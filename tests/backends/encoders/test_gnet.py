@@ -222,10 +222,40 @@ def test_files_that_cannot_be_used_are_refused(release, fakes, tmp_path, capsys)
     refused("is damaged or cut short; get it again")
     torch.save({"model": {}}, file)
     refused("has no best_params with enc and fwrfs, so it is not gnet_multisubject.pt")
+
+
+@pytest.mark.parametrize(
+    ("spoil", "said"),
+    [
+        (lambda p: p["enc"].pop("enc.conv3.bias"), "is not laid out as gnet_multi.*get it again"),
+        (lambda p: p["fwrfs"][1].pop("b"), r"not laid out as .* \(KeyError 'b'\); get it again"),
+        (lambda p: p["fwrfs"][1].update(b=torch.tensor(1.0)), r"\(b has the shape \(\)\); get it"),
+        (lambda p: p["fwrfs"][1].update(w=[1, 2]), "subject 1, 'w' is a list, expected a tensor"),
+        (lambda p: p.update(fwrfs=[1]), "not laid out as .*get it again"),
+        (lambda p: p.update(enc=torch.zeros(2)), "not laid out as .*get it again"),
+        (lambda p: p["enc"].update(mu=p["enc"]["mu"].to_sparse()), "'mu' is sparse, expected a p"),
+        (lambda p: p["enc"].update({"pre.conv1.0.weight": torch.zeros(4, 3)}), "not laid out as"),
+    ],
+)
+@pytest.mark.filterwarnings("ignore:Validating sparse tensor:UserWarning")
+def test_another_layout_is_one_sentence(release, fakes, tmp_path, spoil, said):
     params = torch.load(release[0], weights_only=False)["best_params"]
-    del params["enc"]["enc.conv3.bias"]
+    spoil(params)
+    file, trials = tmp_path / "gnet.pt", fakes.Study().load("sub-01")
     torch.save({"best_params": params}, file)
-    refused("is not laid out as gnet_multisubject.pt .*get it again")
+    with pytest.raises(UserError, match=said):
+        import_gnet(file, trials, tmp_path / "out", command="x")
+    assert not (tmp_path / "out").exists()
+
+
+def test_weights_with_a_gradient_are_read(release, fakes, tmp_path):
+    params = torch.load(release[0], weights_only=False)["best_params"]
+    params["fwrfs"][1]["w"] = torch.nn.Parameter(params["fwrfs"][1]["w"])
+    torch.save({"best_params": params}, tmp_path / "gnet.pt")
+    trials = fakes.Study().load("sub-01")
+    import_gnet(tmp_path / "gnet.pt", trials, tmp_path / "out", command="x")
+    found = GNet.load(tmp_path / "out", trials)
+    assert torch.equal(found.w, release[2][1]["w"])
 
 
 def test_another_subject_or_other_voxels_are_refused(release, fakes, tmp_path):
