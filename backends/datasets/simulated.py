@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from backends.datasets import layout
+from explorer.files import damaged, guard
 from explorer.types import EmbeddingSpace, Origin, Subject, Trials, UserError
 
 if TYPE_CHECKING:
@@ -25,6 +26,9 @@ if TYPE_CHECKING:
 
 SHIPPED = Path(__file__).resolve().parents[2] / "assets" / "simulated"
 EMBEDDED = "embeddings.safetensors"
+TRUTH, AGAIN = "the truth of a simulation", "make it again (python -m backends build-demo)"
+VOXELS = ("vertex", "ncsnr", "information", "noise_sd", "baseline", "noiseless_scale")
+PARCELS = {"vertices": int, "information_mean": float, "information_sum": float}
 
 
 @dataclass(frozen=True, eq=False)
@@ -163,7 +167,10 @@ class Simulated:
                 f"{self.path / 'dataset.json'}: the recipe and this version of the simulation "
                 f"disagree about {unknown[0]!r}; run: python -m backends build-demo"
             )
-        return Study(Recipe(**recipe), self._cache)
+        try:
+            return Study(Recipe(**recipe), self._cache)
+        except UserError as error:
+            raise UserError(f"{self.path / 'dataset.json'}: {error}") from error
 
     @cached_property
     def stimuli(self) -> pd.DataFrame:
@@ -267,9 +274,12 @@ class Simulated:
                 made_by = (opened.metadata() or {}).get(space.name)
                 if made_by != fingerprint or None in rows:
                     return None
-                return opened.get_tensor(f"{space.name} {split}")[rows].astype(np.float32)
-        except (FileNotFoundError, SafetensorError):
+                kept = opened.get_tensor(f"{space.name} {split}")
+        except (OSError, SafetensorError):
             return None
+        if kept.shape != (len(self._numbers[split]), *space.shape) or not np.isfinite(kept).all():
+            return None  # damaged: the embedder gives them again
+        return kept[rows].astype(np.float32)
 
     def keep_embeddings(
         self, embeddings: Mapping[str, np.ndarray], space: EmbeddingSpace, fingerprint: str
@@ -291,14 +301,16 @@ class Simulated:
     def truth(self, subject: str) -> Truth:
         """Return what is known about a participant."""
         folder = self.path / "truth" / self._folder(subject).name
-        voxels = layout.read_table(folder / "voxels.tsv", ("parcel", "information"))
-        voxels = voxels.astype({c: float for c in voxels if c != "parcel"})
-        voxels = voxels.astype({"vertex": int})
-        parcels = layout.read_table(self.path / "truth" / "parcels.tsv", ("subject", "parcel"))
-        parcels = parcels[parcels["subject"] == subject].set_index("parcel")
-        parcels = parcels.drop(columns="subject").astype(
-            {"vertices": int, "information_mean": float, "information_sum": float}
-        )
+        file = folder / "voxels.tsv"
+        voxels = layout.read_table(file, ("parcel", *VOXELS))
+        with guard(file, TRUTH, AGAIN):
+            voxels = voxels.astype({c: float for c in voxels if c != "parcel"})
+            voxels = voxels.astype({"vertex": int})
+        file = self.path / "truth" / "parcels.tsv"
+        parcels = layout.read_table(file, ("subject", "parcel", "role", *PARCELS))
+        with guard(file, TRUTH, AGAIN):
+            parcels = parcels[parcels["subject"] == subject].set_index("parcel")
+            parcels = parcels.drop(columns="subject").astype(PARCELS)
         stored = layout.read_array(folder / "noiseless.npy")
         scale = voxels.pop("noiseless_scale").to_numpy()
         on, shown = scale > 0, tuple(self._shipped_stimuli.index)
@@ -307,6 +319,8 @@ class Simulated:
                 f"{folder / 'noiseless.npy'} has shape {stored.shape}, expected "
                 f"({len(shown)}, {on.sum()}); run: python -m backends build-demo"
             )
+        if not np.isfinite(voxels.drop(columns="parcel").to_numpy(float)).all():
+            raise damaged(folder / "voxels.tsv", "a value is not finite", TRUTH, AGAIN)
         noiseless = np.tile(voxels["baseline"].to_numpy(np.float32), (len(shown), 1))
         noiseless[:, on] += stored * scale[on]
         return Truth(subject, parcels, voxels, shown, noiseless)

@@ -6,6 +6,7 @@ into the plain folder that ``backends.datasets.layout`` describes, with the trut
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
@@ -30,6 +31,7 @@ from backends.simulation.brains import (
 from backends.simulation.cortex import AREAS
 from backends.simulation.scenes import Scene, render, sample_scenes
 from backends.training.counted import Counted
+from explorer.files import read_array, short
 from explorer.folders import held, replacing
 from explorer.types import UserError
 
@@ -40,6 +42,10 @@ Progress = Callable[[str], None]
 SESSIONS, RUNS = 6, 10
 WEBP_QUALITY = 90  # about 3 kB a picture, and no difference to be seen
 BETA_UNIT = "simulated percent signal change"
+MOST, LARGEST = (
+    100_000,
+    10,
+)  # scenes of a split, and the scale: twenty times what ships, our choice
 
 
 @dataclass(frozen=True)
@@ -60,8 +66,24 @@ class Recipe:
     version: int = VERSION
 
     def __post_init__(self) -> None:
-        """Turn the list that JSON gives into a tuple."""
+        """Turn the list that JSON gives into a tuple; refuse what no study is made of."""
+        if not isinstance(self.subjects, list | tuple):
+            raise UserError(f"The recipe's subjects are no list of names: {self.subjects!r}.")
         object.__setattr__(self, "subjects", tuple(self.subjects))
+        if not self.subjects or not all(isinstance(name, str) for name in self.subjects):
+            raise UserError("The recipe's subjects are no list of names.")
+        for key in ("seed", "n_train", "n_test", "repeats", "n_reference", "version"):
+            value, least = getattr(self, key), key not in ("seed", "version")
+            if type(value) is not int or not least <= value <= MOST:
+                raise UserError(
+                    f"The recipe's {key} is {short(repr(value))}, expected a whole number from "
+                    f"{least:d} to {MOST}."
+                )
+        if type(self.scale) not in (int, float) or not 0 < self.scale <= LARGEST:
+            raise UserError(
+                f"The recipe's scale is {short(repr(self.scale))}, expected a number above 0 and "
+                f"up to {LARGEST}."
+            )
 
 
 QUICK = Recipe(n_train=480, n_test=48, subjects=("subj01", "subj02"), scale=0.4, n_reference=96)
@@ -164,7 +186,8 @@ class Study:
             shown = scenes(self.recipe, split)
             return features(shown, _counter(f"Looking at {len(shown)} {split} scenes", progress))
 
-        return self._kept(f"features-{split}.npy", make)
+        n = {"train": self.recipe.n_train, "test": self.recipe.n_test}
+        return self._kept(f"features-{split}.npy", n.get(split, self.recipe.n_reference), make)
 
     def brain(self, subject: str, progress: Progress | None = None) -> Brain:
         """Return a subject's brain."""
@@ -202,16 +225,21 @@ class Study:
                 progress(f"Making the training trials of {subject} (simulated)")
             return self.betas(subject, "train", progress).astype(np.float16)
 
-        return self._kept(f"{subject}-train.npy", make)
+        return self._kept(f"{subject}-train.npy", self.recipe.n_train, make)
 
-    def _kept(self, name: str, make: Callable[[], np.ndarray]) -> np.ndarray:
+    def _kept(self, name: str, n: int, make: Callable[[], np.ndarray]) -> np.ndarray:
+        """Return n rows from the cache; what is missing or damaged there is made again."""
         path = self.folder / name
         with self._lock:
-            if not path.exists():
+            kept = None
+            if path.exists():
+                with contextlib.suppress(UserError):
+                    kept = read_array(path)
+            if kept is None or kept.ndim != 2 or len(kept) != n or kept.dtype != np.float16:
                 made = make()
                 path.parent.mkdir(parents=True, exist_ok=True)
                 save_array(path, made)
-            return np.load(path, mmap_mode="r", allow_pickle=False)
+            return read_array(path)
 
 
 def write(study: Study, path: Path, progress: Progress | None = None) -> None:

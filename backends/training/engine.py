@@ -19,7 +19,16 @@ import numpy as np
 from backends.training.counted import Counted
 from backends.training.plan import Course, History, Plan, Progress, batches, clock
 from backends.training.rows import Batch, Outputs, TrialRows
-from backends.training.state import STATE, due, read_state, write_state
+from backends.training.state import (
+    STATE,
+    due,
+    load_optimiser,
+    read_state,
+    resuming,
+    steps_done,
+    tensors_like,
+    write_state,
+)
 from backends.training.two_pass import TwoPass
 from explorer.types import UserError
 
@@ -328,16 +337,19 @@ class _Training:
         state = read_state(file, KEYS, lambda why: self.say(f"{self.name}: {why}"), not self.rank)
         if state is None:
             return
-        if state["key"] != self._key():
-            raise UserError(
-                f"{self.name}: {file} was left by a run with other settings or other trials; "
-                "delete it to begin anew, or give the settings of that run to go on with it."
-            )
-        self.model.load_state_dict(state["model"])
-        self.computing.optimiser.load_state_dict(state["optimiser"])
-        self.best, self.validation = state["best"], list(state["validation"])
-        self.step, self.spent = int(state["step"]), float(state["seconds"])
-        self.stopped = state["stopped"]
+        with resuming(file):
+            if state["key"] != self._key():
+                raise UserError(
+                    f"{self.name}: {file} was left by a run with other settings or other trials; "
+                    "delete it to begin anew, or give the settings of that run to go on with it."
+                )
+            own = self.model.state_dict()
+            self.model.load_state_dict(tensors_like(state["model"], own))
+            load_optimiser(self.computing.optimiser, state["optimiser"])
+            self.best = tensors_like(state["best"], own) if state["best"] else {}
+            self.validation = [float(value) for value in state["validation"]]
+            self.step, self.spent = steps_done(state, self.plan.steps)
+            self.stopped = str(state["stopped"])
         self.say(f"{self.name}: goes on from step {self.step}/{self.plan.steps}")
 
 

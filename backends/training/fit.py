@@ -11,7 +11,16 @@ from typing import TYPE_CHECKING, Any
 
 from backends.training.counted import Counted
 from backends.training.plan import Plan, Progress, clock
-from backends.training.state import due, read_state, write_state
+from backends.training.state import (
+    due,
+    load_optimiser,
+    read_state,
+    resuming,
+    steps_done,
+    tensors_like,
+    write_state,
+)
+from explorer.files import short
 from explorer.types import UserError
 
 if TYPE_CHECKING:
@@ -143,13 +152,14 @@ def _resume(
     plan: Plan,
     name: str,
 ) -> tuple[int, float]:
-    if state["plan"] != repr(plan):
-        raise UserError(
-            f"{name}: {file.name} belongs to another training plan ({state['plan']}, not "
-            f"{plan!r}); delete it to begin anew."
-        )
-    model.load_state_dict(state["model"])
-    optimiser.load_state_dict(state["optimiser"])
-    for key, value in state["averaged"].items():
-        averaged[key].copy_(value)
-    return int(state["step"]), float(state["seconds"])
+    with resuming(file):
+        if state["plan"] != repr(plan):
+            raise UserError(
+                f"{name}: {file.name} belongs to another training plan ({short(state['plan'])}, "
+                f"not {plan!r}); delete it to begin anew."
+            )
+        model.load_state_dict(tensors_like(state["model"], model.state_dict()))
+        load_optimiser(optimiser, state["optimiser"])
+        for key, value in tensors_like(state["averaged"], averaged).items():
+            averaged[key].copy_(value)
+        return steps_done(state, plan.steps)

@@ -10,14 +10,19 @@ import itertools
 import os
 import time
 import zipfile
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from explorer.files import reason
+from explorer.files import guard, plain_tensor, reason
+
+if TYPE_CHECKING:
+    import torch
 
 STATE = "state.pt"  # of a mapper's training, one a stage
 EVERY = 120.0  # seconds from one state to the next
+WHAT, ANEW = "the state of a training", "delete it to begin anew"
 
 
 def due(saved: float) -> bool:
@@ -86,3 +91,43 @@ def _aside(file: Path) -> Path:
     while aside.exists():
         aside = file.with_name(f"{file.name}.damaged-{next(numbers)}")
     return aside
+
+
+@contextmanager
+def resuming(file: Path) -> Iterator[None]:
+    """Turn what a state of other names, types or shapes leads to into one `UserError`."""
+    with guard(file, WHAT, ANEW):
+        yield
+
+
+def tensors_like(found: Any, expected: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """Return tensors by name after comparing names, shapes and types; `ValueError` for others."""
+    if not isinstance(found, dict) or set(found) != set(expected):
+        raise ValueError("its tensors are those of another model")
+    for name, value in found.items():
+        tensor, own = plain_tensor(value, repr(name)), expected[name]
+        if tensor.shape != own.shape or tensor.dtype != own.dtype:
+            raise ValueError(
+                f"{name} is {tensor.dtype} {tuple(tensor.shape)}, not {own.dtype} "
+                f"{tuple(own.shape)}"
+            )
+    return found
+
+
+def load_optimiser(optimiser: torch.optim.Optimizer, found: Any) -> None:
+    """Load the state of an optimiser, of whose tensors torch does not compare the shapes."""
+    import torch
+
+    optimiser.load_state_dict(found)
+    for parameter, values in optimiser.state.items():
+        for name, value in values.items():
+            if not isinstance(value, torch.Tensor) or value.shape not in ((), parameter.shape):
+                raise ValueError(f"{name} of its optimiser does not fit the model")
+
+
+def steps_done(state: Mapping[str, Any], most: int) -> tuple[int, float]:
+    """Return the step, 0 to ``most``, and the seconds that a state was written after."""
+    step, seconds = state["step"], float(state["seconds"])
+    if type(step) is not int or not 0 <= step <= most or not 0 <= seconds < float("inf"):
+        raise ValueError(f"it says step {step!r} of {most} after {seconds:g} seconds")
+    return step, seconds

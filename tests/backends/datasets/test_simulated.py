@@ -318,3 +318,37 @@ def test_ncsnr_that_ships_is_like_nsds(shipped):
         assert np.median(estimated[truth.information > 0]) == pytest.approx(medians[-1], abs=0.03)
     assert 0.25 < np.median(medians) < 0.35
     assert max(medians) - min(medians) > 0.05
+
+
+@pytest.mark.parametrize(
+    ("file", "old", "new", "said"),
+    [
+        ("truth/sub-01/voxels.tsv", "baseline", "other", "lacks the column 'baseline'"),
+        ("truth/sub-01/voxels.tsv", "\n", "\nx", "cannot be read as the truth of a simulation"),
+        ("truth/parcels.tsv", "role", "other", "lacks the column 'role'"),
+        ("dataset.json", '"n_train": ', '"n_train": 1e', "n_train is .*, expected a whole number"),
+        ("dataset.json", '"scale": ', '"scale": -', "scale is -.*, expected a number above 0"),
+        ("dataset.json", '"n_test": ', '"n_test": 99999999', "from 1 to 100000"),
+    ],
+)
+def test_a_damaged_truth_or_recipe_is_one_sentence(place, tmp_path, file, old, new, said):
+    shutil.copytree(place / "study", tmp_path / "s")
+    text = (tmp_path / "s" / file).read_text()
+    assert old in text
+    (tmp_path / "s" / file).write_text(text.replace(old, new, 1))
+    study = Simulated(tmp_path / "s", cache=tmp_path / "c")
+    with pytest.raises(UserError, match=said):
+        study.truth(study.subjects()[0])
+        study.study  # noqa: B018
+
+
+def test_what_is_damaged_in_the_cache_is_made_again(tmp_path):
+    study = Study(TINY, tmp_path)
+    sound = np.array(study.training_betas("subj01"))
+    (file,) = study.folder.glob("subj01-train.npy")
+    for data in (b"", file.read_bytes()[:-1], file.read_bytes()[:200]):
+        file.write_bytes(data)
+        assert np.array_equal(study.training_betas("subj01"), sound)
+        assert np.array_equal(np.load(file), sound)
+    np.save(file, sound[:-1])  # a sound file, of another recipe's length
+    assert np.array_equal(study.training_betas("subj01"), sound)

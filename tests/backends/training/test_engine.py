@@ -321,3 +321,21 @@ if __name__ == "__main__":  # a process of its own, started by `run_child`
     os._exit(
         0
     )  # gloo's threads may outlive the group, and abort an interpreter that ends by itself
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "said"),
+    [
+        ("best", {"a": torch.zeros(1)}, "its tensors are those of another model"),
+        ("validation", ["x"], "could not convert"),
+        ("validation", None, "the state of a training"),
+        ("step", 10**9, "it says step 1000000000 of"),
+        ("optimiser", {}, "KeyError"),
+    ],
+)
+def test_a_damaged_state_is_one_sentence(tmp_path, key, value, said):
+    recorded(COURSE, run=tmp_path)
+    state = torch.load(tmp_path / "state.pt", weights_only=True)
+    torch.save(state | {key: value}, tmp_path / "state.pt")
+    with pytest.raises(UserError, match=f"state.pt cannot be read as .*{said}.*; delete it to be"):
+        recorded(COURSE, run=tmp_path)

@@ -93,3 +93,54 @@ def test_progress_ends_with_the_last_step(tmp_path):
     plan = Plan(steps=7, lr=0.05)
     fit("line", model, problem(model), plan, work=tmp_path, progress=said.append)
     assert said[-1].startswith("line: step 7/7, loss ") and said[-1].endswith("0 s left")
+
+
+def save_without(key):
+    return lambda state: state.pop(key)
+
+
+@pytest.mark.parametrize(
+    ("spoil", "said"),
+    [
+        (save_without("step"), "KeyError 'step'"),
+        (lambda s: s.update(step=-1), "it says step -1 of 3"),
+        (lambda s: s.update(step=4), "it says step 4 of 3"),
+        (lambda s: s.update(step="3"), "it says step '3' of 3"),
+        (lambda s: s.update(seconds=float("nan")), "after nan seconds"),
+        (lambda s: s.update(model={}), "its tensors are those of another model"),
+        (
+            lambda s: s["model"].update(weight=torch.zeros(2, 2)),
+            "weight is torch.float32 .2, 2.",
+        ),
+        (lambda s: s["averaged"].update(weight=[1.0]), "'weight' is a list"),
+        (lambda s: s.update(optimiser=3), "cannot be read as the state of a training"),
+        (
+            lambda s: s["optimiser"]["state"][0].update(exp_avg=torch.zeros(7)),
+            "exp_avg of its optimiser does not fit the model",
+        ),
+    ],
+)
+def test_a_damaged_state_is_one_sentence(tmp_path, spoil, said):
+    plan, model = Plan(steps=3, lr=0.05, average=0.9), line()
+    fit("line", model, problem(model), plan, work=tmp_path)
+    file = tmp_path / "line.state.pt"
+    state = torch.load(file, weights_only=True)
+    spoil(state)
+    torch.save(state, file)
+    with pytest.raises(UserError, match=said):
+        fit("line", line(), problem(model), plan, work=tmp_path)
+
+
+def test_a_state_whose_bytes_were_changed_is_not_gone_on_from(tmp_path):
+    plan, model = Plan(steps=3, lr=0.05), line()
+    fit("line", model, problem(model), plan, work=tmp_path)
+    file = tmp_path / "line.state.pt"
+    sound, weight = file.read_bytes(), model.weight.detach().numpy().tobytes()
+    assert sound.count(weight) == 1
+    for data in (sound.replace(weight, weight[::-1]), sound[:-9], b"", b"[]"):
+        file.write_bytes(data)
+        with pytest.raises(UserError, match="cannot be read as the state .*delete it to begin an"):
+            fit("line", line(), problem(model), plan, work=tmp_path)
+    torch.save([1], file)
+    with pytest.raises(UserError, match="it holds a list"):
+        fit("line", line(), problem(model), plan, work=tmp_path)
