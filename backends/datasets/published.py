@@ -1,9 +1,11 @@
 """What others published for the test images of one subject: arrays by rows, rows by stimulus.
 
-Published results are numbered, and three numberings are in use:
+Published results are numbered, and these numberings are in use:
 
-- ``ascending``: by stimulus id. MindEye2 walks over ``np.unique`` of the 73k ids
-  (MedARC-AI/MindEyeV2 c184718, src/recon_inference.ipynb), so all its ``_all_*.pt`` are so.
+- ``natural`` or ``textual``: by stimulus id, ``img2`` before ``img10`` or after it; ``ascending``
+  where both are one order, and refused where they are not. MindEye2 walks over ``np.unique`` of
+  the 73k ids (MedARC-AI/MindEyeV2 c184718, src/recon_inference.ipynb), so all its ``_all_*.pt``
+  are so.
 - ``appearance``: by the first trial that showed the image. NeuralDiffuser takes ``pd.unique`` of
   the test trials (HaoyyLi/NeuralDiffuser 9286cad, src/score_c.py); Brain-Diffuser fills a dict
   while it goes through the trials (ozcelikfu/brain-diffuser 31d52c0, data/prepare_nsddata.py),
@@ -31,7 +33,7 @@ from explorer.types import UserError
 if TYPE_CHECKING:
     import pandas as pd
 
-ORDERS = ("ascending", "appearance")
+ORDERS = ("ascending", "natural", "textual", "appearance")
 ARRAYS = (".pt", ".npy")
 MINDEYE2 = re.compile(r"_all_(recons|enhancedrecons|blurryrecons|clipvoxels)\.pt")
 THUMBNAIL = 16  # pixels a side: small enough that ways of resizing agree, 768 values to tell apart
@@ -128,7 +130,7 @@ def stimuli_in_order(
     study, subject
         Whose test trials they are of.
     order
-        "ascending", "appearance" or the path of a file, see the module's docstring.
+        One of `ORDERS` or the path of a file, see the module's docstring.
     sessions
         A number N: only images shown in the first N sessions have results (Brain-Diffuser: 37).
     """
@@ -144,7 +146,7 @@ def stimuli_in_order(
                 "they are of, ?sessions=37 for results of NSD's first release (982 images), or "
                 "?order=FILE that lists their ids."
             )
-        stimuli = sorted(shown) if order == "ascending" else shown
+        stimuli = shown if order == "appearance" else _by_id(shown, order, who)
         _check_beside(path, stimuli, study, order)
         return stimuli
     if not order:
@@ -156,8 +158,8 @@ def stimuli_in_order(
     file = Path(order).expanduser()
     if not file.is_file():
         raise UserError(
-            f"order is {' or '.join(ORDERS)} or the path of a file, found {order!r}, and there is "
-            "no such file."
+            f"order is {', '.join(ORDERS[1:-1])}, ascending or appearance or the path of a file, "
+            f"found {order!r}, and there is no such file."
         )
     if file.suffix.lower() == ".pt":
         stimuli = _found_by_pixels(file, study, shown)
@@ -171,6 +173,27 @@ def stimuli_in_order(
     if file.name != BESIDE:
         _check_beside(path, stimuli, study, str(file))
     return stimuli
+
+
+def _by_id(shown: Sequence[str], order: str, who: str) -> list[str]:
+    """Return test images by their ids; "ascending" is refused where it can mean two orders."""
+    textual, natural = sorted(shown), sorted(shown, key=_naturally)
+    if order == "ascending" and textual != natural:
+        i = next(
+            i for i, pair in enumerate(zip(textual, natural, strict=True)) if len({*pair}) > 1
+        )
+        raise UserError(
+            f"order=ascending can mean two orders of the test images of {who}: result {i} (from 0)"
+            f" is {natural[i]} if the numbers in their ids are counted, {textual[i]} if ids are "
+            "sorted as texts (Python's sorted, numpy's unique); say which with ?order=natural or "
+            "?order=textual."
+        )
+    return textual if order == "textual" else natural
+
+
+def _naturally(name: str) -> tuple[list[tuple[str, int]], str]:
+    """Return what sorts img2 before img10; of equal ones (img2, img02) the text decides."""
+    return [(a, int(b or -1)) for a, b in re.findall(r"([^0-9]*)([0-9]*)", name)], name
 
 
 def strangers(stimuli: Sequence[str], shown: Collection[str], who: str) -> list[str]:

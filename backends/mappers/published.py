@@ -30,6 +30,8 @@ from explorer.mapper import Mapper
 from explorer.protocols import Dataset
 from explorer.types import Card, EmbeddingSpace, Trials, UserError
 
+CHECKED = 2**26  # bytes of a file whose rows are all checked when it is opened: our choice
+
 
 class Published(Mapper):
     """The published predictions of one subject's test images.
@@ -151,7 +153,13 @@ class Published(Mapper):
 
 
 def _undefined(stored: Any, stimuli: Sequence[str], path: Path) -> list[str]:
-    """Return what there is to say of rows that are no prediction, one sentence at most."""
+    """Return what there is to say of rows that are no prediction, one sentence at most.
+
+    Of a large file this would read gigabytes before the first trial: there each row is checked
+    when it is looked up, and what counts them says how many are none.
+    """
+    if path.stat().st_size > CHECKED:
+        return []
     wrong = [i for i in range(len(stored)) if not np.isfinite(row(stored, i)).all()]
     if not wrong:
         return []

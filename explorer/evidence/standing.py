@@ -152,7 +152,7 @@ def lost_images(every: int, kept: int) -> str:
         return ""
     return (
         f"{lost} of {every} test images {'is' if lost == 1 else 'are'} left out: no such repeats, "
-        "or betas or a prediction that are not finite."
+        "or betas or a prediction that are not finite, or none is published."
     )
 
 
@@ -184,8 +184,9 @@ def _decode_test(bench: Workbench, request: Request) -> tuple[list[str], np.ndar
     ):
         mapper = bench.models.mapper(request.dataset, request.subject, request.mapper)
         found = {}
-        for stimulus in bench.catalogue.gallery(request.dataset, request.subject).index:
-            with contextlib.suppress(UserError):  # part of the test images may be published
+        every = bench.catalogue.gallery(request.dataset, request.subject).index
+        for stimulus in filter(mapper.holds, every):  # part of the test images may be published
+            with contextlib.suppress(UserError):  # not finite: see `left_out`
                 found[stimulus] = mapper.lookup(stimulus)[space]
         if not found:
             raise UserError(

@@ -154,6 +154,22 @@ def test_betas_that_declare_more_than_there_is_are_refused(tmp_path, ending):
         NSD(root, "study").load("subj01")
 
 
+@pytest.mark.parametrize("compression", [None, "gzip"])
+def test_chunks_that_were_never_written_are_not_zeros(tmp_path, compression):
+    root = make(tmp_path)
+    data, path = planted(ids_of(1, 1)).T, betas_folder(root) / "betas_session01.hdf5"
+    with h5py.File(path, "w") as file:
+        betas = file.create_dataset(
+            "betas", data.shape, data.dtype, chunks=(750, 1, 1, 1), compression=compression
+        )
+        betas[:, :, :-1] = data[:, :, :-1]
+        file["more"] = np.zeros(2**18)  # so that the file is as large as the shape declares
+    missing = np.prod(data.shape[1:]) // data.shape[2]
+    trials = NSD(root, "study").load("subj01")
+    with pytest.raises(UserError, match=rf"at 'betas' .{missing} of 210 chunks were never writt"):
+        trials.betas[0]
+
+
 def test_links_and_groups_in_hdf5_take_one_sentence(tmp_path):
     root = make(tmp_path, ())
     folder = betas_folder(root)

@@ -13,6 +13,7 @@ import torch
 from PIL import Image
 
 import app
+from backends.datasets.published import stimuli_in_order
 from explorer.choosing import default_request
 from explorer.drawing import reconstruct
 from explorer.types import UserError
@@ -230,3 +231,41 @@ def test_app_opens_them(tmp_path):
 def shown_by(bench, name):
     request = default_request(bench.catalogue, "four", "sub-01", stimulus=name, generator="theirs")
     return next(reconstruct(bench, request)).image
+
+
+class Shown:
+    """A study of test images by these ids, each shown once in one session."""
+
+    name = "toy"
+
+    def __init__(self, ids):
+        self.table = pd.DataFrame({"stimulus": ids, "session": 1})
+
+    def load(self, subject):
+        return argparse.Namespace(table=self.table, rows=lambda split: np.arange(len(self.table)))
+
+
+@pytest.mark.parametrize(
+    ("ids", "textual", "natural"),
+    [
+        (["img10", "img9", "img1"], ["img1", "img10", "img9"], ["img1", "img9", "img10"]),
+        (["10", "9"], ["10", "9"], ["9", "10"]),
+        (["a2b10", "a2b9", "a10b1"], ["a10b1", "a2b10", "a2b9"], ["a2b9", "a2b10", "a10b1"]),
+    ],
+)
+def test_ascending_is_refused_where_it_means_two_orders(tmp_path, ids, textual, natural):
+    path, study = tmp_path / "rows.npy", Shown(ids)
+    assert stimuli_in_order(path, len(ids), study, "s", "textual") == textual
+    assert stimuli_in_order(path, len(ids), study, "s", "natural") == natural
+    assert stimuli_in_order(path, len(ids), study, "s", "appearance") == ids
+    with pytest.raises(UserError, match="ascending can mean two orders .*natural or .*=textual"):
+        stimuli_in_order(path, len(ids), study, "s", "ascending")
+    with pytest.raises(UserError, match="two orders"):  # what MindEye2's name stands for, too
+        stimuli_in_order(tmp_path / "a_all_recons.pt", len(ids), study, "s")
+
+
+@pytest.mark.parametrize("ids", [["img10", "img09", "img11"], ["b", "a"], ["n1_2", "n1_1"]])
+def test_ascending_needs_no_more_where_it_is_one_order(tmp_path, ids):
+    for order in ("ascending", "natural", "textual"):
+        found = stimuli_in_order(tmp_path / "rows.npy", len(ids), Shown(ids), "s", order)
+        assert found == sorted(ids)

@@ -7,11 +7,13 @@ import numpy as np
 import pytest
 import torch
 
+from backends.mappers import published
 from backends.mappers.published import Published as Predictions
 from explorer.brain.maps import parcel_importance
 from explorer.choosing import default_request
 from explorer.decoding import decode
 from explorer.drawing import reconstruct, warm
+from explorer.evidence import standing
 from explorer.request import View
 from explorer.types import EmbeddingSpace, UserError
 from tests.miniatures.published import APPEARANCE, ASCENDING, Components
@@ -132,3 +134,31 @@ def test_predictions_that_are_not_finite_are_refused_where_they_are_used(open_re
     mapper.lookup(ASCENDING[3])
     with pytest.raises(UserError, match=r"row 4 \(from 0\) holds values that are not finite"):
         mapper.lookup(ASCENDING[4])
+
+
+def test_a_large_file_is_opened_without_reading_its_rows(open_results, tmp_path, monkeypatch):
+    """Of the size of MindEye2's clipvoxels; the rows are checked as they are looked up."""
+    shape, asked = (10, 256, 166_400), []
+    np.lib.format.open_memmap(tmp_path / "rows.npy", "w+", np.float32, shape)  # holes: no disk
+    own = published.row
+    monkeypatch.setattr(published, "row", lambda stored, i: asked.append(i) or own(stored, i))
+    given = {"order": "ascending", "space": "bigG/tokens"}
+    bench = open_results(tmp_path / "rows.npy", **given)
+    mapper = bench.models.mapper("fake", "sub-01", "theirs")
+    assert (tmp_path / "rows.npy").stat().st_size > 1.7e9 and not asked
+    mapper.lookup(ASCENDING[3])
+    assert asked == [3]
+
+
+def test_rows_of_a_large_file_that_are_not_finite_are_counted(open_results, tmp_path, monkeypatch):
+    monkeypatch.setattr(published, "CHECKED", 0)
+    rows = np.random.default_rng(0).standard_normal((10, 8)).astype(np.float32)
+    rows[4, 2] = rows[7, 0] = np.nan
+    np.save(tmp_path / "rows.npy", rows)
+    bench = open_results(tmp_path / "rows.npy", order="ascending", space="fake-clip/image")
+    request = default_request(bench.catalogue, "fake", "sub-01", stimulus=ASCENDING[0])
+    for said in (standing.standing(bench, request), standing.collapse(bench, request)):
+        assert said.n == 8
+        assert "2 of 10 test images are left out: " in said.sentence
+    with pytest.raises(UserError, match=r"row 4 \(from 0\) holds values that are not finite"):
+        decode(bench, default_request(bench.catalogue, "fake", "sub-01", stimulus=ASCENDING[4]))
