@@ -50,7 +50,9 @@ def choose_voxels(dataset: str, person: Person, mask: str, roi: str) -> Chosen:
             f"{short(', '.join(rois)) or 'none'}, or all."
         )
     inside = brain & rois[named] if named != "all" else brain
-    finite = np.logical_and.reduce([covered(s, brain.shape) for s in person.sessions])
+    finite = np.ones(brain.shape, bool)
+    for session in person.sessions:
+        finite &= covered(session, brain.shape)
     kept = inside & finite
     if not kept.any():
         raise UserError(f"{who}: no voxel of {named} has values in every session.")
