@@ -14,6 +14,7 @@ from PIL import Image
 from backends.datasets import layout
 from backends.datasets.folder import Folder
 from explorer.types import FSAVERAGE5_VERTICES, UserError, voxel_hash
+from tests.miniatures.studies import make_folder
 
 V = 6
 
@@ -428,3 +429,20 @@ def test_a_mask_that_does_not_fit_is_named(root):
         change()
         with pytest.raises(UserError, match=sentence):
             Folder(root, "mine").load("sub-01")
+
+
+def test_what_a_folder_leaves_open_is_told_and_nothing_else(tmp_path):
+    study = make_folder(tmp_path)
+    root = study.path
+    captions = "The pictures have no captions; stimuli.tsv may have a column caption."
+    assert study.remarks() == [captions]
+    (root / "sub-01" / "voxels.tsv").unlink()
+    told = type(study)(root, "study").remarks()
+    assert told[0] == captions and told[1].startswith("sub-01 has no voxels.tsv, so nothing says")
+    table = pd.read_csv(root / "stimuli" / "stimuli.tsv", sep="\t").assign(caption="a picture")
+    table.to_csv(root / "stimuli" / "stimuli.tsv", sep="\t", index=False)
+    (root / "sub-01" / "mask.nii.gz").touch()
+    (told,) = type(study)(root, "study").remarks()
+    assert told.startswith("sub-01: the mask lies in a space that nobody named, and only MNI152")
+    (root / "dataset.json").write_text('{"title": "A study", "space": "MNI152NLin2009cAsym"}')
+    assert type(study)(root, "study").remarks() == []

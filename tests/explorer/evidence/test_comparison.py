@@ -211,3 +211,38 @@ def test_pictures_are_compared_over_a_growing_sample(workbench, one, other):
     assert again[-1].chance == 0.5 and 0 <= again[-1].a <= 1
     with pytest.raises(UserError, match="no score 'beauty' here; choose PixCorr or SSIM"):
         next(comparison.paired_pictures(workbench, one, other, "beauty", sample=2))
+
+
+def test_only_what_both_sides_have_is_compared(workbench, one, other, monkeypatch):
+    """A stimulus that one side lost is no stimulus of the other's mean either."""
+    whole = comparison.decoded_test
+
+    def lost(bench, request):  # noqa: ANN001, ANN202
+        stimuli, rows = whole(bench, request)
+        gone = {one: "test-02", other: "test-05"}[request]
+        kept = [i for i, stimulus in enumerate(stimuli) if stimulus != gone]
+        return [stimuli[i] for i in kept], rows[kept]
+
+    monkeypatch.setattr(comparison, "decoded_test", lost)
+    found = comparison.paired_difference(workbench, one, other)
+    assert found.n == 8
+    (za, truth), (zb, _) = embeddings(workbench, one), embeddings(workbench, other)
+    kept = [i for i in range(10) if i not in (1, 4)]
+    rates = [metrics.two_way_identification(z[kept], truth[kept]) for z in (za, zb)]
+    assert (found.a, found.b) == pytest.approx(tuple(rates), abs=1e-6)
+
+
+def test_maps_are_of_the_parcels_that_both_have(workbench, one, other, monkeypatch):
+    whole = comparison.parcel_importance
+
+    def fewer(bench, request, view):  # noqa: ANN001, ANN202
+        found = whole(bench, request, view)
+        rows = found.table.iloc[2:] if request == one else found.table.iloc[:-1]
+        return replace(found, table=rows)
+
+    expected = whole(workbench, one, View()).table.set_index("parcel")
+    monkeypatch.setattr(comparison, "parcel_importance", fewer)
+    found = comparison.compare_maps(workbench, one, other, View()).table
+    assert found["parcel"].tolist() == expected.index[2:-1].tolist()
+    for column in ("name", "hemisphere"):
+        assert found[column].tolist() == expected[column].iloc[2:-1].tolist()

@@ -5,6 +5,7 @@ import dataclasses
 import numpy as np
 import pytest
 
+from explorer.brain.parcels import UNASSIGNED
 from explorer.evidence.group import group_map
 from explorer.request import Request, View
 from explorer.types import UserError
@@ -49,3 +50,18 @@ def test_no_subject_at_all_is_refused(workbench):
         UserError, match="No subject of fake could be mapped: sub-01: it has no map"
     ):
         group_map(workbench, dataclasses.replace(REQUEST, mapper="other"), View())
+
+
+@pytest.mark.parametrize("measure", ["share", "enrichment", "signed"])
+def test_limits_and_what_agreement_rests_on_follow_the_measure(make_workbench, tmp_path, measure):
+    bench = make_workbench(checkpoints=tmp_path)
+    name = bench.catalogue.mapper_names("fake", "sub-01")[0]
+    request = dataclasses.replace(REQUEST, mapper=name)
+    found = group_map(bench, request, View(measure=measure), permutations=20)
+    low, high = found.limits["value"]
+    inside = found.table["parcel"] != UNASSIGNED
+    assert high == pytest.approx(np.nanmax(np.abs(found.table["value"][inside])))
+    assert low == (-high if measure == "signed" else 0)
+    told = "Parcel sizes are part of that." in found.agreement.sentence
+    assert told == (measure == "share")  # the sizes are in a share, and divided out elsewhere
+    assert (found.measure, found.mapper, found.dataset) == (measure, name, "fake")
