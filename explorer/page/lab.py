@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Any
 import gradio as gr
 
 from explorer import stopping
+from explorer.drawing import seconds_needed
+from explorer.evidence import comparison, controls, curves, group, statistics
 from explorer.page import lab_choices, lab_pairs, lab_tables, lab_trial, links, pickers, trial
 from explorer.page.endpoint import hung_up
 from explorer.page.session import Session
@@ -40,6 +42,13 @@ SETTINGS: dict[str, Callable[[Workbench, Request, View], dict[str, Any]]] = {
     "lesion": lab_trial.lesion_settings,
     "compare": lab_pairs.compare_settings,
     "statistics": lab_tables.statistics_settings,
+}
+# Pictures, or for the curve sweeps, that a view draws at most.
+PICTURES = {
+    "controls": len(controls.CONTROLS),
+    "lesion": 2,
+    "compare": 2 + 2 * comparison.SAMPLE,
+    "curve": curves.SEEDS + curves.SAMPLE,
 }
 FREE = {"identity"}  # need no model, so they wait for nobody
 TELLING = 2.0  # seconds of work after which the time that is left is told
@@ -133,7 +142,7 @@ class Lab:
             return
         request, view = session.request, session.view
         try:
-            with contextlib.closing(VIEWS[view.panel](self.workbench, request, view)) as parts:
+            with contextlib.closing(self._affordable(request, view)) as parts:
                 yield from self._parts(session, ticket, view.panel, parts)
             if session.lab.show(ticket, state="done", progress=trial.progress("done", "", 1.0)):
                 yield {self.ui.lab: session.lab.shown}
@@ -148,6 +157,19 @@ class Lab:
             if session.lab.show(ticket, state="none", sentence=told):
                 yield {self.ui.lab: session.lab.shown}
             raise
+
+    def _affordable(self, request: Request, view: View) -> lab_trial.Parts:
+        """Compute a view within the budget; on the owner's own machine, as long as it takes.
+
+        There the time left is told and it can be stopped.
+        """
+        if not self.turns.budget.asks:
+            expected = 0.0
+            with contextlib.suppress(UserError):  # what cannot be had says so itself
+                expected = seconds_expected(self.workbench, request, view)
+            if refusal := self.turns.budget.refusal(expected):
+                raise UserError(refusal)
+        yield from VIEWS[view.panel](self.workbench, request, view)
 
     def _parts(
         self, session: Session, ticket: int, panel: str, parts: lab_trial.Parts
@@ -194,6 +216,19 @@ class Lab:
         if view.panel in SETTINGS:
             frame["settings"] = SETTINGS[view.panel](self.workbench, request, view)
         return frame
+
+
+def seconds_expected(bench: Workbench, request: Request, view: View) -> float:
+    """Return about how long a view computes that is not there yet; 0 where nothing is drawn."""
+    if view.panel == "statistics":
+        over = group if view.people == "group" else statistics
+        return over.seconds_needed(bench, request, view)
+    if not request.generator or view.panel not in PICTURES:
+        return 0.0
+    alone = replace(request, scales=request.scales[:1], axis="", values=(), samples=1)
+    several = replace(request, axis="", values=(), samples=1) if view.panel == "curve" else alone
+    fresh = replace(several, seed=(several.seed + 1) % 2**31)  # of which no picture is kept
+    return PICTURES[view.panel] * seconds_needed(bench, fresh)
 
 
 def _plain(value: Any) -> Any:

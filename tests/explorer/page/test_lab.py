@@ -10,11 +10,13 @@ from typing import Any
 
 import pytest
 
+from explorer.drawing import seconds_needed
 from explorer.evidence import critics, evaluation
 from explorer.page import export, lab_tables, links
+from explorer.page import lab as lab_module
 from explorer.page.lab import Lab, decided_by
 from explorer.page.session import Session
-from explorer.page.turns import Turns
+from explorer.page.turns import Budget, Turns
 from explorer.records import from_record
 from explorer.request import PANELS, Request, View
 from explorer.types import UserError
@@ -54,6 +56,7 @@ def test_stop_ends_a_picture_at_its_next_step(
     lab: Lab, fakes: SimpleNamespace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     session, steps, sweep = opened(lab), [], fakes.Generator.sweep
+    seconds_needed(lab.workbench, REQUEST)  # a step was timed before, by the pictures above
 
     def stopped(self: Any, *args: Any, **options: Any) -> Any:
         for step in sweep(self, *args, **options):
@@ -347,6 +350,22 @@ def test_the_critics_tests_come_one_by_one(lab: Lab, monkeypatch: pytest.MonkeyP
     assert bars["columns"][:3] == ["of", "value", "low"]
     assert all(0 <= row[1] <= 1 for row in bars["rows"])
     json.dumps(told, allow_nan=False)
+
+
+def test_a_panel_over_the_budget_is_refused_with_the_number(
+    workbench: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ui = SimpleNamespace(lab="lab", masthead="masthead", notices="notices")
+    monkeypatch.setattr(lab_module, "seconds_needed", lambda bench, request: 10.0)
+    for panel, needed in (("controls", 100), ("curve", 270), ("compare", 500), ("lesion", 20)):
+        poor = Lab(workbench, ui, Turns(Budget(needed - 1)))
+        shown = work(poor, opened(poor, view=View(panel=panel)))[-1]
+        assert shown["state"] == "none" and "more than the" in shown["sentence"], panel
+        assert "--budget" in shown["sentence"] and shown["content"] is None
+    owner = Lab(workbench, ui, Turns(Budget(1, asks=True)))  # who can stop it at any time
+    assert work(owner, opened(owner, view=View(panel="lesion")))[-1]["state"] == "done"
+    rich = Lab(workbench, ui, Turns(Budget(21)))
+    assert work(rich, opened(rich, view=View(panel="lesion")))[-1]["state"] == "done"
 
 
 def test_identity_waits_for_nobody(lab: Lab) -> None:
