@@ -360,11 +360,13 @@ def _ceiling(folder: Path, vertices: dict[str, np.ndarray]) -> dict[str, np.ndar
         return {}
     values = []
     for file, side in zip(files, SIDES, strict=True):
-        of = np.asarray(read_array(file), dtype=np.float32)
-        if of.shape != (len(vertices[side]),):
+        stored = read_array(file)
+        if stored.shape != (len(vertices[side]),) or stored.dtype.kind not in "fiu":
             raise UserError(
-                f"{file} has shape {of.shape}, expected {len(vertices[side])} vertices."
+                f"{file} holds {stored.dtype} and has shape {stored.shape}, expected numbers of "
+                f"{len(vertices[side])} vertices."
             )
+        of = np.asarray(stored, dtype=np.float32)
         if np.nanmax(of, initial=0) > 1:
             raise UserError(
                 f"{file}: the challenge's noise ceiling is a fraction from 0 to 1, found up to "

@@ -58,6 +58,9 @@ def test_a_ceiling_is_a_fraction(root):
     np.save(file, 100 * np.load(file))
     with pytest.raises(UserError, match="is a fraction from 0 to 1, found up to 90; divide per"):
         Algonauts2023(root, "a").load("subj01")
+    np.save(file, np.full(len(LEFT), "a"))
+    with pytest.raises(UserError, match="holds <U1 and has shape .*, expected numbers of"):
+        Algonauts2023(root, "a").load("subj01")
 
 
 def test_without_test_responses_some_training_images_are_held_out_and_it_is_said(tmp_path):
