@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from explorer.files import short
 from explorer.types import UserError
 
 MAX_SCALES = 16
@@ -157,7 +158,9 @@ class View:
         for name, offered in offers.items():
             if getattr(self, name) not in offered:
                 names = ", ".join(str(one) for one in offered if one != "")
-                raise UserError(f"{name} is one of {names}, found {getattr(self, name)!r}.")
+                raise UserError(
+                    f"{name} is one of {names}, found {short(repr(getattr(self, name)))}."
+                )
         if not 0 <= self.gain <= MOST_GAIN:
             raise UserError(
                 f"The gain of a parcel lies between 0 and {MOST_GAIN:g}, found {self.gain:g}."

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
-from explorer.files import read_text, short
+from explorer.files import read_text, reason, short
 from explorer.types import Label, Parcellation, UserError
 
 TITLE = "Generic Object Decoding (Horikawa and Kamitani 2017)"
@@ -71,7 +71,7 @@ def read_id_list(path: Path) -> dict[str, str]:
     except (ValueError, IndexError, csv.Error) as error:
         raise UserError(
             f'{path} needs rows of id,"file" as in 1443537.022563,"n01443537_22563.JPEG" '
-            f"({error})."
+            f"({reason(error)})."
         ) from error
     return found
 

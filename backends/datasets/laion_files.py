@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from explorer.files import open_volume, read_table, volume_data
+from explorer.files import open_volume, read_table, short, volume_data
 from explorer.types import UserError
 
 if TYPE_CHECKING:
@@ -170,9 +170,8 @@ def read_trials(session: Session, volumes: int, who: str) -> pd.DataFrame:
     _check_owner(names, who, session.trials)
     found = {"stimulus": names, "run": table["run"] if "run" in table else 0, "volume": volume}
     frame = pd.DataFrame(found).astype({"volume": int}).sort_values("volume", ignore_index=True)
-    frame["run"] = (
-        pd.to_numeric(frame["run"].astype(str).str.extract(r"(\d+)")[0]).fillna(0).astype(int)
-    )
+    runs = frame["run"].astype(str).str.extract(r"(\d{1,6})")[0]  # run-03, 3 or 3.0
+    frame["run"] = pd.to_numeric(runs).fillna(0).astype(int)
     return frame.assign(session=session.number)
 
 
@@ -181,8 +180,8 @@ def _other(values: pd.Series, expected: int | str) -> str:
     digits = re.sub(r"\D", "", str(expected))
     for value in values.astype(str).unique():
         found = re.sub(r"\D", "", value.partition(".")[0])
-        if found and int(found) != int(digits):
-            return value
+        if found and found.lstrip("0") != digits.lstrip("0"):
+            return short(value)
     return ""
 
 

@@ -36,7 +36,7 @@ from backends.datasets.reading import (
     standardised,
 )
 from backends.simulation.study import cache_folder
-from explorer.files import read_text
+from explorer.files import guard, read_text
 from explorer.images import read_picture
 from explorer.types import (
     EmbeddingSpace,
@@ -350,8 +350,9 @@ def _rows_of_pictures(packed: Path) -> dict[str, int]:
     """Return label -> row of the file of pictures, by the table that lies beside it."""
     table = packed.with_name("task-images_metadata.csv")
     text = read_text(table, missing="it says which picture each row is; copy it too")
-    named = csv.DictReader(io.StringIO(text.lstrip("\ufeff")))
-    names = [(row.get("image_name") or "").strip() for row in named]
+    with guard(table, "a table"):
+        named = csv.DictReader(io.StringIO(text.lstrip("\ufeff")))
+        names = [(row.get("image_name") or "").strip() for row in named]
     if not names or not all(names):
         raise UserError(f"{table} needs a column image_name without gaps; copy it again.")
     with open_hdf5(packed) as opened:

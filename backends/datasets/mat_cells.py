@@ -1,7 +1,7 @@
-"""Cell arrays of texts and numbers in MATLAB files of versions 5 to 7.
+"""Arrays of numbers, and cells of texts and numbers, in MATLAB files of versions 5 to 7.
 
-Read here, since SciPy's reader of cells ends the process at some damaged files (SciPy 1.17: a
-segmentation fault). The format is MathWorks' "MAT-File Format", Level 5: tagged elements padded
+Read here, since SciPy's reader ends the process at some damaged files (SciPy 1.17: a segmentation
+fault). The format is MathWorks' "MAT-File Format", Level 5: tagged elements padded
 to 8 bytes, a variable may be packed by zlib; a matrix has flags (its class in the lowest byte),
 sizes, a name and its data, which for a cell array are matrices.
 """
@@ -15,12 +15,15 @@ from pathlib import Path
 
 import numpy as np
 
-from explorer.files import COPY, damaged, guard
+from explorer.files import COPY, DEFLATE, damaged, guard
 
 MOST = 2**20  # bytes of a table of texts: our choice, a thousand times a list of targets
 HEADER = 128
 MATRIX, PACKED = 14, 15
 CELL, CHAR = 1, 4
+COMPLEX = 8  # among the bits above the class
+ORDERS = {b"IM": "<", b"MI": ">"}
+CLASSES = dict(enumerate(("f8", "f4", "i1", "u1", "i2", "u2", "i4", "u4", "i8", "u8"), start=6))
 NUMBERS = {
     1: "i1",
     2: "u1",
@@ -45,24 +48,58 @@ def mat_cells(path: Path, name: str, do: str = COPY) -> np.ndarray:
         size = path.stat().st_size
         if size > MOST:
             raise ValueError(f"it has {size:,} bytes, a table of texts has at most {MOST:,}")
-        data = path.read_bytes()
-        order = {b"IM": "<", b"MI": ">"}.get(data[HEADER - 2 : HEADER])
-        if order is None:
-            raise ValueError("its header is another")
-        for kind, content in _elements(data[HEADER:], order):
-            packed = kind == PACKED
-            inner = _elements(_unpacked(content), order) if packed else iter([(kind, content)])
-            for one, matrix in inner:
-                found = _matrix(matrix, order, name) if one == MATRIX else None
-                if found is not None:
-                    return found
+        for matrix, order in _matrices(path, MOST):
+            found = _matrix(matrix, order, name)
+            if found is not None:
+                return found
     raise damaged(path, f"it has no cell array {name}", do=do)
 
 
-def _unpacked(content: bytes) -> bytes:
-    found = zlib.decompressobj().decompress(content, MOST)
-    if len(found) == MOST:
-        raise ValueError(f"it unpacks to more than {MOST:,} bytes")
+def is_level_5(path: Path) -> bool:
+    """Return whether a file is of version 5 to 7 by its header."""
+    with path.open("rb") as file:
+        return file.read(HEADER)[HEADER - 2 :] in ORDERS
+
+
+def mat_numbers(path: Path, name: str, do: str = COPY) -> np.ndarray:
+    """Return a full array of real numbers, its axes and type as MATLAB has them.
+
+    ``do`` ends the sentence about a file that is damaged or holds something else.
+    """
+    with guard(path, "", do, at=name):
+        for matrix, order in _matrices(path, path.stat().st_size * DEFLATE):
+            (flags, sizes, called), parts = _head(matrix, order)
+            if called.decode("latin-1") != name:
+                continue
+            kind, how = _class(flags, order), struct.unpack(f"{order}2I", flags)[0] >> 8
+            if kind not in CLASSES or how & COMPLEX or len(parts) != 1:
+                raise ValueError("it is no full array of real numbers")
+            (stored, content), shape = parts[0], np.frombuffer(sizes, f"{order}i4").tolist()
+            if stored not in NUMBERS or min(shape, default=0) < 0:
+                raise ValueError(f"its numbers are of type {stored}, its shape is {shape}")
+            values = np.frombuffer(content, order + NUMBERS[stored])
+            if len(values) != int(np.prod(shape, dtype=float)):
+                raise ValueError(f"{len(values)} numbers, its shape says {shape}")
+            return values.reshape(shape, order="F").astype(CLASSES[kind])
+    raise damaged(path, f"it has no array {name}", do=do)
+
+
+def _matrices(path: Path, most: int) -> Iterator[tuple[bytes, str]]:
+    """Yield the content of each variable, at most ``most`` bytes unpacked, and the byte order."""
+    data = path.read_bytes()
+    order = ORDERS.get(data[HEADER - 2 : HEADER])
+    if order is None:
+        raise ValueError("its header is another")
+    for kind, content in _elements(data[HEADER:], order):
+        packed = kind == PACKED
+        inner = _elements(_unpacked(content, most), order) if packed else iter([(kind, content)])
+        yield from ((matrix, order) for one, matrix in inner if one == MATRIX)
+
+
+def _unpacked(content: bytes, most: int) -> bytes:
+    found = zlib.decompressobj().decompress(content, most)
+    if len(found) == most:
+        raise ValueError(f"it unpacks to more than {most:,} bytes")
     return found
 
 

@@ -43,7 +43,7 @@ from backends.datasets.reading import (
     hdf5_rows,
     open_hdf5,
 )
-from explorer.files import guard
+from explorer.files import guard, short
 from explorer.types import Origin, Subject, Trials, UserError
 
 if TYPE_CHECKING:
@@ -267,11 +267,9 @@ class MindEye2(Release):
         opened = self._file(file)
         with guard(file):
             stored = opened.get("betas")
+            there = short(", ".join(opened)) or "nothing"
         if stored is None or getattr(stored, "ndim", 0) != 2 or stored.dtype.kind != "f":
-            raise UserError(
-                f"{file} needs betas, numbers (trials, voxels); it has "
-                f"{', '.join(opened) or 'nothing'}."
-            )
+            raise UserError(f"{file} needs betas, numbers (trials, voxels); it has {there}.")
         check_array(stored, "betas", 2, "f")
         trials, voxels = stored.shape
         self._check_voxels(subject, voxels, file)

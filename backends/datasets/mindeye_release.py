@@ -136,10 +136,10 @@ class Release:
         if not file.is_file():
             return {}
         with open_hdf5(file) as opened:
-            if subject not in opened:
-                return {}
             # nsd_general is every voxel here, so it tells nothing
             with guard(file, at=subject):
+                if subject not in opened:
+                    return {}
                 names = [name for name in opened[subject] if name != "nsd_general"]
             arrays = [hdf5_array(opened, f"{subject}/{name}") for name in names]
             masks = [self._region(array, file, len(kept)) for array in arrays]

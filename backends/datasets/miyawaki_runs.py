@@ -348,6 +348,8 @@ def _patches(path: Path) -> np.ndarray:
         if not lines:
             raise ValueError("it is empty")
         patches = np.loadtxt(lines, delimiter=",", ndmin=2)
+        if not patches.size:
+            raise ValueError("it holds no numbers")
     if patches.shape[1] != SIDE**2 or not np.isin(patches, (-1, 0, 1)).all():
         raise UserError(
             f"{path} needs {SIDE**2} columns of 1, 0, or -1 for rest, found {patches.shape[1]} "

@@ -466,9 +466,11 @@ def _ceilings(shelf: Shelf) -> dict[tuple[str, str], np.ndarray]:
     """Return (phase, n) -> noise ceiling float32 (91282,) in percent, of those that are there."""
     import h5py
 
-    group = shelf.opened.get("noiseceilings")
+    with guard(shelf.file, at="noiseceilings"):
+        group = shelf.opened.get("noiseceilings")
+        names = list(group) if isinstance(group, h5py.Group) else []
     found = {}
-    for name in group if isinstance(group, h5py.Group) else ():
+    for name in names:
         told = CEILING.fullmatch(name)
         if told is not None and name.startswith(f"{shelf.who}_"):
             stored = hdf5_array(group, name, 1, "f")

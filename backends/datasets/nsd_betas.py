@@ -278,7 +278,9 @@ def _volume_shape(path: Path) -> tuple[int, ...]:
     """Return (X, Y, Z, trials) of a session's betas, by its header; refuse other numbers."""
     if path.suffix == ".hdf5":
         with open_hdf5(path) as file:
-            if "betas" not in file:
+            with guard(path, at="betas"):
+                lacking = "betas" not in file
+            if lacking:
                 raise UserError(f"{path} lacks the array betas; {AGAIN}.")
             betas = hdf5_array(file, "betas", whole=False)
             shape, dtype = betas.shape[::-1], betas.dtype  # MATLAB's: h5py sees (trials, Z, Y, X)

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from backends.datasets.mat_cells import is_level_5, mat_numbers
 from explorer.files import DEFLATE, damaged, guard, npy_header, pickled, short
 from explorer.types import Origin, UserError
 
@@ -356,6 +357,8 @@ def mat_array(path: Path, name: str) -> np.ndarray:
     if h5py.is_hdf5(path):
         with open_hdf5(path) as file:
             return hdf5_values(hdf5_array(file, name)).T
+    if is_level_5(path):
+        return mat_numbers(path, name)
     with guard(path, at=name):
         found = loadmat(path, variable_names=[name]).get(name)
     if not isinstance(found, np.ndarray) or found.dtype.kind not in "fiub":

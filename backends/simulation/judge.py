@@ -48,10 +48,12 @@ class PocketJudge:
 
     def __init__(self, checkpoints: Path, device: str = "cpu") -> None:
         """Load ``pocket-judge`` from the checkpoints' folder; damaged files raise `UserError`."""
+        from explorer.files import guard
         from explorer.mapper import read_card, read_weights
 
         folder = Path(checkpoints) / "pocket-judge"
-        network = judge_network(**read_card(folder).settings["architecture"])
+        with guard(folder / "card.json", "the card of a judge"):
+            network = judge_network(**read_card(folder).settings["architecture"])
         network.load_state_dict(read_weights(folder, network.state_dict()))
         self.network = network.to(device).eval().requires_grad_(False)
         self.device = device

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from explorer.files import read_json, reason
+from explorer.files import guard, read_json, reason
 from explorer.types import UserError
 from explorer.writing import unquoted
 
@@ -200,7 +200,8 @@ def read_evaluation(folder: str | Path) -> Evaluation:
                 f"{folder / TABLE} has the {column} {other[0]!r}, {MEANING} knows "
                 f"{', '.join(known)}; both must come from one run, make them again."
             )
-    _require_whole(folder / TABLE, table, trials, meaning)
+    with guard(folder, "tables of an evaluation", "make them again"):
+        _require_whole(folder / TABLE, table, trials, meaning)
     return Evaluation(folder=folder, table=table, trials=trials, **meaning)
 
 
