@@ -5,10 +5,10 @@ No Gradio here.
 
 from __future__ import annotations
 
+import io
 import textwrap
 import threading
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -259,28 +259,20 @@ def _panels(
     return panels
 
 
-def save_figure(figure: Figure, path: str | Path, format: str | None = None) -> Path:
-    """Write a figure as png (300 dpi), svg or pdf, whole or not at all, and return its path.
+def figure_bytes(figure: Figure, kind: str) -> bytes:
+    """Return a figure as the bytes of a png (300 dpi), svg or pdf; nothing touches the disk.
 
     Text in svg and pdf stays text. The same figure gives the same bytes.
     """
     import matplotlib
 
-    path = Path(path)
-    kind = (format or path.suffix.lstrip(".")).lower()
     if kind not in FORMATS:
         raise UserError(f"A figure is saved as {', '.join(FORMATS)}, found {kind!r}.")
     described = {"Title": "Afterimage", FORMATS[kind]: figure.get_label()}
     undated = {"svg": {"Date": None}, "pdf": {"CreationDate": None}, "png": {}}[kind]
     settings = {"svg.fonttype": "none", "svg.hashsalt": "afterimage", "pdf.fonttype": 42}
-    temporary = path.with_name(f".{path.name}.part")
-    try:
-        # matplotlib reads these settings, and its font cache, from shared state while it draws
-        with _DRAWING, matplotlib.rc_context(settings):
-            figure.savefig(temporary, format=kind, dpi=300, metadata={**described, **undated})
-        temporary.replace(path)
-    except OSError as error:
-        raise UserError(f"{path} cannot be written ({error.strerror}).") from error
-    finally:
-        temporary.unlink(missing_ok=True)
-    return path
+    drawn = io.BytesIO()
+    # matplotlib reads these settings, and its font cache, from shared state while it draws
+    with _DRAWING, matplotlib.rc_context(settings):
+        figure.savefig(drawn, format=kind, dpi=300, metadata={**described, **undated})
+    return drawn.getvalue()

@@ -41,11 +41,20 @@ def write_whole(path: Path, content: bytes | Callable[[Path], Any], do: str = RO
         else:
             part.write_bytes(content)
         os.replace(part, path)
-    except OSError as error:
+    except Exception as error:
         with contextlib.suppress(OSError):
             part.unlink(missing_ok=True)
-        raise UserError(f"{path} cannot be written ({error}); {do}.") from error
+        if (cause := _of_the_disk(error)) is None:
+            raise
+        raise UserError(f"{path} cannot be written ({cause}); {do}.") from error
     return path
+
+
+def _of_the_disk(error: BaseException | None) -> OSError | None:
+    """Return the disk's error behind a library's, which may fail again while it cleans up."""
+    while error is not None and not isinstance(error, OSError):
+        error = error.__cause__ or error.__context__
+    return error
 
 
 def check_writable(folder: Path, do: str = ROOM) -> None:

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-import tempfile
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from explorer import figures
@@ -118,5 +116,4 @@ def _figure(workbench: Workbench, request: Request, view: View, form: str) -> by
         hemisphere=view.hemisphere,
         parcel=view.parcel,
     )
-    with tempfile.TemporaryDirectory() as folder:
-        return figures.save_figure(figure, Path(folder) / f"figure.{form}").read_bytes()
+    return figures.figure_bytes(figure, form)

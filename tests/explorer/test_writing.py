@@ -35,6 +35,20 @@ def test_a_full_disk_is_one_sentence_and_what_was_there_stays(tmp_path, full_dis
     assert not list((tmp_path / "results").iterdir())
 
 
+def test_a_library_that_fails_again_while_it_cleans_up_hides_no_full_disk(tmp_path, full_disk):
+    def writes(path):
+        try:
+            path.write_text("y" * 5000)
+        finally:
+            raise AttributeError("the stream has no end")  # as matplotlib's PDF does
+
+    with pytest.raises(UserError, match=r"a.pdf cannot be written \(.*large.*\); make room on"):
+        write_whole(tmp_path / "a.pdf", writes)
+    with pytest.raises(AttributeError, match="ours"):
+        write_whole(tmp_path / "a.pdf", lambda path: path.ours)
+    assert not list(tmp_path.iterdir())
+
+
 def test_a_place_that_is_no_folder_is_one_sentence(tmp_path):
     (tmp_path / "file").write_text("x")
     with pytest.raises(UserError, match="cannot be written .* name another place with --out"):
