@@ -126,10 +126,15 @@ def split_file(checkpoints: Path, dataset: str, name: str) -> Path:
     return Path(checkpoints) / FOLDER / dataset / f"{name}.json"
 
 
+def split_names(checkpoints: Path, dataset: str) -> list[str]:
+    """Return the splits of a data set that were made here."""
+    return sorted(file.stem for file in (Path(checkpoints) / FOLDER / dataset).glob("*.json"))
+
+
 def read_split(checkpoints: Path, dataset: str, name: str) -> Split:
     """Return a split that was written; `UserError` where there is none, or it is damaged."""
     path = split_file(checkpoints, dataset, name)
-    known = sorted(file.stem for file in path.parent.glob("*.json"))
+    known = split_names(checkpoints, dataset)
     if not path.is_file():
         raise UserError(
             f"{dataset} has no split {name!r} here ({', '.join(known) or 'none was made'}); make "

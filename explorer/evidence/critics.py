@@ -9,11 +9,13 @@ import numpy as np
 from explorer import stopping
 from explorer.decoding import decode_betas, decoded_space, undecoded
 from explorer.evidence import critique
+from explorer.evidence.bottleneck import bottleneck
+from explorer.evidence.collapse import collapse
 from explorer.evidence.critique import Finding
 from explorer.evidence.standing import betas_of_test, decoded_test
 from explorer.metrics import evenly, unit
 from explorer.request import Request
-from explorer.splits import clusters, nearest, usual_similarity
+from explorer.splits import clusters, nearest, read_split, split_names, usual_similarity
 from explorer.types import UserError
 from explorer.workbench import Workbench
 
@@ -51,8 +53,9 @@ def findings(bench: Workbench, request: Request) -> Iterator[Finding]:
     flat, true, seen = (rows.reshape(len(rows), -1) for rows in (predicted, targets, training))
     number = clusters(np.concatenate([true, seen]), critique.CLUSTERS)[: len(true)]
     sets = {"all test images": np.ones(len(true), bool), "far from training": _far(true, seen)}
-    yield critique.generalisation(flat, true, sets | _by_class(classes, set(known)))
-    yield critique.collapse(flat, true, seen, critique.CLUSTERS)
+    sets |= _by_class(classes, set(known)) | _by_name(bench, dataset, stimuli)
+    yield critique.generalisation(flat, true, sets)
+    yield collapse(flat, true, seen, critique.CLUSTERS)
     yield critique.cluster_identification(flat, true, number, "clusters")
     if any(classes):
         yield critique.cluster_identification(flat, true, classes, "categories")
@@ -68,7 +71,9 @@ def findings(bench: Workbench, request: Request) -> Iterator[Finding]:
         stopping.look()
         return decode_betas(bench, request, given.astype(np.float32))[space]
 
-    yield critique.bottleneck(decode, betas_of_test(bench, request)[1], betas, true)
+    measured = betas_of_test(bench, request)[1]
+    clean = _noiseless(bench, request, stimuli)
+    yield bottleneck(decode, measured, betas, true, noiseless=clean)
 
 
 def _far(targets: np.ndarray, training: np.ndarray) -> np.ndarray:
@@ -86,4 +91,29 @@ def _by_class(classes: Sequence[str], trained: set[str]) -> dict[str, np.ndarray
     strange = np.char.startswith(names, "OOD")
     unseen = (names != "") & ~np.isin(names, sorted(trained)) & ~strange
     found = {"classes never trained": unseen, "out of distribution": strange}
+    found |= {name: names == name for name in dict.fromkeys(names[strange])}
     return {name: chosen for name, chosen in found.items() if 1 < chosen.sum() < len(names)}
+
+
+def _by_name(bench: Workbench, dataset: str, stimuli: Sequence[str]) -> dict[str, np.ndarray]:
+    """Return sets that are named: in the stimuli's column ``test_set``, and test parts of splits.
+
+    A split is one that lies among the checkpoints, whichever one the data are opened with.
+    """
+    table, found = bench.catalogue.dataset(dataset).stimuli, {}
+    if "test_set" in table:
+        named = table["test_set"].reindex(stimuli).fillna("").astype(str).to_numpy()
+        found |= {name: named == name for name in dict.fromkeys(named) if name}
+    for name in split_names(bench.catalogue.checkpoints, dataset):
+        tested = read_split(bench.catalogue.checkpoints, dataset, name).test
+        found[f"split {name}"] = np.array([s in tested for s in stimuli], dtype=bool)
+    return {name: chosen for name, chosen in found.items() if 1 < chosen.sum() < len(stimuli)}
+
+
+def _noiseless(bench: Workbench, request: Request, stimuli: Sequence[str]) -> np.ndarray | None:
+    """Return the betas of test stimuli without noise (n, V), where the data set knows them."""
+    study = bench.catalogue.dataset(request.dataset)
+    if not hasattr(study, "noiseless_trials"):
+        return None
+    clean = study.noiseless_trials(request.subject)
+    return np.stack([clean.average(stimulus) for stimulus in stimuli])

@@ -8,36 +8,40 @@ one sentence that says no more than its interval; below `LEAST` images it says t
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from explorer import metrics
-from explorer.evidence.standing import effective_rank
 from explorer.metrics import written
-from explorer.splits import clusters, nearest
+from explorer.splits import nearest
 
 if TYPE_CHECKING:
     import pandas as pd
 
 LEAST = 20  # test images from which a rate is told: an interval of 20 is some 0.2 wide
 CLUSTERS = 20  # of k-means of training targets: our choice, as many as the embedded categories
-LITTLE = 0.25  # of the targets' own variance beyond cluster means: less counts as collapsed
-NEARLY = 0.95  # of the rate above chance: our choice
 TOP = (1, 5)
 SEED = 0
+Pair = tuple[np.ndarray, np.ndarray]  # predictions and targets (n, ...) of the same images
 
 
 @dataclass(frozen=True, eq=False)
 class Finding:
-    """One test: its table, a row a number, and what it says in one sentence."""
+    """One test: its table, a row a number, and what it says in one sentence.
+
+    ``curve``: the columns of the table that are the abscissa and the line of a curve; () for bars.
+    ``unit``: of the values, "%" for rates from 0 to 1, a word otherwise.
+    """
 
     name: str
     definition: str
     table: pd.DataFrame
     sentence: str
+    curve: tuple[str, ...] = ()
+    unit: str = "%"
 
 
 @dataclass(frozen=True)
@@ -76,87 +80,28 @@ def pairwise(predicted: np.ndarray, targets: np.ndarray) -> np.ndarray:
 
     By correlation, as in two-way identification; the diagonal is NaN.
     """
-    similar = metrics.correlation_matrix(_flat(predicted), _flat(targets))
+    similar = metrics.correlation_matrix(flat(predicted), flat(targets))
     own = np.diag(similar)[:, None]
     won = np.where(similar < own, 1.0, np.where(similar == own, 0.5, 0.0))
     np.fill_diagonal(won, np.nan)
     return won
 
 
-# ------------------------------------------------------------------------------------- the tests
+def by_other_brains(predicted: np.ndarray, targets: np.ndarray) -> np.ndarray:
+    """Return two-way identification (n,) of every image by the predictions of the others.
 
-
-def participation_ratio(rows: np.ndarray) -> float:
-    """Return how many directions carry the variance of rows (n, d): (sum l)^2 / sum l^2.
-
-    ``l`` are the eigenvalues of the covariance; 1 for a line, d for an even ball. Source: Gao et
-    al. 2017, bioRxiv 214262. NaN where nothing varies.
+    The chance level of some images among all: a target that is unlike most is beaten more often.
     """
-    centred = _flat(rows) - _flat(rows).mean(axis=0)
-    variances = np.linalg.svd(centred, compute_uv=False) ** 2
-    total = variances.sum()
-    return float(total**2 / (variances**2).sum()) if total > 0 else float("nan")
+    from scipy.stats import rankdata
+
+    similar = metrics.correlation_matrix(flat(predicted), flat(targets))
+    ranks = rankdata(np.nan_to_num(similar, nan=-2.0), axis=1)  # ties share the middle
+    shares = (ranks - 1) / max(len(similar) - 1, 1)
+    np.fill_diagonal(shares, np.nan)
+    return np.nanmean(shares, axis=0)
 
 
-def within_span(rows: np.ndarray, basis: np.ndarray) -> np.ndarray:
-    """Return the energy (n, 2) of rows (n, d), centred: in all, and inside a basis (d, k)."""
-    centred = _flat(rows) - _flat(rows).mean(axis=0)
-    return np.stack([(centred**2).sum(axis=1), ((centred @ basis) ** 2).sum(axis=1)], axis=1)
-
-
-def span_of_clusters(training: np.ndarray, k: int = CLUSTERS) -> np.ndarray:
-    """Return an orthonormal basis (d, k - 1 at most) of the means of k clusters of rows (m, d)."""
-    rows = _flat(training)
-    k = min(k, len(rows))
-    number = clusters(rows, k)
-    means = np.stack([rows[number == c].mean(axis=0) for c in range(k)])
-    _, values, directions = np.linalg.svd(means - means.mean(axis=0), full_matrices=False)
-    return directions[values > 1e-6 * values.max(initial=1e-12)].T
-
-
-def collapse(
-    predicted: np.ndarray, targets: np.ndarray, training: np.ndarray, k: int = CLUSTERS
-) -> Finding:
-    """Return how many dimensions predictions fill, and how much they say beyond cluster means."""
-    import pandas as pd
-
-    basis = span_of_clusters(training, k)
-    energy = {"predictions": within_span(predicted, basis), "targets": within_span(targets, basis)}
-    shares = {name: float(e[:, 1].sum() / max(e[:, 0].sum(), 1e-12)) for name, e in energy.items()}
-    both = np.stack([energy["predictions"], energy["targets"]], axis=1)  # (n, 2, 2)
-
-    def beyond(rows: np.ndarray) -> float:
-        totals = rows.sum(axis=0)
-        own = 1 - totals[:, 1] / np.maximum(totals[:, 0], 1e-12)
-        return float(own[0] / max(own[1], 1e-12))
-
-    low, high = metrics.bootstrap_interval(both, seed=SEED, statistic=beyond, resamples=500)
-    table = pd.DataFrame(
-        {
-            "of": list(energy),
-            "participation ratio": [participation_ratio(predicted), participation_ratio(targets)],
-            "effective rank": [effective_rank(predicted), effective_rank(targets)],
-            "share in the span of cluster means": list(shares.values()),
-        }
-    )
-    n, kept = len(predicted), f"{100 * low:.0f} to {100 * high:.0f} %"
-    said = (
-        f"{100 * shares['predictions']:.0f} % of the predictions' variance lies in the span of "
-        f"{basis.shape[1] + 1} training-cluster means (of the targets' "
-        f"{100 * shares['targets']:.0f} %): beyond it they keep {kept} of what the targets have"
-    )
-    verdict = "so they say little more than the cluster"
-    if low >= LITTLE:
-        verdict = "so they are more than cluster means"
-    elif high >= LITTLE:
-        verdict = "which does not settle whether they are more than cluster means"
-    return Finding(
-        "output-dimension collapse",
-        "Participation ratio and effective rank of predictions and targets; share of their "
-        f"variance inside the span of the means of {k} k-means clusters of training targets.",
-        table,
-        _with_n(f"{said}, {verdict}.", n),
-    )
+# ------------------------------------------------------------------------------------- the tests
 
 
 def cluster_identification(
@@ -184,7 +129,7 @@ def cluster_identification(
         verdict = "within them it does worse than guessing"
     else:
         verdict = "so nothing shows that it tells images apart within them"
-    table = pd.DataFrame([_row(f"among {name} {of}", found) for name, found in rates.items()])
+    table = pd.DataFrame([row(f"among {name} {of}", found) for name, found in rates.items()])
     return Finding(
         f"identification within {of}",
         "Two-way identification (chance 50 %) with the other image from another one, and from the "
@@ -202,11 +147,12 @@ def similarity_to_training(
     import pandas as pd
 
     near = nearest(targets, training)
-    each = np.nanmean(pairwise(predicted, targets), axis=1)
+    found = each(predicted, targets)
     quarter = np.clip(np.searchsorted(np.quantile(near, [0.25, 0.5, 0.75]), near, "right"), 0, 3)
     names = ("farthest", "second", "third", "nearest")
-    rates = [rate(each[quarter == i]) for i in range(4)]
-    table = pd.DataFrame([_row(f"{n} quarter", r) for n, r in zip(names, rates, strict=True)])
+    blind = by_other_brains(predicted, targets)
+    rates = [rate(found[quarter == i], float(blind[quarter == i].mean())) for i in range(4)]
+    table = pd.DataFrame([row(f"{n} quarter", r) for n, r in zip(names, rates, strict=True)])
     over = int((near >= threshold).sum())
     far, close = rates[0], rates[3]
     verdict = f"images far from all training images are found in {far}, the nearest in {close}"
@@ -219,7 +165,8 @@ def similarity_to_training(
     return Finding(
         "train-test similarity",
         "Cosine similarity of each test image's nearest training image, in the target's space; "
-        "two-way identification in quarters of it.",
+        "two-way identification in quarters of it, among all test images. Chance is the rate of "
+        "the other images' predictions: it is below 50 % for images that are unlike the rest.",
         table,
         f"{over} of {len(near)} test images lie above the leak threshold of {threshold:.3f}; "
         f"{verdict}.",
@@ -236,7 +183,7 @@ def category_only(
     """Return the score of a decoder that knows the class name alone, beside this decoder's."""
     import pandas as pd
 
-    rows, known = _flat(training), np.asarray(trained, dtype=str)
+    rows, known = flat(training), np.asarray(trained, dtype=str)
     means = {c: rows[known == c].mean(axis=0) for c in set(known) if c}
     has = np.array([c in means for c in categories], dtype=bool)
     definition = (
@@ -248,8 +195,8 @@ def category_only(
         told = "No class of a test image was trained, or there are no classes: nothing to compare."
         return Finding("category-only decoder", definition, empty, told)
     alone = np.stack([means[c] for c, there in zip(categories, has, strict=True) if there])
-    won = np.nanmean(pairwise(alone, _flat(targets)[has]), axis=1)
-    own = np.nanmean(pairwise(_flat(predicted)[has], _flat(targets)[has]), axis=1)
+    won = each(alone, flat(targets)[has])
+    own = each(flat(predicted)[has], flat(targets)[has])
     low, high = metrics.bootstrap_interval(own - won, seed=SEED)
     one, other = rate(won), rate(own)
     verdict = "which does not differ beyond the interval"
@@ -257,116 +204,89 @@ def category_only(
         verdict = "so the decoder knows more than the class"
     elif high < 0:
         verdict = "so knowing the class alone would do better"
-    table = pd.DataFrame([_row("category only", one), _row("this decoder", other)])
+    table = pd.DataFrame([row("category only", one), row("this decoder", other)])
     said = (
         f"A decoder of the class alone reaches {one}, this one {other} (difference "
         f"{written(100 * (own - won).mean(), 1)} points, {written(100 * low, 1)} to "
         f"{written(100 * high, 1)}), {verdict}."
     )
-    return Finding("category-only decoder", definition, table, _with_n(said, int(has.sum())))
+    return Finding("category-only decoder", definition, table, with_n(said, int(has.sum())))
 
 
 def generalisation(
-    predicted: np.ndarray, targets: np.ndarray, sets: Mapping[str, np.ndarray]
+    predicted: np.ndarray,
+    targets: np.ndarray,
+    sets: Mapping[str, np.ndarray],
+    further: Mapping[str, Pair] | None = None,
 ) -> Finding:
     """Return identification on several sets of test images, at one size of the pool.
 
-    ``sets``: name -> bool (n,). Two-way does not depend on the pool's size; top-k is the
-    probability over random pools of the smallest set's size (hypergeometric), so that sets of
-    different sizes compare.
+    ``sets``: name -> bool (n,), the first of them what the others are compared with. ``further``:
+    name -> predictions and targets of images that are not among these. Two-way does not depend on
+    the pool's size; top-k is the probability over random pools of the smallest set's size
+    (hypergeometric), so that sets of different sizes compare.
     """
     import pandas as pd
     from scipy.stats import hypergeom
 
-    pool = min((int(chosen.sum()) for chosen in sets.values() if chosen.sum() > 1), default=0)
-    rows, told = [], []
-    for name, chosen in sets.items():
-        n = int(chosen.sum())
-        if n < 2:
-            continue
-        won = pairwise(_flat(predicted)[chosen], _flat(targets)[chosen])
+    every = {name: (flat(predicted)[m], flat(targets)[m]) for name, m in sets.items()}
+    every |= {name: (flat(p), flat(t)) for name, (p, t) in (further or {}).items()}
+    every = {name: pair for name, pair in every.items() if len(pair[0]) > 1}
+    pool = min((len(p) for p, _ in every.values()), default=0)
+    rows, rates = [], {}
+    for name, pair in every.items():
+        won, n = pairwise(*pair), len(pair[0])
         better = np.nansum(won < 0.5, axis=1) + 0.5 * np.nansum(won == 0.5, axis=1)
-        found = rate(np.nanmean(won, axis=1))
-        rows.append(_row(f"{name}: two-way", found) | {"pool": 2})
+        rates[name] = rate(np.nanmean(won, axis=1))
+        rows.append(row(f"{name}: two-way", rates[name]) | {"pool": 2})
         for k in (k for k in TOP if k < pool):
             hit = hypergeom.cdf(k - 1, n - 1, np.rint(better), pool - 1)
-            rows.append(_row(f"{name}: top-{k}", rate(hit, k / pool)) | {"pool": pool})
-        told.append(f"{name} {found}" + ("" if n >= LEAST else f" (only {n} images)"))
+            rows.append(row(f"{name}: top-{k}", rate(hit, k / pool)) | {"pool": pool})
     return Finding(
         "generalisation",
         f"Two-way identification (chance 50 %), and top-1 and top-5 in pools of {pool} images of "
         "the same set, with intervals over test images.",
         pd.DataFrame(rows),
-        f"Two-way identification: {'; '.join(told)}." if told else "No set has two test images.",
+        _compared(rates) if rates else "No set has two test images.",
     )
 
 
-def bottleneck(
-    decode: Callable[[np.ndarray], np.ndarray],
-    betas: np.ndarray,
-    training: np.ndarray,
-    targets: np.ndarray,
-    sizes: Sequence[int] = (1, 2, 5, 10, 20, 50, 100),
-) -> Finding:
-    """Return identification against the number of brain dimensions that are kept.
+def _compared(rates: Mapping[str, Rate]) -> str:
+    """Return the rates of sets, and which of them differ from the first, or are chance."""
+    told = [f"{name} {r}" + _few(r.n) for name, r in rates.items()]
+    (first, base), *others = rates.items()
+    known = {name: r for name, r in others if r.n >= LEAST and base.n >= LEAST}
+    lost = [name for name, r in known.items() if not r.above]
+    lower = [name for name, r in known.items() if r.above and r.high < base.low]
+    said = f"Two-way identification: {'; '.join(told)}"
+    if lost:
+        said += f"; on {' and '.join(lost)} nothing shows beyond chance"
+    if lower:
+        said += f"; on {' and '.join(lower)} it is lower than on {first}"
+    if known and not lost and not lower:
+        said += "; no set shows less than the first"
+    return f"{said}."
 
-    Parameters
-    ----------
-    decode
-        Betas (n, V) to predictions (n, d).
-    betas, targets
-        Of the test images.
-    training
-        Training betas (m, V): their principal components are kept, or as many random directions.
-    sizes
-        How many dimensions; those that the training betas do not have are left out.
-    """
-    import pandas as pd
 
-    mean = training.mean(axis=0)
-    _, values, directions = np.linalg.svd(training - mean, full_matrices=False)
-    most = int((values > 1e-6 * values.max(initial=1e-12)).sum())
-    rng, full = np.random.default_rng(SEED), rate(_each(decode(betas), targets))
-    rows, enough = [], None
-    for k in [k for k in sizes if k <= most]:
-        kept = directions[:k].T
-        random = np.linalg.qr(rng.standard_normal((betas.shape[1], k)))[0]
-        found = {
-            name: rate(_each(decode((betas - mean) @ basis @ basis.T + mean), targets))
-            for name, basis in (("components", kept), ("random", random))
-        }
-        rows += [_row(f"{k} {name}", r) | {"k": k} for name, r in found.items()]
-        above = (found["components"].value - 0.5) / max(full.value - 0.5, 1e-12)
-        if enough is None and above >= NEARLY:
-            enough = k
-    rows.append(_row("all dimensions", full) | {"k": betas.shape[1]})
-    said = "no number of dimensions that was tried comes near it"
-    if enough is not None:
-        said = (
-            f"{enough} of {betas.shape[1]:,} brain dimensions give {100 * NEARLY:.0f} % of what "
-            "all give above chance"
-        )
-    return Finding(
-        "bottleneck",
-        "Two-way identification with the betas projected on the first k principal components of "
-        "the training betas, and on k random directions (Mayo et al. 2024, BrainBits).",
-        pd.DataFrame(rows),
-        _with_n(f"With all dimensions the shown image is found in {full}; {said}.", len(betas)),
-    )
+def _few(n: int) -> str:
+    return "" if n >= LEAST else f" (only {n} images)"
 
 
 # ----------------------------------------------------------------------------------------- helpers
 
 
-def _each(predicted: np.ndarray, targets: np.ndarray) -> np.ndarray:
+def each(predicted: np.ndarray, targets: np.ndarray) -> np.ndarray:
+    """Return two-way identification of every image (n,)."""
     return np.nanmean(pairwise(predicted, targets), axis=1)
 
 
-def _flat(rows: np.ndarray) -> np.ndarray:
+def flat(rows: np.ndarray) -> np.ndarray:
+    """Return rows (n, ...) as float64 (n, d)."""
     return np.asarray(rows, dtype=np.float64).reshape(len(rows), -1)
 
 
-def _row(of: str, found: Rate) -> dict[str, object]:
+def row(of: str, found: Rate) -> dict[str, object]:
+    """Return a row of a finding's table."""
     return {
         "of": of,
         "value": found.value,
@@ -377,5 +297,6 @@ def _row(of: str, found: Rate) -> dict[str, object]:
     }
 
 
-def _with_n(sentence: str, n: int) -> str:
+def with_n(sentence: str, n: int) -> str:
+    """Return a sentence, with a warning where it rests on too few test images."""
     return sentence if n >= LEAST else f"{sentence} With {n} test images that is no evidence yet."

@@ -10,6 +10,7 @@ import pytest
 
 from backends.reports import critique
 from explorer.evidence import critics
+from explorer.splits import Split, write_split
 from explorer.types import UserError
 
 
@@ -55,3 +56,22 @@ def test_sets_by_class_are_those_never_trained_and_strange_ones() -> None:
     assert critics._by_class(["cat", "cat"], {"dog"}) == {}  # all: no set of its own
     ahead, aside = np.array([[1.0, 0]]), np.array([[1.0, 0], [0, 1], [0.9, 0.1], [0.1, 1]])
     assert critics._far(aside, ahead).tolist() == [False, True, False, True]
+
+
+def test_sets_are_named_by_the_stimuli_and_by_splits(workbench: Any) -> None:
+    bench, names = workbench, list(workbench.catalogue.gallery("fake", "sub-01").index)
+    table = bench.catalogue.dataset("fake").stimuli
+    table["test_set"] = ""
+    table.loc[names[:3], "test_set"] = "new settings"
+    table.loc[names[3], "test_set"] = "alone"
+    train = frozenset(bench.catalogue.trials("fake", "sub-01").stimuli("train")) - set(names)
+    write_split(
+        bench.catalogue.checkpoints, Split("far", "a test", "fake", train, frozenset(names[1:3]))
+    )
+    write_split(
+        bench.catalogue.checkpoints, Split("all", "a test", "fake", train, frozenset(names))
+    )
+    found = critics._by_name(bench, "fake", names)
+    assert set(found) == {"new settings", "split far"}  # one image, or all of them, is no set
+    assert np.flatnonzero(found["new settings"]).tolist() == [0, 1, 2]
+    assert np.flatnonzero(found["split far"]).tolist() == [1, 2]

@@ -6,17 +6,16 @@ import numpy as np
 import pytest
 
 from explorer.evidence import critique
+from explorer.evidence.bottleneck import bottleneck
+from explorer.evidence.collapse import collapse, participation_ratio, span_of_clusters
 from explorer.evidence.critique import (
-    bottleneck,
+    by_other_brains,
     category_only,
     cluster_identification,
-    collapse,
     generalisation,
     pairwise,
-    participation_ratio,
     rate,
     similarity_to_training,
-    span_of_clusters,
 )
 
 D, KINDS, PER, TEST = 40, 8, 60, 20
@@ -50,6 +49,19 @@ def test_pairs_are_won_lost_and_tied_as_two_way_counts_them() -> None:
     assert np.isnan(np.diag(won)).all()
     assert won[0].tolist()[1:] == [1.0, 0.5]  # the third target is the first's equal
     assert won[1].tolist()[::2] == [0.0, 0.0]
+
+
+def test_the_rate_of_other_brains_is_lower_for_an_image_unlike_the_rest() -> None:
+    targets = np.array([[1.0, 0, 0], [1, 0.1, 0], [1, 0, 0.1], [-1, 0.1, 0.2]])
+    blind = by_other_brains(targets, targets)
+    assert blind[3] == 0 and blind[0] > 0.5  # nobody else's prediction is like the last one
+    some = np.random.default_rng(0).standard_normal((5, 9))
+    similar = np.corrcoef(some)  # by hand: how often target i beats target j with brain k
+    by_hand = [
+        np.mean([(similar[k] < similar[k, i]).sum() / 4 for k in range(5) if k != i])
+        for i in range(5)
+    ]
+    np.testing.assert_allclose(by_other_brains(some, some), by_hand)
 
 
 def test_participation_ratio_counts_even_directions() -> None:
@@ -184,6 +196,40 @@ def test_the_bottleneck_finds_how_many_dimensions_matter() -> None:
     assert rows["6 components"] == pytest.approx(rows["all dimensions"], abs=0.02)
     assert rows["1 components"] < 0.85 and rows["6 random"] < rows["6 components"] - 0.05
     assert "; 6 of 60 brain dimensions give 95 % of what all give" in found.sentence
+
+
+def test_reduced_rank_is_the_mappers_own_map_and_has_a_ceiling() -> None:
+    rng = np.random.default_rng(4)
+    v, d, inside = 30, 20, 3
+    weights = rng.standard_normal((v, inside)) @ rng.standard_normal((inside, d))
+    training, betas = rng.standard_normal((200, v)), rng.standard_normal((150, v))
+    targets = betas @ weights + 2 * rng.standard_normal((150, d))  # most of it no brain can say
+    decode = lambda rows: rows @ weights + 1.5  # noqa: E731
+    table = bottleneck(decode, betas, training, targets, (1, 3, 10), noiseless=betas).table
+    rows = table.set_index("of")["value"]
+    assert rows["3 reduced rank"] == pytest.approx(rows["all dimensions"], abs=1e-9)
+    assert rows["1 reduced rank"] < rows["3 reduced rank"] < rows["3 ceiling"] <= 1
+    assert "10 reduced rank" not in rows and "10 ceiling" not in rows  # the map has three
+    assert rows["all dimensions, without noise"] == rows["all dimensions"]
+    # by hand: the training fit's first direction alone
+    fitted = decode(training)
+    first = np.linalg.svd(fitted - fitted.mean(axis=0))[2][:1].T
+    alone = (decode(betas) - fitted.mean(axis=0)) @ first @ first.T + fitted.mean(axis=0)
+    assert rows["1 reduced rank"] == pytest.approx(np.nanmean(pairwise(alone, targets)))
+
+
+def test_sets_of_other_images_stand_beside_those_of_these(world: World) -> None:
+    other = World(9)
+    sets = {"here": np.ones(len(world.kinds), bool)}
+    found = generalisation(
+        world.true, world.targets, sets, {"elsewhere": (other.shuffled, other.targets)}
+    )
+    assert set(found.table["pool"]) == {2, len(world.kinds)}
+    assert found.sentence.endswith("; on elsewhere nothing shows beyond chance.")
+    few = generalisation(
+        world.true, world.targets, sets, {"few": (other.true[:5], other.targets[:5])}
+    )
+    assert few.sentence.endswith("(only 5 images).")  # and no verdict
 
 
 def test_every_finding_has_a_definition_and_one_sentence(world: World) -> None:
