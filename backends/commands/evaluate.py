@@ -126,6 +126,7 @@ def evaluate(
             limit=limit,
             sources=read_sources(embedder or []),
             captions=read_captions(captions) if captions else None,
+            classes=True,
             progress=say,
         )
         say.result(markdown(found))

@@ -7,18 +7,21 @@ A mapper's own test rows are used, so they must not have chosen anything about i
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from backends.reports.class_mean import MEANING, ClassMeans
+from backends.reports.class_mean import NAME as CLASS_MEAN
 from backends.reports.closeness import SCORES, Closeness, Score
+from backends.reports.true_embeddings import Truth
 from backends.training.counted import count
 from explorer import metrics
 from explorer.evidence import evaluation
 from explorer.evidence.evaluation import COLUMNS
-from explorer.types import EmbeddingSpace, Trials, UserError, resolve
+from explorer.types import EmbeddingSpace, Trials, UserError
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -59,6 +62,7 @@ def compare(
     limit: int | None = None,
     sources: Mapping[str, str] | None = None,
     captions: Mapping[str, str] | None = None,
+    classes: bool = False,
     progress: Say | None = None,
 ) -> Comparison:
     """Measure every mapper that is on offer for a data set, ridge first.
@@ -80,6 +84,9 @@ def compare(
         Embedder -> folder or hub id of its weights, where they are not in the checkpoints.
     captions
         Stimulus -> caption, for spaces of captions, where the data set has none.
+    classes
+        Also a row of a decoder that knows the class of what was seen and no brain, which takes
+        the embeddings of training stimuli, see `backends.reports.class_mean`.
     progress
         Called with one sentence now and then.
     """
@@ -92,7 +99,7 @@ def compare(
     offered = {subject: bench.catalogue.mapper_names(dataset, subject) for subject in people}
     names = list(dict.fromkeys(name for some in offered.values() for name in some))
     _refuse_unknown("mapper", mappers, names, dataset)
-    truth, notes = _Truth(bench, dataset, sources or {}, captions or {}, say), []
+    truth, notes = Truth(bench, dataset, sources or {}, captions or {}, say), []
     spaces = {
         space.name: None
         for subject, some in offered.items()
@@ -120,6 +127,15 @@ def compare(
             f"{dataset}=PATH"
         )
         raise UserError(f"No mapper of {dataset} could be measured: {why}")
+    means = ClassMeans(truth)
+    for subject in people if classes else ():
+        try:
+            for (target, betas), one in _class_means(means, subject, found, limit, notes).items():
+                found.setdefault((target, CLASS_MEAN, betas), {})[subject] = one
+        except UserError as error:
+            notes.append(f"{CLASS_MEAN}, {subject}: {error}")
+    if any(name == CLASS_MEAN for _, name, _ in found):
+        notes.append(f"{CLASS_MEAN}: {MEANING}.")
     rows = []
     for (target, name, betas), by_subject in found.items():
         key = {"dataset": dataset, "target": target, "mapper": name, "betas": betas}
@@ -130,6 +146,8 @@ def compare(
             rows += [key | mean | row for row in _rows(list(by_subject.values()))]
     weights: dict[str, dict[str, str]] = {}
     for (_, name, _), by_subject in found.items():
+        if name == CLASS_MEAN:
+            continue
         of = weights.setdefault(name, {})
         of |= {s: evaluation.weights_of(bench, dataset, s, name) for s in by_subject}
     first = bench.catalogue.trials(dataset, people[0])
@@ -199,76 +217,12 @@ class _Scored:
         return [self.stimuli[i] for i in np.flatnonzero(self.undefined)]
 
 
-class _Truth:
-    """The true embeddings of stimuli in any space, made once; spaces nobody can make are noted."""
-
-    def __init__(
-        self,
-        bench: Workbench,
-        dataset: str,
-        sources: Mapping[str, str],
-        captions: Mapping[str, str],
-        say: Say,
-    ) -> None:
-        self.bench, self.dataset, self.say = bench, dataset, say
-        self.captions = captions
-        self.notes: list[str] = []
-        self._known: dict[EmbeddingSpace, dict[str, np.ndarray]] = {}
-        self._missing: set[EmbeddingSpace] = set()
-        self._sources, self._made = dict(sources), {}
-
-    def of(self, space: EmbeddingSpace, stimuli: Sequence[str]) -> np.ndarray | None:
-        """Return the true embeddings (N, ...), or None where they cannot be made."""
-        if space in self._missing:
-            return None
-        known = self._known.setdefault(space, {})
-        try:
-            if new := [stimulus for stimulus in stimuli if stimulus not in known]:
-                made = self._embed(space, new)
-                if odd := [s for s, z in made.items() if not np.isfinite(z).all()]:
-                    raise UserError(
-                        f"the true embeddings of {len(odd)} of {len(made)} stimuli are not finite "
-                        f"(first {odd[0]!r}), so there is nothing to compare with."
-                    )
-                known |= made
-        except UserError as error:
-            self._missing.add(space)
-            self.notes.append(f"{space.name} is left out: {error}")
-            return None
-        return np.stack([known[stimulus] for stimulus in stimuli])
-
-    def _embed(self, space: EmbeddingSpace, stimuli: Sequence[str]) -> dict[str, np.ndarray]:
-        from backends.embedders.store import embed_stimuli
-
-        for name, entry in self.bench.catalogue.embedders.items():
-            cls = resolve(entry)
-            if space in (*cls.spaces, *getattr(cls, "text_spaces", ())):
-                self.say(f"{len(stimuli)} stimuli to embed in {space.name}")
-                study, embedder = (
-                    self.bench.catalogue.dataset(self.dataset),
-                    self._embedder(name, cls),
-                )
-                said = {"captions": self.captions}
-                return embed_stimuli(study, stimuli, embedder, space, self.say, **said)
-        raise UserError("no embedder here makes it, so there is nothing to compare with.")
-
-    def _embedder(self, name: str, cls: type) -> Any:
-        if name not in self._sources:
-            return self.bench.models.embedder(name)
-        if name not in self._made:
-            place = {"source": self._sources[name]}
-            self._made[name] = cls(
-                self.bench.catalogue.checkpoints, self.bench.models.device, **place
-            )
-        return self._made[name]
-
-
 def _measure(
     bench: Workbench,
     dataset: str,
     subject: str,
     name: str,
-    truth: _Truth,
+    truth: Truth,
     targets: Sequence[str],
     limit: int | None,
 ) -> dict[tuple[str, str], _Scored]:
@@ -287,8 +241,42 @@ def _measure(
     wanted = [space for space in offer.targets if not targets or space.name in targets]
     true = {space: truth.of(space, stimuli) for space in wanted}
     true = {space: z for space, z in true.items() if z is not None}
+    return _scored(_decoded(bench, dataset, subject, mapper, known, stimuli), true, stimuli)
+
+
+def _class_means(
+    means: ClassMeans,
+    subject: str,
+    found: Mapping[tuple[str, str, str], Mapping[str, _Scored]],
+    limit: int | None,
+    notes: list[str],
+) -> dict[tuple[str, str], _Scored]:
+    """Return the scores of the class mean in every target that was measured; notes grow."""
+    catalogue, dataset = means.truth.bench.catalogue, means.truth.dataset
+    measured = {target for (target, _, _), by_subject in found.items() if subject in by_subject}
+    stimuli = list(catalogue.gallery(dataset, subject).index)[:limit]
+    offered = (
+        catalogue.offer(dataset, subject, m) for m in catalogue.mapper_names(dataset, subject)
+    )
+    spaces = dict.fromkeys(s for offer in offered for s in offer.targets if s.name in measured)
+    true = {space: means.truth.of(space, stimuli) for space in spaces}
+    true = {space: z for space, z in true.items() if z is not None}
+    said = {space: means.of(subject, space, stimuli) for space in true}
+    told = dict.fromkeys(note for _, note in said.values() if note)
+    notes += [f"{CLASS_MEAN}, {subject}: {note}" for note in told]
+    rounds = [(AVERAGED, 1.0, {space: z for space, (z, _) in said.items()})]
+    scored = _scored(rounds, true, stimuli)
+    return {key: one for key, one in scored.items() if key[0] in measured}
+
+
+def _scored(
+    rounds: Iterable[tuple[str, float, Mapping[EmbeddingSpace, np.ndarray]]],
+    true: Mapping[EmbeddingSpace, np.ndarray],
+    stimuli: Sequence[str],
+) -> dict[tuple[str, str], _Scored]:
+    """Return (target, betas) -> scores of what rounds of betas decode to, and of it shuffled."""
     sums: dict[tuple[str, str], dict[str, np.ndarray]] = {}
-    for betas, weight, decoded in _decoded(bench, dataset, subject, mapper, known, stimuli):
+    for betas, weight, decoded in rounds:
         for target, predictions, goal in _pairs(decoded, true):
             near = Closeness.of(predictions, goal)
             _add(sums, (target, betas), near, weight)

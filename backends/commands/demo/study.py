@@ -99,7 +99,7 @@ def tables(build: Build) -> None:
         device=build.device,
     )
     limit = 24 if build.sizes is QUICK else None
-    found = compare(bench, "simulated", limit=limit, progress=build.progress)
+    found = compare(bench, "simulated", limit=limit, classes=True, progress=build.progress)
     folder = build.checkpoints / evaluation.FOLDER / "simulated"
     folder.mkdir(parents=True, exist_ok=True)
     for path in write(found, build.work / "evaluation"):
