@@ -20,8 +20,10 @@ from explorer import drawing
 from explorer.brain.atlases import open_atlas
 from explorer.choosing import default_request
 from explorer.evidence.evaluation import read_evaluation
+from explorer.folders import cache_folder
 from explorer.naming import named_path, named_sources
 from explorer.offers import mended
+from explorer.store import PICTURES, Store
 from explorer.types import UserError
 from explorer.workbench import Workbench
 
@@ -84,6 +86,13 @@ def arguments() -> argparse.ArgumentParser:
         default=[],
         help="show the tables that python -m backends evaluate --out FOLDER wrote (repeats)",
     )
+    add(
+        "--store",
+        metavar="FOLDER",
+        type=Path,
+        help="where finished pictures outlive the server [pictures in the cache folder]",
+    )
+    add("--no-store", action="store_true", help="keep finished pictures in memory only")
     add("--checkpoints", type=Path, help="folder of trained weights [checkpoints]")
     add("--device", default="auto", help="auto, cpu, cuda, cuda:1, mps ... [auto]")
     add("--host", default="127.0.0.1", help="address to serve on [127.0.0.1: this machine only]")
@@ -162,6 +171,7 @@ def open_workbench(args: argparse.Namespace) -> Workbench:
         sources=named_sources(args.generator, GENERATORS),
         evaluations=args.evaluation,
         device=args.device,
+        store=open_store(args),
     )
     for name in workbench.catalogue.dataset_names():
         workbench.catalogue.dataset(
@@ -170,6 +180,21 @@ def open_workbench(args: argparse.Namespace) -> Workbench:
     if args.device not in ("auto", "cpu"):
         _ = workbench.models.device
     return workbench
+
+
+def open_store(args: argparse.Namespace) -> Store | None:
+    """Return where finished pictures are kept, None where they are not to be."""
+    if args.no_store:
+        if args.store is not None:
+            raise UserError("--store and --no-store exclude each other; leave one out.")
+        return None
+    if args.store is not None and args.store.exists() and not args.store.is_dir():
+        raise UserError(f"--store: {args.store} is no folder; check the path.")
+    return Store(args.store or cache_folder() / PICTURES, report=_say)
+
+
+def _say(sentence: str) -> None:
+    print(f"app.py: {sentence}", file=sys.stderr, flush=True)
 
 
 def refuse_unshareable(workbench: Workbench, args: argparse.Namespace) -> None:
@@ -277,7 +302,7 @@ def warm(workbench: Workbench, turns: Turns) -> None:
     try:
         drawing.warm(workbench, default_request(workbench.catalogue), turns.loading)
     except UserError as error:
-        print(f"app.py: {error}", file=sys.stderr, flush=True)
+        _say(str(error))
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -295,7 +320,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         refuse_unshareable(workbench, args)
         page = serve(workbench, args)
     except UserError as error:
-        print(f"app.py: {error}", file=sys.stderr)
+        _say(str(error))
         return 2
     try:
         page.block_thread()

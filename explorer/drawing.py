@@ -6,10 +6,9 @@ Functions of a `Workbench`; finished pictures are kept in its caches.
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import time
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,7 +16,7 @@ import numpy as np
 
 from explorer import metrics, stopping
 from explorer.brain.maps import parcel_importance, parcellation_of
-from explorer.choosing import can_sample, check_request, uses_betas
+from explorer.choosing import check_request
 from explorer.decoding import (
     decode,
     decode_betas,
@@ -27,36 +26,28 @@ from explorer.decoding import (
     undecoded,
     unexplained,
 )
-from explorer.protocols import Condition, Neighbour, TrainedOn
+from explorer.finished import (
+    SIMILARITY,
+    Frame,
+    condition_hash,
+    decided_pictures,
+    decided_samples,
+    finished_pictures,
+    finished_samples,
+    keep,
+    kept,
+    sampled_scale,
+    telling_options,
+)
+from explorer.protocols import Condition, TrainedOn
 from explorer.request import Request, View
+from explorer.store import Finished
 from explorer.types import EmbeddingSpace, UserError
 
 if TYPE_CHECKING:
     from explorer.workbench import Workbench
 
-SIMILARITY = "pocket-clip"  # the embedder whose cosine is a score under each picture
 SETTING_UP = 5.0  # seconds: a step that took longer is not timed again
-TYPICAL_SCALE = 2.0  # samples are drawn, and comparisons begin, at the scale nearest to this
-
-
-@dataclass(frozen=True, eq=False)
-class Frame:
-    """One picture uint8 (H, W, 3) of a sweep on its way; ``scores`` once ``done``, empty before.
-
-    ``index`` points into the request's scales, ``row`` into its values, ``step`` is 1-based.
-    ``note`` and ``neighbours`` as in `Step`.
-    """
-
-    index: int
-    scale: float
-    step: int
-    steps: int
-    image: np.ndarray
-    done: bool
-    scores: Mapping[str, float]
-    note: str = ""
-    neighbours: tuple[Neighbour, ...] = ()
-    row: int = 0
 
 
 def reconstruct(bench: Workbench, request: Request) -> Iterator[Frame]:
@@ -81,8 +72,8 @@ def _frames(bench: Workbench, request: Request) -> Iterator[Frame]:
 
 def _sweep(bench: Workbench, request: Request) -> Iterator[Frame]:
     """Yield the frames of one row's pictures that are not there yet."""
-    keys = _picture_keys(bench, request)
-    missing = [i for i, key in enumerate(keys) if bench.caches.pictures.peek(key) is None]
+    wanted = decided_pictures(bench, request)
+    missing = [i for i, one in enumerate(wanted) if kept(bench, one) is None]
     if not missing:
         return
     generator, condition = bench.models.generator(request.generator), condition_of(bench, request)
@@ -99,8 +90,8 @@ def _sweep(bench: Workbench, request: Request) -> Iterator[Frame]:
             index, scores = missing[step.index], {}
             if step.done:
                 scores = picture_scores(bench, request.dataset, request.stimulus, step.image)
-                kept = step.image, scores, step.note, step.neighbours
-                bench.caches.pictures.put(keys[index], kept)
+                picture = Finished(step.image, scores, step.note, step.neighbours)
+                keep(bench, wanted[index], picture)
             yield Frame(
                 index,
                 request.scales[index],
@@ -127,10 +118,10 @@ def seconds_needed(bench: Workbench, request: Request) -> float:
         return 0.0  # looked up, not drawn
     work = []
     for row in request.rows():
-        keys = _picture_keys(bench, row)
-        work.append((row, sum(bench.caches.pictures.peek(key) is None for key in keys)))
+        wanted = decided_pictures(bench, row)
+        work.append((row, sum(kept(bench, one) is None for one in wanted)))
     plain = replace(request, axis="", values=())
-    lacking = len(_sample_keys(bench, plain)) - len(finished_samples(bench, plain))
+    lacking = len(decided_samples(bench, plain)) - len(finished_samples(bench, plain))
     total = 0.0
     for row, pictures in [*work, (plain, lacking)]:
         if pictures:
@@ -163,13 +154,7 @@ def _pace(bench: Workbench, request: Request) -> float:
 
 
 def _drawing(bench: Workbench, request: Request) -> tuple:
-    return request.generator, _telling_options(bench, request)
-
-
-def _telling_options(bench: Workbench, request: Request) -> tuple[tuple[str, float], ...]:
-    """Return a request's options without those at their default, in a fixed order."""
-    usual = {o.name: o.default for o in bench.catalogue.generator_class(request.generator).options}
-    return tuple(sorted((k, v) for k, v in request.options if v != usual.get(k)))
+    return request.generator, telling_options(bench, request)
 
 
 def draw_condition(bench: Workbench, request: Request, condition: Condition) -> Frame:
@@ -178,31 +163,20 @@ def draw_condition(bench: Workbench, request: Request, condition: Condition) -> 
     Generator, steps, seed, options and the stimulus to score against are the request's.
     """
     request = request.rows()[0]
-    (key,) = _picture_keys(bench, replace(request, scales=request.scales[:1]))
-    key = (*key, _condition_hash(condition))
+    (decided,) = decided_pictures(bench, replace(request, scales=request.scales[:1]))
+    decided = replace(decided, condition=condition_hash(condition))
     scale, steps = request.scales[0], request.steps
-    kept = bench.caches.pictures.peek(key)
-    if kept is None:
+    picture = kept(bench, decided)
+    if picture is None:
         sweep = bench.models.generator(request.generator).sweep(
             condition, [scale], steps, request.seed, **dict(request.options)
         )
         with contextlib.closing(sweep), _memory_told(request.generator):
             step = next(step for step in stopping.steps(sweep) if step.done)
         scores = picture_scores(bench, request.dataset, request.stimulus, step.image)
-        kept = step.image, scores, step.note, step.neighbours
-        bench.caches.pictures.put(key, kept)
-    return Frame(0, scale, steps, steps, kept[0], True, *kept[1:])
-
-
-def finished_pictures(bench: Workbench, request: Request) -> list[Frame]:
-    """Return the pictures of a request that are there already; nothing is computed."""
-    steps, found = request.steps, []
-    for number, row in enumerate(request.rows()):
-        for i, key in enumerate(_picture_keys(bench, row)):
-            if kept := bench.caches.pictures.peek(key):
-                frame = Frame(i, row.scales[i], steps, steps, kept[0], True, *kept[1:])
-                found.append(replace(frame, row=number))
-    return found
+        picture = Finished(step.image, scores, step.note, step.neighbours)
+        keep(bench, decided, picture)
+    return Frame(0, scale, steps, steps, picture.image, True, *picture[1:])
 
 
 def draw_samples(bench: Workbench, request: Request) -> list[Frame]:
@@ -231,50 +205,11 @@ def draw_samples(bench: Workbench, request: Request) -> list[Frame]:
                 request.steps,
                 **dict(request.options),
             )
-        keys = _sample_keys(bench, request)[-missing:]
-        for key, image in stopping.steps(zip(keys, images, strict=True)):
+        wanted = decided_samples(bench, request)[-missing:]
+        for decided, image in stopping.steps(zip(wanted, images, strict=True)):
             scores = picture_scores(bench, request.dataset, request.stimulus, image)
-            bench.caches.pictures.put(key, (image, scores))
+            keep(bench, decided, Finished(image, scores))
     return finished_samples(bench, request)
-
-
-def is_drawn(bench: Workbench, request: Request) -> bool:
-    """Return whether all pictures of a request, and its samples, are there already."""
-    guided = bench.catalogue.generator_class(request.generator).guided
-    pictures = len(request.rows()) * (len(request.scales) if guided else 1)
-    if len(finished_pictures(bench, request)) < pictures:
-        return False
-    return len(finished_samples(bench, request)) == len(_sample_keys(bench, request))
-
-
-def finished_samples(bench: Workbench, request: Request) -> list[Frame]:
-    """Return the pictures of `samples` that are there already, from the first on."""
-    found = [bench.caches.pictures.peek(key) for key in _sample_keys(bench, request)]
-    there = found[: found.index(None)] if None in found else found
-    scale, steps = sampled_scale(request), request.steps
-    return [
-        Frame(i, scale, steps, steps, image, True, scores)
-        for i, (image, scores) in enumerate(there)
-    ]
-
-
-def _sample_keys(bench: Workbench, request: Request) -> list[tuple]:
-    if request.samples == 1 or not can_sample(bench.catalogue, request):
-        return []
-    one = replace(request, scales=(sampled_scale(request),), axis="", values=())
-    (key,) = _picture_keys(bench, one)
-    return [(*key, "sample", i) for i in range(request.samples)]
-
-
-def _picture_keys(bench: Workbench, request: Request) -> list[tuple]:
-    """Return one key a scale: all that decides that picture, which the other scales do not."""
-    guided = bench.catalogue.generator_class(request.generator).guided
-    scales = request.scales if guided else request.scales[:1]
-    weights = tuple(sorted(bench.checkpoint_hashes(request).items()))
-    plain = replace(request, options=_telling_options(bench, request), samples=1)
-    if not uses_betas(bench.catalogue, request):
-        plain = replace(plain, rois=(), roi_atlas="")
-    return [(replace(plain, scales=(scale if guided else 1.0,)), weights) for scale in scales]
 
 
 def condition_of(bench: Workbench, request: Request, betas: np.ndarray | None = None) -> Condition:
@@ -405,11 +340,6 @@ def warm(
             picture_scores(bench, request.dataset, request.stimulus, truth)
 
 
-def sampled_scale(request: Request) -> float:
-    """Return the guidance scale, of a request's, at which samples are drawn."""
-    return min(request.scales, key=lambda scale: abs(scale - TYPICAL_SCALE))
-
-
 @contextlib.contextmanager
 def _memory_told(generator: str) -> Iterator[None]:
     """Turn running out of memory into a sentence; a generator that can retries by itself."""
@@ -423,16 +353,3 @@ def _memory_told(generator: str) -> Iterator[None]:
             f"{generator} ran out of memory; give fewer guidance scales, close other programs, or "
             "choose another generator or device."
         ) from error
-
-
-def _condition_hash(condition: Condition) -> str:
-    """Return a short hash of what a picture is drawn from, beside the request."""
-    digest = hashlib.sha256(repr(condition.stimulus).encode())
-    tensors = [("embedding", condition.embeddings), ("null", condition.nulls)]
-    arrays = {f"{kind} {s.name}": z.numpy() for kind, of in tensors for s, z in of.items()}
-    arrays |= {"betas": condition.betas, "voxels": condition.voxels}
-    for name in sorted(arrays):
-        digest.update(name.encode())
-        if arrays[name] is not None:
-            digest.update(np.ascontiguousarray(arrays[name]).tobytes())
-    return digest.hexdigest()

@@ -32,6 +32,11 @@ _ours: dict[Path, int] = {}  # what this process holds, and how often
 _guard = threading.Lock()
 
 
+def cache_folder() -> Path:
+    """Return where what can be made again is kept: $AFTERIMAGE_CACHE, or ~/.cache/afterimage."""
+    return Path(os.environ.get("AFTERIMAGE_CACHE") or Path.home() / ".cache" / "afterimage")
+
+
 @contextlib.contextmanager
 def replacing(folder: Path) -> Iterator[Path]:
     """Yield an empty neighbour folder that takes the place of ``folder`` when all went well."""

@@ -27,6 +27,7 @@ ENDINGS = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".
 LARGEST = 1024
 ORIENTATION = 0x0112  # EXIF 2.3
 TWELVE_BITS = 2**12  # a camera's; of 65535 less than 7 %, which no stimulus stays under
+TEXT = "afterimage"  # the keyword of the text in a picture of ours
 MOST_PIXELS = 2**26  # declared by a file: our choice, a third of a gigabyte while it is read
 
 
@@ -94,6 +95,29 @@ def picture_size(source: str | Path | bytes, do: str = COPY) -> tuple[int, int]:
         width, height = opened.size
         sideways = opened.getexif().get(ORIENTATION) in (5, 6, 7, 8)
         return (height, width) if sideways else (width, height)
+
+
+def write_lossless(pixels: np.ndarray, text: str) -> bytes:
+    """Return a picture uint8 (H, W, 3) as a PNG that carries a text, see `read_lossless`."""
+    from PIL import Image, PngImagePlugin
+
+    told, packed = PngImagePlugin.PngInfo(), io.BytesIO()
+    told.add_itxt(TEXT, text)
+    Image.fromarray(pixels).save(packed, "PNG", pnginfo=told)
+    return packed.getvalue()
+
+
+def read_lossless(path: Path) -> tuple[np.ndarray, str]:
+    """Return the pixels, as they are, and the text that `write_lossless` put together."""
+    from PIL import Image
+
+    with (
+        guard(path, "a kept picture", "remove it"),
+        Image.open(path, formats=("PNG",)) as opened,
+    ):
+        if opened.mode != "RGB" or opened.width * opened.height > MOST_PIXELS:
+            raise ValueError("it is no picture of ours")
+        return np.asarray(opened), str(opened.text[TEXT])
 
 
 class _Unknown(Exception):

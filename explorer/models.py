@@ -107,6 +107,15 @@ class Models:
         cls = resolve(embedders[name])
         return self._models.get(("embedder", name), lambda: cls(folder, self.device))
 
+    def embedder_hash(self, name: str) -> str:
+        """Return a short hash of an embedder's weights without loading it, "none" without any."""
+        cls = self._catalogue.embedders.get(name)
+        if cls is None or not hasattr(resolve(cls), "fingerprint_of"):
+            return "none"
+        folder = self._catalogue.checkpoints
+        key = "embedder", name
+        return self._hashes.get(key, lambda: resolve(cls).fingerprint_of(folder) or "none")
+
     def encoder(self, dataset: str, subject: str) -> Encoder:
         """Return the encoding model of a subject; `UserError` where there is none that fits."""
         offer = self._catalogue.encoder_offer(dataset, subject)

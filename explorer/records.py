@@ -10,14 +10,15 @@ from typing import TYPE_CHECKING, Any
 
 from explorer.choosing import check_request
 from explorer.decoding import decode, undecoded
-from explorer.drawing import finished_pictures, finished_samples, whose_pictures
+from explorer.drawing import whose_pictures
 from explorer.evidence.attention import attention_of
+from explorer.finished import finished_pictures, finished_samples
 from explorer.identity import Identity, file_hash, trace, within
 from explorer.request import Request, View
 from explorer.types import UserError
 
 if TYPE_CHECKING:
-    from explorer.drawing import Frame
+    from explorer.finished import Frame
     from explorer.workbench import Workbench
 
 FORMAT = 1

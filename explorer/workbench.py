@@ -23,6 +23,7 @@ from explorer.catalogue import Catalogue
 from explorer.choosing import uses_betas
 from explorer.models import Models
 from explorer.request import Request, View
+from explorer.store import Store
 
 PICTURE_BYTES = ARRAY_BYTES = 256 * 2**20
 KEPT_MAPS, KEPT_ANSWERS, KEPT_EMBEDDINGS = 128, 1024, 1024
@@ -59,6 +60,8 @@ class Workbench:
         Folders that ``python -m backends evaluate --out FOLDER`` wrote, see `evaluation`.
     device
         A torch device, or "auto" for a GPU when there is one.
+    store
+        Where finished pictures outlive the process, None for nowhere.
     """
 
     def __init__(
@@ -70,12 +73,13 @@ class Workbench:
         *,
         evaluations: Sequence[Path] = (),
         device: str = "cpu",
+        store: Store | None = None,
         **offered: Any,
     ) -> None:
         self.catalogue = Catalogue(datasets, embedders, mappers, generators, **offered)
         self.models = Models(self.catalogue, device)
         self.evaluations = tuple(Path(folder) for folder in evaluations)
-        self.caches = Caches()
+        self.caches, self.store = Caches(), store
 
     def checkpoint_hashes(self, request: Request, view: View | None = None) -> dict[str, str]:
         """Return a short hash of the mapper's and the generator's weights, "none" without any.

@@ -164,6 +164,8 @@ def test_arguments_have_the_documented_defaults():
         published=[],
         generator=[],
         evaluation=[],
+        store=None,
+        no_store=False,
         checkpoints=None,
         device="auto",
         host="127.0.0.1",
@@ -255,3 +257,16 @@ def test_ctrl_c_while_a_thread_draws_ends_cleanly_and_twice_at_once():
         finally:
             child.kill()
     assert (child.returncode, said) == (0, "")
+
+
+def test_where_pictures_are_kept(tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("AFTERIMAGE_CACHE", str(tmp_path / "cache"))
+    args = app.arguments().parse_args
+    assert app.open_store(args([])).folder == tmp_path / "cache" / "pictures"
+    assert app.open_store(args(["--store", str(tmp_path)])).folder == tmp_path
+    assert app.open_store(args(["--no-store"])) is None
+    said = refused(capsys, "--store", str(tmp_path), "--no-store")
+    assert "--store and --no-store exclude each other; leave one out." in said
+    (tmp_path / "file").write_text("x")
+    said = refused(capsys, "--store", str(tmp_path / "file"))
+    assert said.endswith("file is no folder; check the path.\n")

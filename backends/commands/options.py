@@ -98,6 +98,12 @@ Steps = Annotated[
 ]
 
 
+Store = Annotated[
+    Path | None,
+    typer.Option("--store", help="A folder in which finished pictures are kept and looked for."),
+]
+
+
 def command_line() -> str:
     """Return the command as it was given, for a card."""
     return " ".join(["python -m backends", *sys.argv[1:]])
@@ -130,6 +136,7 @@ def open_bench(
     device: str = "cpu",
     published: Sequence[str] = (),
     sources: Sequence[str] = (),
+    store: Path | None = None,
 ) -> tuple[str, Workbench]:
     """Return a data set's name and the workbench that knows it, with published results.
 
@@ -143,11 +150,14 @@ def open_bench(
         Results of others, ``NAME=PATH`` each.
     sources
         Where weights of generators are, ``NAME=PATH_OR_ID`` each.
+    store
+        Where finished pictures are kept, None for nowhere.
     """
     from backends import DATASETS, EMBEDDERS, ENCODERS, GENERATORS, MAPPERS
     from backends.training.machine import launched
     from explorer.naming import named_path, named_sources
     from explorer.offers import mended
+    from explorer.store import Store
     from explorer.workbench import Workbench
 
     if "=" in dataset or (dataset not in DATASETS and Path(dataset).expanduser().exists()):
@@ -167,6 +177,7 @@ def open_bench(
         encoders=ENCODERS,
         sources=named_sources(sources, GENERATORS),
         device=device,
+        store=None if store is None else Store(store, report=print),
     )
     return name, bench
 

@@ -35,8 +35,8 @@ from backends.datasets.reading import (
     stacked,
     standardised,
 )
-from backends.simulation.study import cache_folder
 from explorer.files import guard, read_text
+from explorer.folders import cache_folder
 from explorer.images import read_picture
 from explorer.types import (
     EmbeddingSpace,

@@ -31,8 +31,8 @@ from backends.datasets.things_tables import (
     read_voxels,
 )
 from backends.datasets.things_volumes import brain_mask, find_runs, trial_table, volume_rows
-from backends.simulation.study import cache_folder
 from explorer.files import short
+from explorer.folders import cache_folder
 from explorer.types import Origin, Subject, Trials, UserError, VoxelSpace, voxel_hash
 
 if TYPE_CHECKING:

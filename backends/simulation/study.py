@@ -32,7 +32,7 @@ from backends.simulation.cortex import AREAS
 from backends.simulation.scenes import Scene, render, sample_scenes
 from backends.training.counted import Counted
 from explorer.files import read_array, short
-from explorer.folders import held, replacing
+from explorer.folders import cache_folder, held, replacing
 from explorer.types import UserError
 
 if TYPE_CHECKING:
@@ -87,11 +87,6 @@ class Recipe:
 
 
 QUICK = Recipe(n_train=480, n_test=48, subjects=("subj01", "subj02"), scale=0.4, n_reference=96)
-
-
-def cache_folder() -> Path:
-    """Return where what can be made again is kept: $AFTERIMAGE_CACHE, or ~/.cache/afterimage."""
-    return Path(os.environ.get("AFTERIMAGE_CACHE") or Path.home() / ".cache" / "afterimage")
 
 
 def stimulus_ids(recipe: Recipe, split: str) -> list[str]:

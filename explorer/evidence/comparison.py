@@ -16,7 +16,6 @@ from explorer import metrics
 from explorer.brain.maps import ParcelMap, parcel_importance
 from explorer.choosing import check_request
 from explorer.decoding import decode, decoded_space, similarities, undecoded
-from explorer.drawing import Frame
 from explorer.evidence.controls import at_scale, own_picture
 from explorer.evidence.lesions import difference
 from explorer.evidence.standing import (
@@ -27,6 +26,7 @@ from explorer.evidence.standing import (
     picture_place,
     places,
 )
+from explorer.finished import Frame
 from explorer.request import Request, View
 from explorer.types import UserError
 from explorer.workbench import Workbench

@@ -14,15 +14,9 @@ import numpy as np
 
 from explorer.choosing import check_request, fixed_scales
 from explorer.decoding import decoded_space, uncomputed, undecoded
-from explorer.drawing import (
-    Frame,
-    condition_of,
-    draw_condition,
-    picture_scores,
-    reconstruct,
-    sampled_scale,
-)
+from explorer.drawing import condition_of, draw_condition, picture_scores, reconstruct
 from explorer.evidence.standing import Place, nearest_training, picture_place, places
+from explorer.finished import Frame, sampled_scale
 from explorer.protocols import Condition
 from explorer.request import Request
 from explorer.types import Trials, UserError

@@ -9,8 +9,9 @@ import numpy as np
 
 from explorer import metrics
 from explorer.choosing import check_request
-from explorer.drawing import Frame, picture_scores, reconstruct
+from explorer.drawing import picture_scores, reconstruct
 from explorer.evidence.standing import IDENTIFICATION, picture_place
+from explorer.finished import Frame
 from explorer.request import Request
 from explorer.types import UserError
 from explorer.workbench import Workbench

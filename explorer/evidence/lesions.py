@@ -28,9 +28,10 @@ from explorer.decoding import (
     uncomputed,
     undecoded,
 )
-from explorer.drawing import Frame, condition_of, draw_condition
+from explorer.drawing import condition_of, draw_condition
 from explorer.evidence.controls import at_scale, donor, own_picture, statistics
 from explorer.evidence.standing import Place, places
+from explorer.finished import Frame
 from explorer.request import MOST_GAIN, Request
 from explorer.types import Parcellation, UserError
 from explorer.workbench import Workbench

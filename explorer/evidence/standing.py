@@ -22,7 +22,8 @@ from explorer.decoding import (
     similarities,
     undecoded,
 )
-from explorer.drawing import SIMILARITY, condition_of
+from explorer.drawing import condition_of
+from explorer.finished import SIMILARITY
 from explorer.protocols import Condition, Neighbour
 from explorer.request import Request
 from explorer.types import EmbeddingSpace, UserError

@@ -12,12 +12,8 @@ from typing import TYPE_CHECKING, Annotated, Any, NotRequired, TypedDict
 from urllib.parse import parse_qsl
 
 from explorer.decoding import decode, is_decoded, undecoded
-from explorer.drawing import (
-    draw_samples,
-    is_drawn,
-    reconstruct,
-    whose_pictures,
-)
+from explorer.drawing import draw_samples, reconstruct, whose_pictures
+from explorer.finished import is_drawn
 from explorer.page import api_maps, choices, export, links
 from explorer.page.endpoint import (
     Dataset,
@@ -42,7 +38,7 @@ from explorer.request import Request, View
 from explorer.types import UserError
 
 if TYPE_CHECKING:
-    from explorer.drawing import Frame
+    from explorer.finished import Frame
     from explorer.workbench import Workbench
 
 

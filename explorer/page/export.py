@@ -11,8 +11,9 @@ from explorer import figures
 from explorer.brain.maps import is_mapped, parcellation_of, shown_map
 from explorer.choosing import uses_betas
 from explorer.decoding import decode, is_decoded, undecoded, unexplained
-from explorer.drawing import finished_pictures, finished_samples, whose_pictures
+from explorer.drawing import whose_pictures
 from explorer.evidence.attention import attention_of
+from explorer.finished import finished_pictures, finished_samples
 from explorer.page import trial
 from explorer.records import make_record
 from explorer.request import IMPORTANCE, Request, View

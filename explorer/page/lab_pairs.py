@@ -14,9 +14,9 @@ import numpy as np
 from explorer.brain.display import beyond
 from explorer.brain.maps import parcellation_of
 from explorer.decoding import unexplained
-from explorer.drawing import TYPICAL_SCALE
 from explorer.evidence import comparison, curves
 from explorer.evidence.standing import IDENTIFICATION
+from explorer.finished import TYPICAL_SCALE
 from explorer.page.brain import atlas_of
 from explorer.page.lab_choices import KINDS, other_side, sides
 from explorer.page.lab_trial import Parts, format_rank, parcel_names, picture, rounded

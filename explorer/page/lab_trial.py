@@ -13,10 +13,10 @@ import numpy as np
 
 from explorer.brain.maps import parcellation_of
 from explorer.brain.parcels import UNASSIGNED
-from explorer.drawing import Frame
 from explorer.evidence import controls, lesions
 from explorer.evidence.faithfulness import Faithfulness, faithfulness, mean_faithfulness
 from explorer.evidence.standing import Place
+from explorer.finished import Frame
 from explorer.metrics import written
 from explorer.page.brain import HEMISPHERE, readable
 from explorer.page.lab_choices import lesionable

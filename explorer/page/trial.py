@@ -7,9 +7,9 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from explorer.decoding import card_identification, undecoded
-from explorer.drawing import TYPICAL_SCALE, sampled_scale
 from explorer.evidence.attention import attention_of
 from explorer.figures import heat_overlay
+from explorer.finished import TYPICAL_SCALE, sampled_scale
 from explorer.metrics import written
 from explorer.page.links import format_number, format_repeats
 from explorer.page.pictures import THUMBNAIL, data_uri, shown_uri
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from explorer.decoding import Decoding
-    from explorer.drawing import Frame
+    from explorer.finished import Frame
     from explorer.workbench import Workbench
 
 GALLERY_PAGE = 15

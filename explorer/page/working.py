@@ -13,7 +13,8 @@ from explorer import stopping
 from explorer.brain.maps import is_mapped, shown_map
 from explorer.choosing import check_request
 from explorer.decoding import decode, is_decoded, undecoded, unexplained
-from explorer.drawing import draw_samples, finished_pictures, is_drawn, reconstruct, seconds_needed
+from explorer.drawing import draw_samples, reconstruct, seconds_needed
+from explorer.finished import finished_pictures, is_drawn
 from explorer.page import brain, trial
 from explorer.page.badges import badges
 from explorer.page.endpoint import hung_up
@@ -23,7 +24,7 @@ from explorer.request import IMPORTANCE, Request, View
 from explorer.types import UserError
 
 if TYPE_CHECKING:
-    from explorer.drawing import Frame
+    from explorer.finished import Frame
     from explorer.workbench import Workbench
 
 Updates = dict[Any, Any]

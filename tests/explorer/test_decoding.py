@@ -13,9 +13,7 @@ from explorer.brain.maps import (
 )
 from explorer.choosing import default_request
 from explorer.decoding import decode
-from explorer.drawing import (
-    reconstruct,
-)
+from explorer.drawing import reconstruct
 from explorer.request import View
 from explorer.types import UserError
 from tests.explorer.asking import REQUEST, every_trial

@@ -13,13 +13,8 @@ from explorer.brain.maps import (
 )
 from explorer.choosing import uses_betas
 from explorer.decoding import decode
-from explorer.drawing import (
-    Frame,
-    finished_pictures,
-    picture_scores,
-    reconstruct,
-    seconds_needed,
-)
+from explorer.drawing import picture_scores, reconstruct, seconds_needed
+from explorer.finished import Frame, finished_pictures
 from explorer.protocols import Option
 from explorer.records import make_record
 from explorer.request import View

@@ -9,10 +9,8 @@ import pytest
 
 from explorer import records
 from explorer.decoding import decode
-from explorer.drawing import (
-    finished_pictures,
-    reconstruct,
-)
+from explorer.drawing import reconstruct
+from explorer.finished import finished_pictures
 from explorer.protocols import Neighbour
 from explorer.records import make_record
 from explorer.request import View

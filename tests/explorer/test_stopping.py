@@ -10,10 +10,11 @@ from typing import Any
 import pytest
 
 from explorer import stopping
-from explorer.drawing import finished_pictures, reconstruct
+from explorer.drawing import reconstruct
 from explorer.evidence import statistics
 from explorer.evidence.controls import controls
 from explorer.evidence.forecast import seconds_of_attention, seconds_of_importance
+from explorer.finished import finished_pictures
 from explorer.request import Request, View
 from explorer.types import UserError
 

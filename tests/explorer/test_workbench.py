@@ -10,10 +10,7 @@ import pytest
 
 from explorer.choosing import default_request
 from explorer.decoding import decode
-from explorer.drawing import (
-    reconstruct,
-    warm,
-)
+from explorer.drawing import reconstruct, warm
 from explorer.models import content_hash
 from explorer.request import Request
 from explorer.types import UserError

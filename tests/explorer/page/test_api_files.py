@@ -13,7 +13,8 @@ from PIL import Image
 
 from explorer import records
 from explorer.brain.maps import parcel_importance
-from explorer.drawing import finished_pictures, reconstruct
+from explorer.drawing import reconstruct
+from explorer.finished import finished_pictures
 from explorer.page import export
 from explorer.records import make_record
 from explorer.request import Request, View

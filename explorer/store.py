@@ -1,0 +1,190 @@
+"""A folder of finished pictures that outlives the server, each with what decided it.
+
+``ab/abcd....png``: its name is a hash of everything that decides the picture (choices, hashes of
+weights and data), which also stands inside the file, with scores and a hash of the pixels. An
+entry is held against both when it is read; what does not agree is thrown away and drawn again.
+Several processes may share a store; the pictures that were not asked for longest go first.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import os
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from explorer.images import read_lossless, write_lossless
+from explorer.protocols import Neighbour
+from explorer.types import UserError
+
+FORMAT = 1  # raise it when the same choices give another picture or another score
+MOST = 2 * 2**30  # bytes that are kept: some 60,000 of the embedded study's pictures
+ROOM = 0.9  # of them stay when it is full, so that not every picture makes room
+PICTURES = "pictures"  # what its folder is called in the cache folder
+ENDING, PART = ".png", ".part"
+STALE = 3600.0  # seconds after which a half-written file is nobody's
+
+
+class Finished(NamedTuple):
+    """A finished picture uint8 (H, W, 3) and what belongs to it, as in `Step`."""
+
+    image: np.ndarray
+    scores: Mapping[str, float]
+    note: str = ""
+    neighbours: tuple[Neighbour, ...] = ()
+
+
+class Store:
+    """Pictures on disk.
+
+    Parameters
+    ----------
+    folder
+        Made when the first picture comes.
+    most
+        Bytes that are kept.
+    report
+        Is told once, in a sentence, when nothing more can be written; work goes on.
+    """
+
+    def __init__(
+        self, folder: Path, most: int = MOST, report: Callable[[str], object] | None = None
+    ) -> None:
+        self.folder, self._most = Path(folder), most
+        self._report, self._lock = report, threading.Lock()
+        self._total: int | None = None  # bytes, once they were counted
+        self._closed = False
+
+    def get(self, decided: Mapping[str, Any]) -> Finished | None:
+        """Return the picture that these choices decide, None where it is not there."""
+        path = self._path(decided)
+        if not path.is_file():
+            return None
+        try:
+            pixels, text = read_lossless(path)
+            record = json.loads(text)
+            if record["decided"] != _plain(decided) or record["pixels"] != _hash(pixels):
+                raise ValueError("it holds another picture than its name says")
+            scores = {str(k): _number(v) for k, v in record["scores"].items()}
+            near = tuple(Neighbour(str(p), str(n), float(s)) for p, n, s in record["neighbours"])
+            found = Finished(pixels, scores, str(record["note"]), near)
+        except (UserError, ValueError, TypeError, KeyError, AttributeError, RecursionError):
+            path.unlink(missing_ok=True)
+            return None
+        _touch(path)
+        return found
+
+    def put(self, decided: Mapping[str, Any], picture: Finished) -> None:
+        """Keep a picture; what cannot be written is reported once, and nothing more is tried."""
+        if self._closed:
+            return
+        record = {
+            "format": FORMAT,
+            "decided": _plain(decided),
+            "pixels": _hash(picture.image),
+            "scores": {k: _finite(v) for k, v in picture.scores.items()},
+            "note": picture.note,
+            "neighbours": [[n.picture, n.label, float(n.similarity)] for n in picture.neighbours],
+        }
+        content = write_lossless(picture.image, json.dumps(record, ensure_ascii=False))
+        path = self._path(decided)
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            _write(path, content)
+        except OSError as error:
+            self._closed = True
+            if self._report:
+                self._report(
+                    f"Pictures are not kept in {self.folder} any more ({error.strerror}); make "
+                    "room there or name another folder with --store."
+                )
+            return
+        self._make_room(len(content))
+
+    def __len__(self) -> int:
+        return len(self._entries())
+
+    def _path(self, decided: Mapping[str, Any]) -> Path:
+        name = hashlib.sha256(f"{FORMAT} {_canonical(decided)}".encode()).hexdigest()
+        return self.folder / name[:2] / f"{name}{ENDING}"
+
+    def _entries(self) -> list[tuple[float, int, Path]]:
+        """Return (last use, bytes, path) of every entry; half-written files go when they are old.
+
+        Other processes add and take away meanwhile.
+        """
+        found, now = [], time.time()
+        for path in self.folder.glob("??/*"):
+            try:
+                known = path.stat()
+                if path.suffix == ENDING:
+                    found.append((known.st_mtime, known.st_size, path))
+                elif path.suffix == PART and now - known.st_mtime > STALE:
+                    path.unlink()
+            except OSError:
+                continue
+        return found
+
+    def _make_room(self, added: int) -> None:
+        with self._lock:
+            if self._total is not None:
+                self._total += added
+                if self._total <= self._most:
+                    return
+            entries = self._entries()  # counted anew: others write here too
+            self._total = sum(size for _, size, _ in entries)
+            if self._total <= self._most:
+                return
+            for _, size, path in sorted(entries):
+                if self._total <= ROOM * self._most:
+                    return
+                path.unlink(missing_ok=True)
+                self._total -= size
+
+
+def _write(path: Path, content: bytes) -> None:
+    handle, part = tempfile.mkstemp(PART, ".", path.parent)
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(content)
+        os.replace(part, path)
+    except BaseException:
+        Path(part).unlink(missing_ok=True)
+        raise
+
+
+def _touch(path: Path) -> None:
+    """Mark an entry as used; a store that is read only stays as it is."""
+    try:
+        os.utime(path)
+    except OSError:
+        return
+
+
+def _canonical(decided: Mapping[str, Any]) -> str:
+    return json.dumps(decided, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
+
+
+def _plain(decided: Mapping[str, Any]) -> Any:
+    return json.loads(_canonical(decided))
+
+
+def _hash(pixels: np.ndarray) -> str:
+    whole = np.ascontiguousarray(pixels, np.uint8)
+    return hashlib.sha256(str(whole.shape).encode() + whole.tobytes()).hexdigest()
+
+
+def _finite(value: float) -> float | None:
+    return float(value) if math.isfinite(value) else None  # JSON has no NaN
+
+
+def _number(value: Any) -> float:
+    return math.nan if value is None else float(value)
