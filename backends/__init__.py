@@ -59,6 +59,7 @@ GENERATORS: dict[str, str] = {
     "sd15-context": "backends.generators.sd15_context:StableContext",
     "sd15-label": "backends.generators.sd15_label:StableLabel",
     "unclip": "backends.generators.unclip:StableUnCLIP",
+    "sdxl-unclip": "backends.generators.sdxl_unclip:SDXLUnCLIP",
     "kandinsky": "backends.generators.kandinsky:Kandinsky",
     "ip-adapter": "backends.generators.ip_adapter:IPAdapter",
     "ip-adapter-xl": "backends.generators.ip_adapter:IPAdapterXL",

@@ -7,7 +7,7 @@ spaces steps other than "leading".
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from backends.generators.guidance import Level
@@ -59,6 +59,22 @@ def read_schedule(config: Mapping[str, Any], where: str, other: str) -> dict[str
     )
 
 
+def spaced_as_sgm(steps: int, trained: int = 1000) -> list[int]:
+    """Return the timesteps of Stability's LegacyDDPMDiscretization, noisy first.
+
+    Cut to whole numbers from an even spacing that leaves out 0 (Stability-AI/generative-models,
+    sgm/modules/diffusionmodules/discretizer.py). On them the Euler steps of its EulerEDMSampler
+    are those of `DDIM`: with ``x = signal * z``, ``sigma = noise / signal`` and a network that
+    predicts eps, ``z' = z + (sigma' - sigma) * eps`` is DDIM's step.
+    """
+    if not 1 <= steps <= trained:
+        raise UserError(f"Steps lie between 1 and {trained} here, found {steps}.")
+    if steps == trained:
+        return list(range(trained - 1, -1, -1))
+    last = trained - 1
+    return [int(last - last / steps * k) for k in range(steps)]
+
+
 class DDIM:
     """The steps from noise to clean latents.
 
@@ -68,6 +84,8 @@ class DDIM:
         See `read_schedule`.
     steps
         How many.
+    timesteps
+        Where they ask, noisy first; as diffusers spaces them by ``config`` unless given.
 
     Attributes
     ----------
@@ -75,12 +93,14 @@ class DDIM:
         Of the training schedule, noisy first.
     """
 
-    def __init__(self, config: Mapping[str, Any], steps: int) -> None:
+    def __init__(
+        self, config: Mapping[str, Any], steps: int, timesteps: Sequence[int] | None = None
+    ) -> None:
         from diffusers import DDIMScheduler
 
         scheduler = DDIMScheduler.from_config(config)
         scheduler.set_timesteps(steps)
-        self.timesteps = scheduler.timesteps.tolist()
+        self.timesteps = list(timesteps or scheduler.timesteps.tolist())
         self._config, self._kept = scheduler.config, scheduler.alphas_cumprod
         self._final = scheduler.final_alpha_cumprod
 

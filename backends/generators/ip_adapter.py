@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from backends.embedders.clip import ViTH14
-from backends.generators.latent_diffusion import LatentDiffusion
+from backends.generators.latent_diffusion import SDXL_COLOURS, LatentDiffusion
 from backends.generators.weights import Part, pipeline_parts, text_parts
 from explorer.files import reason
 from explorer.protocols import Condition, TrainedOn
@@ -18,12 +18,6 @@ if TYPE_CHECKING:
     from backends.generators.memory import Inputs
 
 IMAGE = ViTH14.spaces[0]
-
-# Latents to RGB in -1 ... 1, without decoding (comfyanonymous/ComfyUI, comfy/latent_formats.py)
-SDXL_COLOURS = (
-    *((0.3920, 0.4054, 0.4549), (-0.2634, -0.0196, 0.0653)),
-    *((0.0568, 0.1687, -0.0755), (-0.3112, -0.2359, -0.2076)),
-)
 
 
 class IPAdapter(LatentDiffusion):

@@ -10,11 +10,6 @@ guidance, which there is on without being mentioned and here an option that is o
 
 Sampling is DDIM without added noise (`ddim`), so that a picture rests on its first noise alone.
 Published safety checkers are never loaded: they blacken pictures.
-
-MindEye2's SDXL unCLIP is not among the families. Its UNet could be written as a
-`UNet2DConditionModel` (``cross_attention_dim`` 1664 for the 256 tokens; "text_time" with four time
-ids, no pooled text and 1024 inputs; MedARC-AI/MindEyeV2, configs/unclip6.yaml), but it was
-published only as a pickled checkpoint under the names of another library, which is not read here.
 """
 
 from __future__ import annotations
@@ -50,6 +45,10 @@ ADDED = ("image_embeds", "text_embeds", "time_ids")  # what a UNet takes as adde
 SD1_COLOURS = (
     *((0.3512, 0.2297, 0.3227), (0.3250, 0.4974, 0.2350)),
     *((-0.2829, 0.1762, 0.2721), (-0.2120, -0.2616, -0.7177)),
+)
+SDXL_COLOURS = (
+    *((0.3920, 0.4054, 0.4549), (-0.2634, -0.0196, 0.0653)),
+    *((0.0568, 0.1687, -0.0755), (-0.3112, -0.2359, -0.2076)),
 )
 
 
@@ -94,7 +93,7 @@ class LatentDiffusion(Sampling):
         self, checkpoints: Path, device: str = "cpu", source: str | Path | None = None
     ) -> None:
         usual = Path(checkpoints) / "generators" / self.name
-        self.weights = Weights(self.name, self.hub, self.size, self.parts(), usual, source)
+        self.weights = self._weights(usual, source)
         self.device, self.dtype = device, best_dtype(device)
         self._checkpoints = Path(checkpoints)
         self.remarks: list[str] = []
@@ -142,6 +141,10 @@ class LatentDiffusion(Sampling):
         """Return the parts of its weights; "unet", "scheduler" and the decoder are among them."""
         raise NotImplementedError
 
+    def _weights(self, usual: Path, source: str | Path | None) -> Weights:
+        """Return its weights, found and checked; arguments as `Weights` has them."""
+        return Weights(self.name, self.hub, self.size, self.parts(), usual, source)
+
     def _adapted(self, unet: Any) -> Any:
         """Return the UNet with what must be built into it before it is placed."""
         return unet
@@ -161,6 +164,16 @@ class LatentDiffusion(Sampling):
 
     def _added(self, inputs: Inputs) -> dict[str, Any]:
         return {name: inputs[name] for name in ADDED if name in inputs}
+
+    def _sampler(self, steps: int) -> DDIM:
+        """Return the steps from noise to latents."""
+        return DDIM(self.scheduler, steps)
+
+    def _noise(self, sources: Sequence[torch.Generator], ddim: DDIM) -> torch.Tensor:
+        """Return the noise (n, C, S, S) that pictures begin with, each from its own source."""
+        import torch
+
+        return torch.stack([torch.randn(self.latent_shape, generator=g) for g in sources])
 
     def _begin(
         self,
@@ -208,9 +221,9 @@ class LatentDiffusion(Sampling):
         noise = [source_of_noise(seed) for seed in seeds]
         embeddings = torch.stack([self._decoded(condition)[1] for condition in conditions])
         cond, null = self._inputs(embeddings, conditions, noise, how)
-        start = torch.stack([torch.randn(self.latent_shape, generator=g) for g in noise])
-        ddim = DDIM(self.scheduler, steps)
-        latents, first = self._begin(start.to(self.device), conditions, ddim, how)
+        ddim = self._sampler(steps)
+        start = self._noise(noise, ddim).to(self.device)
+        latents, first = self._begin(start, conditions, ddim, how)
         shared = len(conditions) < len(scales)
         n = max(len(conditions), len(scales))
         guidance = torch.tensor([float(s) for s in scales], device=self.device).expand(n)

@@ -129,6 +129,19 @@ def save_unclip(folder):
     noising.save_pretrained(folder / "image_noising_scheduler")
 
 
+def save_sdxl_unclip(folder):
+    told = {
+        "addition_embed_type": "text_time",
+        "addition_time_embed_dim": 256,
+        "projection_class_embeddings_input_dim": 1024,
+        "transformer_layers_per_block": (1, 2),
+        "use_linear_projection": True,
+        "down_block_types": ("DownBlock2D", "CrossAttnDownBlock2D"),
+        "up_block_types": ("CrossAttnUpBlock2D", "UpBlock2D"),
+    }
+    save_parts(folder, scaling=0.13025, cross_attention_dim=1664, **told)
+
+
 def tiny_vision(width):
     sizes = {"hidden_size": 8, "intermediate_size": 8, "num_attention_heads": 2}
     picture = {"image_size": 16, "patch_size": 8, "num_hidden_layers": 1}
@@ -194,6 +207,7 @@ SAVE = {
     "kandinsky": save_kandinsky,
     "ip-adapter": save_ip,
     "ip-adapter-xl": save_xl,
+    "sdxl-unclip": save_sdxl_unclip,
 }
 
 

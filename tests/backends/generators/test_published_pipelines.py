@@ -125,7 +125,7 @@ OPTIONS = {
 
 
 @torch.inference_mode()
-@pytest.mark.parametrize("name", FAMILIES)
+@pytest.mark.parametrize("name", [name for name in FAMILIES if name != "sdxl-unclip"])
 def test_our_loop_gives_the_latents_of_the_published_pipeline(name, saved, made, given):
     prompt = made[name].prompt(given(name))[0] if name == "sd15-label" else ""
     pipeline, called = published(name, saved / name, given(name), prompt)
