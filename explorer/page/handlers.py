@@ -242,9 +242,9 @@ class Handlers:
 
     @told
     def pick_parcel(self, session: Session, event: gr.EventData) -> Updates:
-        """Keep the parcel that was clicked in the link."""
+        """Keep the parcel that was clicked in the link; a view may be of it."""
         session.view = replace(session.view, parcel=str(event._data.get("parcel", "")))
-        return {self.ui.masthead: self._masthead(session)}
+        return {self.ui.masthead: self._masthead(session), **self.lab.renew(session)}
 
     def stop(self, session: Session) -> Updates:
         """Stop the sweep and keep its finished pictures."""

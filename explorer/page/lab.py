@@ -14,7 +14,16 @@ import gradio as gr
 from explorer import stopping
 from explorer.drawing import seconds_needed
 from explorer.evidence import comparison, controls, curves, group, statistics
-from explorer.page import lab_choices, lab_pairs, lab_tables, lab_trial, links, pickers, trial
+from explorer.page import (
+    lab_choices,
+    lab_pairs,
+    lab_parcel,
+    lab_tables,
+    lab_trial,
+    links,
+    pickers,
+    trial,
+)
 from explorer.page.endpoint import hung_up
 from explorer.page.session import Session
 from explorer.page.turns import Turns
@@ -33,6 +42,7 @@ VIEWS: dict[str, Show] = {
     "lesion": lab_trial.lesion_view,
     "compare": lab_pairs.compare_view,
     "curve": lab_pairs.curve_view,
+    "drivers": lab_parcel.drivers_view,
     "statistics": lab_tables.statistics_view,
     "evaluation": lab_tables.evaluation_view,
     "critique": lab_tables.critique_view,
@@ -41,6 +51,7 @@ VIEWS: dict[str, Show] = {
 SETTINGS: dict[str, Callable[[Workbench, Request, View], dict[str, Any]]] = {
     "lesion": lab_trial.lesion_settings,
     "compare": lab_pairs.compare_settings,
+    "drivers": lab_parcel.drivers_settings,
     "statistics": lab_tables.statistics_settings,
 }
 # Pictures, or for the curve sweeps, that a view draws at most.
@@ -58,6 +69,7 @@ QUESTIONS = {
     "lesion": "What is lost when a parcel falls silent, and does the map above tell which?",
     "compare": "Which of two gives more, on this trial and over the test images?",
     "curve": "What does more guidance buy, here and in general?",
+    "drivers": "Which images drive this parcel, and in which does the decoder lean on it?",
     "statistics": "Which parcels does the decoder rest on over all test images, beyond chance?",
     "evaluation": "How well do the mappers decode, and where does this trial stand?",
     "critique": "Is it decoding, or does it name the category of what was seen?",
@@ -105,6 +117,10 @@ class Lab:
             wanted["panel"] = ""
             session.view = replace(session.view, panel="")
         asked = {key: value for key, value in wanted.items() if value}
+        if asked.pop("parcel", "") in lab_choices.lesionable(
+            self.workbench, session.request, session.view.atlas
+        ):
+            session.view = replace(session.view, parcel=wanted["parcel"])
         session.view = lab_choices.settle(
             asked, self.workbench, session.request, session.view, notices
         )
@@ -247,6 +263,7 @@ def decided_by(request: Request, view: View) -> tuple:
         "lesion": (request, *shown, view.parcels, view.gain, view.fill, view.donor),
         "compare": (request, *shown, view.against),
         "curve": (request,),
+        "drivers": (*place, view.atlas, view.parcel),
         "statistics": (*place, request.repeats, *shown, view.people),
         "evaluation": (*place, request.stimulus),
         "critique": (*place, request.repeats),

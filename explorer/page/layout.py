@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import gradio as gr
 
-from explorer.page import ASSETS, TITLE, api, api_evidence, api_identity
+from explorer.page import ASSETS, TITLE, api, api_evidence, api_identity, api_parcel
 from explorer.page.brain import surface_server
 from explorer.page.handlers import Handlers
 from explorer.page.pickers import ALL
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from explorer.workbench import Workbench
 
 SMALL_BRAIN = ("lab_trial.js", "lab_brain.js")
-LAB_SCRIPTS = (*SMALL_BRAIN, "lab_pairs.js", "lab_tables.js")
+LAB_SCRIPTS = (*SMALL_BRAIN, "lab_pairs.js", "lab_tables.js", "lab_parcel.js")
 HIDDEN = {"api_visibility": "private", "show_progress": "hidden"}
 # What touches a model waits for its turn at them (see `Turns`), not in Gradio's queue, where what
 # needs none would wait behind it.
@@ -48,6 +48,7 @@ def build_page(workbench: Workbench, budget: Budget) -> gr.Blocks:
         _wire(page, ui, Handlers(workbench, ui, plotly_address(), turns))
         api.register(workbench, MODEL, turns)
         api_evidence.register(workbench, MODEL, turns)
+        api_parcel.register(workbench, MODEL, turns)
         api_identity.register(workbench, turns)
     # asked past the queue, nobody could tell a caller who waits from one who has hung up
     page.turns = turns

@@ -32,3 +32,20 @@ def pictures(page: Any) -> list[str]:
     return page.eval_on_selector_all(
         ".ai-reconstruction img", "nodes => nodes.map(n => n.getAttribute('src') || '')"
     )
+
+
+def problems(page: Any) -> list[str]:
+    """Return what axe finds wrong with the page as it stands, one line a fault."""
+    from axe_playwright_python.sync_playwright import Axe
+
+    # colours that change, and what was pale while it was computed, have come to rest
+    page.wait_for_function(
+        "document.getAnimations().every(one => !(one instanceof CSSTransition))"
+        " && [...document.querySelectorAll('.ai-lab-body, .ai-brain-grid')]"
+        ".every(node => !node.offsetParent || getComputedStyle(node).opacity === '1')"
+    )
+    return [
+        f"{fault['id']}: {node['html'][:120]}"
+        for fault in Axe().run(page).response["violations"]
+        for node in fault["nodes"]
+    ]

@@ -6,26 +6,11 @@ from typing import Any
 
 import pytest
 
+from tests.browser.driving import problems
+
 pytestmark = pytest.mark.browser
 
 PHONE = {"width": 390, "height": 844}
-
-
-def problems(page: Any) -> list[str]:
-    """Return what axe finds wrong with the page as it stands, one line a fault."""
-    from axe_playwright_python.sync_playwright import Axe
-
-    # colours that change, and what was pale while it was computed, have come to rest
-    page.wait_for_function(
-        "document.getAnimations().every(one => !(one instanceof CSSTransition))"
-        " && [...document.querySelectorAll('.ai-lab-body, .ai-brain-grid')]"
-        ".every(node => !node.offsetParent || getComputedStyle(node).opacity === '1')"
-    )
-    return [
-        f"{fault['id']}: {node['html'][:120]}"
-        for fault in Axe().run(page).response["violations"]
-        for node in fault["nodes"]
-    ]
 
 
 def focused(page: Any, what: str = "id") -> str:

@@ -25,31 +25,6 @@ from explorer.types import Label, Parcellation, UserError
 REQUEST = Request("fake", "sub-01", "test-04", "linear", "painter", (1.0,), steps=2)
 
 
-@pytest.fixture(scope="module")
-def encoding_checkpoints(
-    fakes: SimpleNamespace, fake_checkpoints: Any, tmp_path_factory: Any
-) -> Any:
-    """Return checkpoints with an encoding model of sub-01, really trained."""
-    from backends.encoders.voxelwise import train_encoding
-
-    folder = tmp_path_factory.mktemp("encoding") / "checkpoints"
-    shutil.copytree(fake_checkpoints, folder)
-    trials = fakes.Study().load("sub-01")
-    names = trials.stimuli("train") + trials.stimuli("test")
-    rows = fakes.Embedder().embed([fakes.picture(name) for name in names])
-    embeddings = {fakes.space: dict(zip(names, rows, strict=True))}
-    place = folder / "encoding" / "fake" / "sub-01"
-    train_encoding(trials, embeddings, place, command="made by a test", licence="CC0")
-    return folder
-
-
-@pytest.fixture
-def predicting(make_workbench: Any, encoding_checkpoints: Any) -> Any:
-    """Return a workbench that has the encoding model."""
-    encoders = {"encoding": "backends.encoders.voxelwise:Encoding"}
-    return make_workbench(checkpoints=encoding_checkpoints, encoders=encoders)
-
-
 def test_correlations_are_those_of_numpy() -> None:
     rng = np.random.default_rng(0)
     a, b = rng.normal(size=(2, 30, 5))

@@ -44,7 +44,7 @@ def fits(value: Any, schema: dict[str, Any], where: str, also: tuple[str, ...] =
 
 def test_every_argument_and_answer_is_described_with_an_example(client: Any) -> None:
     endpoints = client.view_api(return_format="dict", print_info=False)["named_endpoints"]
-    assert len(endpoints) == 15
+    assert len(endpoints) == 16
     count = 0
     for name, told in endpoints.items():
         assert told["description"].endswith("."), name
@@ -86,6 +86,7 @@ ASKED = {
     "/statistics": {"permutations": 20},
     "/controls": {"trial": "test-04"},
     "/lesion": {"trial": "test-04", "parcels": "fusiform L; fusiform R"},
+    "/drivers": {"parcel": "fusiform L"},
     "/compare": {"trial": "test-04", "other_generator": "unguided"},
     "/curve": {"trial": "test-04", "scales": "0; 1", "seeds": 1, "sample": 2},
     "/figure": {"link": "trial=test-04&scales=1"},
