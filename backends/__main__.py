@@ -17,6 +17,7 @@ from backends.commands.guidance import guidance
 from backends.commands.import_checkpoint import import_checkpoint
 from backends.commands.import_gnet import import_gnet
 from backends.commands.reconstruct import reconstruct
+from backends.commands.run import run
 from backends.commands.search import search
 from backends.commands.split import split
 from backends.commands.trace import trace
@@ -26,7 +27,7 @@ from explorer.types import UserError
 
 COMMANDS = (
     *(build_demo, train, search, train_encoding, caption, evaluate, guidance, finetune),
-    *(reconstruct, import_checkpoint, import_gnet, doctor, trace, split, fetch, adopt),
+    *(reconstruct, run, import_checkpoint, import_gnet, doctor, trace, split, fetch, adopt),
 )
 app = typer.Typer(
     add_completion=False,

@@ -4,7 +4,8 @@ from dataclasses import replace
 
 import pytest
 
-from backends.commands.reconstruct import Job, fill, reconstruct
+from backends.commands.drawn_folder import Job
+from backends.commands.reconstruct import fill, reconstruct
 from explorer.choosing import default_request
 from explorer.finished import finished_pictures, is_drawn
 from explorer.store import Store

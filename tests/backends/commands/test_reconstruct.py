@@ -11,8 +11,8 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from backends.commands.reconstruct import Job
-from backends.commands.reconstruct import draw as reconstruct
+from backends.commands.drawn_folder import Job
+from backends.commands.drawn_folder import draw as reconstruct
 from backends.reports.feature_networks import Features
 from backends.reports.picture_folder import load, pictures_of
 from backends.reports.picture_tables import PUBLISHED, markdown, write
@@ -32,7 +32,7 @@ def files(folder):
 
 @pytest.fixture(autouse=True)
 def small_batches(monkeypatch):
-    monkeypatch.setattr("backends.commands.reconstruct.BATCH", 3)
+    monkeypatch.setattr("backends.commands.drawn_folder.BATCH", 3)
 
 
 @pytest.fixture

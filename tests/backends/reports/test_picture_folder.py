@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from backends.commands.reconstruct import Job, draw
+from backends.commands.drawn_folder import Job, draw
 from backends.reports.picture_folder import file_names, load, pictures_of
 from explorer.types import UserError
 
