@@ -113,7 +113,8 @@ class Condition:
 
     ``voxels`` bool (V,): which of the betas a person chose (None: all). ``dataset``: whose
     training stimuli may be retrieved. ``nulls``: what a mapper that learned it gives for no brain
-    at all, which then takes the place of the generator's own null.
+    at all, which then takes the place of the generator's own null. ``label``: the class name that
+    a generator of words is told instead of the one it would look up, "" for that.
     """
 
     embeddings: Mapping[EmbeddingSpace, torch.Tensor]
@@ -123,6 +124,7 @@ class Condition:
     voxels: np.ndarray | None = None
     dataset: Dataset | None = None
     nulls: Mapping[EmbeddingSpace, torch.Tensor] = field(default_factory=dict)
+    label: str = ""
 
 
 class Neighbour(NamedTuple):
@@ -212,6 +214,8 @@ class Generator(Protocol):
     - ``fingerprint``: names the exact weights, where they lie elsewhere than in checkpoints.
     - ``remarks``: one sentence each about what somebody must know of the weights it loaded.
     - ``trained_on``: the `TrainedOn` of a class that was trained on pictures.
+    - ``autoencoded(images) -> np.ndarray``: images uint8 (H, W, 3) encoded and decoded again,
+      uint8 (n, H', W', 3): the best that its pictures can be.
     """
 
     accepts: tuple[EmbeddingSpace, ...]

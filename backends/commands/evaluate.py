@@ -66,6 +66,14 @@ def evaluate(
         Path | None,
         typer.Option(help="Instead: score the pictures that reconstruct made in this folder."),
     ] = None,
+    classes: Annotated[
+        bool,
+        typer.Option(
+            "--classes",
+            help="With --images: also draw from the class alone, with the same generator (as many "
+            "pictures again).",
+        ),
+    ] = False,
     networks: Annotated[
         Path | None,
         typer.Option(help="Where the weights of feature networks lie; default: torch.hub's."),
@@ -83,7 +91,7 @@ def evaluate(
         check_writable(out.parent if aims or evidence or statistics else out)
     with telling() as say:
         if images:
-            _of_images(images, dataset, checkpoints, networks, device, out, atlas, say)
+            _of_images(images, dataset, checkpoints, networks, device, out, atlas, classes, say)
             return
         if aims or evidence or statistics:
             from backends.reports.aims import evaluate as measure_aims
@@ -142,6 +150,7 @@ def _of_images(
     device: str,
     out: Path | None,
     atlas: str,
+    classes: bool,
     say: Teller,
 ) -> None:
     """Score a folder of pictures and print, or write, the table."""
@@ -159,7 +168,9 @@ def _of_images(
         )
     own = shipped_functions(bench, checkpoints, device) if name == "simulated" else {}
     features = Features(networks, own, device, checkpoints / "embedders")
-    report = score_folder(bench, folder, features, atlas=atlas, progress=say)
+    report = score_folder(
+        bench, folder, features, atlas=atlas, references=True, classes=classes, progress=say
+    )
     say.result(markdown(report))
     for path in write(report, out) if out else ():
         say.result(str(path))

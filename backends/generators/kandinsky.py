@@ -63,5 +63,8 @@ class Kandinsky(LatentDiffusion):
     ) -> tuple[Inputs, Inputs]:
         return {"image_embeds": embeddings}, {"image_embeds": self._null.expand_as(embeddings)}
 
+    def _encode(self, pixels: torch.Tensor) -> torch.Tensor:
+        return self.decoder.encode(pixels).latents
+
     def _decode(self, latents: torch.Tensor) -> torch.Tensor:
         return self.decoder.decode(latents, force_not_quantize=True).sample

@@ -26,7 +26,7 @@ from backends.generators.ddim import DDIM, read_schedule
 from backends.generators.guidance import SCALED, Level, at_step, predicted
 from backends.generators.memory import Denoiser, best_dtype, place
 from backends.generators.pulls import Pull, guided
-from backends.generators.sampling import Sampling, pixels, source_of_noise
+from backends.generators.sampling import Sampling, pixels, source_of_noise, through
 from backends.generators.weights import Part, Weights, taesd
 from explorer.protocols import Condition, Option, TrainedOn
 from explorer.types import EmbeddingSpace
@@ -188,6 +188,17 @@ class LatentDiffusion(Sampling):
     def _decode(self, latents: torch.Tensor) -> torch.Tensor:
         """Return pixels (1, 3, H, W) in -1 ... 1 of latents (1, C, S, S)."""
         return self.decoder.decode(latents / self.decoder.config.scaling_factor).sample
+
+    def _encode(self, pixels: torch.Tensor) -> torch.Tensor:
+        """Return latents (1, C, S, S) of pixels (1, 3, H, W) in -1 ... 1, see `_decode`."""
+        found = self.decoder.encode(pixels).latent_dist.mean
+        return found * self.decoder.config.scaling_factor
+
+    def autoencoded(self, images: Sequence[np.ndarray]) -> np.ndarray:
+        """Return images uint8 (H, W, 3), encoded and decoded again, uint8 (n, H', W', 3)."""
+        blocks = len(self.decoder.config.block_out_channels)  # each but the last halves the side
+        side = self.latent_shape[1] * 2 ** (blocks - 1)
+        return through(self._encode, self._decode, images, side, self.device)
 
     # ------------------------------------------------------------------------------------- drawing
 

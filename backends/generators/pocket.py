@@ -22,7 +22,7 @@ from backends.generators.pulls import (
     towards_betas,
     towards_features,
 )
-from backends.generators.sampling import Sampling, pixels, source_of_noise
+from backends.generators.sampling import Sampling, pixels, source_of_noise, through
 from explorer.files import guard
 from explorer.protocols import Condition, Option, TrainedOn
 from explorer.types import EmbeddingSpace, UserError
@@ -170,6 +170,11 @@ class PocketDiffusion(Sampling):
         networks.condition.null.data.copy_(learned.null[None])
         self._projection = learned.projection
         self.remarks += tuned_remarks(card)
+
+    def autoencoded(self, images: Sequence[np.ndarray]) -> np.ndarray:
+        """Return images uint8 (H, W, 3), encoded and decoded again, uint8 (n, 128, 128, 3)."""
+        encode, decode = self.networks.encode, self.networks.decode
+        return through(encode, decode, images, SIDE, self.device)
 
     # ------------------------------------------------------------------------------------- drawing
 

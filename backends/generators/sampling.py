@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from explorer import stopping
+from explorer.metrics import match_size
 from explorer.protocols import Condition, Option, Step
 from explorer.types import EmbeddingSpace, UserError
 
@@ -194,6 +195,28 @@ def source_of_noise(seed: int) -> torch.Generator:
     import torch
 
     return torch.Generator().manual_seed(int(seed))
+
+
+def through(
+    encode: Callable[[torch.Tensor], torch.Tensor],
+    decode: Callable[[torch.Tensor], torch.Tensor],
+    images: Sequence[np.ndarray],
+    side: int,
+    device: str,
+) -> np.ndarray:
+    """Return images uint8 (H, W, 3) through an autoencoder, one at a time: uint8 (n, S, S, 3).
+
+    They are made square, ``side`` pixels wide, which is what generators draw.
+    """
+    import torch
+
+    found = []
+    for image in images:
+        values = torch.from_numpy(match_size(image, side, side).copy()).to(device)
+        rows = values.permute(2, 0, 1)[None].float() / 127.5 - 1
+        with torch.no_grad():
+            found.append(pixels(decode(encode(rows))))
+    return np.concatenate(found)
 
 
 def pixels(decoded: torch.Tensor) -> np.ndarray:

@@ -96,7 +96,12 @@ class StableLabel(LatentDiffusion):
             yield replace(step, note=note, neighbours=found)
 
     def prompt(self, condition: Condition, **options: float) -> tuple[str, tuple[Neighbour, ...]]:
-        """Return a condition's class name, and its nearest pictures (5, or as many as vote)."""
+        """Return a condition's class name, and its nearest pictures (5, or as many as vote).
+
+        A condition with a label of its own has no pictures.
+        """
+        if condition.label:
+            return condition.label, ()
         votes = int(self._chosen(options)["votes"])
         space, z = self._decoded(condition)
         given = z.cpu().numpy(), space, self._embedder(space)

@@ -73,6 +73,8 @@ def markdown(report: Report) -> str:
     tables = {title: pd.DataFrame(lines)}
     if report.parcels is not None:
         tables |= _by_parcel(report.parcels)
+    if report.references is not None:
+        tables |= _references(report.references)
     if report.published:
         names = [next(s.title for s in SCORES if s.id == i) for i in PUBLISHED_IDS]
         rows = [{"system": n} | dict(zip(names, v, strict=True)) for n, v in PUBLISHED.items()]
@@ -87,7 +89,25 @@ def markdown(report: Report) -> str:
             text += f"- {row['title']}, {row['subject']}: {row['remark']}\n"
     for score, why in report.missing.items():
         text += f"- {score}: {why}\n"
+    for note in report.notes:
+        text += f"- {note}\n"
     return text
+
+
+def _references(found: pd.DataFrame) -> dict[str, pd.DataFrame]:
+    """Return the references as a person reads them, one line each, those of all subjects once."""
+    lines = []
+    same = found.groupby(["of", "id"])["value"].nunique().max() == 1
+    for (subject, of), rows in found.groupby(["subject", "of"], sort=False):
+        if same and subject != found["subject"].iloc[0]:
+            continue
+        line = {} if same else {"subject": subject}
+        line |= {"pictures": of}
+        for row in rows.to_dict("records"):
+            line[row["title"]] = row["value"]
+            line[f"{row['title']}, 95 % interval"] = (float(row["low"]), float(row["high"]))
+        lines.append(line | {"N": int(rows["N"].iloc[0])})
+    return {"What PixCorr and SSIM reward (no brain made these pictures)": pd.DataFrame(lines)}
 
 
 def _by_parcel(parcels: pd.DataFrame) -> dict[str, pd.DataFrame]:
@@ -149,11 +169,14 @@ def write(report: Report, folder: Path) -> list[Path]:
         f"{FILE}.png": lambda path: drawn.savefig(path, format="png", dpi=200),
         f"{FILE}.svg": lambda path: drawn.savefig(path, format="svg", metadata={"Date": None}),
         f"{FILE}-parcels.csv": _csv(report.parcels, float_format="%.6g"),
+        f"{FILE}-references.csv": _csv(report.references, float_format="%.6g"),
         f"{FILE}-each.csv": _csv(report.per_picture),
         f"{FILE}-each.parquet": lambda path: report.per_picture.to_parquet(path, index=False),
     }
     if report.parcels is None:
         del makers[f"{FILE}-parcels.csv"]
+    if report.references is None:
+        del makers[f"{FILE}-references.csv"]
     return write_files(folder, makers)
 
 

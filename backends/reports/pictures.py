@@ -13,6 +13,7 @@ import numpy as np
 from backends.reports.brain_correlation import BRAIN, brain_correlation
 from backends.reports.feature_networks import Features
 from backends.reports.picture_folder import load, pictures_of
+from backends.reports.reference_rows import reference_rows
 from backends.reports.scores import SCORES, STAND_INS, Score, measure
 from backends.training.counted import prefixed
 from explorer.metrics import bootstrap_interval
@@ -37,7 +38,9 @@ class Report:
     ``missing``: score id -> why it is not there. ``settings``: how the pictures were made.
     ``published``: whether the published rows of NSD belong beside them. ``parcels``: as
     ``table``, the brain correlation in each parcel, with the columns parcel, voxels and shown
-    image; None without an encoding model.
+    image; None without an encoding model. ``references``: PixCorr and SSIM of pictures that no
+    brain made, one row a subject, reference and score; None where they were not asked for.
+    ``notes``: what else must be said.
     """
 
     per_picture: pd.DataFrame
@@ -46,6 +49,8 @@ class Report:
     settings: dict[str, Any]
     published: bool
     parcels: pd.DataFrame | None = None
+    references: pd.DataFrame | None = None
+    notes: tuple[str, ...] = ()
 
 
 def shipped_functions(
@@ -80,13 +85,16 @@ def score_folder(
     *,
     scores: Sequence[Score] | None = None,
     atlas: str = "",
+    references: bool = False,
+    classes: bool = False,
     progress: Say | None = None,
 ) -> Report:
     """Measure the pictures that ``reconstruct`` made in a folder.
 
     On the simulated study the scores of its own small networks come along, under their own names.
     Where the subjects have an encoding model, so does the brain correlation, over all voxels and
-    by parcel of ``atlas`` ("" the subject's first).
+    by parcel of ``atlas`` ("" the subject's first). With ``references`` come the rows of
+    `backends.reports.reference_rows`, and with ``classes`` among them pictures of the class alone.
     """
     import pandas as pd
 
@@ -94,6 +102,8 @@ def score_folder(
     if scores is None:
         scores = (*SCORES, *STAND_INS) if settings["dataset"] == "simulated" else SCORES
     per_picture, tables, regions, missing = [], [], [], {}
+    beside: dict[tuple[str, ...], pd.DataFrame] = {}  # by stimuli: subjects often saw the same
+    blind, notes = [], []
     for subject in dict.fromkeys(table["subject"]):
         stimuli, shown, made = pictures_of(bench, folder, subject)
         tell = prefixed(progress, subject)
@@ -110,6 +120,14 @@ def score_folder(
             lines = pd.concat([lines, whole], ignore_index=True) if len(lines) else whole
             parcels.insert(0, "subject", subject)
             regions.append(parcels)
+        if references:
+            if tuple(stimuli) not in beside:
+                given = bench, settings, subject, stimuli, shown, features
+                beside[tuple(stimuli)], told = reference_rows(
+                    *given, classes=classes, progress=progress
+                )
+                notes += told
+            blind.append(beside[tuple(stimuli)].assign(subject=subject))
         rows.insert(0, "subject", subject)
         rows.insert(1, "stimulus", [stimuli[i] for i in rows.pop("item")])
         lines.insert(0, "subject", subject)
@@ -123,7 +141,9 @@ def score_folder(
     if len(regions) > 1:
         parcels = pd.concat([_mean(parcels, every), parcels], ignore_index=True)
     published = bench.catalogue.family(settings["dataset"]) in NSD_FAMILIES
-    return Report(every, lines, missing, settings, published, parcels)
+    found = pd.concat(blind, ignore_index=True) if blind else None
+    said = tuple(dict.fromkeys(notes))
+    return Report(every, lines, missing, settings, published, parcels, found, said)
 
 
 def _mean(lines: pd.DataFrame, every: pd.DataFrame) -> pd.DataFrame:

@@ -12,6 +12,7 @@ from explorer.evidence import critique
 from explorer.evidence.bottleneck import bottleneck
 from explorer.evidence.collapse import collapse
 from explorer.evidence.critique import Finding
+from explorer.evidence.rewards import rewards
 from explorer.evidence.standing import betas_of_test, decoded_test
 from explorer.metrics import evenly, unit
 from explorer.request import Request
@@ -21,7 +22,7 @@ from explorer.workbench import Workbench
 
 MOST_TRAINED = 5000  # training stimuli that are embedded: our choice
 MOST_ROWS = 1000  # training betas whose components are kept in the bottleneck
-TESTS = 7  # at most, so that the share that is done can be told
+TESTS = 8  # at most, so that the share that is done can be told
 
 
 def findings(bench: Workbench, request: Request) -> Iterator[Finding]:
@@ -62,6 +63,11 @@ def findings(bench: Workbench, request: Request) -> Iterator[Finding]:
     threshold = usual_similarity(unit(np.asarray(seen, np.float32)))
     yield critique.similarity_to_training(flat, true, seen, threshold)
     yield critique.category_only(flat, true, classes, seen, known)
+    nearest_to = [trained[i] for i in _most_alike(flat, seen)]
+    try:
+        yield rewards(bench, dataset, subject, stimuli, _drawing(bench, request), nearest_to)
+    except UserError as error:
+        bench.catalogue.report(f"PixCorr and SSIM are not compared with references: {error}")
     if bench.catalogue.offer(dataset, subject, request.mapper).published is not None:
         return  # looked up: no other betas can be put in
     rows = trials.rows("train")
@@ -74,6 +80,17 @@ def findings(bench: Workbench, request: Request) -> Iterator[Finding]:
     measured = betas_of_test(bench, request)[1]
     clean = _noiseless(bench, request, stimuli)
     yield bottleneck(decode, measured, betas, true, noiseless=clean)
+
+
+def _drawing(bench: Workbench, request: Request) -> str:
+    """Return the generator of a request that draws, "" for published pictures or none."""
+    return "" if request.generator in bench.catalogue.pictures else request.generator
+
+
+def _most_alike(predicted: np.ndarray, training: np.ndarray) -> np.ndarray:
+    """Return the row of the training embeddings (m, d) most like each prediction, int (n,)."""
+    rows, known = (unit(np.asarray(x, np.float32)) for x in (predicted, training))
+    return np.argmax(rows @ known.T, axis=1)
 
 
 def _far(targets: np.ndarray, training: np.ndarray) -> np.ndarray:

@@ -13,6 +13,8 @@ from backends.generators.guidance import blur
 from backends.generators.pixels import GRID
 from backends.generators.pixels import Pixels as PixelsGenerator
 from backends.generators.pocket import IMAGE, PocketDiffusion
+from backends.simulation.scenes import render, sample_scenes
+from explorer.metrics import pixcorr
 from explorer.protocols import Condition, Generator
 from explorer.types import EmbeddingSpace, UserError, resolve
 
@@ -58,6 +60,13 @@ def test_every_generator_keeps_the_contract(name, fakes, monkeypatch, tmp_path):
     other = EmbeddingSpace("elsewhere", "image", (4,))
     with pytest.raises(UserError, match=f"{name} .*the mapper gave elsewhere/image; choose"):
         generator.generate([condition(other)], 1.0, [0], 2)
+
+
+def test_the_pocket_autoencoder_nearly_gives_back_a_scene(pocket):
+    scene = render(sample_scenes(1, 3)[0])
+    (found,) = pocket.autoencoded([scene])
+    assert found.shape == scene.shape and pixcorr(scene, found) > 0.97
+    assert pixcorr(scene, pocket.autoencoded([255 - scene])[0]) < -0.9  # of this image, no other
 
 
 @torch.inference_mode()

@@ -11,6 +11,7 @@ from backends import EMBEDDERS, GENERATORS
 from backends.generators.guidance import Level
 from backends.generators.latent_diffusion import SD1_COLOURS, LatentDiffusion
 from backends.generators.weights import taesd
+from explorer.metrics import match_size
 from explorer.protocols import Condition, Generator
 from explorer.types import EmbeddingSpace, UserError, resolve
 
@@ -90,6 +91,23 @@ def test_scale_1_is_the_conditional_call_and_0_the_unconditional(name, made, giv
             latents = scheduler.step(predicted, timestep, latents).prev_sample
         found = generator.latents([given(name)], scale, [3], STEPS)
         torch.testing.assert_close(found, latents, atol=1e-5, rtol=1e-5)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("name", FAMILIES)
+def test_an_autoencoder_gives_back_what_its_latents_keep(name, made):
+    generator = made[name]
+    image = np.random.default_rng(0).integers(0, 256, (20, 30, 3), np.uint8)
+    found = generator.autoencoded([image, image])
+    assert found.shape == (2, 16, 16, 3) and found.dtype == np.uint8
+    small = torch.from_numpy(match_size(image, 16, 16).copy()).permute(2, 0, 1)[None]
+    rows, vae = small.float() / 127.5 - 1, generator.decoder
+    if name == "kandinsky":
+        by_hand = vae.decode(vae.encode(rows).latents, force_not_quantize=True).sample
+    else:
+        by_hand = vae.decode(vae.encode(rows).latent_dist.mean).sample
+    expected = by_hand.clamp(-1, 1).add(1).mul(127.5).round()[0].permute(1, 2, 0)
+    assert np.abs(found[1].astype(int) - expected.numpy()).max() <= 1
 
 
 def counted(generator, monkeypatch):

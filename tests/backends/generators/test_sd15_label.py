@@ -35,6 +35,15 @@ def test_a_picture_is_drawn_from_the_class_name_of_the_nearest_picture(saved, ma
     assert torch.equal(*(generator.latents([c], 3.0, [4], 2) for c in (one, near)))
 
 
+def test_a_label_of_its_own_is_drawn_and_nothing_is_looked_up(made):
+    generator = made["sd15-label"]
+    z = {POCKET: torch.zeros(POCKET.shape)}
+    assert generator.prompt(Condition(z, label="a a")) == ("a a", ())
+    one, other = (Condition(z, label=words) for words in ("a a", "a a a a"))
+    rows = [generator.latents([c], 3.0, [4], 2) for c in (one, other, one)]
+    assert torch.equal(rows[0], rows[2]) and not torch.equal(rows[0], rows[1])
+
+
 def test_neighbours_vote(saved, made, tmp_path, labelled):
     shutil.copytree(saved / "sd15-label" / "gallery" / "a_a_a", tmp_path / "a" / "1")
     shutil.copytree(saved / "sd15-label" / "gallery" / "a_a", tmp_path / "a_a" / "1")
