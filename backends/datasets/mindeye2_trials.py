@@ -161,8 +161,8 @@ class Shown:
 
     def _check_base(self, subject: str, number: np.ndarray) -> None:
         """Refuse numbers of images of which more are shared once they are moved by one."""
-        known = np.unique(number[number >= 0])
-        seen = {by: int(self.shared[(known + by).clip(0, IMAGES - 1)].sum()) for by in (0, -1, 1)}
+        known, shared = np.unique(number[number >= 0]), np.flatnonzero(self.shared)
+        seen = {by: int(np.isin(known + by, shared).sum()) for by in (0, -1, 1)}
         best = max(seen, key=lambda by: seen[by])
         if seen[best] > seen[0]:
             raise UserError(

@@ -99,7 +99,7 @@ def paint(rois: Parcellation, atlas: Atlas) -> Parcellation:
     that the place is the group's. Where no name agrees `UserError` names some of both.
     """
     where = {(_bare(label.name), label.hemisphere): i for i, label in enumerate(rois.labels)}
-    surface = np.full(FSAVERAGE5_VERTICES, -1, dtype=np.int32)
+    surface = np.empty(FSAVERAGE5_VERTICES, dtype=np.int32)
     for half, side in enumerate("LR"):
         rows = slice(half * HEMISPHERE_VERTICES, (half + 1) * HEMISPHERE_VERTICES)
         roi = np.full(len(atlas.labels) + 1, -1, dtype=np.int32)  # the last is for -1

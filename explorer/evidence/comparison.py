@@ -328,9 +328,10 @@ def _paired(
     a, b = a[both], b[both]
     n, mean = change.n, change.value
     interval = metrics.bootstrap_interval(b - a, seed=0) if n > 1 else (float("nan"),) * 2
-    sure = interval[0] > 0 or interval[1] < 0
-    upwards = mean > 0
-    better = "" if not sure else "b" if upwards != (metric == RANK) else "a"
+    upwards, downwards = interval[0] > 0, interval[1] < 0
+    better = ""
+    if upwards or downwards:
+        better = "b" if upwards != (metric == RANK) else "a"
     sentence = f"B - A in {metric} is {mean:+.3g} over {n} test images"
     if not n:
         sentence = f"B - A in {metric} is not known for any of {change.of} test images"

@@ -132,7 +132,7 @@ def _faithful(
     )
     known, n = int((~np.isnan(columns["importance"] + columns["effect"])).sum()), len(effects)
     which = "this trial" if n == 1 else f"{n} test trials"
-    lost = int(flat.sum()) if not flat.all() else 0
+    lost = int(flat.sum())
     lacking = f" In {lost} of them the gradient is zero; importance leaves those out." * bool(lost)
     sentence = (
         f"Over {known} parcels, {view.method} ({view.measure}) and the {like} of lesions have "

@@ -152,7 +152,7 @@ def place_test(
             counts = (landed >= KEPT_SHARE * sizes) & (landed > 0)
             above += (counts & (mean >= found * (1 - 1e-12))).sum(axis=0)
             valid += counts.sum(axis=0)
-    enough = (valid >= min(ENOUGH, len(sources))) & (sizes > 0)
+    enough = valid >= min(ENOUGH, len(sources))
     return np.where(enough, (1 + above) / (1 + valid), np.nan), valid
 
 

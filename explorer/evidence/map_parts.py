@@ -230,7 +230,7 @@ def _ceilings(trials: Any, request: Request, masks: np.ndarray) -> np.ndarray:
         return np.full(len(masks), np.nan)
     rows = trials.rows("test", repeats=request.repeats)
     n = 1 / np.mean(1 / trials.table["stimulus"].iloc[rows].value_counts().to_numpy())
-    ceiling = metrics.noise_ceiling(trials.subject.ncsnr, max(n, 1.0))
+    ceiling = metrics.noise_ceiling(trials.subject.ncsnr, n)
     known = masks & np.isfinite(ceiling)
     counts = known.sum(axis=1)
     summed = known @ np.nan_to_num(ceiling)

@@ -163,7 +163,7 @@ def betas_of_test(bench: Workbench, request: Request) -> tuple[list[str], np.nda
     kept, rows = [], []
     for stimulus in bench.catalogue.gallery(request.dataset, request.subject).index:
         there = trials.rows("test", stimulus, request.repeats)
-        if len(there) < max(1, len(request.repeats)):
+        if len(there) < len(request.repeats):
             continue
         betas = trials.average(stimulus, request.repeats)
         if np.isfinite(betas).all():

@@ -15,7 +15,7 @@ from explorer import metrics
 from explorer.brain.importance import SMALL
 from explorer.brain.maps import parcellation_of, target_names
 from explorer.brain.parcels import UNASSIGNED
-from explorer.decoding import decoded_space, unexplained
+from explorer.decoding import deciding, decoded_space, unexplained
 from explorer.evidence.forecast import seconds_of_parts
 from explorer.evidence.inference import (
     PERMUTATIONS,
@@ -145,9 +145,8 @@ def _question(
             f"{view.target}; choose {' or '.join(offered)}."
         )
     first = workbench.catalogue.gallery(*place).index[0]
-    plain = {"scales": (1.0,), "steps": 1, "seed": 0, "options": (), "samples": 1}
     space = decoded_space(workbench, request).name  # the generator decided nothing but that
-    asked = replace(request, stimulus=first, generator="", space=space, **plain)
+    asked = replace(deciding(request), stimulus=first, generator="", space=space)
     parcellation = parcellation_of(workbench, *place, view.atlas)
     weights = workbench.models.mapper_hash(*place, request.mapper)
     key = "map over stimuli", asked, weights, view.method, view.target, parcellation.name

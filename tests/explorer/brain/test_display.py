@@ -1,6 +1,7 @@
 """Payloads that decode to what went in, and maps that show each voxel where it is."""
 
 import base64
+import colorsys
 import json
 import re
 from dataclasses import replace
@@ -137,13 +138,32 @@ def test_a_voxel_reaches_two_rings_of_neighbours_and_each_shows_their_mean(sampl
     values[25], values[1200] = 2.0, 5.0  # of the vertices 100 and 4800
     shown = voxel_map("x", "x", values, sampled.parcellation)
     found = vertex_values(shown, plain, sampled.space)
-    expected = {100: 2.0, 4800: 5.0}
-    for _ in range(2):
-        near = {v for known in expected for v in around[known]} - set(expected)
-        expected |= {v: np.mean([expected[n] for n in around[v] if n in expected]) for v in near}
-    assert set(np.flatnonzero(np.isfinite(found))) == set(expected)
-    for vertex, value in expected.items():
-        assert found[vertex] == pytest.approx(value)
+
+    def walked(expected):
+        for _ in range(2):
+            near = {v for known in expected for v in around[known]} - set(expected)
+            expected = expected | {
+                v: np.mean([expected[n] for n in around[v] if n in expected]) for v in near
+            }
+        return expected
+
+    def check(found, expected):
+        assert set(np.flatnonzero(np.isfinite(found))) == set(expected)
+        vertices = list(expected)
+        np.testing.assert_allclose(found[vertices], [expected[v] for v in vertices], rtol=1e-5)
+
+    check(found, walked({100: 2.0, 4800: 5.0}))
+    # rings that meet show the mean of both, each neighbour counted once
+    values[:1200:3] = np.random.default_rng(0).normal(size=400)
+    many = walked({4 * i: values[i] for i in np.flatnonzero(np.isfinite(values)).tolist()})
+    shown = voxel_map("x", "x", values, sampled.parcellation)
+    check(vertex_values(shown, plain, sampled.space), many)
+    # the first parcel of an atlas is filled like any other, and nothing beyond the atlas
+    whole = replace(plain, surface=np.where(np.arange(FSAVERAGE5_VERTICES) < HALF, 0, -1))
+    check(vertex_values(shown, whole, sampled.space), many)
+    nowhere = replace(plain, surface=np.full(FSAVERAGE5_VERTICES, -1))
+    bare = {4 * i: values[i] for i in np.flatnonzero(np.isfinite(values)).tolist()}
+    check(vertex_values(shown, nowhere, sampled.space), bare)
 
 
 def test_a_map_without_values_or_places_sends_no_vertices(sampled):
@@ -185,6 +205,13 @@ def test_labels_of_one_colour_are_told_apart(sampled):
     grey = Parcellation("rois", "partition", labels, np.zeros(3, int), "h")
     colours = label_colours(grey)
     assert colours[:3] == colours[3:] and len(set(colours)) == 3
+    red_green_blue = [[int(c[i : i + 2], 16) / 255 for i in (1, 3, 5)] for c in colours[:3]]
+    hue, light, vivid = np.transpose([colorsys.rgb_to_hls(*c) for c in red_green_blue])
+    golden = 1 - 2 / (1 + 5**0.5)  # of a turn
+    np.testing.assert_allclose(np.diff(hue) % 1, golden, atol=0.01)
+    np.testing.assert_allclose(light, [0.48, 0.56, 0.64], atol=0.005)
+    np.testing.assert_allclose(vivid, 0.55, atol=0.01)
+    assert colours[0] == "#be3737"
     assert label_colours(replace(grey, labels=labels[:1])) == ["#808080"]
     assert len(set(label_colours(replace(grey, labels=labels[:2])))) == 2
     nothing = replace(grey, labels=(), membership=np.full(3, -1))

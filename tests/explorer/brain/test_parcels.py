@@ -148,6 +148,11 @@ def test_rois_that_no_parcel_is_called_like(halves):
         UserError, match="None of the ROIs V1, FFA is called like a parcel of the "
     ):
         paint(rois_of(Label("V1"), Label("FFA", "L")), halves)
+    six, seven = ([Label(f"area{i}") for i in range(n)] for n in (6, 7))
+    with pytest.raises(UserError, match="ROIs area0, .*, area5 is called"):
+        paint(rois_of(*six), halves)
+    with pytest.raises(UserError, match="ROIs area0, .*, area5 and others is called"):
+        paint(rois_of(*seven), halves)
 
 
 @needs_data
@@ -196,3 +201,4 @@ def test_parcels_are_a_map_without_values(halves):
     laid = Parcellation("halves", "partition", halves.labels, np.array([0, 1]), "h")
     shown = voxel_map("parcels", "parcels of halves", None, laid)
     assert shown.kind == "labels" and shown.values is None and "mean" not in shown.table
+    assert shown.limits == (0, 1)

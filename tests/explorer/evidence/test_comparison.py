@@ -246,3 +246,39 @@ def test_maps_are_of_the_parcels_that_both_have(workbench, one, other, monkeypat
     assert found["parcel"].tolist() == expected.index[2:-1].tolist()
     for column in ("name", "hemisphere"):
         assert found[column].tolist() == expected[column].iloc[2:-1].tolist()
+
+
+def test_an_interval_that_touches_zero_decides_nothing():
+    """Of 20 differences 18 are 0: the lower end of the bootstrap is 0 and not above it."""
+    same, few = np.zeros(20), np.r_[np.zeros(18), 1, 1]
+    for a, b in ((same, few), (few, same)):
+        found = comparison._paired(SIMILAR, a, b, 1, 20)
+        assert 0 in found.interval and found.better == ""
+    assert comparison._paired(SIMILAR, same, same, 1, 20).better == ""
+    assert comparison._paired(RANK, same, few + 1, 1, 20).better == "a"
+
+
+def test_pictures_of_two_studies_or_of_one_image_are_not_compared(make_workbench, fakes, one):
+    class Fewer(fakes.Study):
+        def load(self, subject):  # noqa: ANN001, ANN202
+            trials = super().load(subject)
+            lost = ["test-02", "test-05", "test-06"] if subject == "sub-02" else []
+            kept = np.flatnonzero(~trials.table["stimulus"].isin(lost))
+            table = trials.table.iloc[kept].reset_index(drop=True)
+            return replace(trials, betas=trials.betas[kept], table=table)
+
+    bench = make_workbench(datasets={"fake": Fewer, "copy": fakes.Study})
+    fitted = bench.catalogue.mapper_names("fake", "sub-02")[0]
+    b = replace(one, subject="sub-02", mapper=fitted)
+    for sides in ((one, b), (b, one)):
+        (first, *_) = comparison.paired_pictures(bench, *sides, "PixCorr", sample=10)
+        assert first.of == 7  # of ten
+    refused = "at least 2 test stimuli that both have"
+    name = bench.catalogue.mapper_names("copy", "sub-01")[0]
+    with pytest.raises(UserError, match=refused):
+        comparison.paired_pictures(bench, one, replace(one, dataset="copy", mapper=name))
+    single = make_workbench(datasets={"fake": fakes.OneImage})
+    name = single.catalogue.mapper_names("fake", "sub-01")[0]
+    alone = replace(one, stimulus="test-01", mapper=name)
+    with pytest.raises(UserError, match=refused):
+        comparison.paired_pictures(single, alone, replace(alone, seed=5))

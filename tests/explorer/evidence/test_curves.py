@@ -83,3 +83,20 @@ def test_what_has_no_curve_says_why(workbench, request_):
     with pytest.raises(UserError, match="at least 2 of them, found 1"):
         curves.background(workbench, request_, sample=1)
     assert "no generator here" in curves.no_curve(workbench, replace(request_, generator=""))
+
+
+def test_a_bad_request_or_a_gallery_of_one_image_raises_at_once(
+    workbench, make_workbench, fakes, request_
+):
+    for ask in (curves.curve, curves.background):
+        with pytest.raises(UserError, match="no test stimulus 'nothing'"):
+            ask(workbench, replace(request_, stimulus="nothing"))
+    bench = make_workbench(datasets={"fake": fakes.OneImage})
+    name = bench.catalogue.mapper_names("fake", "sub-01")[0]
+    with pytest.raises(UserError, match="at least 2 of them, found 1"):
+        curves.background(bench, replace(request_, stimulus="test-01", mapper=name))
+
+
+def test_two_test_images_are_enough(workbench, request_):
+    *_, last = curves.background(workbench, request_, sample=2)
+    assert last.n == last.of == 2

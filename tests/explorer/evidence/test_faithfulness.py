@@ -3,12 +3,13 @@
 from dataclasses import replace
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from explorer.brain.maps import parcel_importance
 from explorer.choosing import default_request
 from explorer.evidence import lesions
-from explorer.evidence.faithfulness import faithfulness, mean_faithfulness
+from explorer.evidence.faithfulness import _faithful, faithfulness, mean_faithfulness
 from explorer.request import View
 
 
@@ -43,7 +44,7 @@ def test_of_one_trial_it_is_the_rank_correlation_of_two_tables(workbench, reques
         assert found.correlation == pytest.approx(expected)
         signed = spearmanr(shown[known], effect[known]).statistic
         assert found.signed_correlation == pytest.approx(signed)
-        assert (found.n, found.parcels) == (1, 8)
+        assert (found.n, found.of, found.parcels) == (1, 1, 8)
         assert f"{column} of lesions" in found.sentence and "this trial" in found.sentence
 
 
@@ -63,3 +64,20 @@ def test_means_over_trials_grow_and_are_those_of_single_trials(workbench, reques
     assert steps[-1].correlation > 0.8  # the mapper is linear
     few = list(mean_faithfulness(workbench, request_, view, limit=3))
     assert [step.of for step in few] == [3]
+
+
+def test_flat_trials_are_counted_and_leave_importance_alone():
+    table = pd.DataFrame({"parcel": list("abcde")})
+    weights = np.array([[1.0, 2, 3, 4, 5], [np.nan] * 5, [1, 2, 3, 4, 5]])
+    effects = np.array([[1.0, 2, 3, 4, 5], [6, 6, 6, 6, 6], [5, 4, 3, 2, 1]])
+    found = _faithful(table, weights, effects, View(measure="share"), 9)
+    assert found.table["importance"].tolist() == [1, 2, 3, 4, 5]
+    assert found.table["effect"].tolist() == [4, 4, 4, 4, 4]
+    assert (found.n, found.of, found.parcels) == (3, 9, 5)
+    found = _faithful(table, weights, effects[[0] * 3], View(measure="share"), 9)
+    assert found.correlation == pytest.approx(1)
+    assert "In 1 of them the gradient is zero; importance leaves those out." in found.sentence
+    assert "in 3 test trials" in found.sentence
+    flat = _faithful(table, weights[1:2], effects[:1], View(measure="share"), 1)
+    assert np.isnan(flat.correlation) and flat.parcels == 0
+    assert flat.sentence.startswith("0 parcels are too few, or too alike")

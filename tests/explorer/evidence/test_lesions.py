@@ -106,6 +106,7 @@ def test_a_swap_takes_the_pattern_of_another_trial(workbench, request_):
 
 
 def test_a_wrong_lesion_is_refused(workbench, request_):
+    assert repr(Lesion(FUSIFORM, 1).gain) == "1.0"  # one type, whatever a program gave
     for arguments, told in {
         ((),): "at least one parcel",
         (FUSIFORM, 2.5): "between 0 and 2, found 2.5",
@@ -159,6 +160,8 @@ def test_pictures_are_the_sweeps_and_the_lesioned_brains(workbench, request_):
         pair = lesions.lesion_pictures(workbench, request, how, scale=scale)
         np.testing.assert_array_equal(pair.intact.image, sweep[scale])
         assert (pair.lesioned.image != pair.intact.image).any()
+        change = lesions.difference(pair.intact.image, pair.lesioned.image)
+        np.testing.assert_array_equal(pair.difference, change)
     assert lesions.lesion_pictures(workbench, request, how).intact.scale == 2.0
     same = lesions.lesion_pictures(workbench, request, Lesion(FUSIFORM, 1.0))
     np.testing.assert_array_equal(same.intact.image, same.lesioned.image)
@@ -225,6 +228,10 @@ def test_small_parcels_and_no_atlas_say_so(make_workbench, fakes):
     parcel = parcellation_of(bench, "fake", "sub-01").labels[0].key
     found = lesions.lesion(bench, request, Lesion((parcel,)))
     assert found.warning == "These are 4 voxels, fewer than 10: what they do may be chance."
+    rest = lesions.lesion(bench, request, Lesion((UNASSIGNED,)))  # all other voxels
+    effects = lesions.lesion_effects(bench, request).table["effect"]
+    expected = [one.intact.margin - one.lesioned.margin for one in (found, rest)]
+    assert effects.tolist() == pytest.approx(expected, abs=1e-4)
 
     bench = make_workbench(datasets={"fake": Nowhere})
     request = default_request(bench.catalogue, "fake", "sub-01", seed=0)

@@ -1,6 +1,7 @@
 """Where embeddings lie among the test stimuli, and a trial's badges."""
 
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -10,7 +11,7 @@ from explorer.choosing import default_request
 from explorer.decoding import decode
 from explorer.evidence import standing
 from explorer.protocols import Neighbour
-from explorer.types import UserError
+from explorer.types import EmbeddingSpace, UserError
 
 
 @pytest.fixture
@@ -86,8 +87,9 @@ def test_a_stimulus_without_these_repeats_or_with_bad_betas_is_left_out(make_wor
     )
     second = standing.betas_of_test(bench, replace(request, repeats=(1,)))[0]
     first = standing.betas_of_test(bench, replace(request, repeats=(0,)))[0]
-    assert "test-02" not in second and "test-01" in second
-    assert "test-01" not in first and "test-02" in first
+    every = [f"test-{i:02d}" for i in range(1, 11)]
+    assert second == [name for name in every if name != "test-02"]
+    assert first == every[1:]
     with pytest.raises(UserError, match="no test stimulus with these repeats"):
         standing.betas_of_test(bench, replace(request, repeats=(0, 7)))
 
@@ -167,3 +169,55 @@ def test_the_nearest_training_image_is_asked_of_a_generator_that_retrieves(
     with pytest.raises(UserError, match="No generator here looks for training images"):
         standing.nearest_training(workbench, request_)
     assert "no mapper" in standing.no_retrieval(bench, replace(request_, mapper=""))
+
+
+def test_what_is_left_out_is_said_and_nothing_otherwise():
+    assert standing.lost_images(10, 10) == ""
+    assert standing.lost_images(10, 9).startswith("1 of 10 test images is left out: no such")
+    assert standing.lost_images(10, 7).startswith("3 of 10 test images are left out: no such")
+
+
+@pytest.mark.parametrize(("predicted", "said"), [(2.0, "about as varied"), (1.9, "look alike")])
+def test_half_of_the_true_rank_is_no_collapse_yet(
+    workbench, request_, monkeypatch, predicted, said
+):
+    ranks = iter([predicted, 4.0])
+    monkeypatch.setattr(standing, "effective_rank", lambda rows: next(ranks))
+    assert said in standing.collapse(workbench, request_).sentence
+
+
+def test_a_picture_is_placed_in_the_first_space_of_its_embedder(make_workbench, fakes, request_):
+    class Two(fakes.Embedder):
+        spaces = (fakes.space, EmbeddingSpace("other", "image", (8,)))
+
+        def embed(self, images, space=fakes.space):  # noqa: ANN001, ANN202
+            rows = super().embed(images)
+            return rows if space == fakes.space else np.ones_like(rows)
+
+    bench = make_workbench(embedders={"pocket-clip": Two})
+    place = standing.picture_place(bench, request_, fakes.picture(request_.stimulus))
+    assert (place.rank, place.identification) == (1, 1)
+
+
+def test_published_predictions_are_looked_up_and_bad_ones_left_out(
+    workbench, request_, monkeypatch, fakes
+):
+    rows = {f"test-{i:02d}": np.full(8, float(i)) for i in (2, 4, 9)}
+
+    class Published:
+        holds = staticmethod(rows.__contains__)
+
+        def lookup(self, stimulus):  # noqa: ANN001, ANN202
+            if stimulus in bad:
+                raise UserError("not finite")
+            return {fakes.space: rows[stimulus]}
+
+    offered = SimpleNamespace(published=Published(), targets=(fakes.space,))
+    monkeypatch.setattr(workbench.catalogue, "offer", lambda *about: offered)
+    monkeypatch.setattr(workbench.models, "mapper", lambda *about: offered.published)
+    bad = {"test-04"}
+    names, decoded = standing._decode_test(workbench, request_)
+    assert names == ["test-02", "test-09"] and decoded[:, 0].tolist() == [2, 9]
+    bad |= set(rows)
+    with pytest.raises(UserError, match="linear has no usable prediction for any test image of"):
+        standing._decode_test(workbench, request_)
