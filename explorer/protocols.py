@@ -153,6 +153,19 @@ class Step:
     neighbours: tuple[Neighbour, ...] = ()
 
 
+@dataclass(frozen=True, eq=False)
+class Moment:
+    """Several pictures after one step: what each would be if all noise left were taken at once.
+
+    ``images`` uint8 (n, H, W, 3) are their clean estimates, decoded; after the last step the
+    finished pictures. ``latents`` float32 (n, ...): the same before decoding. ``step``: 1-based.
+    """
+
+    step: int
+    images: np.ndarray
+    latents: np.ndarray
+
+
 @dataclass(frozen=True)
 class Option:
     """One knob of a generator: an inclusive range, a default and one sentence for the page.
@@ -216,6 +229,8 @@ class Generator(Protocol):
     - ``trained_on``: the `TrainedOn` of a class that was trained on pictures.
     - ``autoencoded(images) -> np.ndarray``: images uint8 (H, W, 3) encoded and decoded again,
       uint8 (n, H', W', 3): the best that its pictures can be.
+    - ``moments(conditions, scale, seed, steps, **options)``: every step of several pictures from
+      one noise, as `Moment`.
     """
 
     accepts: tuple[EmbeddingSpace, ...]

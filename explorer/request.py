@@ -115,7 +115,7 @@ SURFACES = ("inflated", "pial", "flat")
 HEMISPHERES = ("both", "left", "right")
 CAMERAS = ("lateral", "medial", "ventral", "dorsal", "anterior", "posterior")
 PANELS = (
-    *("", "controls", "lesion", "compare", "curve", "drivers", "statistics"),
+    *("", "controls", "lesion", "compare", "curve", "drivers", "steps", "statistics"),
     *("evaluation", "critique", "identity"),
 )
 PEOPLE = ("subject", "group")  # whose map over all test images the statistics are of

@@ -9,7 +9,7 @@ import numpy as np
 
 from explorer import stopping
 from explorer.metrics import match_size
-from explorer.protocols import Condition, Option, Step
+from explorer.protocols import Condition, Moment, Option, Step
 from explorer.types import EmbeddingSpace, UserError
 
 if TYPE_CHECKING:
@@ -75,6 +75,29 @@ class Sampling:
         for batch, latents in self._last(conditions, scale, seeds, steps, how):
             pictures += [image for image, _ in self._finished(latents, conditions[batch], how)]
         return np.stack(pictures)
+
+    def moments(
+        self,
+        conditions: Sequence[Condition],
+        scale: float,
+        seed: int,
+        steps: int,
+        **options: float,
+    ) -> Iterator[Moment]:
+        """Yield every step of the conditions' pictures, all from the noise of one seed.
+
+        Of one candidate each: which is the best is known at the end alone.
+        """
+        import torch
+
+        how = self._chosen(options)
+        how |= {"candidates": 1} if "candidates" in how else {}
+        batches = [conditions[batch] for batch in self._batches(len(conditions), how)]
+        drawn = [self._draw(part, [scale], [seed] * len(part), steps, how) for part in batches]
+        for found in stopping.steps(zip(*drawn, strict=True)):
+            latents = torch.cat([part for _, part in found])
+            images = [image for image, _ in self._finished(latents, conditions, how)]
+            yield Moment(found[0][0], np.stack(images), latents.float().cpu().numpy())
 
     def _last(
         self,

@@ -2,21 +2,31 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Annotated, Any, TypedDict
 
-from explorer.evidence import drivers
+from explorer.evidence import drivers, lesions
+from explorer.evidence.steps import DEFINITIONS, Difference, step_differences, when
 from explorer.page import links
 from explorer.page.endpoint import (
     AtlasName,
     Dataset,
     Endpoints,
+    Generator,
     Link,
     Mapper,
+    Png,
+    Repeat,
     Said,
+    Scale,
+    Seed,
+    Steps,
     Subject,
+    Trial,
     add,
     endpoint,
 )
+from explorer.page.pictures import data_uri
 from explorer.page.turns import Turns
 from explorer.request import View
 from explorer.types import UserError
@@ -31,6 +41,7 @@ def register(workbench: Workbench, model: dict[str, Any], turns: Turns) -> None:
     """Add the endpoints below to the page being built, as `api.register` does."""
     endpoints = Parcels(workbench, turns)
     add("drivers", endpoints.drivers, model)
+    add("steps", endpoints.steps, model)
 
 
 Parcel = Annotated[str, Said("A parcel of the atlas that holds voxels.", "fusiform L")]
@@ -76,6 +87,29 @@ class Driven(TypedDict):
     ]
 
 
+class Stepped(TypedDict):
+    """Both clean estimates after one step."""
+
+    step: Annotated[int, Said("Which step, from 1.", 12)]
+    latents: Annotated[float | None, Said(DEFINITIONS["latents"], 0.2)]
+    pixels: Annotated[float | None, Said(DEFINITIONS["pixels"], 0.1)]
+    similarity: Annotated[float | None, Said(DEFINITIONS["similarity"], 0.9)]
+    to_shown: Annotated[
+        list[float | None],
+        Said("Pocket-clip similarity of both to the shown image, intact first.", [0.8, 0.7]),
+    ]
+    intact: Png
+    lesioned: Png
+
+
+class StepByStep(TypedDict):
+    """How a picture with and without a parcel differs at each step."""
+
+    link: Link
+    sentence: Annotated[str, Said("When it matters.", "It grows most in step 3.")]
+    steps: Annotated[list[Stepped], Said("One entry a step.", [{"step": 1, "pixels": 0.1}])]
+
+
 class Parcels(Endpoints):
     """The endpoints about parcels; what their arguments and answers mean stands in the types."""
 
@@ -100,6 +134,51 @@ class Parcels(Endpoints):
         view = View(panel="drivers", parcel=parcel, atlas=atlas)
         rankings = [_ranking(one, n) for one in found]
         return {"link": links.query(request, view), "parcel": parcel, "rankings": rankings}
+
+    @endpoint
+    def steps(
+        self,
+        trial: Trial,
+        parcels: Annotated[
+            str,
+            Said(
+                "Whose betas are replaced by their training mean, parcels parted by semicolons.",
+                "fusiform L; fusiform R",
+            ),
+        ],
+        dataset: Dataset = "",
+        subject: Subject = "",
+        mapper: Mapper = "",
+        generator: Generator = "",
+        atlas: AtlasName = "",
+        scale: Scale = 2.0,
+        steps: Steps = 0,
+        seed: Seed = 0,
+        repeat: Repeat = 0,
+    ) -> StepByStep:
+        """Draw a picture with and without some parcels' betas and compare them step by step."""
+        wanted = {"scales": (scale,), "seed": seed, **({"steps": steps} if steps else {})}
+        request = self.request(trial, dataset, subject, mapper, generator, repeat, **wanted)
+        how, bench = lesions.Lesion(links.parse_names(parcels)), self.workbench
+        with self.in_turn("steps"):
+            self.afford([replace(request, seed=(seed + i) % 2**31) for i in range(3)])
+            found = list(step_differences(bench, request, how, atlas))
+        view = View(atlas=atlas, panel="steps", parcels=how.parcels)
+        return {
+            "link": links.query(request, view),
+            "sentence": when(found, request.steps),
+            "steps": [_stepped(one) for one in found],
+        }
+
+
+def _stepped(one: Difference) -> dict[str, Any]:
+    numbers = {name: getattr(one, name) for name in ("step", "latents", "pixels", "similarity")}
+    pictures = {"intact": one.intact, "lesioned": one.lesioned}
+    return {
+        **numbers,
+        "to_shown": list(one.to_shown),
+        **{name: data_uri(image, form="png") for name, image in pictures.items()},
+    }
 
 
 def _ranking(found: drivers.Ranking, n: int) -> dict[str, Any]:

@@ -14,7 +14,7 @@ from urllib.parse import parse_qsl
 import gradio as gr
 import numpy as np
 
-from explorer.page import brain, export, links, pickers, trial
+from explorer.page import brain, export, lab_choices, links, pickers, trial
 from explorer.page.choices import Choices, settle
 from explorer.page.lab import Lab
 from explorer.page.lecture import Lecture
@@ -243,7 +243,12 @@ class Handlers:
     @told
     def pick_parcel(self, session: Session, event: gr.EventData) -> Updates:
         """Keep the parcel that was clicked in the link; a view may be of it."""
-        session.view = replace(session.view, parcel=str(event._data.get("parcel", "")))
+        parcel = str(event._data.get("parcel", ""))
+        session.view = replace(session.view, parcel=parcel)
+        if session.view.panel == "steps" and session.request is not None:
+            session.view = lab_choices.lesion_only(
+                parcel, self.workbench, session.request, session.view
+            )
         return {self.ui.masthead: self._masthead(session), **self.lab.renew(session)}
 
     def stop(self, session: Session) -> Updates:

@@ -43,6 +43,7 @@ VIEWS: dict[str, Show] = {
     "compare": lab_pairs.compare_view,
     "curve": lab_pairs.curve_view,
     "drivers": lab_parcel.drivers_view,
+    "steps": lab_parcel.steps_view,
     "statistics": lab_tables.statistics_view,
     "evaluation": lab_tables.evaluation_view,
     "critique": lab_tables.critique_view,
@@ -52,6 +53,7 @@ SETTINGS: dict[str, Callable[[Workbench, Request, View], dict[str, Any]]] = {
     "lesion": lab_trial.lesion_settings,
     "compare": lab_pairs.compare_settings,
     "drivers": lab_parcel.drivers_settings,
+    "steps": lab_parcel.steps_settings,
     "statistics": lab_tables.statistics_settings,
 }
 # Pictures, or for the curve sweeps, that a view draws at most.
@@ -60,6 +62,7 @@ PICTURES = {
     "lesion": 2,
     "compare": 2 + 2 * comparison.SAMPLE,
     "curve": curves.SEEDS + curves.SAMPLE,
+    "steps": 3,  # two, and a decoding a step
 }
 FREE = {"identity"}  # need no model, so they wait for nobody
 TELLING = 2.0  # seconds of work after which the time that is left is told
@@ -70,6 +73,7 @@ QUESTIONS = {
     "compare": "Which of two gives more, on this trial and over the test images?",
     "curve": "What does more guidance buy, here and in general?",
     "drivers": "Which images drive this parcel, and in which does the decoder lean on it?",
+    "steps": "At which step of the picture do this parcel's betas matter?",
     "statistics": "Which parcels does the decoder rest on over all test images, beyond chance?",
     "evaluation": "How well do the mappers decode, and where does this trial stand?",
     "critique": "Is it decoding, or does it name the category of what was seen?",
@@ -258,12 +262,14 @@ def decided_by(request: Request, view: View) -> tuple:
     """Return what the open view depends on: two equal tuples are the same view."""
     shown = view.method, view.target, view.atlas, view.measure
     place = request.dataset, request.subject, request.mapper, request.generator, request.space
+    lesion = view.gain, view.fill, view.donor
     of = {
         "controls": (request,),
-        "lesion": (request, *shown, view.parcels, view.gain, view.fill, view.donor),
+        "lesion": (request, *shown, view.parcels, *lesion),
         "compare": (request, *shown, view.against),
         "curve": (request,),
         "drivers": (*place, view.atlas, view.parcel),
+        "steps": (request, view.atlas, view.parcels, view.parcel, *lesion),
         "statistics": (*place, request.repeats, *shown, view.people),
         "evaluation": (*place, request.stimulus),
         "critique": (*place, request.repeats),

@@ -128,6 +128,12 @@ def lesionable(workbench: Workbench, request: Request, atlas: str) -> dict[str, 
     return {key: int(n) for key, n in zip(keys, counts, strict=True) if n}
 
 
+def lesion_only(parcel: str, workbench: Workbench, request: Request, view: View) -> View:
+    """Return ``view`` with one parcel to lesion; as it is where that holds no voxels."""
+    offered = lesionable(workbench, request, view.atlas)
+    return replace(view, parcels=(parcel,)) if parcel in offered else view
+
+
 def _lesion(
     text: str, workbench: Workbench, request: Request, view: View, notices: list[str]
 ) -> View:

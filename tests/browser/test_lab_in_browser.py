@@ -34,7 +34,8 @@ def test_nothing_is_open_until_a_tab_is_chosen_and_it_stays_with_the_trial(open_
     page = open_page("trial=test-04")
     assert page.locator(".ai-lab-panel").is_hidden()
     assert page.locator(".ai-tabs button").all_text_contents() == [
-        *("Controls", "Lesion", "Compare", "Sweep curve", "Drivers", "Statistics"),
+        *("Controls", "Lesion", "Compare", "Sweep curve", "Drivers", "Steps"),
+        "Statistics",
         *("Evaluation", "Is it decoding?", "Identity"),
     ]
     page.click("#tab-controls")

@@ -54,3 +54,26 @@ def test_drivers_fit_a_phone_in_the_dark(open_page: Any) -> None:
     wait_for(page, "drivers")
     assert problems(page) == []
     assert page.evaluate("document.documentElement.scrollWidth") <= PHONE["width"]
+
+
+def test_a_parcel_is_followed_through_the_steps(open_page: Any) -> None:
+    page = open_page("trial=test-04&steps=6&panel=steps&parcel=fusiform L")
+    wait_for(page, "steps")
+    assert page.locator(".ai-step-strip img").count() == 3 * 6
+    assert "grows most in step" in page.text_content(".ai-lab .ai-verdict-line")
+    assert page.locator(".ai-lab figure").count() == 3  # this painter has no latents
+    page.click('.ai-brain tr[data-parcel="pericalcarine R"]')
+    page.wait_for_function("new URL(location).searchParams.get('lesion') === 'pericalcarine R'")
+    wait_for(page, "steps")
+    page.select_option("#steps-parcel", "fusiform L")
+    page.wait_for_function("document.querySelectorAll('.ai-chips li').length === 2")
+    wait_for(page, "steps")
+    with page.expect_download() as saved:
+        page.click('.ai-lab button:has-text("Save as CSV")')
+    lines = saved.value.path().read_text().splitlines()
+    assert lines[0] == "step,latents,pixels,similarity,intact,lesioned" and len(lines) == 7
+    assert problems(page) == []
+    page.click("#theme")
+    page.set_viewport_size(PHONE)
+    assert problems(page) == []
+    assert page.evaluate("document.documentElement.scrollWidth") <= PHONE["width"]

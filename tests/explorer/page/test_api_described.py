@@ -44,7 +44,7 @@ def fits(value: Any, schema: dict[str, Any], where: str, also: tuple[str, ...] =
 
 def test_every_argument_and_answer_is_described_with_an_example(client: Any) -> None:
     endpoints = client.view_api(return_format="dict", print_info=False)["named_endpoints"]
-    assert len(endpoints) == 16
+    assert len(endpoints) == 17
     count = 0
     for name, told in endpoints.items():
         assert told["description"].endswith("."), name
@@ -87,6 +87,7 @@ ASKED = {
     "/controls": {"trial": "test-04"},
     "/lesion": {"trial": "test-04", "parcels": "fusiform L; fusiform R"},
     "/drivers": {"parcel": "fusiform L"},
+    "/steps": {"trial": "test-04", "parcels": "fusiform L"},
     "/compare": {"trial": "test-04", "other_generator": "unguided"},
     "/curve": {"trial": "test-04", "scales": "0; 1", "seeds": 1, "sample": 2},
     "/figure": {"link": "trial=test-04&scales=1"},
