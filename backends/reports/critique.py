@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 Found = dict[tuple[str, str], list[Finding]]
 FILE = "critique"
+FIT_LIMIT = 2_000_000_000  # training trials x voxels that the data curve fits, 8 GB as float32
 
 
 def examine(
@@ -48,7 +49,8 @@ def examine(
                 progress(f"{mapper}, {subject}: the critics' tests")
             try:
                 request = default_request(bench.catalogue, dataset, subject, 0, mapper=mapper)
-                found[mapper, subject] = list(findings(bench, request))
+                each = findings(bench, request, FIT_LIMIT)
+                found[mapper, subject] = list({one.name: one for one in each}.values())
             except UserError as error:
                 problems.append(f"{mapper}, {subject}: {error}")
     if not found:

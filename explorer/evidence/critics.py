@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 
 import numpy as np
 
@@ -11,25 +12,29 @@ from explorer.decoding import decode_betas, decoded_space, undecoded
 from explorer.evidence import critique
 from explorer.evidence.bottleneck import bottleneck
 from explorer.evidence.collapse import collapse
-from explorer.evidence.critique import Finding
+from explorer.evidence.critique import Finding, Pair
+from explorer.evidence.data_curve import Point, data_curve, refitted, shares_of
 from explorer.evidence.rewards import rewards
 from explorer.evidence.standing import betas_of_test, decoded_test
 from explorer.metrics import evenly, unit
+from explorer.offers import FIT_LIMIT, FIT_NOW
 from explorer.request import Request
 from explorer.splits import clusters, nearest, read_split, split_names, usual_similarity
-from explorer.types import UserError
+from explorer.types import EmbeddingSpace, UserError, resolve
 from explorer.workbench import Workbench
 
 MOST_TRAINED = 5000  # training stimuli that are embedded: our choice
 MOST_ROWS = 1000  # training betas whose components are kept in the bottleneck
-TESTS = 8  # at most, so that the share that is done can be told
+TESTS = 9  # at most, so that the share that is done can be told
 
 
-def findings(bench: Workbench, request: Request) -> Iterator[Finding]:
+def findings(bench: Workbench, request: Request, fit_limit: int = FIT_LIMIT) -> Iterator[Finding]:
     """Yield what each test finds of a request's mapper and subject, one after another.
 
     From the same repeats of the test images as the request; of a mapper that was published
-    without the bottleneck, as no other betas can be put in.
+    without the bottleneck, as no other betas can be put in. A finding that grows is yielded again
+    under its name, and the last one counts. ``fit_limit``: the most training trials times voxels
+    that a mapper is fitted to for the data curve.
     """
     if why := undecoded(bench, request):
         raise UserError(why)
@@ -70,6 +75,8 @@ def findings(bench: Workbench, request: Request) -> Iterator[Finding]:
         bench.catalogue.report(f"PixCorr and SSIM are not compared with references: {error}")
     if bench.catalogue.offer(dataset, subject, request.mapper).published is not None:
         return  # looked up: no other betas can be put in
+    embeddings = dict(zip(trained, training, strict=True))
+    yield from _data_curve(bench, request, space, embeddings, (predicted, targets), fit_limit)
     rows = trials.rows("train")
     betas = np.asarray(trials.betas[rows[evenly(len(rows), MOST_ROWS)]], np.float32)
 
@@ -80,6 +87,56 @@ def findings(bench: Workbench, request: Request) -> Iterator[Finding]:
     measured = betas_of_test(bench, request)[1]
     clean = _noiseless(bench, request, stimuli)
     yield bottleneck(decode, measured, betas, true, noiseless=clean)
+
+
+def _data_curve(
+    bench: Workbench,
+    request: Request,
+    space: EmbeddingSpace,
+    embeddings: Mapping[str, np.ndarray],
+    tested: Pair,
+    fit_limit: int,
+) -> Iterator[Finding]:
+    """Yield the data curve after each of its points: of checkpoints, else of ridge fitted now.
+
+    Checkpoints are those of the mapper's kind that were trained with ``share=``.
+    """
+    predicted, targets = tested
+    trials = bench.catalogue.trials(request.dataset, request.subject)
+    every = len(trials.rows("train"))
+    points = []
+    for name, share in _by_share(bench, request):
+        one = predicted
+        if name != request.mapper:
+            one = decoded_test(bench, replace(request, mapper=name))[1]
+        points.append(Point(round(share * every), one))
+    if len(points) >= 3:
+        yield data_curve(points, targets, f"the checkpoints of {request.mapper}")
+        return
+    cls = bench.catalogue.mappers.get(FIT_NOW)
+    if cls is None:
+        return
+    points, betas = [], betas_of_test(bench, request)[1]
+    for count, stimuli in shares_of(trials, list(embeddings), fit_limit):
+        made = refitted(resolve(cls), trials, stimuli, embeddings, space, betas)
+        points.append(Point(count, made))
+        yield data_curve(points, targets, "ridge, fitted anew to each share")
+
+
+def _by_share(bench: Workbench, request: Request) -> list[tuple[str, float]]:
+    """Return the mappers of a request's kind and the share of trials each was trained with."""
+    catalogue, place = bench.catalogue, (request.dataset, request.subject)
+    own = catalogue.offer(*place, request.mapper)
+    space, found = decoded_space(bench, request), []
+    for name in catalogue.mapper_names(*place):
+        card = catalogue.offer(*place, name).card
+        if own.card is None or card is None or card.cls != own.card.cls:
+            continue
+        share = card.settings.get("share", 1.0)
+        plain = isinstance(share, int | float) and not card.settings.get("sessions")
+        if plain and space in card.targets and (share < 1 or name == request.mapper):
+            found.append((name, float(share)))
+    return found
 
 
 def _drawing(bench: Workbench, request: Request) -> str:

@@ -237,21 +237,21 @@ def evaluation_view(bench: Workbench, request: Request, view: View) -> Parts:
 
 def critique_view(bench: Workbench, request: Request, view: View) -> Parts:
     """Send what each of the critics' tests finds of the mapper, one after another."""
-    told: list[dict[str, Any]] = []
+    told: dict[str, dict[str, Any]] = {}
     who = f"{request.mapper} on {request.subject}"
     for found in critics.findings(bench, request):
-        told.append(
-            {
-                "name": found.name,
-                "definition": found.definition,
-                "sentence": found.sentence,
-                "columns": list(found.table.columns),
-                "rows": [[_shown(v) for v in row] for row in found.table.to_numpy(object)],
-            }
-        )
+        told[found.name] = {
+            "name": found.name,
+            "definition": found.definition,
+            "sentence": found.sentence,
+            "columns": list(found.table.columns),
+            "rows": [[_shown(v) for v in row] for row in found.table.to_numpy(object)],
+            "curve": list(found.curve),
+            "unit": found.unit,
+        }
         share = min(len(told) / critics.TESTS, 0.99)
-        yield {"who": who, "findings": list(told)}, found.name, share
-    yield {"who": who, "findings": told}, "", 1.0
+        yield {"who": who, "findings": list(told.values())}, found.name, share
+    yield {"who": who, "findings": list(told.values())}, "", 1.0
 
 
 def _shown(value: Any) -> Any:
