@@ -30,8 +30,7 @@ def _table() -> tuple[np.ndarray, np.ndarray]:
     with guard(TABLE, do="install the program again"), np.load(TABLE, allow_pickle=False) as file:
         vertex = file["vertex"].astype(np.int64)
         cortex = np.unpackbits(file["cortex"], count=VERTICES).astype(bool)
-    vertex.setflags(write=False)
-    cortex.setflags(write=False)
+    cortex.setflags(write=False)  # it is given away as it is
     return vertex, cortex
 
 

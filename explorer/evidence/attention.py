@@ -80,7 +80,7 @@ def occlusion(
     rows, columns = (
         np.linspace(0, side, grid + 1).round().astype(int) for side in (height, width)
     )
-    colour = image.reshape(-1, 3).mean(axis=0).round().astype(np.uint8)
+    colour = image.mean(axis=(0, 1)).round().astype(np.uint8)
     corners = [(i, j) for i in range(grid - window + 1) for j in range(grid - window + 1)]
     hidden = [image]
     for i, j in corners:

@@ -109,7 +109,7 @@ def _both(
     rows = np.concatenate([lesioned_rows(one, fill, masks) for one in betas])
     shown = [stimulus for stimulus in stimuli for _ in range(1 + len(masks))]
     decoded = decode_betas(bench, request, rows)[decoded_space(bench, request)]
-    margins = retrieval_margins(bench, request, decoded, shown).reshape(len(betas), -1)
+    margins = retrieval_margins(bench, request, decoded, shown).reshape(len(betas), 1 + len(masks))
     effects = margins[:, :1] - margins[:, 1:]
     effects[:, ~masks.any(axis=1)] = np.nan
     return weights, effects

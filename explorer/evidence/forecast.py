@@ -80,16 +80,14 @@ def seconds_of_parts(
     voxels, rng = trials.subject.voxels, np.random.default_rng(0)
     orders = rng.permuted(np.tile(np.arange(n), (DRAWS, 1)), axis=1)
     flat = np.ones((n, 1))
-    values = rng.standard_normal((2, max(parcels, 2)))
+    values = rng.standard_normal((2, parcels))
 
     def timed(what: str, work: Callable[[], Any], size: int) -> float:
         return _pace(bench, (what, size), work) / DRAWS
 
     exchanging = timed("evidence", lambda: evidence_test(flat, flat, orders), n)
     turning = timed("turn", lambda: turns(voxels, DRAWS, 0), voxels.n_voxels)
-    comparing = timed(
-        "rank", lambda: [metrics.spearman(*values) for _ in range(DRAWS)], len(values[0])
-    )
+    comparing = timed("rank", lambda: [metrics.spearman(*values) for _ in range(DRAWS)], parcels)
     return (
         maps * n * _attributing(bench, request, view)
         + (parcels + 1) * n * _decoding(bench, request)

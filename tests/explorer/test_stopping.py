@@ -12,11 +12,18 @@ import pytest
 from explorer import stopping
 from explorer.drawing import reconstruct
 from explorer.evidence import statistics
+from explorer.evidence.attention import attention_of
 from explorer.evidence.controls import controls
-from explorer.evidence.forecast import seconds_of_attention, seconds_of_importance
+from explorer.evidence.forecast import (
+    _pace,
+    seconds_of_attention,
+    seconds_of_gallery,
+    seconds_of_importance,
+    seconds_of_prediction,
+)
 from explorer.finished import finished_pictures
 from explorer.request import Request, View
-from explorer.types import UserError
+from explorer.types import EmbeddingSpace, UserError
 
 TRIAL = Request("fake", "sub-01", "test-03", "linear", "painter", scales=(1.0, 2.0), steps=4)
 
@@ -111,3 +118,40 @@ def test_importance_and_attention_are_foretold_and_cost_nothing_once_known(timed
     assert seconds_of_importance(timed, TRIAL, View()) == pytest.approx(1.1)
     # 49 windows and the whole image; 4 of them take 0.8 s
     assert seconds_of_attention(timed, TRIAL) == pytest.approx(10)
+    attention_of(timed, TRIAL)
+    assert seconds_of_attention(timed, TRIAL) == 0
+    # where nothing is decoded, nothing is computed
+    for nothing in (replace(TRIAL, mapper=""), replace(TRIAL, mapper="", generator="")):
+        assert seconds_of_importance(timed, nothing, View()) == 0
+        assert seconds_of_attention(timed, nothing) == seconds_of_gallery(timed, nothing) == 0
+
+
+def test_pictures_that_are_embedded_cost_nothing_and_captions_never(
+    timed: Any, fakes: SimpleNamespace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert seconds_of_gallery(timed, TRIAL) == pytest.approx(2)  # 10 images, 4 of them in 0.8 s
+    assert seconds_of_prediction(timed, TRIAL) == 0  # there is no encoding model
+    words = EmbeddingSpace("words", "caption", (8,))
+    monkeypatch.setattr(timed.catalogue, "encoder_offer", lambda *place: "one")
+    model = SimpleNamespace(spaces=(fakes.space, words))
+    monkeypatch.setattr(timed.models, "encoder", lambda *place: model)
+    assert seconds_of_prediction(timed, TRIAL) == pytest.approx(2)
+    names = list(timed.catalogue.gallery("fake", "sub-01").index)
+    timed.models.embed("fake", names, fakes.space)
+    assert seconds_of_gallery(timed, TRIAL) == seconds_of_prediction(timed, TRIAL) == 0
+
+
+@pytest.mark.parametrize(("first", "later", "times"), [(5.0, 9.0, 1), (4.9, 3.0, 2)])
+def test_what_took_long_is_not_timed_again(
+    timed: Any, clock: SimpleNamespace, first: float, later: float, times: int
+) -> None:
+    """The first time sets things up, so a second one is truer, unless it would take too long."""
+    done = []
+
+    def work() -> None:
+        clock.at += later if done else first
+        done.append(clock.at)
+
+    for _ in range(3):
+        assert _pace(timed, ("work", first), work) == pytest.approx([first, later][times - 1])
+    assert len(done) == times

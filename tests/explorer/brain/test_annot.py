@@ -150,7 +150,7 @@ def test_damaged_files_are_one_sentence(colours, tmp_path):
     path.write_bytes(nameless)
     assert counts(path)["V3"] == 200
     huge = (2**31 - 1).to_bytes(4, "big")
-    version = (-5).to_bytes(4, "big", signed=True)
+    version, first = ((-n).to_bytes(4, "big", signed=True) for n in (5, 1))
     for damaged, message in {
         b"": "unpack_from requires",
         content[:50_000]: "it declares 10242 vertices and has 50000 bytes",
@@ -160,6 +160,7 @@ def test_damaged_files_are_one_sentence(colours, tmp_path):
         content[:-3]: "unpack_from requires",
         content[: table + 12] + huge + content[table + 16 :]: "a name of 2147483647 bytes at byte",
         content[: table + 4] + version: "a table of version 5",
+        content[: table + 4] + first: "a table of version 1",
         content.replace(b"V1\0\0\0\0\x0a", b"V1\0" + huge): "'V1' has the colour 2147483647",
     }.items():
         path.write_bytes(damaged)

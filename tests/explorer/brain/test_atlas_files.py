@@ -8,7 +8,7 @@ import pytest
 from nibabel.cifti2 import BrainModelAxis, LabelAxis, ScalarAxis
 
 from explorer.brain import atlas_files
-from explorer.brain.atlas_files import load_atlas
+from explorer.brain.atlas_files import load_atlas, refuse_mesh
 from explorer.brain.atlases import open_atlas
 from explorer.types import FSAVERAGE5_VERTICES as N
 from explorer.types import Label, UserError
@@ -364,3 +364,18 @@ def test_mgh_files_that_are_no_atlas(tmp_path):
         open_atlas(str(tmp_path / "lh.V.mgz"))
     with pytest.raises(UserError, match="lh.A.annot names its own parcels; give it without the"):
         open_atlas(f"{tmp_path}/lh.A.annot,{tmp_path}/V.tsv")
+
+
+@pytest.mark.parametrize(
+    ("count", "mesh"),
+    [
+        *((642, "fsaverage3"), (2562, "fsaverage4")),
+        *((4002, "fs_LR 4k"), (7842, "fs_LR 8k"), (32492, "fs_LR 32k"), (59292, "fs_LR 59k")),
+    ],
+)
+def test_meshes_that_cannot_be_cut_are_named(count, mesh):
+    for name in ("areas.npy", "areas.annot"):
+        with pytest.raises(UserError, match=f"{name} labels {count} vertices of {mesh}, expected"):
+            refuse_mesh(count, name)
+    with pytest.raises(UserError, match=r"labels 7 vertices, expected 10242"):
+        refuse_mesh(7, "areas.npy")

@@ -299,6 +299,18 @@ def test_numbers_below_one_are_no_parcels_of_a_volume(tmp_path):
         volume_atlas("blocks", path, plain)
 
 
+def test_names_of_the_rest_and_of_the_other_side_are_no_parcels_of_a_volume(tmp_path):
+    path = write_blocks(tmp_path / "v.nii.gz")
+    rest = {**NAMES, 7: ("Unknown", (1, 1, 1)), 9: ("7Networks_RH_Vis_1", (0, 0, 255))}
+    atlas = volume_atlas("blocks", path, rest)
+    assert len(atlas.labels) == 3 and (atlas.vertices[HALF:] == -1).all()
+    (left,) = set(atlas.vertices[:HALF].tolist()) - {-1}
+    assert atlas.labels[left].name == "7Networks_LH_Vis_1"
+    crossed = {**NAMES, 7: ("7Networks_LH_Vis_3", (1, 1, 1))}  # of the right hemisphere's voxels
+    atlas = volume_atlas("blocks", path, crossed)
+    assert (atlas.vertices[HALF:] == -1).all() and (atlas.vertices[:HALF] >= 0).any()
+
+
 def test_a_thin_volume_labels_what_it_touches(tmp_path):
     """Voxels without a label have no vote: one labelled voxel in eight is seen."""
     path = write_blocks(tmp_path / "v.nii.gz")

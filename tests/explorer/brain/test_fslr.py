@@ -17,7 +17,9 @@ def test_the_three_lengths_agree_with_each_other():
     np.testing.assert_array_equal(every[inside], fsaverage5_vertices(CORTEX))
     whole = fsaverage5_vertices(GRAYORDINATES)
     np.testing.assert_array_equal(whole[:CORTEX], every[inside])
-    assert set(whole[CORTEX:]) == {-1}
+    assert set(whole[CORTEX:]) == set(every[~inside]) == {-1}
+    with pytest.raises(ValueError, match="read-only"):  # it is kept for everybody
+        inside[0] = False
     with pytest.raises(UserError, match=r"59,412 of the cortex or 91,282 grayordinates, found 7"):
         fsaverage5_vertices(7)
 

@@ -186,6 +186,9 @@ def test_the_page_says_how_much_integrated_gradients_miss(workbench):
     assert jumps.completeness == pytest.approx(1, abs=1e-3)
     told = brain.with_map(value, jumps)["sentences"]["method"]["integrated gradients"]
     assert "misses 100 % of that change, because this mapper's decision bends sharply" in told
+    # a little is nothing to warn of
+    assert brain._missing(0.05) == "Here the sum misses 5 % of that change."
+    assert "misses 6 % of that change, because" in brain._missing(0.06)
 
 
 def test_one_direction_a_trial(weights, betas, gallery):

@@ -1,8 +1,16 @@
 """Names: which are parcels, what sides they tell, and tables of them."""
 
+import numpy as np
 import pytest
 
-from explorer.brain.label_tables import Row, is_parcel, read_rows, side_of_names, table_of
+from explorer.brain.label_tables import (
+    Row,
+    is_parcel,
+    read_rows,
+    refuse_unnamed,
+    side_of_names,
+    table_of,
+)
 from explorer.types import UserError
 
 REST = [
@@ -70,3 +78,10 @@ def test_an_index_has_one_name():
     assert table_of([(1, "A", grey), (1, "A", (0, 0, 0))], "x") == {1: ("A", grey)}
     with pytest.raises(UserError, match="x calls the index 1 both 'A' and 'B'; an index has one"):
         table_of([(1, "A", grey), (1, "B", grey)], "x")
+
+
+def test_an_index_without_a_name_is_refused_and_minus_one_is_none():
+    refuse_unnamed(np.array([-1, 0, 3, -1]), (0, 3), "a file")
+    for index in (-2, 1):
+        with pytest.raises(UserError, match=f"a file: 2 vertices have the index {index}, which"):
+            refuse_unnamed(np.array([-1, 3, index, index]), (0, 3), "a file")

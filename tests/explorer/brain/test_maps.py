@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from explorer import metrics
+from explorer.brain import maps
 from explorer.brain.maps import (
     is_mapped,
     map_names,
@@ -17,7 +18,7 @@ from explorer.brain.maps import (
 )
 from explorer.decoding import decode
 from explorer.request import METHODS, TARGETS, View
-from explorer.types import UserError
+from explorer.types import Label, Parcellation, UserError
 from tests.explorer.asking import REQUEST, every_trial
 
 
@@ -268,3 +269,19 @@ def test_a_map_that_a_subject_lacks_is_one_sentence(make_workbench, fakes):
     assert map_names(workbench, "fake", "sub-01") == ["importance", "parcels"]
     with pytest.raises(UserError, match="has no map 'ncsnr' of its voxels; choose one of import"):
         shown_map(workbench, REQUEST, View(shows="ncsnr"))
+
+
+@pytest.mark.parametrize(("size", "top"), [(9, 1.0), (10, 5.0)])
+def test_colours_end_where_parcels_of_ten_voxels_or_more_do(workbench, monkeypatch, size, top):
+    """Nine voxels are grey, and what is in no parcel is not drawn: they lengthen no colour bar."""
+    voxels = workbench.catalogue.trials("fake", "sub-01").subject.voxels
+    member, values = np.full(voxels.n_voxels, -1), np.full(voxels.n_voxels, 70.0)
+    member[:size], values[:size] = 0, 5.0
+    member[size : size + 60], values[size : size + 60] = 1, 1.0
+    labels = (Label("few"), Label("many"))
+    planted = Parcellation("planted", "partition", labels, member, voxels.hash)
+    monkeypatch.setattr(
+        maps, "attribute_voxels", lambda bench, request, view, betas, _: np.tile(values, (10, 1))
+    )
+    limits = maps._find_limits(workbench, REQUEST, View(), planted)
+    assert limits["mean"] == (0, pytest.approx(top))

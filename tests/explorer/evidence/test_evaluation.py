@@ -168,6 +168,19 @@ def test_a_table_that_was_cut_within_its_last_line_is_refused(folder):
     read_evaluation(folder)
 
 
+@pytest.mark.parametrize("column", ["subject", "value"])
+def test_a_table_of_which_a_column_is_empty_is_refused(folder, column):
+    table = folder / "mappers.csv"
+    whole = pd.read_csv(table)
+    gone = (
+        whole.assign(**{column: np.nan}) if column == "value" else whole.astype({column: object})
+    )
+    gone.loc[0, column] = np.nan  # one name is enough, and of values all
+    gone.to_csv(table, index=False)
+    with pytest.raises(UserError, match="mappers.csv is cut short"):
+        read_evaluation(folder)
+
+
 def test_a_table_from_before_undefined_values_were_counted_opens(folder):
     table = folder / "mappers.csv"
     old = pd.read_csv(table).drop(columns="undefined")

@@ -257,6 +257,18 @@ def test_with_one_test_image_only_shift_and_pictures_tell(make_workbench, fakes)
     lesions.lesion_pictures(bench, request, Lesion(FUSIFORM))
 
 
+def test_a_request_that_cannot_be_is_refused_before_anything_is_computed(workbench, request_):
+    for ask in (
+        lambda r: lesions.lesion(workbench, r, Lesion(FUSIFORM)),
+        lambda r: lesions.lesion_effects(workbench, r),
+        lambda r: lesions.lesion_pictures(workbench, r, Lesion(FUSIFORM)),
+    ):
+        with pytest.raises(UserError, match="fake/sub-01 has no test stimulus 'nothing'; choose"):
+            ask(replace(request_, stimulus="nothing"))
+        with pytest.raises(UserError, match=r"repeat"):
+            ask(replace(request_, repeats=(7,)))
+
+
 def test_a_mapper_without_betas_or_embedder_is_not_lesioned(make_workbench, workbench):
     bench = make_workbench(embedders={})
     request = default_request(bench.catalogue, "fake", "sub-01", seed=0)
