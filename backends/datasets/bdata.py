@@ -38,7 +38,7 @@ class BData:
         texts = hdf5_values(hdf5_array(group, "key", 1, "SO"))
         self.keys = {_text(key).strip(): row for row, key in enumerate(texts)}
         self._values = hdf5_values(hdf5_array(group, "value", 2, "fiu"))
-        expected = (len(texts), self.matrix.shape[-1])
+        expected = (len(texts), self.matrix.shape[1])
         if self._values.shape != expected:
             raise UserError(
                 f"{path}: metadata values for {expected[0]} keys and {expected[1]} columns have "

@@ -221,6 +221,8 @@ def test_squared_errors_are_scikit_learns(rng):
     assert table.shape == (3, 5)
     assert table[2, 1] == pytest.approx(mean_squared_error(b[1], a[2].ravel()))
     assert metrics.squared_error_matrix(b, b).diagonal() == pytest.approx(0, abs=1e-14)
+    far = 1e3 * rng.normal(size=(20, 30))  # rounding of large squares gives no error below 0
+    assert 0 <= metrics.squared_error_matrix(far, far).diagonal().min() < 1e-9
     with pytest.raises(UserError, match="8 values and gallery items 7"):
         metrics.squared_error_matrix(a, b[:, 1:])
 

@@ -307,3 +307,29 @@ def test_other_files_are_not_god(tmp_path):
     data = (tmp_path / "whole.h5").read_bytes()
     (tmp_path / "cut.h5").write_bytes(data[: len(data) // 2])
     assert not GOD.recognise(tmp_path / "cut.h5")
+
+
+@pytest.mark.parametrize("lacking", ["key", "value"])
+def test_metadata_need_both_keys_and_values(tmp_path, lacking):
+    write_god(tmp_path / "a.h5")
+    with h5py.File(tmp_path / "a.h5", "a") as h5:
+        del h5[f"metadata/{lacking}"]
+    with pytest.raises(UserError, match="/metadata lacks key or value; it is no bdpy file"):
+        BData(tmp_path / "a.h5")
+
+
+def test_a_closed_container_reads_no_rows(tmp_path):
+    write_god(tmp_path / "a.h5")
+    found = BData(tmp_path / "a.h5")
+    assert found.matrix[0].shape == (3 + VOXELS,)
+    found.close()
+    assert not found.matrix
+
+
+def test_stimuli_that_the_file_names_are_known_without_their_ending(tmp_path):
+    write_god(tmp_path / "Subject1.h5")
+    with h5py.File(tmp_path / "Subject1.h5", "a") as h5:
+        for name in (*TRAIN, *TEST):
+            h5[f"vmap/stimulus_id/{number(name)!r}"] = f"{name}.JPEG"
+    trials = GOD(tmp_path, "god").load("Subject1")
+    assert set(trials.stimuli("train")) == set(TRAIN) and set(trials.stimuli("test")) == set(TEST)

@@ -176,3 +176,32 @@ def test_mindeye2_lists_that_count_from_elsewhere_are_refused(tmp_path, by, word
         mindeye2(root).load("subj01")
     write_full_list(root, subj01=numbers)
     assert len(mindeye2(root).load("subj01").stimuli("test")) == 50
+
+
+def test_mindeye2_two_mixed_lists_among_several_are_named(tmp_path):
+    write_full(tmp_path, 1, 30000, 15724)
+    write_full_list(tmp_path, subj01=full_list(1), subj02=full_list(2), subj05=full_list(2))
+    write_shared(tmp_path)
+    with pytest.raises(UserError, match=": subj02 and subj05 were both shown nsd-"):
+        MindEye2(tmp_path, "study").load("subj01")
+
+
+def test_mindeye2_the_last_image_is_one_like_any_other(tmp_path):
+    """Where it is shared, trials in no shard are not taken for it."""
+    small_wds(tmp_path, [(8, 5), (1, 72998)], [(3, 72999), (0, 73)])
+    shared = np.load(tmp_path / "shared1000.npy")
+    shared[[0, 72999]] = False, True
+    np.save(tmp_path / "shared1000.npy", shared)
+    table = mindeye2(tmp_path).load("subj01").table
+    assert table["trial"].tolist() == [0, 1, 3, 8]
+    assert table["stimulus"].tolist() == ["nsd-00073", "nsd-72998", "nsd-72999", "nsd-00005"]
+    assert table["split"].tolist() == ["test", "train", "test", "train"]
+
+
+@pytest.mark.parametrize("trial", [10, 11])
+def test_mindeye2_an_older_test_set_beyond_the_betas_is_refused(tmp_path, trial):
+    small_wds(tmp_path, [(8, 5), (1, 4)], [(3, 73), (0, 0)])
+    older = tmp_path / "wds" / "subj01" / "test" / "0.tar"
+    write_tar(older, [sample2(1, 3, 73), sample2(1, trial, 0)])
+    with pytest.raises(UserError, match="0.tar and the betas of subj01 do not belong together"):
+        mindeye2(tmp_path, test="test").load("subj01")

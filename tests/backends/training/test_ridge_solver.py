@@ -154,6 +154,14 @@ def test_default_penalties_ascend():
 def test_folds_need_two_groups_and_no_more_folds_than_these():
     with pytest.raises(UserError, match="at least 2 training stimuli, found 1"):
         grouped_folds(np.array(["a", "a"]), 2, 0)
+    for n in (2, 5):
+        names = np.repeat(np.arange(n), 2)
+        for folds in {2, n}:
+            every = np.concatenate(grouped_folds(names, folds, 0))
+            assert sorted(every.tolist()) == list(range(2 * n))
+        for folds in (1, n + 1):
+            with pytest.raises(UserError, match=f"can form 2 to {n} folds, found folds={folds}"):
+                grouped_folds(names, folds, 0)
 
 
 @pytest.mark.parametrize("form", ["gram", "kernel"])

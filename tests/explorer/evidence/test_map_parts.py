@@ -158,7 +158,7 @@ def planted(values, **changed):  # noqa: ANN001, ANN003, ANN202
         "p_place": nothing,
         "turns": np.zeros(4, int),
         "null": "",
-        "ceiling": np.array([50.0, 4.9, 20.0, 90.0]),
+        "ceiling": np.array([5.0, 4.9, 20.0, 90.0]),
         "identified": np.ones(2),
         "notes": (),
     }
@@ -181,7 +181,7 @@ def test_ten_voxels_are_tested_nine_and_what_is_in_no_parcel_are_not():
     assert table["value"].tolist() == [1, 3, 4, 80]
     assert found.tests == 2 and found.found == 2 and found.stimuli == 2
     np.testing.assert_allclose(table["q_evidence"], [np.nan, 0.04, 0.04, np.nan])
-    np.testing.assert_allclose(table["per_ceiling"], [2, np.nan, 20, 80 / 0.9])
+    np.testing.assert_allclose(table["per_ceiling"], [20, np.nan, 20, 80 / 0.9])
     assert found.limits == {
         "value": (0, 4),
         "randomised": (0, 4),

@@ -1,0 +1,51 @@
+"""Details of a plain folder that a whole study does not reach."""
+
+import re
+from pathlib import Path
+
+import nibabel
+import numpy as np
+import pandas as pd
+import pytest
+
+from backends.datasets import layout
+from explorer.types import UserError
+
+
+def test_a_folder_that_may_not_be_entered_is_not_described():
+    assert not layout.is_described(Path("x" * 5000))  # the system refuses such a name
+
+
+def test_a_name_that_no_file_can_have_is_told_as_such(tmp_path):
+    told = re.escape("stimuli.tsv: the name 'a\\x00b' cannot be read as the path of a file")
+    with pytest.raises(UserError, match=told + ".*; mend it"):
+        layout._inside(tmp_path, "a\0b", "stimuli.tsv")
+    assert layout._inside(tmp_path, "a/b.png", "stimuli.tsv") == tmp_path / "a" / "b.png"
+
+
+@pytest.mark.parametrize("shape", [(2, 3, 4), (2, 3, 4, 1), (2, 3, 4, 1, 1), (2, 3, 1)])
+def test_a_mask_may_have_axes_of_one_at_its_end(tmp_path, shape):
+    values = np.arange(np.prod(shape)).reshape(shape) % 2
+    image = nibabel.Nifti1Image(values.astype(np.uint8), np.eye(4))
+    nibabel.save(image, tmp_path / "mask.nii.gz")
+    mask, affine = layout.read_mask(tmp_path / "mask.nii.gz")
+    np.testing.assert_array_equal(mask, values.reshape(shape[:3]).astype(bool))
+    np.testing.assert_array_equal(affine, np.eye(4))
+
+
+@pytest.mark.parametrize("shape", [(2, 3, 1, 2), (2, 3, 4, 2), (2, 3)])
+def test_a_mask_of_more_or_fewer_axes_is_refused(tmp_path, shape):
+    nibabel.save(nibabel.Nifti1Image(np.ones(shape, np.uint8), np.eye(4)), tmp_path / "m.nii.gz")
+    with pytest.raises(UserError, match=r"has shape .* expected a mask along three axes"):
+        layout.read_mask(tmp_path / "m.nii.gz")
+
+
+@pytest.mark.parametrize(
+    ("vertex", "side"), [(0, "R"), (10_241, "R"), (10_242, "L"), (20_483, "L")]
+)
+def test_the_first_and_last_vertex_of_a_side_belong_to_it(vertex, side, tmp_path):
+    table = pd.DataFrame({"parcel": ["V1", f"V1 {side}"]})
+    with pytest.raises(UserError, match=f"row 2 has vertex {vertex}, which lies"):
+        layout._check_sides(table, np.array([-1, vertex]), tmp_path / "voxels.tsv")
+    other = pd.DataFrame({"parcel": [f"V1 {side}", "V1 " + "LR"[side == "L"]]})
+    layout._check_sides(other, np.array([-1, vertex]), tmp_path / "voxels.tsv")  # -1 is no place
