@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -11,6 +13,11 @@ from backends.commands import options
 from backends.commands.progress import Teller, telling
 from explorer.types import UserError
 from explorer.writing import check_writable, write_whole
+
+if TYPE_CHECKING:
+    from backends.reports.definitions import Definition
+    from backends.reports.foreign_pictures import Shown
+    from explorer.workbench import Workbench
 
 
 def evaluate(
@@ -63,8 +70,11 @@ def evaluate(
         ),
     ] = False,
     images: Annotated[
-        Path | None,
-        typer.Option(help="Instead: score the pictures that reconstruct made in this folder."),
+        str | None,
+        typer.Option(
+            help="Instead: score pictures, those that reconstruct made in a folder, or anybody's: "
+            "a folder, a zip, .pt or .npy, or the NAME of --published."
+        ),
     ] = None,
     classes: Annotated[
         bool,
@@ -74,6 +84,20 @@ def evaluate(
             "pictures again).",
         ),
     ] = False,
+    shown: Annotated[
+        Path | None,
+        typer.Option(
+            help="With --images: what was shown, a folder, a zip, .pt or .npy; then no data set "
+            "is needed."
+        ),
+    ] = None,
+    defined_as: Annotated[
+        str,
+        typer.Option(
+            "--as",
+            help="With --images: scores as mindeye2, brain-diffuser or mind-vis define them.",
+        ),
+    ] = "",
     networks: Annotated[
         Path | None,
         typer.Option(help="Where the weights of feature networks lie; default: torch.hub's."),
@@ -91,7 +115,11 @@ def evaluate(
         check_writable(out.parent if aims or evidence or statistics else out)
     with telling() as say:
         if images:
-            _of_images(images, dataset, checkpoints, networks, device, out, atlas, classes, say)
+            from backends.reports.definitions import definition
+
+            wanted = definition(defined_as) if defined_as else None
+            asked = Asked(images, dataset, tuple(subject or ()), tuple(published or ()), shown)
+            _of_images(asked, wanted, checkpoints, networks, device, out, atlas, classes, say)
             return
         if aims or evidence or statistics:
             from backends.reports.aims import evaluate as measure_aims
@@ -142,9 +170,20 @@ def evaluate(
             say.result(str(path))
 
 
+@dataclass(frozen=True)
+class Asked:
+    """Which pictures are to be scored, as they were given on the command line."""
+
+    images: str
+    dataset: str
+    subjects: tuple[str, ...]
+    published: tuple[str, ...]
+    shown: Path | None
+
+
 def _of_images(
-    folder: Path,
-    dataset: str,
+    asked: Asked,
+    wanted: Definition | None,
     checkpoints: Path,
     networks: Path | None,
     device: str,
@@ -153,24 +192,71 @@ def _of_images(
     classes: bool,
     say: Teller,
 ) -> None:
-    """Score a folder of pictures and print, or write, the table."""
+    """Score pictures and print, or write, the table."""
     from backends.reports.feature_networks import Features
-    from backends.reports.picture_folder import load
+    from backends.reports.picture_folder import METRICS, SETTINGS, load
     from backends.reports.picture_tables import markdown, write
-    from backends.reports.pictures import score_folder, shipped_functions
+    from backends.reports.pictures import score_folder, score_pairs, shipped_functions
+    from explorer.naming import path_and_options
 
-    name, bench = options.open_bench(dataset, checkpoints, device)
-    drawn_of = load(folder)[0]["dataset"]
-    if drawn_of != name:
-        raise UserError(
-            f"{folder} holds pictures of {drawn_of}, and --dataset opens {name}; score them with: "
-            f"python -m backends evaluate --dataset {drawn_of}=PATH --images {folder}"
-        )
-    own = shipped_functions(bench, checkpoints, device) if name == "simulated" else {}
-    features = Features(networks, own, device, checkpoints / "embedders")
-    report = score_folder(
-        bench, folder, features, atlas=atlas, references=True, classes=classes, progress=say
-    )
+    named = dict(pair.partition("=")[::2] for pair in asked.published)
+    given = named.get(asked.images, asked.images)
+    place, said = path_and_options(given, f"--images {asked.images}")
+
+    def features(name: str, bench: Workbench | None) -> Features:
+        simulated = bench is not None and name == "simulated"
+        own = shipped_functions(bench, checkpoints, device) if simulated else {}
+        return Features(networks, own, device, checkpoints / "embedders")
+
+    more = {"definition": wanted, "atlas": atlas, "progress": say}
+    if (place / METRICS).is_file() or (place / SETTINGS).is_file():
+        name, bench = options.open_bench(asked.dataset, checkpoints, device)
+        drawn_of = load(place)[0]["dataset"]
+        if drawn_of != name:
+            raise UserError(
+                f"{place} holds pictures of {drawn_of}, and --dataset opens {name}; score them "
+                f"with: python -m backends evaluate --dataset {drawn_of}=PATH --images {place}"
+            )
+        again = {"references": True, "classes": classes}
+        report = score_folder(bench, place, features(name, bench), **again, **more)
+    else:
+        name, one, bench = _foreign(asked, place, said, checkpoints, device)
+        settings = {"dataset": name, "mapper": place.name, "generator": "published"}
+        report = score_pairs([one], features(name, bench), settings, bench=bench, **more)
     say.result(markdown(report))
     for path in write(report, out) if out else ():
         say.result(str(path))
+
+
+def _foreign(
+    asked: Asked, place: Path, said: dict[str, str], checkpoints: Path, device: str
+) -> tuple[str, Shown, Workbench | None]:
+    """Return what is shown, the pictures that others made of it, and the bench of a data set."""
+    from backends import DATASETS
+    from backends.reports.foreign_pictures import has_copies, pairs_of, published_of
+
+    whose = asked.dataset != "simulated" or bool(asked.subjects) or {"subject", "order"} & {*said}
+    if asked.shown is not None or (not whose and has_copies(place)):
+        odd = sorted({*said} - {"samples"})
+        if odd:
+            raise UserError(
+                f"--images: {odd[0]} says which test images of a data set pictures are of, and "
+                "these have copies of what was shown; leave it out, or --shown."
+            )
+        one = pairs_of(place, asked.shown, said.get("samples", ""))
+        return (asked.shown or place).name, one, None
+    if not whose:
+        raise UserError(
+            f"{place} holds no pictures of reconstruct and no copies of what was shown; say "
+            "what was shown with --shown FOLDER_OR_FILE, or whose test images they are with "
+            "--dataset NAME=PATH --subject SUBJECT and, for numbered ones, ?order= after the path."
+        )
+    if len(asked.subjects) == 1:
+        said = {"subject": asked.subjects[0]} | said
+    if asked.dataset in DATASETS:  # which has no path of its own
+        said = {"dataset": asked.dataset} | said
+    name = re.sub(r"[^\w.-]", "_", place.stem, flags=re.ASCII)
+    tail = "&".join(f"{key}={value}" for key, value in said.items())
+    pair = f"{name}={place}?{tail}" if tail else f"{name}={place}"
+    _, bench = options.open_bench(asked.dataset, checkpoints, device, [pair])
+    return (*published_of(bench, name), bench)

@@ -153,6 +153,11 @@ class Published:
 
     # ------------------------------------------------------------------------------- what is there
 
+    @property
+    def readers(self) -> dict[float, Reads]:
+        """Scale (0 for pictures without one) -> stimulus -> its picture, given which sample."""
+        return self._read
+
     def _of_array(self, study: Dataset) -> Reads:
         stored = open_array(self.path)
         if not _is_images(tuple(stored.shape)):

@@ -84,6 +84,7 @@ def brain_correlation(
         lines.append(
             {"id": score, "title": f"Brain correlation, {name}", **figures, **about}
             | {"samples": len(made), "source": f"{SCOTTI}; here a {encoder.description}"}
+            | {"network": "", "pool": ""}
             | {"parcel": name, "voxels": int(mask.sum()), "shown image": ceiling.value}
             | {"atlas": parcellation.name}
         )

@@ -7,7 +7,7 @@ command that gets it.
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,20 +20,49 @@ if TYPE_CHECKING:
     import torch
 
 SIDE = 256  # the NSD papers bring all pictures to this size before anything else
-ROWS_AT_ONCE = 32
+ROWS_AT_ONCE = 16
 IMAGENET = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 CLIP_COLOURS = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)
+
+
+@dataclass(frozen=True)
+class Look:
+    """How pictures are brought to the size that is compared: what papers differ in.
+
+    ``first``: the side of the square that every picture becomes before anything else; None: it
+    stays as it is. ``side``: what networks are given instead of their own side; None: their own.
+    ``pixels``: the side at which PixCorr and SSIM compare; ``pillow``: resized as 8-bit pictures
+    by Pillow (always antialiased), else as tensors by torch, antialiased where ``antialias`` says
+    so. ``pixels_bicubic``: so are pixels resized, else bilinearly.
+    """
+
+    first: int | None = SIDE
+    side: int | None = None
+    pixels: int = 425
+    pillow: bool = False
+    antialias: bool = True
+    pixels_bicubic: bool = False
+
+    def sides(self, side: int) -> tuple[int, ...]:
+        """Return the sides that a picture becomes one after the other, ``side`` the last."""
+        return (side,) if self.first is None else (self.first, side)
+
+
+PLAIN = Look()
 
 
 @dataclass(frozen=True)
 class Network:
     """A feature network: its file of weights, how it is opened, and how pictures are given to it.
 
-    ``side`` and ``normalise``: resized to a square (bilinear, antialiased), then (x - mean) / sd
-    per channel. ``layers`` are the names of the modules whose flattened outputs are features.
-    ``with_it``: files that must lie beside ``file``; then ``url`` is a repository of the hub.
+    ``variant``: which one exactly, for a table. ``side`` and ``normalise``: resized to a square,
+    then (x - mean) / sd per channel. ``layers`` are the names of the modules whose flattened
+    outputs are features; ``wide`` are those that two-way rates compare and that are too large to
+    be kept for all pictures. ``with_it``: files that must lie beside ``file``; then ``url`` is a
+    repository of the hub.
     """
 
+    variant: str
     file: str
     url: str
     megabytes: int
@@ -43,6 +72,7 @@ class Network:
     normalise: tuple[tuple[float, ...], tuple[float, ...]] = IMAGENET
     bicubic: bool = False
     with_it: tuple[str, ...] = ()
+    wide: tuple[str, ...] = ()
 
     def command(self, file: Path) -> str:
         """Return what a person types to get ``file``."""
@@ -106,14 +136,17 @@ def read_state(file: Path) -> dict[str, Any]:
 TORCHVISION = "https://download.pytorch.org/models/"
 NETWORKS = {
     "alexnet": Network(
+        "AlexNet, torchvision IMAGENET1K_V1",
         "alexnet-owt-7be5be79.pth",
         TORCHVISION + "alexnet-owt-7be5be79.pth",
         233,
         _torchvision("alexnet"),
         ("features.1", "features.4", "features.7", "features.9", "features.11"),
         256,
+        wide=("features.4", "features.11"),
     ),
     "inception": Network(
+        "Inception v3, torchvision IMAGENET1K_V1 with transform_input",
         "inception_v3_google-0cc3c7bd.pth",
         TORCHVISION + "inception_v3_google-0cc3c7bd.pth",
         104,
@@ -122,6 +155,7 @@ NETWORKS = {
         342,
     ),
     "clip-l-14": Network(
+        "CLIP ViT-L/14, OpenAI's weights",
         "ViT-L-14/open_clip_model.safetensors",
         "timm/vit_large_patch14_clip_224.openai",
         1711,
@@ -132,6 +166,7 @@ NETWORKS = {
         with_it=("open_clip_config.json",),
     ),
     "efficientnet-b1": Network(
+        "EfficientNet-B1, torchvision IMAGENET1K_V2",
         "efficientnet_b1-c27df63c.pth",
         TORCHVISION + "efficientnet_b1-c27df63c.pth",
         30,
@@ -139,7 +174,18 @@ NETWORKS = {
         ("avgpool",),
         255,
     ),
+    # what Brain-Diffuser's `efficientnet_b1(weights=True)` of torchvision 0.13 loads
+    "efficientnet-b1-v1": Network(
+        "EfficientNet-B1, torchvision IMAGENET1K_V1",
+        "efficientnet_b1_rwightman-bac287d4.pth",
+        TORCHVISION + "efficientnet_b1_rwightman-bac287d4.pth",
+        30,
+        _torchvision("efficientnet_b1"),
+        ("avgpool",),
+        240,
+    ),
     "swav": Network(
+        "SwAV ResNet-50, 800 epochs",
         "swav_800ep_pretrain.pth.tar",
         "https://dl.fbaipublicfiles.com/deepcluster/swav_800ep_pretrain.pth.tar",
         108,
@@ -148,6 +194,7 @@ NETWORKS = {
         224,
     ),
     "vit-h-14": Network(
+        "ViT-H/14 at 518, torchvision IMAGENET1K_SWAG_E2E_V1",
         "vit_h_14_swag-80465313.pth",
         TORCHVISION + "vit_h_14_swag-80465313.pth",
         2417,
@@ -157,6 +204,7 @@ NETWORKS = {
         bicubic=True,
     ),
     "fid-inception": Network(
+        "Inception of the TensorFlow FID, 2015-12-05",
         "weights-inception-2015-12-05-6726825d.pth",
         "https://github.com/toshas/torch-fidelity/releases/download/v0.2.0/"
         "weights-inception-2015-12-05-6726825d.pth",
@@ -202,35 +250,44 @@ class Features:
 
         return self._folder or Path(torch.hub.get_dir()) / "checkpoints"
 
-    def of(self, name: str, images: Sequence[np.ndarray]) -> dict[str, np.ndarray]:
+    def of(
+        self, name: str, images: Sequence[np.ndarray], look: Look = PLAIN
+    ) -> dict[str, np.ndarray]:
         """Return float32 (n, ...) by layer of a network, or under ``name`` of a function.
 
         Weights that are missing, damaged or of another network raise `UserError`.
         """
+        parts = list(self.batches(name, images, look))
+        return {layer: np.concatenate([part[layer] for part in parts]) for layer in parts[0]}
+
+    def batches(
+        self, name: str, images: Sequence[np.ndarray], look: Look = PLAIN
+    ) -> Iterator[dict[str, np.ndarray]]:
+        """Yield what `of` returns for a few pictures after the other, so that wide layers fit."""
         import torch
 
         if name in self.functions:
-            return {name: np.asarray(self.functions[name](images), np.float32)}
+            yield {name: np.asarray(self.functions[name](images), np.float32)}
+            return
         if name not in NETWORKS:
             raise UserError(f"{name} is not at hand; this score is left out.")
         network, caught = self._open(name)
         recipe = NETWORKS[name]
-        rows: dict[str, list[np.ndarray]] = {layer: [] for layer in recipe.layers}
         mean, sd = (torch.tensor(v)[:, None, None] for v in recipe.normalise)
+        sides = look.sides(recipe.side if look.side is None else look.side)
         with torch.inference_mode():
             for begin in range(0, len(images), ROWS_AT_ONCE):
                 part = resized(
                     images[begin : begin + ROWS_AT_ONCE],
-                    *(SIDE, recipe.side),
+                    *sides,
                     bicubic=recipe.bicubic,
+                    look=look,
                 )
                 part = ((part - mean) / sd).to(self.device)
                 if name == "fid-inception":
                     part = (part * 255).round().to(torch.uint8)
                 network(part)
-                for layer in recipe.layers:
-                    rows[layer].append(caught[layer].float().cpu().numpy())
-        return {layer: np.concatenate(found) for layer, found in rows.items()}
+                yield {layer: caught[layer].float().cpu().numpy() for layer in recipe.layers}
 
     def _open(self, name: str) -> tuple[torch.nn.Module, dict[str, torch.Tensor]]:
         if name in self._opened:
@@ -262,21 +319,34 @@ class Features:
         return self._opened[name]
 
 
-def resized(images: Sequence[np.ndarray], *sides: int, bicubic: bool = False) -> torch.Tensor:
+def resized(
+    images: Sequence[np.ndarray], *sides: int, bicubic: bool = False, look: Look = PLAIN
+) -> torch.Tensor:
     """Return float32 (n, 3, side, side) in 0 ... 1, resized to one side after the other.
 
-    Bilinear with antialiasing, said explicitly because torchvision's default has changed.
+    Bilinear unless ``bicubic``; whether with antialiasing is said explicitly, because
+    torchvision's default has changed: see `Look`.
     """
     import torch
+    from PIL import Image
     from torchvision.transforms.v2 import InterpolationMode
     from torchvision.transforms.v2 import functional as transforms
 
+    if look.pillow:
+        how = Image.Resampling.BICUBIC if bicubic else Image.Resampling.BILINEAR
+        rows = []
+        for image in images:
+            for side in sides:
+                if image.shape[:2] != (side, side):
+                    image = np.asarray(Image.fromarray(image).resize((side, side), how))
+            rows.append(torch.from_numpy(np.array(image)).permute(2, 0, 1).float() / 255)
+        return torch.stack(rows)
     mode = InterpolationMode.BICUBIC if bicubic else InterpolationMode.BILINEAR
     rows = []
     for image in images:
         pixels = torch.from_numpy(np.array(image)).permute(2, 0, 1).float() / 255
         for side in sides:
             if pixels.shape[-2:] != (side, side):
-                pixels = transforms.resize(pixels, [side, side], mode, antialias=True)
+                pixels = transforms.resize(pixels, [side, side], mode, antialias=look.antialias)
         rows.append(pixels.clamp(0, 1))
     return torch.stack(rows)

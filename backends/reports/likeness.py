@@ -7,25 +7,48 @@ another image that is not defined is a failed one, as in the papers' strict "les
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 
-from backends.reports.feature_networks import NETWORKS, SIDE, Features, read_state, resized
-from explorer.metrics import correlation_matrix, unit, varies
+from backends.reports.feature_networks import NETWORKS, PLAIN, SIDE, Features, Look, resized
+from explorer.metrics import correlation_matrix, varies
 from explorer.types import UserError
 
-NSD_SIDE = 425  # and from there to NSD's own for PixCorr and SSIM
-DISTRACTORS = 50  # of the pair-wise rates, where every pair has to be computed
+KEPT = 2**29  # bytes of a wide layer's features that are kept at once: our choice
+AT_ONCE = 2**13  # values that float32 adds up before float64 does
+TIED = 1e-12  # correlations nearer than this are equal
+TIED_WIDE = 1e-7  # of a wide layer, which is multiplied in float32
 
 
 class Pictures:
-    """n pictures uint8 (H, W, 3) in the forms that scores need, each computed once."""
+    """n pictures uint8 (H, W, 3) in the forms that scores need, each computed once.
 
-    def __init__(self, images: Sequence[np.ndarray], features: Features) -> None:
+    Parameters
+    ----------
+    images
+        The pictures.
+    features
+        Where networks come from.
+    look
+        How they are brought to the sizes that are compared.
+    say
+        What is told of what takes long.
+    """
+
+    def __init__(
+        self,
+        images: Sequence[np.ndarray],
+        features: Features,
+        look: Look = PLAIN,
+        say: Callable[[str], None] | None = None,
+    ) -> None:
         self.images, self.features = list(images), features
+        self.look, self.say = look, say
         self._found: dict[str, dict[str, np.ndarray]] = {}
+        self._kept: dict[str, tuple[Pictures, Any]] = {}
 
     def __len__(self) -> int:
         """Return n."""
@@ -34,19 +57,37 @@ class Pictures:
     def feature(self, network: str, layer: str = "") -> np.ndarray:
         """Return float32 (n, ...) of a network's layer, or of a function by its name."""
         if network not in self._found:
-            self._found[network] = self.features.of(network, self.images)
+            self._found[network] = self.features.of(network, self.images, self.look)
         return self._found[network][layer or network]
 
-    @cached_property
-    def pixels(self) -> np.ndarray:
-        """float32 (n, 3, 425, 425) in 0 ... 1, by way of 256 x 256."""
-        return resized(self.images, SIDE, NSD_SIDE).numpy()
+    def batches(self, network: str) -> Iterator[dict[str, np.ndarray]]:
+        """Yield the features of a few pictures after the other, by layer; nothing is kept."""
+        if network in self._found:
+            yield self._found[network]
+        else:
+            yield from self.features.batches(network, self.images, self.look)
+
+    def kept(self, what: str, shown: Pictures, find: Callable[[], Any]) -> Any:
+        """Return what was found of these and the shown pictures; found only once."""
+        if what not in self._kept or self._kept[what][0] is not shown:
+            self._kept[what] = shown, find()
+        return self._kept[what][1]
+
+    def resized(self) -> Iterator[np.ndarray]:
+        """Yield float32 (3, S, S) in 0 ... 1 at the side of PixCorr and SSIM."""
+        look = self.look
+        for image in self.images:
+            sides = look.sides(look.pixels)
+            yield resized([image], *sides, bicubic=look.pixels_bicubic, look=look)[0].numpy()
 
     @cached_property
     def small(self) -> np.ndarray:
         """uint8 (n, 256, 256, 3)."""
-        grey_levels = (resized(self.images, SIDE).numpy() * 255).round().astype(np.uint8)
-        return grey_levels.transpose(0, 2, 3, 1)
+        rows = np.empty((len(self), SIDE, SIDE, 3), np.uint8)
+        for row, image in zip(rows, self.images, strict=True):
+            levels = (resized([image], SIDE, look=self.look)[0].numpy() * 255).round()
+            row[:] = levels.astype(np.uint8).transpose(1, 2, 0)
+        return rows
 
 
 PerItem = Callable[[Pictures, Pictures], np.ndarray]
@@ -56,9 +97,112 @@ def two_way(network: str, layer: str = "") -> PerItem:
     """Two-way identification of features, per picture: see `two_way_identification`."""
 
     def rate(shown: Pictures, made: Pictures) -> np.ndarray:
+        if network in NETWORKS and NETWORKS[network].wide:
+            return identified_by(similarities(shown, made, network)[layer], TIED_WIDE)
         return identified(*(p.feature(network, layer) for p in (made, shown)))
 
     return rate
+
+
+def similarities(shown: Pictures, made: Pictures, network: str) -> dict[str, np.ndarray]:
+    """Return float64 (n, n) by layer: the correlation of made picture i with shown picture j.
+
+    NaN where features are constant or not finite. Of the layers that two-way rates compare.
+    """
+    layers = NETWORKS[network].wide
+
+    def found() -> dict[str, np.ndarray]:
+        def form(part: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+            return {layer: _standardised(part[layer]) for layer in layers}
+
+        return {k: cross for k, (cross, _) in products(shown, made, network, form).items()}
+
+    return made.kept(f"similarities of {network}", shown, found)
+
+
+def _standardised(rows: np.ndarray) -> np.ndarray:
+    """Return float32 (n, D) of mean 0 and length 1, whose products are Pearson correlations."""
+    flat = rows.reshape(len(rows), -1).astype(np.float64)
+    known = _correlates(flat)
+    flat = np.where(known[:, None], flat, 0)
+    flat -= flat.mean(axis=1, keepdims=True)
+    length = np.linalg.norm(flat, axis=1)
+    return (flat / np.where(known, length, np.nan)[:, None]).astype(np.float32)
+
+
+Form = Callable[[dict[str, np.ndarray]], dict[str, np.ndarray]]
+Squares = tuple[np.ndarray, np.ndarray]
+
+
+def products(
+    shown: Pictures, made: Pictures, network: str, form: Form
+) -> dict[str, tuple[np.ndarray, Squares]]:
+    """Return the products of features of made and shown pictures, without keeping all features.
+
+    The shown pictures' features are kept in blocks of half a gigabyte, and for each block the
+    made pictures go through the network again, a few at a time.
+
+    Parameters
+    ----------
+    shown, made
+        n pictures each.
+    network
+        Whose features.
+    form
+        What makes float32 rows (m, D) by a name of a network's layers (m, ...).
+
+    Returns
+    -------
+    products
+        Name -> float64 (n, n) of made picture i and shown picture j, and the products of the
+        shown, and of the made pictures with themselves (n,).
+    """
+    n, found = len(shown), {}
+    for begin, block in _blocks(shown.batches(network), form):
+        for name, theirs in block.items():
+            cross, squares = found.setdefault(name, (np.empty((n, n)), (np.empty(n), np.empty(n))))
+            squares[0][begin : begin + len(theirs)] = _squared(theirs)
+        row = 0
+        for part in made.batches(network):
+            for name, rows in form(part).items():
+                (cross, squares), theirs = found[name], block[name]
+                end = row + len(rows)
+                cross[row:end, begin : begin + len(theirs)] = _multiplied(rows, theirs)
+                squares[1][row:end] = _squared(rows)
+            row = end
+    return found
+
+
+def _blocks(
+    parts: Iterator[dict[str, np.ndarray]], form: Form
+) -> Iterator[tuple[int, dict[str, np.ndarray]]]:
+    """Yield where a block begins, and its rows by name, of as many parts as may be kept."""
+    begin, kept = 0, []
+    for part in parts:
+        kept.append(form(part))
+        each = sum(rows.nbytes for rows in kept[-1].values())
+        if each * (len(kept) + 1) > KEPT:
+            yield begin, _joined(kept)
+            begin += sum(len(next(iter(one.values()))) for one in kept)
+            kept = []
+    if kept:
+        yield begin, _joined(kept)
+
+
+def _joined(kept: list[dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
+    return {name: np.concatenate([one[name] for one in kept]) for name in kept[0]}
+
+
+def _squared(rows: np.ndarray) -> np.ndarray:
+    return np.array([_multiplied(row[None], row[None])[0, 0] for row in rows])
+
+
+def _multiplied(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """Return float64 (n, m) of float32 rows (n, D) and (m, D)."""
+    total = np.zeros((len(a), len(b)))
+    for begin in range(0, a.shape[1], AT_ONCE):
+        total += a[:, begin : begin + AT_ONCE] @ b[:, begin : begin + AT_ONCE].T
+    return total
 
 
 def identified(made: np.ndarray, shown: np.ndarray) -> np.ndarray:
@@ -75,8 +219,17 @@ def identified(made: np.ndarray, shown: np.ndarray) -> np.ndarray:
     similarity = correlation_matrix(made, shown)
     similarity[unknown[0]] = np.nan
     similarity[:, unknown[1]] = np.nan
+    return identified_by(similarity, TIED)
+
+
+def identified_by(similarity: np.ndarray, tolerance: float) -> np.ndarray:
+    """Return (n,): the share of other shown images that are less similar than a picture's own.
+
+    ``similarity`` (n, n) of picture i with shown image j; NaN is a failed comparison, and no score
+    where it is the own. Differences up to ``tolerance`` are ties, which count half.
+    """
     own = similarity.diagonal()[:, None]
-    tied = np.abs(similarity - own) <= 1e-12
+    tied = np.abs(similarity - own) <= tolerance
     wins = ((similarity < own) & ~tied).sum(axis=1) + (tied.sum(axis=1) - 1) / 2
     return np.where(np.isnan(own[:, 0]), np.nan, wins / (len(own) - 1))
 
@@ -116,118 +269,40 @@ def pixel_correlation(shown: Pictures, made: Pictures) -> np.ndarray:
     return np.array(
         [
             correlations(a.reshape(1, -1), b.reshape(1, -1))[0]
-            for a, b in zip(shown.pixels, made.pixels, strict=True)
+            for a, b in zip(shown.resized(), made.resized(), strict=True)
         ]
     )
 
 
-def structural_similarity(shown: Pictures, made: Pictures) -> np.ndarray:
+def structural_similarity(*, columns: bool = False) -> PerItem:
     """SSIM in grey at 425 x 425: Gaussian weights of sigma 1.5, population covariance, range 1.
 
     The NSD papers pass ``multichannel=True`` with a grey image, which versions of scikit-image
-    read differently; one grey channel is what all but the oldest do.
-    """
-    from skimage.color import rgb2gray
-    from skimage.metrics import structural_similarity as skimage_ssim
-
-    return np.array(
-        [
-            skimage_ssim(
-                rgb2gray(a, channel_axis=0),
-                rgb2gray(b, channel_axis=0),
-                data_range=1.0,
-                gaussian_weights=True,
-                sigma=1.5,
-                use_sample_covariance=False,
-            )
-            for a, b in zip(shown.pixels, made.pixels, strict=True)
-        ]
-    )
-
-
-def pairwise(badness: Callable[[Pictures, Pictures, np.ndarray], np.ndarray]) -> PerItem:
-    """How often a picture is nearer to what was shown than to another shown image.
-
-    ``badness(shown, made, others)`` gives (n, 1 + m): column 0 against its own image, then against
-    the images in ``others`` int (n, m). With more than 51 images the others are 50 drawn by a
-    seed, otherwise all. Ties count half; a badness that is NaN is a failed comparison, and the
-    rate is NaN where that is the picture's own.
+    read differently: those from 0.19 on see one grey channel; the older ones, Brain-Diffuser's
+    0.17 among them, take each column of pixels for a channel (``columns``), so that weights run
+    along columns only.
     """
 
-    def rate(shown: Pictures, made: Pictures) -> np.ndarray:
-        n = len(shown)
-        rng = np.random.default_rng(0)
-        every = [np.delete(np.arange(n), i) for i in range(n)]
-        if n - 1 > DISTRACTORS:
-            every = [rng.choice(others, DISTRACTORS, replace=False) for others in every]
-        candidates = np.column_stack([np.arange(n), np.stack(every)])
-        bad = badness(shown, made, candidates)
-        own, others = bad[:, :1], bad[:, 1:]
-        rate = ((own < others) + 0.5 * (own == others)).mean(axis=1)
-        return np.where(np.isnan(own[:, 0]), np.nan, rate)
+    def similarity(shown: Pictures, made: Pictures) -> np.ndarray:
+        from skimage.color import rgb2gray
+        from skimage.metrics import structural_similarity as skimage_ssim
 
-    return rate
+        pairs = zip(shown.resized(), made.resized(), strict=True)
+        return np.array(
+            [
+                skimage_ssim(
+                    *(rgb2gray(image, channel_axis=0) for image in pair),
+                    data_range=1.0,
+                    gaussian_weights=True,
+                    sigma=1.5,
+                    use_sample_covariance=False,
+                    channel_axis=-1 if columns else None,
+                )
+                for pair in pairs
+            ]
+        )
 
-
-def squared_error(shown: Pictures, made: Pictures, candidates: np.ndarray) -> np.ndarray:
-    """Mean squared error of values 0 to 1, at 256 x 256: a `pairwise` badness."""
-    truth = shown.small.reshape(len(shown), -1).astype(np.float32) / 255
-    found = made.small.reshape(len(made), -1).astype(np.float32) / 255
-    rows = zip(found, candidates, strict=True)
-    return np.stack([np.square(truth[those] - one).mean(axis=1) for one, those in rows])
-
-
-def uncorrelation(shown: Pictures, made: Pictures, candidates: np.ndarray) -> np.ndarray:
-    """Minus the correlation of RGB values at 256 x 256: a `pairwise` badness."""
-    truth, found = (
-        np.where(_correlates(x)[:, None], unit(x - x.mean(axis=1, keepdims=True)), np.nan)
-        for x in (p.small.reshape(len(p), -1).astype(np.float64) for p in (shown, made))
-    )
-    return np.stack([-(truth[those] @ one) for one, those in zip(found, candidates, strict=True)])
-
-
-def dissimilarity(shown: Pictures, made: Pictures, candidates: np.ndarray) -> np.ndarray:
-    """Minus SSIM in colour at 256 x 256: a `pairwise` badness."""
-    from skimage.metrics import structural_similarity as skimage_ssim
-
-    return np.array(
-        [
-            [-skimage_ssim(shown.small[j], image, data_range=255, channel_axis=-1) for j in those]
-            for image, those in zip(made.small, candidates, strict=True)
-        ]
-    )
-
-
-def perceptual(shown: Pictures, made: Pictures, candidates: np.ndarray) -> np.ndarray:
-    """LPIPS, see `lpips`: a `pairwise` badness."""
-    return np.array(
-        [[lpips(shown, made, int(j), i) for j in those] for i, those in enumerate(candidates)]
-    )
-
-
-def lpips(shown: Pictures, made: Pictures, i: int, j: int) -> float:
-    """Return LPIPS (AlexNet, version 0.1) of shown picture i and made picture j, from 0 (equal).
-
-    Squared differences of the unit-length features of five layers, weighted per channel, averaged
-    over places, summed over layers (Zhang et al. 2018, arXiv 1801.03924). The weights come with
-    torchmetrics. Pictures are 256 x 256 and normalised as for ImageNet, which is what the
-    original's own constants amount to.
-    """
-    total = 0.0
-    for layer, weight in zip(NETWORKS["alexnet"].layers, _lpips_weights(), strict=True):
-        a, b = (p.feature("alexnet", layer)[k] for p, k in ((shown, i), (made, j)))
-        a, b = (x / np.sqrt(np.square(x).sum(axis=0) + 1e-8) for x in (a, b))
-        total += float((weight[:, None, None] * np.square(a - b)).sum(axis=0).mean())
-    return total
-
-
-def _lpips_weights() -> list[np.ndarray]:
-    from importlib.resources import as_file, files
-
-    found = files("torchmetrics") / "functional" / "image" / "lpips_models" / "alex.pth"
-    with as_file(found) as file:
-        state = read_state(file)
-    return [state[f"lin{k}.model.1.weight"].numpy().ravel() for k in range(5)]
+    return similarity
 
 
 def n_way_top_k(n: int = 50, k: int = 1) -> PerItem:

@@ -10,7 +10,8 @@ import numpy as np
 import pandas as pd
 
 from backends.reports.brain_correlation import BRAIN, BRAIN_TITLE
-from backends.reports.pictures import MEAN_OF, Report
+from backends.reports.definitions import DEFINITIONS
+from backends.reports.pictures import MEAN_OF, Report, near_misses
 from backends.reports.scores import SCORES, STAND_INS
 from backends.reports.tables import render, write_files
 from explorer.types import UserError
@@ -19,7 +20,8 @@ from explorer.writing import csv_text
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-FILE = "pictures"
+FILE, FEW = "pictures", 10
+NEARLY = "CLIP tells them from 95 % of the other images, and they show something else"
 # Scotti et al. 2024, arXiv 2403.11207, Table 1: 40 sessions, mean of subjects 1, 2, 5 and 7, 1,000
 # test images; the rows of others were evaluated again there.
 PUBLISHED_FROM = "Scotti et al. 2024, arXiv 2403.11207, Table 1, mean of 4 subjects, N 1000"
@@ -55,22 +57,29 @@ def markdown(report: Report) -> str:
             "N": int(row["N"]),
             "undefined": int(row["undefined"]) or "",
             "samples": int(row["samples"]),
+            "compared with": row["pool"],
+            "network": row["network"],
             "definition": row["id"],
             "source": row["source"],
         }
         for row in report.table.to_dict("records")
     ]
-    titles = {score.id: score.title for score in (*SCORES, *STAND_INS)} | {BRAIN: BRAIN_TITLE}
+    known = (*SCORES, *STAND_INS, *(s for one in DEFINITIONS.values() for s in one.scores))
+    titles = {score.id: score.title for score in known} | {BRAIN: BRAIN_TITLE}
     blank = dict.fromkeys(lines[0], "") if lines else {}
     lines += [
         blank | {"score": titles[i], "value": "missing, see below", "definition": i}
         for i in report.missing
     ]
-    title = (
-        f"Pictures of {made['dataset']}: {made['mapper']} and {made['generator']}, "
-        f"scale {made['scale']:g}, {made['steps']} steps"
-    )
+    title = f"Pictures of {made['dataset']}: {made['mapper']} and {made['generator']}"
+    if "scale" in made:
+        title += f", scale {made['scale']:g}, {made['steps']} steps"
     tables = {title: pd.DataFrame(lines)}
+    missed = near_misses(report.per_picture)
+    if missed is not None and len(missed):
+        tables[f"Near misses: {NEARLY}; the first {min(FEW, len(missed))} of {len(missed)}"] = (
+            missed.head(FEW)
+        )
     if report.parcels is not None:
         tables |= _by_parcel(report.parcels)
     if report.references is not None:
@@ -82,8 +91,13 @@ def markdown(report: Report) -> str:
     text = render(tables).rstrip("\n") + "\n\n"
     text += (
         "The interval is a bootstrap over stimuli. PixCorr and SSIM reward blur. A value that is "
-        "not defined counts as a failed picture: 0, and 1 of a distance.\n"
+        "not defined counts as a failed picture: 0, and 1 of a distance. A two-way rate depends "
+        "on the images it compares with: rates of other test sets are no match for it.\n"
     )
+    if missed is not None and not len(missed):
+        text += f"- Near misses ({NEARLY}): none.\n"
+    if made.get("definition"):
+        text += f"- {made['definition']}\n"
     for row in report.table.to_dict("records"):
         if row["remark"] and not row["subject"].startswith(MEAN_OF):
             text += f"- {row['title']}, {row['subject']}: {row['remark']}\n"
@@ -173,6 +187,9 @@ def write(report: Report, folder: Path) -> list[Path]:
         f"{FILE}-each.csv": _csv(report.per_picture),
         f"{FILE}-each.parquet": lambda path: report.per_picture.to_parquet(path, index=False),
     }
+    missed = near_misses(report.per_picture)
+    if missed is not None:
+        makers[f"{FILE}-near-misses.csv"] = _csv(missed, float_format="%.6g")
     if report.parcels is None:
         del makers[f"{FILE}-parcels.csv"]
     if report.references is None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -11,7 +11,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from backends.reports.brain_correlation import BRAIN, brain_correlation
-from backends.reports.feature_networks import Features
+from backends.reports.definitions import Definition
+from backends.reports.feature_networks import PLAIN, Features
+from backends.reports.foreign_pictures import Shown
 from backends.reports.picture_folder import load, pictures_of
 from backends.reports.reference_rows import reference_rows
 from backends.reports.scores import SCORES, STAND_INS, Score, measure
@@ -26,6 +28,9 @@ if TYPE_CHECKING:
 
 MEAN_OF = "mean of "
 NSD_FAMILIES = ("nsd", "mindeye1", "mindeye2")
+NEAR = 0.95  # of a two-way rate, from which a picture counts as taken for the right one
+SEEN_ALIKE = ("clip-l-14-two-way", "pocket-clip-two-way")
+SHOWS_ANOTHER = {"object-f1": 0.2, "judge-category": 0.5, "50-way-top-1": 0.5}  # id -> below this
 Say = Callable[[str], None]
 
 
@@ -84,6 +89,7 @@ def score_folder(
     features: Features,
     *,
     scores: Sequence[Score] | None = None,
+    definition: Definition | None = None,
     atlas: str = "",
     references: bool = False,
     classes: bool = False,
@@ -96,41 +102,89 @@ def score_folder(
     by parcel of ``atlas`` ("" the subject's first). With ``references`` come the rows of
     `backends.reports.reference_rows`, and with ``classes`` among them pictures of the class alone.
     """
+    settings, table = load(folder)
+    if scores is None and definition is None and settings["dataset"] == "simulated":
+        scores = (*SCORES, *STAND_INS)
+    sets = (
+        Shown(subject, *pictures_of(bench, folder, subject))
+        for subject in dict.fromkeys(table["subject"])
+    )
+
+    def beside(one: Shown) -> tuple[pd.DataFrame, list[str]]:
+        given = bench, settings, one.subject, one.stimuli, one.shown, features
+        return reference_rows(*given, classes=classes, progress=progress)
+
+    more = {"scores": scores, "definition": definition, "progress": progress}
+    more["references"] = beside if references else None
+    return score_pairs(sets, features, settings, bench=bench, atlas=atlas, **more)
+
+
+def score_pairs(
+    sets: Iterable[Shown],
+    features: Features,
+    settings: dict[str, Any],
+    *,
+    bench: Workbench | None = None,
+    scores: Sequence[Score] | None = None,
+    definition: Definition | None = None,
+    atlas: str = "",
+    references: Callable[[Shown], tuple[pd.DataFrame, list[str]]] | None = None,
+    progress: Say | None = None,
+) -> Report:
+    """Measure pictures against what was shown, by subject.
+
+    Parameters
+    ----------
+    sets
+        One a subject; read one after the other.
+    features
+        Where networks come from.
+    settings
+        How they were made, as `Report` keeps them.
+    bench
+        Where the data set lies that ``settings`` name, for the brain correlation; None: none.
+    scores, definition
+        Which scores; by default `SCORES`, or those of a paper.
+    atlas
+        Whose parcels, with ``bench``.
+    references
+        What measures pictures that no brain made beside those of a set, and what it has to say.
+    """
     import pandas as pd
 
-    settings, table = load(folder)
-    if scores is None:
-        scores = (*SCORES, *STAND_INS) if settings["dataset"] == "simulated" else SCORES
+    scores = scores or (definition.scores if definition else SCORES)
+    look, settings = definition.look if definition else PLAIN, dict(settings)
+    settings["definition"] = definition.sentence if definition else ""
     per_picture, tables, regions, missing = [], [], [], {}
     beside: dict[tuple[str, ...], pd.DataFrame] = {}  # by stimuli: subjects often saw the same
     blind, notes = [], []
-    for subject in dict.fromkeys(table["subject"]):
-        stimuli, shown, made = pictures_of(bench, folder, subject)
-        tell = prefixed(progress, subject)
-        rows, lines, lacking = measure(shown, made, features, scores=scores, progress=tell)
+    for one in sets:
+        notes += one.notes
+        tell = prefixed(progress, one.subject)
+        asked = (one.shown, one.made, features)
+        rows, lines, lacking = measure(*asked, scores=scores, look=look, progress=tell)
         missing |= lacking
         try:
-            asked = (bench, settings["dataset"], subject, atlas)
-            each, parcels = brain_correlation(*asked, stimuli, shown, made)
+            if bench is not None:
+                whose = (bench, settings["dataset"], one.subject, atlas)
+                each, parcels = brain_correlation(*whose, one.stimuli, one.shown, one.made)
         except UserError as error:
             missing[BRAIN] = str(error)
         else:
-            rows = pd.concat([rows, each], ignore_index=True) if len(rows) else each
-            whole = parcels.iloc[:1][lines.columns]
-            lines = pd.concat([lines, whole], ignore_index=True) if len(lines) else whole
-            parcels.insert(0, "subject", subject)
-            regions.append(parcels)
-        if references:
-            if tuple(stimuli) not in beside:
-                given = bench, settings, subject, stimuli, shown, features
-                beside[tuple(stimuli)], told = reference_rows(
-                    *given, classes=classes, progress=progress
-                )
+            if bench is not None:
+                rows = pd.concat([rows, each], ignore_index=True) if len(rows) else each
+                whole = parcels.iloc[:1][lines.columns]
+                lines = pd.concat([lines, whole], ignore_index=True) if len(lines) else whole
+                parcels.insert(0, "subject", one.subject)
+                regions.append(parcels)
+        if references is not None:
+            if tuple(one.stimuli) not in beside:
+                beside[tuple(one.stimuli)], told = references(one)
                 notes += told
-            blind.append(beside[tuple(stimuli)].assign(subject=subject))
-        rows.insert(0, "subject", subject)
-        rows.insert(1, "stimulus", [stimuli[i] for i in rows.pop("item")])
-        lines.insert(0, "subject", subject)
+            blind.append(beside[tuple(one.stimuli)].assign(subject=one.subject))
+        rows.insert(0, "subject", one.subject)
+        rows.insert(1, "stimulus", [one.stimuli[i] for i in rows.pop("item")])
+        lines.insert(0, "subject", one.subject)
         per_picture.append(rows)
         tables.append(lines)
     every = pd.concat(per_picture, ignore_index=True)
@@ -140,10 +194,46 @@ def score_folder(
         lines = pd.concat([_mean(lines, every), lines], ignore_index=True)
     if len(regions) > 1:
         parcels = pd.concat([_mean(parcels, every), parcels], ignore_index=True)
-    published = bench.catalogue.family(settings["dataset"]) in NSD_FAMILIES
     found = pd.concat(blind, ignore_index=True) if blind else None
+    family = bench.catalogue.family(settings["dataset"]) if bench else ""
     said = tuple(dict.fromkeys(notes))
-    return Report(every, lines, missing, settings, published, parcels, found, said)
+    of_nsd = family in NSD_FAMILIES
+    return Report(every, lines, missing, settings, of_nsd, parcels, found, said)
+
+
+# ------------------------------------------------------------------------------------ near misses
+
+
+def near_misses(per_picture: pd.DataFrame) -> pd.DataFrame | None:
+    """Return the pictures that networks take for the right one and that show something else.
+
+    Those that CLIP tells from at least 95 % of the other images, and whose objects or category
+    are others than those shown: a high rate in the table does not tell them from good pictures
+    (Park et al. 2026, arXiv 2503.06437, call that saturation). The limits are our choice.
+
+    Parameters
+    ----------
+    per_picture
+        As `Report` has it.
+
+    Returns
+    -------
+    misses
+        Columns subject, stimulus, sample, rate (two-way), told by (ids of the scores that are
+        low), the most similar first; None where one of the two kinds of scores was not measured.
+    """
+    kinds = per_picture["score"].str.rpartition("/")[2]
+    near = per_picture[kinds.isin(SEEN_ALIKE)]
+    wrong = per_picture[kinds.isin(SHOWS_ANOTHER)]
+    if near.empty or wrong.empty:
+        return None
+    key = ["subject", "stimulus", "sample"]
+    limits = kinds[wrong.index].map(SHOWS_ANOTHER)
+    low = wrong[wrong["counted"] < limits]
+    told = low.groupby(key, sort=False)["score"].agg(", ".join).rename("told by")
+    rates = near[near["counted"] >= NEAR].groupby(key, sort=False)["counted"].max().rename("rate")
+    found = rates.to_frame().join(told, how="inner").reset_index()
+    return found.sort_values("rate", ascending=False, kind="stable", ignore_index=True)
 
 
 def _mean(lines: pd.DataFrame, every: pd.DataFrame) -> pd.DataFrame:

@@ -13,21 +13,26 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from backends.reports.feature_networks import Features
+from backends.reports.feature_networks import NETWORKS, PLAIN, Features, Look
 from backends.reports.likeness import (
     PerItem,
     Pictures,
     agreement,
-    dissimilarity,
     distance,
     frechet,
     n_way_top_k,
-    pairwise,
-    perceptual,
     pixel_correlation,
-    squared_error,
     structural_similarity,
     two_way,
+)
+from backends.reports.pairs import (
+    DISTRACTORS,
+    LPIPS,
+    Badness,
+    dissimilarity,
+    pairwise,
+    perceptual,
+    squared_error,
     uncorrelation,
 )
 from backends.training.counted import count
@@ -40,6 +45,9 @@ if TYPE_CHECKING:
 RESAMPLES = 100  # of a Frechet distance, which costs a decomposition each
 SCOTTI = "Scotti et al. 2024, arXiv 2403.11207"
 CHEN = "Chen et al. 2023, arXiv 2211.06956"
+OZCELIK = "Ozcelik & VanRullen 2023, Sci Rep 13:15666"
+ONE_COLOUR = "a picture of one colour"
+ALL, CLASSES = "all", "classes"  # kinds of pools that a picture is told from, see `pool_of`
 
 
 @dataclass(frozen=True)
@@ -50,7 +58,8 @@ class Score:
     distance of a whole set. ``chance`` is None where no level is fixed. A value that is not
     defined (``why``: what makes it so) counts as ``undefined_as``: it is a picture that failed,
     and to leave it out would raise the mean. In the papers it makes the whole mean NaN, or is a
-    lost comparison.
+    lost comparison. ``network``: whose features are compared, a name of `NETWORKS` or a sentence.
+    ``pool``: what a picture is told from, see `pool_of`; "" where nothing is compared.
     """
 
     id: str
@@ -62,54 +71,86 @@ class Score:
     features: tuple[str, str] = ("", "")
     undefined_as: float = 0.0
     why: str = "features that are constant or not finite"
+    network: str = ""
+    pool: str | int = ""
+
+    @property
+    def variant(self) -> str:
+        """Which network exactly, "" for none."""
+        name = self.network or self.features[0]
+        return NETWORKS[name].variant if name in NETWORKS else name
 
 
-ONE_COLOUR = "a picture of one colour"
-SCORES = (
+def pool_of(score: Score, n: int) -> str:
+    """Return what each of n pictures is told from, for the table: a two-way rate depends on it."""
+    if score.pool == ALL:
+        return f"all {n - 1} other images"
+    if score.pool == CLASSES:
+        return f"{round(1 / (score.chance or 1)) - 1} other of 1,000 ImageNet classes, all draws"
+    if isinstance(score.pool, int):
+        drawn = f"{score.pool} of {n - 1} other images, drawn with seed 0"
+        return drawn if n - 1 > score.pool else f"all {n - 1} other images"
+    return score.pool
+
+
+def compared(
+    network: str, layer: str, id: str, title: str, source: str = SCOTTI, **more: Any
+) -> Score:
+    """Return the two-way identification of a network's layer as a score."""
+    rate = two_way(network, layer)
+    return Score(id, title, True, 0.5, source, rate, network=network, pool=ALL, **more)
+
+
+def apart(network: str, id: str, title: str, source: str = SCOTTI) -> Score:
+    """Return the correlation distance of a network's pooled features as a score."""
+    # what correlates with nothing is at a distance of 1
+    found = distance(network, "avgpool")
+    return Score(id, title, False, None, source, found, undefined_as=1.0, network=network)
+
+
+def paired(
+    badness: Badness, id: str, title: str, most: int | None = DISTRACTORS, **more: Any
+) -> Score:
+    """Return how often a picture is nearer to its own image than to another as a score."""
+    rate, pool = pairwise(badness, most), ALL if most is None else most
+    return Score(id, title, True, 0.5, CHEN, rate, pool=pool, **more)
+
+
+NSD_PAPERS = (
     Score("pixcorr-425", "PixCorr", True, None, SCOTTI, pixel_correlation, why=ONE_COLOUR),
-    Score("ssim-grey-425", "SSIM", True, None, SCOTTI, structural_similarity),
-    Score("alexnet-2-two-way", "AlexNet(2)", True, 0.5, SCOTTI, two_way("alexnet", "features.4")),
-    Score("alexnet-5-two-way", "AlexNet(5)", True, 0.5, SCOTTI, two_way("alexnet", "features.11")),
-    Score("inception-two-way", "Inception", True, 0.5, SCOTTI, two_way("inception", "avgpool")),
-    Score("clip-l-14-two-way", "CLIP", True, 0.5, SCOTTI, two_way("clip-l-14", "visual")),
+    Score("ssim-grey-425", "SSIM", True, None, SCOTTI, structural_similarity()),
+    compared("alexnet", "features.4", "alexnet-2-two-way", "AlexNet(2)"),
+    compared("alexnet", "features.11", "alexnet-5-two-way", "AlexNet(5)"),
+    compared("inception", "avgpool", "inception-two-way", "Inception"),
+    compared("clip-l-14", "visual", "clip-l-14-two-way", "CLIP"),
+    apart("efficientnet-b1", "effnet-b1-distance", "EffNet-B"),
+    apart("swav", "swav-distance", "SwAV"),
+)
+N_WAY = Score(
+    *("50-way-top-1", "50-way top-1 (ViT-H/14)", True, 1 / 50, CHEN, n_way_top_k(50, 1)),
+    network="vit-h-14",
+    pool=CLASSES,
+)
+FID_64 = Score(
+    *("fid-64", "FID (64 features)", False, None, CHEN), features=("fid-inception", "MaxPool_1")
+)
+SCORES = (
+    *NSD_PAPERS,
+    N_WAY,
+    paired(squared_error, "mse-two-way", "MSE, two-way rate"),
+    paired(uncorrelation, "pcc-two-way", "PCC, two-way rate", why=ONE_COLOUR),
+    paired(dissimilarity, "ssim-two-way", "SSIM, two-way rate"),
+    paired(perceptual, "lpips-two-way", "LPIPS, two-way rate", network=LPIPS),
+    FID_64,
     Score(
-        "effnet-b1-distance",
-        "EffNet-B",
-        False,
-        None,
-        SCOTTI,
-        distance("efficientnet-b1", "avgpool"),
-        undefined_as=1.0,  # the distance of what correlates with nothing
-    ),
-    Score(
-        *("swav-distance", "SwAV", False, None, SCOTTI, distance("swav", "avgpool")),
-        undefined_as=1.0,
-    ),
-    Score("50-way-top-1", "50-way top-1 (ViT-H/14)", True, 1 / 50, CHEN, n_way_top_k(50, 1)),
-    Score("mse-two-way", "MSE, two-way rate", True, 0.5, CHEN, pairwise(squared_error)),
-    Score(
-        *("pcc-two-way", "PCC, two-way rate", True, 0.5, CHEN, pairwise(uncorrelation)),
-        why=ONE_COLOUR,
-    ),
-    Score("ssim-two-way", "SSIM, two-way rate", True, 0.5, CHEN, pairwise(dissimilarity)),
-    Score("lpips-two-way", "LPIPS, two-way rate", True, 0.5, CHEN, pairwise(perceptual)),
-    Score(
-        "fid-64", "FID (64 features)", False, None, CHEN, features=("fid-inception", "MaxPool_1")
-    ),
-    Score(
-        "fid-2048",
-        "FID (2048 features)",
-        False,
-        None,
+        *("fid-2048", "FID (2048 features)", False, None),
         "Heusel et al. 2017, arXiv 1706.08500",
         features=("fid-inception", "AvgPool"),
     ),
 )
 JUDGE = "pocket-judge of the simulated study"
 STAND_INS = (
-    Score(
-        "pocket-clip-two-way", "pocket-clip", True, 0.5, "as CLIP above", two_way("pocket-clip")
-    ),
+    compared("pocket-clip", "", "pocket-clip-two-way", "pocket-clip", "as CLIP above"),
     Score("judge-category", "category", True, 1 / 24, JUDGE, agreement("judge-category")),
     Score(
         *("judge-supercategory", "super-category", True, 1 / 6, JUDGE),
@@ -126,7 +167,7 @@ STAND_INS = (
 EACH = ["score", "item", "sample", "value", "counted"]
 COLUMNS = [
     *("id", "title", "value", "low", "high", "best of samples"),
-    *("chance", "better", "N", "samples", "undefined", "remark", "source"),
+    *("chance", "better", "N", "samples", "undefined", "remark", "source", "network", "pool"),
 ]
 
 
@@ -160,6 +201,7 @@ def measure(
     features: Features,
     *,
     scores: Sequence[Score] = SCORES,
+    look: Look = PLAIN,
     progress: Callable[[str], None] | None = None,
 ) -> tuple[pd.DataFrame, pd.DataFrame, dict[str, str]]:
     """Return every score per picture, the table of scores, and why others are missing.
@@ -172,6 +214,9 @@ def measure(
         S samples of n pictures each, in the order of ``shown``.
     features
         Where networks come from.
+    scores, look
+        Which scores, and how pictures are brought to their sizes: see
+        `backends.reports.definitions`.
 
     Returns
     -------
@@ -182,7 +227,8 @@ def measure(
         One row a score: id, title, value (the mean over samples, then over stimuli), low and high
         (95 % bootstrap over stimuli), best of S (the best sample of each picture; NaN for one
         sample), chance, better ("higher" or "lower"), N, samples, undefined (how many of the N x
-        samples values are not defined), remark (why, and what they count as), source.
+        samples values are not defined), remark (why, and what they count as), source, network
+        (which one exactly), pool (what each picture is told from).
     missing
         Id of a score -> one sentence.
     """
@@ -194,8 +240,8 @@ def measure(
             f"Scores need one picture per shown image in each sample, of 2 images or more; found "
             f"{len(shown)} images and samples of {found}."
         )
-    truth = Pictures(shown, features)
-    samples = [Pictures(one, features) for one in made]
+    truth = Pictures(shown, features, look)
+    samples = [Pictures(one, features, look, progress) for one in made]
     rows, lines, missing = [], [], {}
     for number, score in enumerate(scores):
         if progress:
@@ -220,6 +266,8 @@ def measure(
                 "N": len(shown),
                 "samples": len(samples),
                 "source": score.source,
+                "network": score.variant,
+                "pool": pool_of(score, len(shown)),
             }
         )
     if progress:

@@ -13,9 +13,9 @@ from backends.reports.likeness import (
     Pictures,
     correlations,
     frechet,
-    lpips,
     n_way_top_k,
 )
+from backends.reports.pairs import lpips
 from backends.reports.scores import SCORES, STAND_INS, measure
 from explorer.types import UserError
 
@@ -200,9 +200,9 @@ def test_lpips_is_that_of_torchmetrics(weights):
     a, b = (Pictures(x, Features(weights)) for x in (images, others))
     with torch.inference_mode():
         expected = theirs(resized(images, 256), resized(others, 256), normalize=True).ravel()
-    assert lpips(a, b, 0, 0) == pytest.approx(float(expected[0]), rel=1e-4)
-    assert lpips(a, b, 1, 1) == pytest.approx(float(expected[1]), rel=1e-4)
-    assert lpips(a, a, 0, 0) == 0
+    assert lpips(a, b)[0, 0] == pytest.approx(float(expected[0]), rel=1e-4)
+    assert lpips(a, b)[1, 1] == pytest.approx(float(expected[1]), rel=1e-4)
+    assert lpips(a, a)[0, 0] == 0
     assert BY_ID["lpips-two-way"].per_item(a, a).tolist() == [1, 1]
 
 
