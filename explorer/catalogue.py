@@ -9,6 +9,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -117,9 +118,16 @@ class Catalogue:
     # ------------------------------------------------------------------------------------- studies
 
     def dataset_names(self) -> list[str]:
-        """Return the data sets on offer: those that come with the app, then those given a path."""
-        embedded = [name for name, entry in self._datasets.items() if _has_default_path(entry)]
-        return list(dict.fromkeys([*embedded, *self.paths]))
+        """Return the data sets on offer: those that come with the app, then those given a path.
+
+        A part of one that comes with the app is named after both, as `own_name` does.
+        """
+        return list(dict.fromkeys([*self._embedded, *self.paths]))
+
+    @cached_property
+    def _embedded(self) -> dict[str, tuple[str, dict[str, str]]]:
+        """What comes with the app: name -> family and options."""
+        return _embedded(self._datasets)
 
     def dataset(self, name: str) -> Dataset:
         """Return a data set, opened once; an unknown name raises `UserError`."""
@@ -141,7 +149,7 @@ class Catalogue:
         if name in self.paths:
             who = f"--dataset {name}: {family}"
             return open_dataset(cls, self.paths[name], name, options, who)
-        return cls(name=name)
+        return cls(name=name, **self._embedded[name][1])
 
     def family(self, name: str) -> str:
         """Return which class opens a data set, a key of ``datasets``; "" if there is none.
@@ -151,6 +159,8 @@ class Catalogue:
         """
         if name in self._datasets:
             return name
+        if name in self._embedded and name not in self.paths:
+            return self._embedded[name][0]
         found = recognise(self.paths[name], self._datasets) if name in self.paths else ""
         return found or (PLAIN_FOLDER if PLAIN_FOLDER in self._datasets else "")
 
@@ -376,6 +386,17 @@ def _list_stimuli(trials: Trials, stimuli: pd.DataFrame) -> pd.DataFrame:
 
 def _is_of(published: Any, dataset: str, subject: str) -> bool:
     return (published.dataset, published.subject) == (dataset, subject)
+
+
+def _embedded(datasets: Mapping[str, Any]) -> dict[str, tuple[str, dict[str, str]]]:
+    """Return what comes with the app, name -> family and options: whole data sets, then parts."""
+    own = {name: resolve(entry) for name, entry in datasets.items() if _has_default_path(entry)}
+    further = {
+        f"{name}-{part}": (name, {"part": part})
+        for name, cls in own.items()
+        for part in getattr(cls, "parts", ())
+    }
+    return {name: (name, {}) for name in own} | further
 
 
 def _has_default_path(entry: Any) -> bool:

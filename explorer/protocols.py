@@ -45,6 +45,8 @@ class Dataset(Protocol):
     - ``split_by``: who defined train and test, in a few words.
     - ``test_only``: True for a further test set of people whose training trials are in another
       data set; mappers of exactly its voxels serve it, whatever data set they were trained on.
+    - ``parts``, of a class with a default path: values of its option ``part`` that are further
+      test sets, each offered as ``NAME-PART`` without being named.
     - ``without_picture(stimulus) -> str``: why no single picture stands for a stimulus, a
       sentence that the page shows in its place; "" where ``image`` gives one.
     - ``looks_for``: which files these are, in a few words.

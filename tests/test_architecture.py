@@ -57,6 +57,7 @@ KINDS = {  # what members of a kind share
         "bold5000_files bold5000_lists bold5000_arrays bold5000_volumes "
         "laion_files laion_sessions laion_sidecars laion_splits "
         "laion_voxels "
+        "simulated_files simulated_parts "
         "pandas_hdf things_files things_tables things_volumes "
         "cneuromod_files cneuromod_betas"
     ),

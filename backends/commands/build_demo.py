@@ -33,6 +33,9 @@ STAGES = {  # name -> "module:function" of a build, in order
     "mappers": ROOMS + "study:mappers",
     "systems": ROOMS + "study:systems",
     "encoding": ROOMS + "study:encoding",
+    "harder-ridge": ROOMS + "study:harder_ridge",
+    "harder-systems": ROOMS + "study:harder_systems",
+    "parts": ROOMS + "study:parts",
     "evaluation": ROOMS + "study:tables",
 }
 

@@ -1,21 +1,29 @@
 """The embedded data set: simulated scenes and brains whose truth is stored beside them.
 
 It is a plain folder (``layout``) with a ``truth`` folder. The test rows ship; training rows are
-made again from the seed, into a cache, when one of them is first read.
+made again from the seed, into a cache, when one of them is first read. Further parts, test only,
+lie beside the main one: see `simulated_parts`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import fields
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from backends.datasets import layout
-from explorer.files import damaged, guard
+from backends.datasets import layout, simulated_parts
+from backends.datasets.simulated_files import (
+    MadeRows,
+    Truth,
+    keep_embeddings,
+    known_embeddings,
+    read_truth,
+)
+from backends.datasets.simulated_parts import ABOUT, GENERALISATION, HELD_OUT, MAIN, TASKS
 from explorer.types import EmbeddingSpace, Origin, Subject, Trials, UserError
 
 if TYPE_CHECKING:
@@ -25,76 +33,6 @@ if TYPE_CHECKING:
     from backends.simulation.study import Study
 
 SHIPPED = Path(__file__).resolve().parents[2] / "assets" / "simulated"
-EMBEDDED = "embeddings.safetensors"
-TRUTH, AGAIN = "the truth of a simulation", "make it again (python -m backends build-demo)"
-VOXELS = ("vertex", "ncsnr", "information", "noise_sd", "baseline", "noiseless_scale")
-PARCELS = {"vertices": int, "information_mean": float, "information_sum": float}
-
-
-@dataclass(frozen=True, eq=False)
-class Truth:
-    """What is known about one simulated subject.
-
-    ``parcels`` has one row a parcel, indexed by key ("fusiform L"): role ("informative", "white
-    noise", "structured noise" or "shared noise"), pool (of shared noise), vertices,
-    information_mean, information_sum, groups (share of the signal per kind of feature), sentence
-    and source. ``voxels`` has one row a voxel, in the order of the betas: vertex, parcel, ncsnr
-    (the true one), information (share of one trial's variance that the picture explains, 0 to 1),
-    noise_sd and baseline (percent signal change). ``noiseless`` float32 (test stimuli, V) are the
-    betas without noise, ``stimuli`` their ids.
-    """
-
-    subject: str
-    parcels: pd.DataFrame
-    voxels: pd.DataFrame
-    stimuli: tuple[str, ...]
-    noiseless: np.ndarray
-
-    @property
-    def information(self) -> np.ndarray:
-        """Information per voxel (V,), in [0, 1)."""
-        return self.voxels["information"].to_numpy()
-
-    @property
-    def roles(self) -> dict[str, str]:
-        """Parcel key -> role."""
-        return self.parcels["role"].to_dict()
-
-
-class MadeRows:
-    """Test rows from disk, then training rows that are made when one is first read."""
-
-    dtype = np.dtype(np.float32)
-    ndim = 2
-
-    def __init__(self, shipped: Any, n_made: int, make: Callable[[], np.ndarray], v: int) -> None:
-        self.shape: tuple[int, int] = (len(shipped) + n_made, v)
-        self._shipped, self._make = shipped, make
-
-    def __len__(self) -> int:
-        return self.shape[0]
-
-    def __getitem__(self, rows: Any) -> np.ndarray:
-        """Return float32 rows of any index of the first axis."""
-        if isinstance(rows, tuple):
-            return self[rows[0]][(..., *rows[1:])]
-        numbers = np.arange(len(self))[rows]
-        if numbers.ndim == 0:
-            return self[[int(numbers)]][0]
-        values = np.empty((len(numbers), self.shape[1]), np.float32)
-        made = numbers >= len(self._shipped)
-        values[~made] = self._shipped[numbers[~made]]
-        if made.any():
-            values[made] = self._make()[numbers[made] - len(self._shipped)]
-        return values
-
-    def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
-        """Return all rows."""
-        return np.asarray(self[:], dtype=dtype)
-
-    def lies(self, row: int) -> list[Origin]:
-        """Return where a test row lies; training rows are made again, and lie nowhere."""
-        return self._shipped.lies(row) if row < len(self._shipped) else []
 
 
 class Simulated:
@@ -106,18 +44,25 @@ class Simulated:
         The folder that ``build`` wrote; by default the one that ships.
     name
         What the data set is called.
+    part
+        ``main``, or a further test set of the same people: ``generalisation`` or ``imagery``.
+    task
+        Of ``imagery``: ``imagery`` reads the imagined trials, ``vision`` the same scenes seen.
     cache
         Where training rows are kept; by default $AFTERIMAGE_CACHE or ~/.cache/afterimage.
     progress
         Called with one sentence now and then while training rows are made.
     """
 
+    parts = tuple(ABOUT)  # offered beside the main one
     looks_for = "a folder whose dataset.json has a recipe (python -m backends build-demo)"
 
     def __init__(
         self,
         path: Path | None = None,
         name: str = "simulated",
+        part: str = MAIN,
+        task: str = "",
         *,
         cache: Path | None = None,
         progress: Callable[[str], None] | None = None,
@@ -125,6 +70,8 @@ class Simulated:
         self.path = Path(path) if path is not None else SHIPPED
         self.name = name
         self.progress = progress
+        self.task = simulated_parts.check(part, task)
+        self.part, self.test_only = part, part != MAIN
         self._cache = cache
         self._description = layout.read_description(self.path)
         if not isinstance(self._description.get("recipe"), dict):
@@ -139,6 +86,10 @@ class Simulated:
         self.redistributable: bool = self._description["redistributable"]
         self.split_unit: str = self._description["split_unit"]
         self.note: str = self._description["note"]
+        if part != MAIN:
+            about = ABOUT[part]
+            self.title = f"{self.title}: {about.title}"
+            self.note = f"{about.note.format(told=TASKS.get(self.task, ''))} {self.note}"
         self._folders = layout.subject_folders(self.path, self._description)
 
     @classmethod
@@ -151,8 +102,15 @@ class Simulated:
         return [
             "These are no measurements: pictures and responses were computed, and the truth is "
             "stored beside them.",
-            "Test trials ship; training trials are made from the seed when they are first read, "
-            "and kept in a cache.",
+            *(
+                ABOUT[self.part].remarks
+                if self.test_only
+                else (
+                    "Test trials ship; training trials are made from the seed when they are first "
+                    "read, and kept in a cache.",
+                    f"Further test sets lie beside them: ?part= is one of {', '.join(ABOUT)}.",
+                )
+            ),
         ]
 
     @cached_property
@@ -179,6 +137,8 @@ class Simulated:
 
         from backends.simulation.study import stimulus_table
 
+        if self.test_only:
+            return simulated_parts.part_stimuli(self.path, self.part, self._shipped_stimuli)
         made = stimulus_table(self.study.recipe, "train")
         return pd.concat([self._shipped_stimuli.astype(made.dtypes), made.assign(file="")])
 
@@ -200,6 +160,9 @@ class Simulated:
         shipped = layout.read_trials(
             folder, self.name, subject, self._description, self._shipped_stimuli
         )
+        if self.test_only:
+            what = self.path, self.part, self.task, folder.name
+            return simulated_parts.part_trials(*what, shipped, self.stimuli)
         made = trial_table(self.study.recipe, "train")
         rows = MadeRows(
             shipped.betas,
@@ -216,9 +179,24 @@ class Simulated:
             from backends.simulation.scenes import render
 
             return render(self.scene(stimulus))
-        return layout.read_image(self.path, self._shipped_stimuli, stimulus)
+        return layout.read_image(*self._home(stimulus), stimulus)
 
-    split_by = "the simulation: test scenes are new combinations of the same causes"
+    @property
+    def split_by(self) -> str:
+        """Who defined train and test."""
+        if self.test_only:
+            return simulated_parts.SPLIT_BY
+        return "the simulation: test scenes are new combinations of the same causes"
+
+    def _home(self, stimulus: str) -> tuple[Path, pd.DataFrame]:
+        """Return the folder and the table that name a stimulus's picture."""
+        if stimulus.startswith(HELD_OUT) and self.part == GENERALISATION:
+            return self.path / GENERALISATION, self._held_out
+        return self.path, self._shipped_stimuli
+
+    @cached_property
+    def _held_out(self) -> pd.DataFrame:
+        return layout.read_stimuli(self.path / GENERALISATION)
 
     def picture_origin(self, stimulus: str) -> Origin | None:
         """Return where a test picture lies; training pictures are drawn when they are asked for.
@@ -227,14 +205,14 @@ class Simulated:
         """
         if stimulus.startswith("train-"):
             return None
-        return layout.picture_origin(self.path, self._shipped_stimuli, stimulus)
+        return layout.picture_origin(*self._home(stimulus), stimulus)
 
     def ids(self, stimulus: str) -> dict[str, str]:
         """Return what names a picture."""
         if stimulus.startswith("train-"):
             number = self._numbers["train"][stimulus]
             return {"training scene, from 0": str(number)}
-        return layout.picture_ids(self._shipped_stimuli, stimulus)
+        return layout.picture_ids(self._home(stimulus)[1], stimulus)
 
     def scene(self, stimulus: str) -> Scene:
         """Return what a picture shows, cause by cause."""
@@ -259,71 +237,44 @@ class Simulated:
     def known_embeddings(
         self, stimuli: Sequence[str], space: EmbeddingSpace, fingerprint: str
     ) -> np.ndarray | None:
-        """Return stored embeddings float32 (n, *space.shape) of stimuli of one split, or None.
-
-        They save loading the embedder before the first trial, and drawing thousands of training
-        pictures before the nearest one can be named. They count only for the weights, by
-        ``fingerprint``, that made them.
-        """
-        from safetensors import SafetensorError, safe_open
-
-        split = "test" if stimuli and stimuli[0] in self._numbers["test"] else "train"
-        rows = [self._numbers[split].get(stimulus) for stimulus in stimuli]
-        try:
-            with safe_open(self.path / EMBEDDED, "np") as opened:
-                made_by = (opened.metadata() or {}).get(space.name)
-                if made_by != fingerprint or None in rows:
-                    return None
-                kept = opened.get_tensor(f"{space.name} {split}")
-        except (OSError, SafetensorError):
-            return None
-        if kept.shape != (len(self._numbers[split]), *space.shape) or not np.isfinite(kept).all():
-            return None  # damaged: the embedder gives them again
-        return kept[rows].astype(np.float32)
+        """Return stored embeddings float32 (n, *space.shape), see `simulated_files`."""
+        held = [s for s in stimuli if s.startswith(HELD_OUT)] if self.test_only else []
+        others = [s for s in stimuli if s not in held]
+        found: dict[str, np.ndarray] = {}
+        for some, home, numbers in (
+            (held, self.path / GENERALISATION, self._held_out_numbers if held else {}),
+            (others, self.path, self._numbers),
+        ):
+            rows = known_embeddings(home, numbers, some, space, fingerprint) if some else ()
+            if rows is None:
+                return None
+            found |= dict(zip(some, rows, strict=True))
+        return np.stack([found[s] for s in stimuli]) if stimuli else None
 
     def keep_embeddings(
         self, embeddings: Mapping[str, np.ndarray], space: EmbeddingSpace, fingerprint: str
     ) -> None:
-        """Store the embeddings (*space.shape) of all stimuli; training ones as float16."""
-        from safetensors.numpy import save
+        """Store the embeddings (*space.shape) of all stimuli, see `simulated_files`.
 
-        kinds = {"test": np.float32, "train": np.float16}
-        stored = {
-            f"{space.name} {split}": np.stack([embeddings[s] for s in numbers]).astype(
-                kinds[split]
-            )
-            for split, numbers in self._numbers.items()
-        }
-        part = self.path / f"{EMBEDDED}.part"
-        part.write_bytes(save(stored, {space.name: fingerprint}))
-        part.replace(self.path / EMBEDDED)
+        Of the part ``generalisation`` those of the held-out pictures, of others of all scenes.
+        """
+        home, numbers = self.path, self._numbers
+        if self.part == GENERALISATION:
+            home, numbers = self.path / GENERALISATION, self._held_out_numbers
+        keep_embeddings(home, numbers, embeddings, space, fingerprint)
+
+    @cached_property
+    def _held_out_numbers(self) -> dict[str, dict[str, int]]:
+        return {"test": {s: i for i, s in enumerate(self._held_out.index)}}
 
     def truth(self, subject: str) -> Truth:
         """Return what is known about a participant."""
-        folder = self.path / "truth" / self._folder(subject).name
-        file = folder / "voxels.tsv"
-        voxels = layout.read_table(file, ("parcel", *VOXELS))
-        with guard(file, TRUTH, AGAIN):
-            voxels = voxels.astype({c: float for c in voxels if c != "parcel"})
-            voxels = voxels.astype({"vertex": int})
-        file = self.path / "truth" / "parcels.tsv"
-        parcels = layout.read_table(file, ("subject", "parcel", "role", *PARCELS))
-        with guard(file, TRUTH, AGAIN):
-            parcels = parcels[parcels["subject"] == subject].set_index("parcel")
-            parcels = parcels.drop(columns="subject").astype(PARCELS)
-        stored = layout.read_array(folder / "noiseless.npy")
-        scale = voxels.pop("noiseless_scale").to_numpy()
-        on, shown = scale > 0, tuple(self._shipped_stimuli.index)
-        if stored.shape != (len(shown), on.sum()):
-            raise UserError(
-                f"{folder / 'noiseless.npy'} has shape {stored.shape}, expected "
-                f"({len(shown)}, {on.sum()}); run: python -m backends build-demo"
-            )
-        if not np.isfinite(voxels.drop(columns="parcel").to_numpy(float)).all():
-            raise damaged(folder / "voxels.tsv", "a value is not finite", TRUTH, AGAIN)
-        noiseless = np.tile(voxels["baseline"].to_numpy(np.float32), (len(shown), 1))
-        noiseless[:, on] += stored * scale[on]
-        return Truth(subject, parcels, voxels, shown, noiseless)
+        shown, name = tuple(self._shipped_stimuli.index), self._folder(subject).name
+        truth = read_truth(self.path, name, subject, shown)
+        if not self.test_only:
+            return truth
+        what = self.path, self.part, self.task, name
+        return simulated_parts.part_truth(*what, truth, self.stimuli, self.study)
 
     def noiseless_trials(self, subject: str) -> Trials:
         """Return one noiseless trial per test stimulus, as `load` returns noisy ones."""
@@ -369,6 +320,7 @@ def build(
 
     ``quick`` is a tenth of the scenes and under half of the vertices, for tests.
     """
-    from backends.simulation.study import QUICK, Recipe, Study, write
+    from backends.simulation.shipping import write
+    from backends.simulation.study import QUICK, Recipe, Study
 
     write(Study(QUICK if quick else Recipe(), cache), Path(path), progress)

@@ -105,7 +105,9 @@ class PocketDiffusion(Sampling):
     guided = True
     needs = ("betas",)
     options: tuple[Option, ...] = OPTIONS
-    trained_on = TrainedOn("the simulated scenes of the embedded study alone", ("simulated",))
+    trained_on = TrainedOn(
+        "the simulated scenes of the embedded study alone", ("simulated", "simulated-imagery")
+    )
     default_steps = 20
 
     def __init__(

@@ -1,8 +1,9 @@
 """Measures the shipped models on the embedded study: what must be true, and what is aimed at.
 
-Averaged test betas, mean over subjects, intervals by bootstrap over stimuli. The guidance scale is
-chosen on training scenes whose betas a mapper refitted without them decodes; test trials are used
-once, for the figures. Everything is seeded, so a second run prints the same.
+Averaged test betas, mean over the subjects that are not at honest difficulty, intervals by
+bootstrap over stimuli. The guidance scale is chosen on training scenes whose betas a mapper
+refitted without them decodes; test trials are used once, for the figures. Everything is seeded, so
+a second run prints the same.
 """
 
 from __future__ import annotations

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from backends.simulation.cortex import easier
 from backends.training.counted import count
 from backends.training.ridge_solver import Decomposition, decompose
 from explorer.brain import importance
@@ -64,7 +65,7 @@ def measure(
     bench = Workbench(
         DATASETS, EMBEDDERS, MAPPERS, GENERATORS, checkpoints=checkpoints, device=device
     )
-    subjects = bench.catalogue.subjects(DATASET)
+    subjects = easier(bench.catalogue.subjects(DATASET))
     goals = training_goals(bench, subjects[0], say)
     null = pd.concat(
         [null_tests(bench, subject, goals, limit or STUDIES, say) for subject in subjects]

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from backends.simulation.cortex import easier
 from backends.training.counted import count
 from explorer import metrics
 from explorer.brain.maps import parcel_importance
@@ -71,7 +72,8 @@ class Study:
             paths={DATASET: path} if path else {},
             device=device,
         )
-        dataset, subjects = bench.catalogue.dataset(DATASET), bench.catalogue.subjects(DATASET)
+        dataset = bench.catalogue.dataset(DATASET)
+        subjects = easier(bench.catalogue.subjects(DATASET))
         for subject in subjects:
             bench.catalogue.offer(
                 DATASET, subject, MAPPER

@@ -100,7 +100,8 @@ def make_brain(
     Parameters
     ----------
     name, number
-        The subject's name, and the 0-based number that decides its median ncsnr.
+        The subject's name, which decides whether it is harder (`cortex.NCSNR_FACTOR`), and the
+        0-based number that decides its median ncsnr.
     seed
         The study's; subjects of one seed share part of their tuning.
     reference
@@ -126,6 +127,7 @@ def make_brain(
     ncsnr = relative * np.exp(spread)
     ncsnr *= cortex.MEDIAN_NCSNR[number % len(cortex.MEDIAN_NCSNR)] / np.median(ncsnr[informative])
     ncsnr = np.where(informative, ncsnr.clip(cortex.LOWEST_NCSNR, cortex.HIGHEST_NCSNR), 0.0)
+    ncsnr *= cortex.NCSNR_FACTOR.get(name, 1.0)
     strength = np.array([cortex.STRENGTH[r] for r in roles]) * cortex.NOISE_SD
     noise_sd = strength * np.exp(0.25 * where.maps(1, "noise")[0])
     baseline = np.where(informative, 1.2, 0.2) + 0.4 * where.maps(1, "baseline")[0]

@@ -114,7 +114,12 @@ def opponency(image: np.ndarray) -> np.ndarray:
 
 
 def _shape(mask: np.ndarray) -> np.ndarray:
-    """Return the outline in the objects' own frame (8 x 8) and its edge orientations (8)."""
+    """Return the outline in the objects' own frame (8 x 8) and its edge orientations (8).
+
+    Both are 0 where there is no object.
+    """
+    if mask.max() <= 0.5:
+        return np.zeros(SHAPE_CELLS**2 + 8)
     rows, columns = np.flatnonzero(mask.max(1) > 0.5), np.flatnonzero(mask.max(0) > 0.5)
     picture = Image.fromarray(np.round(255 * mask).astype(np.uint8))
     box = (columns[0], rows[0], columns[-1] + 1, rows[-1] + 1)
@@ -145,30 +150,62 @@ def scene_features(scene: Scene) -> np.ndarray:
     numpy.ndarray
         float16 (N_FEATURES,): half precision here, so that rows kept on disk equal rows made anew.
     """
-    image = render(scene).astype(np.float32) / 255
-    mask = object_mask(scene)
-    opponent = opponency(image)
-    half = pool(opponent[0], PIXELS)
-    covered = mask[..., None] / (mask.sum() + 1e-6)
+    return picture_features(render(scene), object_mask(scene), named_groups(scene))
+
+
+def named_groups(scene: Scene) -> dict[str, np.ndarray]:
+    """Return what is read from a scene's written causes, group -> values.
+
+    A category or setting that is never trained has no channel: its group is all 0.
+    """
     centres = np.linspace(0.1, 0.9, PLACES)
     across = np.exp(-((scene.x - centres) ** 2) / (2 * 0.15**2))
     down = np.exp(-((scene.y - centres) ** 2) / (2 * 0.15**2))
-    sizes = np.exp(-(np.log(scene.size / np.array(SIZE_CENTRES)) ** 2) / (2 * 0.2**2))
     # Numerosity is coded by tuning that is Gaussian on a logarithmic axis (Harvey et al. 2013).
     numbers = np.exp(-(np.log(scene.count / np.array(COUNTS)) ** 2) / (2 * 0.35**2))
-    groups = {
+    return {
+        "category": _one_hot(scene.category, tuple(CATEGORIES)),
+        "supercategory": _one_hot(scene.supercategory, SUPERCATEGORIES),
+        "colour": _one_hot(scene.colour, tuple(COLOURS)),
+        "setting": _one_hot(scene.setting, SETTINGS),
+        "light": _one_hot(scene.light, LIGHTS),
+        "position": np.outer(down, across),
+        "size": np.exp(-(np.log(scene.size / np.array(SIZE_CENTRES)) ** 2) / (2 * 0.2**2)),
+        "number": numbers,
+    }
+
+
+def picture_features(
+    pixels: np.ndarray, mask: np.ndarray, named: dict[str, np.ndarray]
+) -> np.ndarray:
+    """Return everything a simulated cortex may read from one picture.
+
+    Parameters
+    ----------
+    pixels
+        uint8 RGB (128, 128, 3).
+    mask
+        Share of each pixel that objects cover, float32 (128, 128); all 0 where there is none.
+    named
+        What `named_groups` gives; colour, light and size are completed by measures of the pixels.
+
+    Returns
+    -------
+    numpy.ndarray
+        float16 (N_FEATURES,).
+    """
+    image = pixels.astype(np.float32) / 255
+    opponent = opponency(image)
+    half = pool(opponent[0], PIXELS)
+    covered = mask[..., None] / (mask.sum() + 1e-6)
+    groups = named | {
         "energy": gabor_energy(half),
         "opponent": pool(opponent, GRID),
         "shape": _shape(mask),
-        "category": _one_hot(scene.category, tuple(CATEGORIES)),
-        "supercategory": _one_hot(scene.supercategory, SUPERCATEGORIES),
-        "colour": np.append(_one_hot(scene.colour, tuple(COLOURS)), (image * covered).sum((0, 1))),
-        "setting": _one_hot(scene.setting, SETTINGS),
+        "colour": np.append(named["colour"], (image * covered).sum((0, 1))),
         "layout": pool(opponent, LAYOUT_CELLS),
-        "light": np.append(_one_hot(scene.light, LIGHTS), opponent[0].mean()),
-        "position": np.outer(down, across),
-        "size": np.append(sizes, mask.mean()),
-        "number": numbers,
+        "light": np.append(named["light"], opponent[0].mean()),
+        "size": np.append(named["size"], mask.mean()),
     }
     row = np.concatenate([np.ravel(groups[name]) for name in GROUPS])
     return row.astype(np.float16)

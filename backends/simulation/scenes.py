@@ -14,6 +14,7 @@ from backends.simulation.objects import OBJECT_PAINTERS
 from backends.simulation.pen import COLOURS, CREAM, INK, Pen, mix
 from backends.simulation.scenery import LIGHTS, TINTS
 from backends.simulation.settings import SETTING_PAINTERS
+from backends.simulation.unseen import UNSEEN_OBJECTS, UNSEEN_SETTINGS
 
 SUPERCATEGORIES: tuple[str, ...] = ("face", "animal", "building", "food", "vehicle", "tool")
 # Four categories each, in the order in which objects.py paints them.
@@ -21,6 +22,10 @@ CATEGORIES: dict[str, str] = {
     name: SUPERCATEGORIES[i // 4] for i, name in enumerate(OBJECT_PAINTERS)
 }
 SETTINGS: tuple[str, ...] = tuple(SETTING_PAINTERS)
+# What can be painted besides, and `sample_scenes` never draws.
+UNSEEN_CATEGORIES: dict[str, str] = {name: kind for name, (kind, _) in UNSEEN_OBJECTS.items()}
+_OBJECTS = OBJECT_PAINTERS | {name: painter for name, (_, painter) in UNSEEN_OBJECTS.items()}
+_SETTINGS = SETTING_PAINTERS | UNSEEN_SETTINGS
 
 # Smallest and largest size of one object for 1, 2 and 3 of them: large enough for a small
 # network, small enough for all to fit (our choice).
@@ -46,9 +51,9 @@ class Scene:
     Parameters
     ----------
     setting
-        One of `SETTINGS`.
+        One of `SETTINGS`, or of `unseen.UNSEEN_SETTINGS`.
     category
-        One of `CATEGORIES`.
+        One of `CATEGORIES`, or of `UNSEEN_CATEGORIES`.
     colour
         One of `COLOURS`; tints the object's main part (hat and shirt of a face).
     size
@@ -76,8 +81,8 @@ class Scene:
     def __post_init__(self) -> None:
         """Refuse a scene that cannot be painted."""
         for field, allowed in (
-            ("setting", SETTINGS),
-            ("category", tuple(CATEGORIES)),
+            ("setting", tuple(_SETTINGS)),
+            ("category", tuple(_OBJECTS)),
             ("colour", tuple(COLOURS)),
             ("light", LIGHTS),
             ("count", tuple(LAYOUTS)),
@@ -103,7 +108,7 @@ class Scene:
     @property
     def supercategory(self) -> str:
         """The super-category, one of `SUPERCATEGORIES`."""
-        return CATEGORIES[self.category]
+        return (CATEGORIES | UNSEEN_CATEGORIES)[self.category]
 
     @property
     def caption(self) -> str:
@@ -193,11 +198,33 @@ def render(scene: Scene, size: int = 128) -> np.ndarray:
     numpy.ndarray
         uint8 RGB, shape (size, size, 3); the same scene and size give the same bytes.
     """
-    canvas = np.asarray(_paint_background(scene, size), np.float32)  # (size, size, 3)
+    return laid_over(background(scene, size), *_paint_objects(scene, size), scene.light)
+
+
+def render_pair(scene: Scene, other: Scene, size: int = 128) -> tuple[np.ndarray, np.ndarray]:
+    """Paint the objects of two scenes in the first one's setting.
+
+    Returns the picture, as `render` gives it, and the share of every pixel that objects cover, as
+    `object_mask` does.
+    """
     layer, boxes = _paint_objects(scene, size)
+    second, more = _paint_objects(other, size)
+    layer = Image.alpha_composite(layer, second)
+    cover = np.asarray(layer.getchannel("A"), np.float32) / 255
+    return laid_over(background(scene, size), layer, boxes + more, scene.light), cover
+
+
+def laid_over(
+    ground: np.ndarray, layer: Image.Image, boxes: list[tuple[float, float, float]], light: str
+) -> np.ndarray:
+    """Lay objects (RGBA, size x size) over a background uint8 (size, size, 3), shadow and rim too.
+
+    ``boxes``: centre and side of each object, as fractions of the image.
+    """
+    canvas, size = ground.astype(np.float32), len(ground)
     alpha = layer.getchannel("A")
     cover = np.asarray(alpha, np.float32)[..., None] / 255  # (size, size, 1)
-    night = scene.light == "night"
+    night = light == "night"
 
     shadow = Image.new("L", (size, size))
     pen = ImageDraw.Draw(shadow)
@@ -219,7 +246,7 @@ def render(scene: Scene, size: int = 128) -> np.ndarray:
     soft = np.asarray(alpha.filter(ImageFilter.GaussianBlur(0.022 * size)), np.float32) / 255
     step = max(1, round(0.018 * size))
     slope = np.roll(soft, (-step, -step), (0, 1)) - np.roll(soft, (step, step), (0, 1))
-    tint = np.array(TINTS[scene.light], np.float32) ** (0.22 if night else 0.4)
+    tint = np.array(TINTS[light], np.float32) ** (0.22 if night else 0.4)
     paint = np.asarray(layer.convert("RGB"), np.float32) * tint * (1 + 0.3 * slope[..., None])
     canvas += (paint - canvas) * cover
     return np.clip(canvas + 0.5, 0, 255).astype(np.uint8)
@@ -232,7 +259,7 @@ def _paint_background(scene: Scene, size: int) -> Image.Image:
     width = SUPERSAMPLING * size
     image = Image.new("RGB", (width, width))
     pen = Pen(image, scale=width, tint=TINTS[scene.light])
-    SETTING_PAINTERS[scene.setting](pen, rng, scene.light)
+    _SETTINGS[scene.setting](pen, rng, scene.light)
     return image.reduce(SUPERSAMPLING)
 
 
@@ -256,7 +283,7 @@ def _paint_objects(
         angle = float(rng.uniform(-steepest, steepest))
         half = scene.size / 2 * 0.96
         pen = Pen(layer, (x * width, y * width), half * width, flip, angle)
-        OBJECT_PAINTERS[scene.category](pen, colour, rng)
+        _OBJECTS[scene.category](pen, colour, rng)
         boxes.append((x, y, scene.size))
     return layer.reduce(SUPERSAMPLING), boxes
 
@@ -277,6 +304,7 @@ _PLURALS = {
     "wrench": "wrenches",
     "scissors": "pairs of scissors",
     "ice cream": "ice creams",
+    "fish": "fish",
 }
 _PLACES = {
     "sea": ("by the sea", "on a beach by the sea", "on the sand in front of the sea"),
@@ -291,6 +319,10 @@ _PLACES = {
         "among snowy mountains",
     ),
     "meadow": ("in a meadow", "in a green meadow", "in a meadow full of flowers"),
+    "sea floor": ("on the sea floor", "under water", "among weeds on the sea floor"),
+    "lunar plain": ("on the moon", "on the moon below the earth", "among craters on the moon"),
+    "stage": ("on a stage", "on a theatre stage", "on a stage between curtains"),
+    "playing field": ("on a playing field", "in a stadium", "on a lawn in a stadium"),
 }
 _HOURS = {
     "day": ("", "", "by day", "in daylight"),

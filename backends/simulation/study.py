@@ -1,7 +1,7 @@
 """A whole simulated study: which scenes, which trials, and every subject's betas, from one recipe.
 
-`Study` makes things on demand and keeps what takes long in a cache folder. `write` puts what ships
-into the plain folder that ``backends.datasets.layout`` describes, with the truth beside it.
+`Study` makes things on demand and keeps what takes long in a cache folder. `shipping.write` puts
+what ships into a plain folder, with the truth beside it.
 """
 
 from __future__ import annotations
@@ -23,16 +23,24 @@ import numpy as np
 from backends.simulation.brains import (
     VERSION,
     Brain,
-    estimate_ncsnr,
     make_brain,
     noiseless,
     trial_noise,
 )
-from backends.simulation.cortex import AREAS
+from backends.simulation.further import (
+    GENERALISATION,
+    IMAGERY,
+    PARTS,
+    further_trials,
+    held_out,
+    held_out_ids,
+    imagined_numbers,
+)
+from backends.simulation.imagery import imagined
 from backends.simulation.scenes import Scene, render, sample_scenes
 from backends.training.counted import Counted
 from explorer.files import read_array, short
-from explorer.folders import cache_folder, held, replacing
+from explorer.folders import cache_folder
 from explorer.types import UserError
 
 if TYPE_CHECKING:
@@ -40,8 +48,6 @@ if TYPE_CHECKING:
 
 Progress = Callable[[str], None]
 SESSIONS, RUNS = 6, 10
-WEBP_QUALITY = 90  # about 3 kB a picture, and no difference to be seen
-BETA_UNIT = "simulated percent signal change"
 MOST, LARGEST = (
     100_000,
     10,
@@ -60,7 +66,7 @@ class Recipe:
     n_train: int = 4800
     n_test: int = 300
     repeats: int = 3
-    subjects: tuple[str, ...] = ("subj01", "subj02", "subj03", "subj04")
+    subjects: tuple[str, ...] = ("subj01", "subj02", "subj03", "subj04", "subj05", "subj06")
     scale: float = 1.0
     n_reference: int = 480
     version: int = VERSION
@@ -86,11 +92,20 @@ class Recipe:
             )
 
 
-QUICK = Recipe(n_train=480, n_test=48, subjects=("subj01", "subj02"), scale=0.4, n_reference=96)
+QUICK = Recipe(
+    n_train=480, n_test=48, subjects=("subj01", "subj02", "subj05"), scale=0.4, n_reference=96
+)
 
 
 def stimulus_ids(recipe: Recipe, split: str) -> list[str]:
-    """Return ``test-0001`` ... or ``train-00001`` ..., in the order of `scenes`."""
+    """Return ``test-0001`` ... or ``train-00001`` ..., in the order of `scenes`.
+
+    A part (`further.PARTS`) has ``held-out-001`` ..., or the ids of the test scenes imagined.
+    """
+    if split == GENERALISATION:
+        return held_out_ids(recipe.n_test, recipe.seed)
+    if split == IMAGERY:
+        return [f"test-{i + 1:04d}" for i in imagined_numbers(recipe.n_test, recipe.seed)]
     if split == "test":
         return [f"test-{i + 1:04d}" for i in range(recipe.n_test)]
     return [f"train-{i + 1:05d}" for i in range(recipe.n_train)]
@@ -110,8 +125,9 @@ def stimulus_table(recipe: Recipe, split: str) -> pd.DataFrame:
     """Return one row a stimulus, indexed by id: caption, category, source, every cause."""
     import pandas as pd
 
-    shown = scenes(recipe, split)
-    table = pd.DataFrame([scene.attributes() for scene in shown])
+    part = split == GENERALISATION
+    shown = held_out(recipe.n_test, recipe.seed) if part else scenes(recipe, split)
+    table = pd.DataFrame([one.attributes() for one in shown])
     table.insert(0, "stimulus", stimulus_ids(recipe, split))
     table["source"] = "simulated"
     return table.set_index("stimulus")
@@ -125,6 +141,8 @@ def trial_table(recipe: Recipe, split: str) -> pd.DataFrame:
     import pandas as pd
 
     ids = stimulus_ids(recipe, split)
+    if split in PARTS:
+        return further_trials(split, ids)
     repeats = recipe.repeats if split == "test" else 1
     number, repeat = np.divmod(np.arange(len(ids) * repeats), repeats)
     if split == "test":
@@ -176,12 +194,17 @@ class Study:
     def features(self, split: str, progress: Progress | None = None) -> np.ndarray:
         """Return what cortex reads from a split's scenes, float16 (n, N_FEATURES), read-only."""
         from backends.simulation.features import features
+        from backends.simulation.held_out import held_out_features
+
+        further = held_out(self.recipe.n_test, self.recipe.seed) if split == GENERALISATION else ()
 
         def make() -> np.ndarray:
-            shown = scenes(self.recipe, split)
-            return features(shown, _counter(f"Looking at {len(shown)} {split} scenes", progress))
+            shown = further or scenes(self.recipe, split)
+            count = counter(f"Looking at {len(shown)} {split} scenes", progress)
+            return held_out_features(further, count) if further else features(shown, count)
 
         n = {"train": self.recipe.n_train, "test": self.recipe.n_test}
+        n |= {GENERALISATION: len(further)}
         return self._kept(f"features-{split}.npy", n.get(split, self.recipe.n_reference), make)
 
     def brain(self, subject: str, progress: Progress | None = None) -> Brain:
@@ -197,13 +220,18 @@ class Study:
 
     def noiseless(self, subject: str, split: str, progress: Progress | None = None) -> np.ndarray:
         """Return the betas without noise, float32 (stimuli, V), in the order of the ids."""
+        if split == IMAGERY:
+            which = imagined_numbers(self.recipe.n_test, self.recipe.seed)
+            return imagined(self.brain(subject), self.noiseless(subject, "test", progress)[which])
         return noiseless(self.brain(subject, progress), self.features(split, progress))
 
     def betas(self, subject: str, split: str, progress: Progress | None = None) -> np.ndarray:
         """Return the noisy betas float32 (trials, V) in the order of `trial_table`."""
+        import pandas as pd
+
         table = trial_table(self.recipe, split)
-        number = table["stimulus"].str.rpartition("-")[2].astype(int).to_numpy() - 1
-        code = {"train": 0, "test": 1}[split]
+        number = pd.Index(stimulus_ids(self.recipe, split)).get_indexer(table["stimulus"])
+        code = {"train": 0, "test": 1, GENERALISATION: 2, IMAGERY: 3}[split]
         keys = [(code, int(i), int(r)) for i, r in zip(number, table["repeat"], strict=True)]
         betas = self.noiseless(subject, split, progress)[number]
         betas += trial_noise(self.brain(subject), keys)
@@ -237,34 +265,6 @@ class Study:
             return read_array(path)
 
 
-def write(study: Study, path: Path, progress: Progress | None = None) -> None:
-    """Write what ships of a study into a folder, which appears whole or not at all.
-
-    Parameters
-    ----------
-    study
-        What to write: test pictures (WebP), test betas (int16 with a scale per vertex), the truth.
-    path
-        The folder; one that is there is replaced.
-    progress
-        Called with one sentence now and then.
-    """
-    with held(path, "build"), replacing(path) as fresh:
-        _write_description(study.recipe, fresh)
-        _write_stimuli(study.recipe, fresh / "stimuli", progress)
-        parcels = []
-        for subject in study.recipe.subjects:
-            if progress:
-                progress(f"Writing the test trials of {subject} (simulated)")
-            parcels.append(_write_subject(study, subject, fresh, progress))
-        _write_parcels(parcels, fresh / "truth" / "parcels.tsv")
-
-
-def folder_of(subject: str) -> str:
-    """Return the folder of a subject: ``sub-01`` for subj01."""
-    return f"sub-{subject.removeprefix('subj')}"
-
-
 def save_array(path: Path, array: np.ndarray) -> None:
     """Write a .npy file under another name first, so that a reader never sees half of it."""
     handle, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
@@ -277,101 +277,8 @@ def save_array(path: Path, array: np.ndarray) -> None:
         Path(temporary).unlink(missing_ok=True)
 
 
-def quantise(values: np.ndarray, kind: type[np.signedinteger]) -> tuple[np.ndarray, np.ndarray]:
-    """Return whole numbers (n, V) and the scale float32 (V,) that turns them back into values."""
-    highest = np.iinfo(kind).max
-    scale = np.abs(values).max(axis=0).astype(np.float64) / highest
-    scale = np.where(scale > 0, scale, 1.0).astype(np.float32)
-    return np.round(values / scale).clip(-highest, highest).astype(kind), scale
-
-
-def _write_description(recipe: Recipe, folder: Path) -> None:
-    description = {
-        "title": "Simulated scenes and brains",
-        "licence": "MIT",
-        "citation": "Made by Afterimage's simulation; no brain was scanned.",
-        "simulated": True,
-        "redistributable": True,
-        "split_unit": "stimulus",
-        "note": "Simulated data with a known truth: a program drew the pictures and computed the "
-        "brain responses, to teach and to test with.",
-        "beta_unit": BETA_UNIT,
-        "subjects": {subject: folder_of(subject) for subject in recipe.subjects},
-        "recipe": asdict(recipe),
-    }
-    text = json.dumps(description, indent=2) + "\n"
-    (folder / "dataset.json").write_text(text, encoding="utf-8")
-
-
-def _write_stimuli(recipe: Recipe, folder: Path, progress: Progress | None) -> None:
-    from PIL import Image
-
-    folder.mkdir()
-    table = stimulus_table(recipe, "test")
-    table.insert(0, "file", [f"{stimulus}.webp" for stimulus in table.index])
-    count = _counter(f"Drawing {len(table)} test scenes", progress)
-    for i, (scene, file) in enumerate(zip(scenes(recipe, "test"), table["file"], strict=True), 1):
-        picture = Image.fromarray(render(scene))
-        picture.save(folder / file, "WEBP", quality=WEBP_QUALITY, method=6)
-        if i % 50 == 0:
-            count(i, len(table))
-    table.to_csv(folder / "stimuli.tsv", sep="\t")
-
-
-def _write_subject(
-    study: Study, subject: str, path: Path, progress: Progress | None
-) -> pd.DataFrame:
-    """Write one subject's test trials and truth; return the truth per parcel."""
-    import pandas as pd
-
-    brain, table = study.brain(subject, progress), trial_table(study.recipe, "test")
-    folder, truth = path / folder_of(subject), path / "truth" / folder_of(subject)
-    folder.mkdir()
-    truth.mkdir(parents=True)
-    stored, scale = quantise(study.betas(subject, "test", progress), np.int16)
-    save_array(folder / "betas.npy", stored)
-    table.to_csv(folder / "trials.tsv", sep="\t", index=False)
-    order = table.sort_values(["stimulus", "repeat"]).index.to_numpy()
-    shape = (study.recipe.n_test, study.recipe.repeats, -1)
-    estimated = estimate_ncsnr((stored[order] * scale).reshape(shape))
-    voxels = {"vertex": brain.vertices, "scale": scale, "ncsnr": np.round(estimated, 4)}
-    pd.DataFrame(voxels).to_csv(folder / "voxels.tsv", sep="\t", index=False, float_format="%.7g")
-
-    # Controls answer to nothing, so only informative columns are kept; the others have scale 0.
-    on, clean_scale = brain.informative, np.zeros(len(scale), np.float32)
-    signal = (study.noiseless(subject, "test") - brain.baseline)[:, on]
-    clean, clean_scale[on] = quantise(signal, np.int8)
-    save_array(truth / "noiseless.npy", clean)
-    known = pd.DataFrame(
-        {
-            "vertex": brain.vertices,
-            "parcel": brain.parcels,
-            "ncsnr": brain.ncsnr,
-            "information": brain.information,
-            "noise_sd": brain.noise_sd,
-            "baseline": brain.baseline,
-            "noiseless_scale": clean_scale,
-        }
-    )
-    known.to_csv(truth / "voxels.tsv", sep="\t", index=False, float_format="%.6g")
-    parcels = known.groupby("parcel", sort=False)["information"].agg(["size", "mean", "sum"])
-    parcels.columns = ["vertices", "information_mean", "information_sum"]
-    parcels.insert(0, "subject", subject)
-    return parcels.reset_index()
-
-
-def _write_parcels(parcels: list[pd.DataFrame], path: Path) -> None:
-    import pandas as pd
-
-    table = pd.concat(parcels, ignore_index=True)
-    areas = [AREAS[parcel.rpartition(" ")[0]] for parcel in table["parcel"]]
-    for column in ("role", "pool", "sentence", "source"):
-        table[column] = [getattr(area, column) for area in areas]
-    table["groups"] = [", ".join(f"{g} {s:.2f}" for g, s in a.shares.items()) for a in areas]
-    table.to_csv(path, sep="\t", index=False, float_format="%.6g")
-
-
-def _counter(what: str, progress: Progress | None) -> Callable[[int, int], Any]:
+def counter(what: str, progress: Progress | None) -> Callable[[int, int], Any]:
+    """Return ``count(done, total)``, which tells how far a piece of work is and what is left."""
     start = time.monotonic()
 
     def count(done: int, total: int) -> None:

@@ -23,7 +23,8 @@ from backends.datasets.nsd import NSD
 from backends.datasets.simulated import Simulated
 from backends.datasets.things import ThingsFMRI
 from backends.embedders.sidecar import LaionCLIP
-from backends.simulation.study import Recipe, Study, write
+from backends.simulation.shipping import write
+from backends.simulation.study import Recipe, Study
 from explorer.naming import recognise
 from explorer.types import EmbeddingSpace
 from tests.miniatures import bold5000, god, nsd, nsd_parts

@@ -25,12 +25,21 @@ from tests.miniatures.nsd_parts import write_imagery, write_synthetic
 from tests.miniatures.things import write_things
 
 
-def make_simulated(place: Path) -> Dataset:
-    from backends.simulation.study import Recipe, Study, write
+def make_simulated(place: Path, **part: str) -> Dataset:
+    from backends.simulation.shipping import write
+    from backends.simulation.study import Recipe, Study
 
     tiny = Recipe(n_train=12, n_test=6, subjects=("subj01", "subj02"), scale=0.3, n_reference=12)
     write(Study(tiny, place / "cache"), place / "files")
-    return resolve(DATASETS["simulated"])(place / "files", "study", cache=place / "cache")
+    return resolve(DATASETS["simulated"])(place / "files", "study", cache=place / "cache", **part)
+
+
+def make_generalisation(place: Path) -> Dataset:
+    return make_simulated(place, part="generalisation")
+
+
+def make_imagined(place: Path) -> Dataset:
+    return make_simulated(place, part="imagery")
 
 
 def make_folder(place: Path) -> Dataset:
@@ -315,9 +324,14 @@ def make_imagery(place: Path) -> Dataset:
     return resolve(DATASETS["nsd"])(files, "study", part="imagery")
 
 
-PARTS = {"nsd-synthetic": make_synthetic, "nsd-imagery": make_imagery}  # of one family
+PARTS = {  # of one family
+    "nsd-synthetic": make_synthetic,
+    "nsd-imagery": make_imagery,
+    "simulated-generalisation": make_generalisation,
+    "simulated-imagery": make_imagined,
+}
 
 
 # A miniature of a release whose voxel counts are known needs to be opened knowingly.
 OPTIONS = {"mindeye1": "?voxels=any", "mindeye2": "?voxels=any"}
-OPTIONS |= {name: f"?part={name.removeprefix('nsd-')}" for name in PARTS}
+OPTIONS |= {name: f"?part={name.rpartition('-')[2]}" for name in PARTS}

@@ -184,7 +184,8 @@ def test_a_named_folder_that_is_missing_is_mentioned(root):
 
 
 def test_the_embedded_study_is_healthy_without_its_training_rows(tmp_path):
-    from backends.simulation.study import Recipe, Study, write
+    from backends.simulation.shipping import write
+    from backends.simulation.study import Recipe, Study
 
     tiny = Recipe(n_train=4, n_test=4, subjects=("subj01",), scale=0.3, n_reference=8)
     write(Study(tiny, tmp_path / "cache"), tmp_path / "study")
