@@ -44,7 +44,8 @@ FLOORS = (
     "explorer.store",
     "explorer.metrics explorer.cache explorer.protocols explorer.request",
     "explorer.images",
-    "explorer.files explorer.writing explorer.folders explorer.stopping",
+    "explorer.inert",
+    "explorer.stored_tensors explorer.files explorer.writing explorer.folders explorer.stopping",
     "explorer.types explorer",
 )
 KINDS = {  # what members of a kind share

@@ -1,40 +1,39 @@
 """Published checkpoints of others: what is inside a file.
 
-Files are read with ``weights_only=True``. MinD-Vis files also pickle a ``config`` object; its
-classes are replaced by one that holds attributes and can do nothing. Layouts: MedARC-AI/MindEyeV2
-(src/models.py, src/Train.ipynb), HaoyyLi/NeuralDiffuser (src/train_c.py, src/train_g.py),
+Files of torch.save are read by `explorer.inert`: optimisers, schedulers, configurations and
+whatever else a training pickled beside its tensors is told, and never built. Layouts:
+MedARC-AI/MindEyeV2 (src/models.py, src/Train.ipynb), HaoyyLi/NeuralDiffuser (src/train_c.py,
+src/train_g.py),
 zjc062/mind-vis (code/sc_mbm/utils.py, code/dc_ldm/ldm_for_fmri.py, code/config.py).
 """
 
 from __future__ import annotations
 
 import math
-import pickle
-import re
-import zipfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from explorer.files import guard
+from explorer.files import guard, read_object, short
+from explorer.inert import Placeholder, read_inert
 from explorer.types import UserError
 
 if TYPE_CHECKING:
     import torch
 
 ENDINGS = (".pth", ".pt", ".ckpt", ".safetensors")
-STATES = ("model_state_dict", "state_dict", "model")  # where files keep their tensors
-CONFIGS = tuple(  # what MinD-Vis calls the class of its config, over its versions
-    f"config.Config_{name}"
-    for name in ("MAE_fMRI", "MBM_fMRI", "MAE_finetune", "MBM_finetune", "Generative_Model")
+# Where files keep their tensors; "module" is DeepSpeed's.
+STATES = ("model_state_dict", "state_dict", "model", "module")
+AVERAGED = (  # where they keep an exponential moving average of them
+    *("ema_state_dict", "state_dict_ema", "model_ema_state_dict", "ema_model", "model_ema", "ema"),
 )
+REBUILT = "torch._utils._rebuild_"  # how pickled tensors begin
+KINDS = {"q": "quantised", "sparse": "sparse", "nested": "nested"}
+INDEX = ".index.json"  # of a checkpoint in several files
 MAE = "cond_stage_model.mae."
+MANY = 8  # names of what is not built that are told
 SHOWN = 3  # tensors of a part whose shapes are told
-
-
-class Inert:
-    """What stands for a pickled configuration: it holds attributes and has no method."""
 
 
 @dataclass(frozen=True)
@@ -123,6 +122,8 @@ class Found:
 
     ``unknown`` and ``missing``: names (or beginnings of names) that its layout does not have, and
     that the file lacks. ``beside``: what else is in the file, not tensors of a model.
+    ``averaged``: where the file has an average of its weights (EMA), and ``taken`` whether these
+    are that. ``unbuilt``: names of what was pickled beside and is not built.
     """
 
     path: Path
@@ -133,6 +134,9 @@ class Found:
     missing: tuple[str, ...]
     beside: tuple[str, ...]
     config: Mapping[str, Any]
+    averaged: str = ""
+    taken: bool = False
+    unbuilt: tuple[str, ...] = ()
 
     def told(self, tensors: bool = False) -> list[str]:
         """Return what a person wants to know, line by line; ``tensors`` names each of them."""
@@ -155,22 +159,32 @@ class Found:
         lines.append(f"Missing: {', '.join(self.missing) or 'none'}")
         if self.beside:
             lines.append(f"Also in the file, not used: {', '.join(self.beside)}")
+        if self.averaged:
+            which = "the average is read" if self.taken else "add --ema to read the average"
+            lines.append(f"Also an average of the weights ({self.averaged}): {which}")
+        if self.unbuilt:
+            more = len(self.unbuilt) - MANY
+            some = [*self.unbuilt[:MANY], f"and {more} more"] if more > 0 else self.unbuilt
+            lines.append(f"Pickled beside them, and not built: {', '.join(some)}")
         return lines
 
 
-def open_checkpoint(path: Path) -> Found:
+def open_checkpoint(path: Path, ema: bool = False) -> Found:
     """Return what a ``.pth``, ``.pt``, ``.ckpt`` or ``.safetensors`` file holds.
 
-    Nothing in it is run; a file that asks for that, or is damaged, raises `UserError`.
+    Nothing in it is run. ``ema``: read the average of the weights, of a file that has one. A
+    ``.safetensors.index.json`` names the files of a checkpoint that lies in several.
     """
     path = Path(path)
-    if path.suffix not in ENDINGS or not path.is_file():
+    if not (path.suffix in ENDINGS or path.name.endswith(INDEX)) or not path.is_file():
         raise UserError(
-            f"A checkpoint is a file that ends in {', '.join(ENDINGS)}, found {path}; name that "
-            "file."
+            f"A checkpoint is a file that ends in {', '.join((*ENDINGS, INDEX))}, found {path}; "
+            "name that file."
         )
-    content = _read(path)
-    state, beside, config = _split(content)
+    content, unbuilt = _read(path)
+    state, beside, config, averaged = _split(path, content, ema)
+    if ema and not averaged:
+        raise UserError(f"{path} holds no average of its weights; leave out --ema.")
     if not state:
         raise UserError(f"{path} holds no tensors of a model; name the file that training wrote.")
     state = _unwrapped(path, state, ("module", "_orig_mod"))
@@ -198,51 +212,88 @@ def open_checkpoint(path: Path) -> Found:
         tuple(p for p in (LAYOUTS[kind].needed if kind else ()) if not parts[p]),
         beside,
         config,
+        averaged,
+        ema,
+        unbuilt,
     )
 
 
-def _read(path: Path) -> Any:
-    import torch
+def _read(path: Path) -> tuple[Any, tuple[str, ...]]:
+    """Return the content of a file, and the names of what was not built of it."""
     from safetensors.torch import load_file
 
-    with guard(path):
-        if path.suffix == ".safetensors":
-            return load_file(path)
-        in_zip = zipfile.is_zipfile(path)
-        inert = [(Inert, name) for name in CONFIGS]
-        with torch.serialization.safe_globals(inert):
-            try:
-                asked = (
-                    torch.serialization.get_unsafe_globals_in_checkpoint(path) if in_zip else []
+    if path.name.endswith(INDEX):
+        return _shards(path), ()
+    if path.suffix == ".safetensors":
+        with guard(path):
+            return load_file(path), ()
+    return read_inert(path)
+
+
+def _shards(path: Path) -> dict[str, torch.Tensor]:
+    """Return the tensors of a checkpoint in several files, which an index names."""
+    from safetensors.torch import load_file
+
+    places = read_object(path).get("weight_map")
+    if not isinstance(places, dict) or not all(isinstance(v, str) for v in places.values()):
+        raise UserError(f"{path} has no weight_map of tensors and their files; copy it again.")
+    found: dict[str, torch.Tensor] = {}
+    for name in sorted(set(places.values())):
+        file = path.parent / name
+        if Path(name).name != name or not name.endswith(".safetensors"):
+            raise UserError(f"{path} names {short(repr(name))}, expected a file beside it.")
+        with guard(file, missing=f"copy it beside {path.name}"):
+            tensors = load_file(file)
+        for key, tensor in tensors.items():
+            if places.get(key) != name:
+                raise UserError(
+                    f"{file} holds {short(repr(key))}, which {path.name} does not look for there; "
+                    "copy the files again."
                 )
-                if asked:
-                    raise _wants_more(path, asked)
-                return torch.load(path, "cpu", weights_only=True, mmap=in_zip or None)
-            except pickle.UnpicklingError as error:
-                asked = re.findall(r"GLOBAL (\w+(?:\.\w+)+)", str(error))
-                raise _wants_more(path, asked or ["something else"]) from error
+            found[key] = tensor
+    if lacking := sorted(set(places) - set(found)):
+        raise UserError(
+            f"{path.name} names {short(repr(lacking[0]))} in {places[lacking[0]]}, which does not "
+            "hold it; copy the files again."
+        )
+    return found
 
 
-def _wants_more(path: Path, asked: Sequence[str]) -> UserError:
-    return UserError(
-        f"{path} is not opened: beside tensors it asks to build {', '.join(sorted(set(asked)))}, "
-        "and loading that would run code that the file chooses; ask its authors for a file of "
-        "tensors alone (safetensors, or the state dict saved by itself)."
-    )
+def _split(
+    path: Path, content: Any, ema: bool
+) -> tuple[dict[str, torch.Tensor], tuple[str, ...], dict[str, Any], str]:
+    """Return the tensors of the model, the names of what lies beside, the config, and the average.
 
-
-def _split(content: Any) -> tuple[dict[str, torch.Tensor], tuple[str, ...], dict[str, Any]]:
-    """Return the tensors of the model, the names of what lies beside them, and the config."""
+    The last is where an average of the weights lies, "" for nowhere.
+    """
     import torch
 
     if not isinstance(content, Mapping):
-        return {}, (), {}
-    where = next((key for key in STATES if isinstance(content.get(key), Mapping)), None)
+        return {}, (), {}, ""
+    averaged = next((key for key in AVERAGED if _tensors(content.get(key))), "")
+    states = [key for key in STATES if isinstance(content.get(key), Mapping)]
+    where = averaged if ema and averaged else next(iter(states), None)
     inner = content if where is None else content[where]
     state = {str(k): v for k, v in inner.items() if isinstance(v, torch.Tensor)}
+    for name, value in inner.items():
+        if isinstance(value, Placeholder) and value.name.startswith(REBUILT):
+            kind = value.name.removeprefix(REBUILT).partition("tensor")[0].rstrip("_")
+            raise UserError(
+                f"{path}: {short(repr(name))} is {KINDS.get(kind, 'of another kind')}, expected a "
+                "plain tensor of numbers; save it dense and as float32."
+            )
     rest = [key for key in content if key != where] if where is not None else []
     config = content.get("config")
-    return state, tuple(map(str, rest)), vars(config) if isinstance(config, Inert) else {}
+    told = config.state if isinstance(config, Placeholder) else {}
+    return state, tuple(map(str, rest)), told if isinstance(told, dict) else {}, averaged
+
+
+def _tensors(value: Any) -> bool:
+    """Return whether a value is a state: a dict that holds a tensor."""
+    import torch
+
+    held = value.values() if isinstance(value, Mapping) else ()
+    return any(isinstance(one, torch.Tensor) for one in held)
 
 
 def _unwrapped(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     import torch
 
 HEADS = 16  # attention heads of MinD-Vis' encoder as published (zjc062/mind-vis, code/config.py)
+LINEARS = re.compile(r"((?:ridge|voxelenc)\.linears\.)(\d+)\.")  # of each subject
 LATENTS = 77  # as many as MinD-Vis makes of its encoder's tokens
 
 
@@ -34,7 +36,11 @@ def import_checkpoint(
         list[str] | None,
         typer.Option(help="Whose layers it holds, in the order of its training (repeated)."),
     ] = None,
+    only: Annotated[str, typer.Option(help="Convert the layer of this one of them alone.")] = "",
     space: Annotated[str, typer.Option(help="MODEL/LAYER, what its tokens are.")] = "",
+    ema: Annotated[
+        bool, typer.Option("--ema", help="Read the average of the weights, where it has one.")
+    ] = False,
     heads: Annotated[
         int,
         typer.Option(
@@ -49,7 +55,7 @@ def import_checkpoint(
     """Say what a checkpoint of MindEye2, NeuralDiffuser or MinD-Vis holds, or convert it."""
     from backends.embedders.choice import available_spaces
 
-    found = open_checkpoint(file)
+    found = open_checkpoint(file, ema)
     for line in found.told(tensors):
         print(line)
     if not converting:
@@ -57,7 +63,8 @@ def import_checkpoint(
     people = []
     if dataset:
         name, bench = options.open_bench(dataset, checkpoints)
-        people = [bench.catalogue.trials(name, person).subject for person in subject or ()]
+        found, whose = alone(found, subject or (), only) if only else (found, subject or ())
+        people = [bench.catalogue.trials(name, person).subject for person in whose]
     mapper, card, left_out = convert(
         found,
         people,
@@ -73,6 +80,35 @@ def import_checkpoint(
     for line in left_out:
         print(f"  {line}")
     print(f"\n{use(folder, card)}")
+
+
+def alone(found: Found, everybody: Sequence[str], only: str) -> tuple[Found, list[str]]:
+    """Return a file as if it held the layers of one participant, and that one's name.
+
+    Parameters
+    ----------
+    found
+        A checkpoint of several participants.
+    everybody
+        All of them, in the order of its training.
+    only
+        The one whose layers stay.
+    """
+    layers = sorted({int(m[2]) for name in found.state if (m := LINEARS.match(name))})
+    if layers != list(range(len(everybody))) or only not in everybody:
+        raise UserError(
+            f"{found.path} has {len(layers)} subjects' layers; name all of them in the order of "
+            f"its training, one --subject each, and one of them by --only; found "
+            f"{', '.join(everybody) or 'none'} and --only {only}."
+        )
+    number, state = everybody.index(only), {}
+    for name, tensor in found.state.items():
+        match = LINEARS.match(name)
+        if match is None:
+            state[name] = tensor
+        elif int(match[2]) == number:
+            state[f"{match[1]}0.{name[match.end() :]}"] = tensor
+    return replace(found, state=state), [only]
 
 
 def convert(

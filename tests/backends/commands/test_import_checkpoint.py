@@ -11,61 +11,34 @@ from safetensors.torch import save_file
 
 from backends import MAPPERS
 from backends.__main__ import main
-from backends.commands.foreign_checkpoints import CONFIGS, open_checkpoint
+from backends.commands.foreign_checkpoints import open_checkpoint
 from backends.commands.import_checkpoint import convert, place, use
 from backends.mappers.masked import Masked
 from backends.mappers.mixer import Mixer
 from explorer.types import EmbeddingSpace, Subject, UserError, VoxelSpace
-
-H, T, D, V = 6, 4, 3, (7, 5)  # as published: 4096, 256, 1664 and nsdgeneral
-WIDTH, HEADS, PATCH, LENGTH = 8, 2, 4, 5
-TOKENS = EmbeddingSpace("bigG", "tokens", (T, D))
-PEOPLE = [Subject("mine", f"subj0{i + 1}", VoxelSpace(v, f"hash-{v}")) for i, v in enumerate(V)]
-
-
-def random(shapes):
-    rng = torch.Generator().manual_seed(1)
-    return {name: torch.randn(shape, generator=rng) for name, shape in shapes.items()}
-
-
-def pair(name, out, into=None):
-    return {f"{name}.weight": (out,) if into is None else (out, into), f"{name}.bias": (out,)}
-
-
-def mindeye2(layers="ridge", steps=1):
-    """Names and shapes of MindEye2's training in miniature, without prior."""
-    shapes = {}
-    for i, v in enumerate(V):
-        shapes |= pair(f"{layers}.linears.{i}", H, v)
-    for block, size in (("mixer_blocks1", H), ("mixer_blocks2", steps)):
-        at = f"backbone.{block}.0"
-        shapes |= pair(f"{at}.0", size) | pair(f"{at}.1.0", size, size)
-        shapes |= pair(f"{at}.1.3", size, size)
-    shapes |= pair("backbone.backbone_linear", T * D, H * steps)
-    for i in (0, 3, 6):
-        shapes |= pair(f"backbone.clip_proj.{i}", D) | pair(f"backbone.clip_proj.{i + 2}", D, D)
-    return random(shapes | pair("backbone.blin1", 8, H))
-
-
-def mind_vis(prefix=""):
-    """Names and shapes of MinD-Vis' masked autoencoder in miniature."""
-    shapes = {"cls_token": (1, 1, WIDTH), "pos_embed": (1, LENGTH + 1, WIDTH)}
-    shapes |= {"patch_embed.proj.weight": (WIDTH, 1, PATCH), "patch_embed.proj.bias": (WIDTH,)}
-    block = "blocks.0"
-    shapes |= pair(f"{block}.norm1", WIDTH) | pair(f"{block}.norm2", WIDTH)
-    shapes |= pair(f"{block}.attn.qkv", 3 * WIDTH, WIDTH)
-    for name in ("attn.proj", "mlp.fc1", "mlp.fc2"):
-        shapes |= pair(f"{block}.{name}", WIDTH, WIDTH)
-    shapes |= pair("norm", WIDTH) | {"mask_token": (1, 1, 4)} | pair("decoder_embed", 4, WIDTH)
-    return random({prefix + name: shape for name, shape in shapes.items()})
+from tests.miniatures.checkpoints import (
+    HEADS,
+    PATCH,
+    PEOPLE,
+    TOKENS,
+    WIDTH,
+    D,
+    H,
+    T,
+    converted,
+    mind_vis,
+    mindeye2,
+    pair,
+    random,
+    saved,
+)
 
 
 @pytest.fixture
 def config(monkeypatch):
     """Return a configuration as MinD-Vis pickles it: of a class of a module called config."""
     module = types.ModuleType("config")
-    for name in CONFIGS:
-        bare = name.removeprefix("config.")
+    for bare in ("Config_MBM_fMRI", "Config_Generative_Model"):
         setattr(module, bare, type(bare, (), {"__module__": "config"}))
     monkeypatch.setitem(sys.modules, "config", module)
     made = module.Config_MBM_fMRI()
@@ -142,18 +115,6 @@ def test_a_converted_mapper_is_a_checkpoint_of_ours(tmp_path):
     np.testing.assert_allclose(found, direct.decode(betas, "subj01")[TOKENS], rtol=1e-5)
     assert found.shape == (3, T, D) and found.std() > 0
     assert "open its data set in the app" in use(folder, card)
-
-
-def saved(path, state):
-    torch.save({"model_state_dict": state}, path)
-    return open_checkpoint(path)
-
-
-def converted(found):
-    mapper, _, _ = convert(
-        found, PEOPLE, "bigG/tokens", title="", command="", known={"bigG/tokens": TOKENS}
-    )
-    return mapper.state_dict()
 
 
 @pytest.mark.parametrize(
@@ -308,57 +269,6 @@ def test_a_fine_tuned_model_of_mind_vis_gives_its_encoder(tmp_path, config):
     assert {line.split(" (")[0] for line in left_out} == {
         "cond_stage_model.dim_mapper", "model.diffusion_model", "betas", "sqrt_",
     }  # fmt: skip
-
-
-class Evil:
-    def __init__(self, path):
-        self.path = path
-
-    def __reduce__(self):
-        return open, (str(self.path), "w")
-
-
-@pytest.mark.parametrize("old", [False, True])
-def test_a_file_that_wants_to_run_something_is_refused_and_runs_nothing(tmp_path, old):
-    path, made = tmp_path / "evil.pth", tmp_path / "made"
-    content = {"model_state_dict": mindeye2(), "config": Evil(made)}
-    torch.save(content, path, _use_new_zipfile_serialization=not old)
-    with pytest.raises(
-        UserError,
-        match=r"evil\.pth is not opened: beside tensors it asks to build \w*io\.open, and loading "
-        r"that would run code that the file chooses; ask its authors",
-    ):
-        open_checkpoint(path)
-    assert not made.exists()
-
-
-def test_a_config_of_another_module_is_named(tmp_path, monkeypatch):
-    module = types.ModuleType("omegaconf")
-    module.DictConfig = type("DictConfig", (), {"__module__": "omegaconf"})
-    monkeypatch.setitem(sys.modules, "omegaconf", module)
-    torch.save({"state_dict": mindeye2(), "cfg": module.DictConfig()}, tmp_path / "a.ckpt")
-    with pytest.raises(UserError, match="asks to build omegaconf.DictConfig, and"):
-        open_checkpoint(tmp_path / "a.ckpt")
-
-
-def test_files_that_cannot_be_read_are_one_sentence(tmp_path):
-    with pytest.raises(UserError, match=r"ends in \.pth, \.pt, \.ckpt, \.safetensors, found"):
-        open_checkpoint(tmp_path / "none.pth")
-    (tmp_path / "weights.h5").write_bytes(b"x")
-    with pytest.raises(UserError, match=r"found .*weights\.h5; name that file"):
-        open_checkpoint(tmp_path / "weights.h5")
-    for name in ("cut.pth", "cut.safetensors"):
-        (tmp_path / name).write_bytes(b"not a checkpoint")
-        with pytest.raises(UserError, match=f"{name} is (damaged|not opened)"):
-            open_checkpoint(tmp_path / name)
-    whole = tmp_path / "whole.pt"
-    torch.save(mindeye2(), whole)
-    (tmp_path / "half.pt").write_bytes(whole.read_bytes()[:2000])
-    with pytest.raises(UserError, match=r"half\.pt is (damaged|not opened)"):
-        open_checkpoint(tmp_path / "half.pt")
-    torch.save([1, 2], tmp_path / "list.pt")
-    with pytest.raises(UserError, match=r"list\.pt holds no tensors of a model"):
-        open_checkpoint(tmp_path / "list.pt")
 
 
 def test_what_is_not_known_is_listed_and_not_converted(tmp_path):
