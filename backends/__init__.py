@@ -35,6 +35,7 @@ EMBEDDERS: dict[str, str] = {
     "ViT-bigG-14": "backends.embedders.clip:ViTBigG14",
     "stable-diffusion": "backends.embedders.published:StableDiffusionText",
     "sd-vae": "backends.embedders.published:StableDiffusionLatents",
+    "sd-vae-224": "backends.embedders.published:LowLevelLatents",
     "gnet": "backends.embedders.pixels:GNetPixels",
     "laion-clip": "backends.embedders.sidecar:LaionCLIP",
     "laion-dinov2": "backends.embedders.sidecar:LaionDINOv2",

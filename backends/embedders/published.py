@@ -306,3 +306,14 @@ class StableDiffusionLatents(Pretrained):
 
     def _encode(self, pixels: torch.Tensor, space: EmbeddingSpace) -> torch.Tensor:
         return self.model.encode(pixels).latent_dist.mean * self.model.config.scaling_factor
+
+
+class LowLevelLatents(StableDiffusionLatents):
+    """The same latents of a picture of 224 x 224: what MindEye2's low-level branch regresses.
+
+    Any autoencoder of Stable Diffusion 1.x will do (MedARC-AI/MindEyeV2, src/Train.ipynb).
+    """
+
+    name = "sd-vae-224"
+    spaces = (EmbeddingSpace("sd-vae-224", "latents", (4, 28, 28)),)
+    at_once = 8

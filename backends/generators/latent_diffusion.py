@@ -26,7 +26,7 @@ from backends.generators.ddim import DDIM, read_schedule
 from backends.generators.guidance import SCALED, Level, at_step, predicted
 from backends.generators.memory import Denoiser, best_dtype, place
 from backends.generators.pulls import Pull, guided
-from backends.generators.sampling import Sampling, pixels, source_of_noise, through
+from backends.generators.sampling import Sampling, Wanted, pixels, source_of_noise, through
 from backends.generators.weights import Part, Weights, taesd
 from explorer.protocols import Condition, Option, TrainedOn
 from explorer.types import EmbeddingSpace
@@ -317,7 +317,7 @@ class LatentDiffusion(Sampling):
         return predicted(latents, level, scale, predict, self.unet, how, same)
 
     def _finished(
-        self, latents: torch.Tensor, conditions: Sequence[Condition], how: Mapping[str, float]
+        self, latents: torch.Tensor, wanted: Sequence[Wanted], how: Mapping[str, float]
     ) -> Iterator[tuple[np.ndarray, str]]:
         for row in latents.split(1):  # a decoder takes more memory than the UNet
             with self.denoiser.one_picture():

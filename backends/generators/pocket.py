@@ -22,7 +22,7 @@ from backends.generators.pulls import (
     towards_betas,
     towards_features,
 )
-from backends.generators.sampling import Sampling, pixels, source_of_noise, through
+from backends.generators.sampling import Sampling, Wanted, pixels, source_of_noise, through
 from explorer.files import guard
 from explorer.protocols import Condition, Option, TrainedOn
 from explorer.types import EmbeddingSpace, UserError
@@ -299,16 +299,16 @@ class PocketDiffusion(Sampling):
         return {IMAGE: clip.encode, TOKENS: clip.encode_tokens}
 
     def _finished(
-        self, latents: torch.Tensor, conditions: Sequence[Condition], how: Mapping[str, float]
+        self, latents: torch.Tensor, wanted: Sequence[Wanted], how: Mapping[str, float]
     ) -> Iterator[tuple[np.ndarray, str]]:
-        """Yield the best candidate's picture of each condition, and a note of the choice."""
+        """Yield the best candidate for each wanted picture, and a note of the choice."""
         import torch
 
         decoded, n = self.networks.decode(latents), int(how["candidates"])
         if n == 1:
             yield from ((picture, "") for picture in pixels(decoded))
             return
-        rows = _rows(conditions, how)
+        rows = _rows([one.condition for one in wanted], how)
         if how["best_by"]:
             loss, measure = self._towards_betas(rows), "predicted to measured betas"
         else:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
@@ -16,6 +16,15 @@ if TYPE_CHECKING:
     import torch
 
 PREVIEWS = 3  # looks at the unfinished pictures of a sweep
+AT_THE_END = {"candidates": 1, "refine": 0}  # options of the finished picture alone, and off
+
+
+class Wanted(NamedTuple):
+    """What a picture is of: a condition, a guidance scale and a seed."""
+
+    condition: Condition
+    scale: float
+    seed: int
 
 
 class Sampling:
@@ -52,7 +61,8 @@ class Sampling:
             drawn = self._draw([condition], part, [seed], steps, how)
             for step, latents in stopping.steps(drawn):
                 if step == steps:  # pictures one by one: a large one takes seconds to decode
-                    shown = self._finished(latents, [condition] * len(part), how)
+                    wanted = [Wanted(condition, scale, seed) for scale in part]
+                    shown = self._finished(latents, wanted, how)
                 elif step in looks:
                     shown = ((image, "") for image in self._previews(latents, how))
                 else:
@@ -73,7 +83,11 @@ class Sampling:
         how = self._chosen(options)
         pictures = []
         for batch, latents in self._last(conditions, scale, seeds, steps, how):
-            pictures += [image for image, _ in self._finished(latents, conditions[batch], how)]
+            wanted = [
+                Wanted(condition, scale, seed)
+                for condition, seed in zip(conditions[batch], seeds[batch], strict=True)
+            ]
+            pictures += [image for image, _ in self._finished(latents, wanted, how)]
         return np.stack(pictures)
 
     def moments(
@@ -86,17 +100,18 @@ class Sampling:
     ) -> Iterator[Moment]:
         """Yield every step of the conditions' pictures, all from the noise of one seed.
 
-        Of one candidate each: which is the best is known at the end alone.
+        Of one candidate each, as which is the best is known at the end alone, and not refined.
         """
         import torch
 
         how = self._chosen(options)
-        how |= {"candidates": 1} if "candidates" in how else {}
+        how |= {name: off for name, off in AT_THE_END.items() if name in how}
         batches = [conditions[batch] for batch in self._batches(len(conditions), how)]
         drawn = [self._draw(part, [scale], [seed] * len(part), steps, how) for part in batches]
         for found in stopping.steps(zip(*drawn, strict=True)):
             latents = torch.cat([part for _, part in found])
-            images = [image for image, _ in self._finished(latents, conditions, how)]
+            wanted = [Wanted(condition, scale, seed) for condition in conditions]
+            images = [image for image, _ in self._finished(latents, wanted, how)]
             yield Moment(found[0][0], np.stack(images), latents.float().cpu().numpy())
 
     def _last(
@@ -166,9 +181,9 @@ class Sampling:
         raise NotImplementedError
 
     def _finished(
-        self, latents: torch.Tensor, conditions: Sequence[Condition], how: Mapping[str, float]
+        self, latents: torch.Tensor, wanted: Sequence[Wanted], how: Mapping[str, float]
     ) -> Iterator[tuple[np.ndarray, str]]:
-        """Yield each condition's picture uint8 (H, W, 3), and a note that must stand beside it."""
+        """Yield each wanted picture uint8 (H, W, 3), and a note that must stand beside it."""
         raise NotImplementedError
 
     def _previews(self, latents: torch.Tensor, how: Mapping[str, float]) -> np.ndarray:

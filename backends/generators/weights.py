@@ -71,6 +71,26 @@ def text_parts(number: str = "", cls: str = "CLIPTextModel") -> tuple[Part, ...]
     )
 
 
+def path_and_options(
+    source: str | Path | None, known: Sequence[str]
+) -> tuple[str, dict[str, str]]:
+    """Return path or hub id and options of ``PATH?name=value&name=value``; "" for no path.
+
+    ``known``: the options there are.
+    """
+    path, mark, tail = str(source or "").partition("?")
+    found: dict[str, str] = {}
+    for word in tail.split("&") if mark else ():
+        name, equals, value = word.partition("=")
+        if name not in known or not (equals and value) or name in found:
+            raise UserError(
+                f"--generator ...={source}: after ? are {', '.join(known)}, each once and as "
+                f"name=PATH; found {word!r}."
+            )
+        found[name] = value
+    return path, found
+
+
 class Weights:
     """The folders of one model.
 
