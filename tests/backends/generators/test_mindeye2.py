@@ -212,6 +212,8 @@ def test_rows_of_the_papers_table(whole, further):
     assert np.abs(step.image - refined).max() <= 1
     (alone_step,) = whole.sweep(one, [5.0], 8, 7, low_level=1)
     assert alone_step.done and alone_step.note.startswith("the low-level branch alone")
+    (*_, last) = whole.moments([one], 5.0, 7, 2, refine=1)  # on the way nothing is refined
+    assert np.abs(last.images[0] - plain).max() <= 1
     # without the brain nothing of it is left, whatever is on
     for how in (
         {"refine": 1},
