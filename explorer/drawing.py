@@ -295,7 +295,13 @@ def picture_scores(
     """
     if bench.catalogue.without_picture(dataset, stimulus):
         return {}
-    truth = bench.catalogue.image(dataset, stimulus)
+    return likeness(bench, bench.catalogue.image(dataset, stimulus), image, (dataset, stimulus))
+
+
+def likeness(
+    bench: Workbench, truth: np.ndarray, image: np.ndarray, named: tuple[str, str] | None = None
+) -> dict[str, float]:
+    """Return `picture_scores` against any picture; ``named``: the stimulus that it shows."""
     factor = -(-11 // min(truth.shape[:2]))  # SSIM compares windows of 11 x 11 pixels
     height, width = (factor * side for side in truth.shape[:2])
     shown = metrics.match_size(truth, height, width)
@@ -308,7 +314,11 @@ def picture_scores(
             bench.catalogue.report(f"Pictures are not compared in {SIMILARITY}: {error}")
             return scores
         space = embedder.spaces[0]
-        true = bench.caches.shown.get((dataset, stimulus), lambda: embedder.embed([truth], space))
+
+        def see() -> np.ndarray:
+            return embedder.embed([truth], space)
+
+        true = bench.caches.shown.get(named, see) if named else see()
         scores[SIMILARITY] = metrics.cosine(true, embedder.embed([image], space))
     return scores
 

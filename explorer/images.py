@@ -26,6 +26,7 @@ ENDINGS = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".
 # embedder here look at. The photographs of NSD, BOLD5000 and LAION-fMRI are smaller.
 LARGEST = 1024
 ORIENTATION = 0x0112  # EXIF 2.3
+SIDEWAYS = (5, 6, 7, 8)
 TWELVE_BITS = 2**12  # a camera's; of 65535 less than 7 %, which no stimulus stays under
 TEXT = "afterimage"  # the keyword of the text in a picture of ours
 MOST_PIXELS = 2**26  # declared by a file: our choice, a third of a gigabyte while it is read
@@ -37,6 +38,7 @@ def read_picture(
     do: str = COPY,
     missing: str = "copy it there",
     largest: int | None = LARGEST,
+    most: int = MOST_PIXELS,
 ) -> np.ndarray:
     """Return a picture, uint8 RGB (H, W, 3).
 
@@ -54,6 +56,8 @@ def read_picture(
         How a sentence ends, and how it does where there is no such file.
     largest
         A longer side is reduced to this many pixels; None keeps all.
+    most
+        Pixels that a file may declare; one with more is refused before it is unpacked.
     """
     from PIL import Image, UnidentifiedImageError
 
@@ -64,7 +68,7 @@ def read_picture(
     try:
         with Image.open(io.BytesIO(source) if file is None else file, formats=FORMATS) as opened:
             width, height = opened.size
-            if width * height <= MOST_PIXELS:
+            if width * height <= most:
                 return _pixels(opened, largest)
     except FileNotFoundError as error:
         raise UserError(f"{name or 'The picture'} is missing: {file}; {missing}.") from error
@@ -79,7 +83,7 @@ def read_picture(
         raise UserError(f"{who} ({where}{reason(error)}); {do}.") from error
     raise UserError(
         f"{who} ({where}it declares {width:,} x {height:,} pixels, of which at most "
-        f"{MOST_PIXELS:,} are read); make it smaller."
+        f"{most:,} are read); make it smaller."
     )
 
 
@@ -93,7 +97,8 @@ def picture_size(source: str | Path | bytes, do: str = COPY) -> tuple[int, int]:
         file, name = io.BytesIO(source), "The picture"
     with guard(name, "a picture", do), Image.open(file, formats=FORMATS) as opened:
         width, height = opened.size
-        sideways = opened.getexif().get(ORIENTATION) in (5, 6, 7, 8)
+        # what a PNG says of that may stand behind its pixels, which are then unpacked
+        sideways = width * height <= MOST_PIXELS and opened.getexif().get(ORIENTATION) in SIDEWAYS
         return (height, width) if sideways else (width, height)
 
 

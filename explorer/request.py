@@ -116,7 +116,7 @@ HEMISPHERES = ("both", "left", "right")
 CAMERAS = ("lateral", "medial", "ventral", "dorsal", "anterior", "posterior")
 PANELS = (
     *("", "controls", "lesion", "compare", "curve", "drivers", "steps", "statistics"),
-    *("evaluation", "critique", "identity"),
+    *("evaluation", "critique", "own", "identity"),
 )
 PEOPLE = ("subject", "group")  # whose map over all test images the statistics are of
 MOST_GAIN = 2.0

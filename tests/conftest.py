@@ -8,6 +8,7 @@ its generator paints instead of thinking. Tests that need it ask for `fakes` (th
 from __future__ import annotations
 
 import os
+import shutil
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -307,6 +308,24 @@ def fake_checkpoints(fakes: SimpleNamespace, tmp_path_factory: pytest.TempPathFa
         split_hash=split_hash(trials),
     )
     mapper.save_pretrained(folder / "mappers" / "fake" / "linear-sub-01", card)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def encoding_checkpoints(
+    fakes: SimpleNamespace, fake_checkpoints: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Path:
+    """Return checkpoints with an encoding model of sub-01, really trained."""
+    from backends.encoders.voxelwise import train_encoding
+
+    folder = tmp_path_factory.mktemp("encoding") / "checkpoints"
+    shutil.copytree(fake_checkpoints, folder)
+    trials = fakes.Study().load("sub-01")
+    names = trials.stimuli("train") + trials.stimuli("test")
+    rows = fakes.Embedder().embed([fakes.picture(name) for name in names])
+    embeddings = {fakes.space: dict(zip(names, rows, strict=True))}
+    place = folder / "encoding" / "fake" / "sub-01"
+    train_encoding(trials, embeddings, place, command="made by a test", licence="CC0")
     return folder
 
 

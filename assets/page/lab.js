@@ -1,8 +1,8 @@
 // The evidence below a trial: a quiet row of tabs, one view open at a time. Nothing is asked for
 // before a view is opened, and another trial asks again for the open one alone.
 const root = element.querySelector(".ai-lab");
-const LABELS = { controls: "Controls", lesion: "Lesion", compare: "Compare", curve: "Sweep curve", drivers: "Drivers", steps: "Steps", statistics: "Statistics", evaluation: "Evaluation", critique: "Is it decoding?", identity: "Identity" };
-const MAKERS = { controls: controlsView, lesion: lesionView, compare: compareView, curve: curveView, drivers: driversView, steps: stepsView, statistics: statisticsView, evaluation: evaluationView, critique: critiqueView, identity: identityView };
+const LABELS = { controls: "Controls", lesion: "Lesion", compare: "Compare", curve: "Sweep curve", drivers: "Drivers", steps: "Steps", statistics: "Statistics", evaluation: "Evaluation", critique: "Is it decoding?", own: "Your picture", identity: "Identity" };
+const MAKERS = { controls: controlsView, lesion: lesionView, compare: compareView, curve: curveView, drivers: driversView, steps: stepsView, statistics: statisticsView, evaluation: evaluationView, critique: critiqueView, own: ownView, identity: identityView };
 const views = {};
 let current = null, filled = null;
 
@@ -43,6 +43,8 @@ window.addEventListener("afterimage-lesion", ({ detail }) => {
 let wanted = null; // a view that is brought to the reader once it stands
 // A trial that was picked down here is shown up there.
 const goUp = () => document.querySelector("#trial")?.scrollIntoView({ block: "start" });
+
+views.own = ownView(); // a picture may be dropped before its view is opened
 
 const render = (value) => {
   if (current && value.ticket < current.ticket) return;

@@ -176,9 +176,7 @@ def _prediction(
         "trained on this subject's training trials."
     )
     if name != ACCURACY:
-        top = bench.caches.maps.get(
-            ("largest beta", *place), lambda: _largest_beta(bench, request, mean, sd)
-        )
+        top = beta_limit(bench, request)
         title = f"{name}, SD of the training trials" + f" ({which})" * (name == MEASURED)
         return predicted.betas_map(name, title, measured, guess, top, parcellation, told)
     r, ceiling, n = bench.caches.maps.get(("accuracy", *place), lambda: _accuracy(bench, request))
@@ -211,8 +209,16 @@ def _accuracy(bench: Workbench, request: Request) -> tuple[np.ndarray, np.ndarra
     return r, ceiling, len(stimuli)
 
 
+def beta_limit(bench: Workbench, request: Request) -> float:
+    """Return the colour limit of betas in training SD, the same for all trials of a subject."""
+    place = request.dataset, request.subject
+    return bench.caches.maps.get(
+        ("largest beta", *place),
+        lambda: _largest_beta(bench, request, *bench.models.encoder(*place).statistics()),
+    )
+
+
 def _largest_beta(bench: Workbench, request: Request, mean: np.ndarray, sd: np.ndarray) -> float:
-    """Return the colour limit of betas in training SD, the same for all trials."""
     size = [abs(b - mean) / sd for b in _averages(bench, request, _even(bench, request)).values()]
     return float(np.percentile(size, LIMIT_PERCENTILE)) or 1.0
 

@@ -14,6 +14,7 @@ import gradio as gr
 from explorer import stopping
 from explorer.drawing import seconds_needed
 from explorer.evidence import comparison, controls, curves, group, statistics
+from explorer.evidence.own import own_mappers
 from explorer.page import (
     lab_choices,
     lab_pairs,
@@ -21,6 +22,7 @@ from explorer.page import (
     lab_tables,
     lab_trial,
     links,
+    own,
     pickers,
     trial,
 )
@@ -47,6 +49,7 @@ VIEWS: dict[str, Show] = {
     "statistics": lab_tables.statistics_view,
     "evaluation": lab_tables.evaluation_view,
     "critique": lab_tables.critique_view,
+    "own": own.own_view,
     "identity": lab_tables.identity_view,
 }
 SETTINGS: dict[str, Callable[[Workbench, Request, View], dict[str, Any]]] = {
@@ -55,6 +58,7 @@ SETTINGS: dict[str, Callable[[Workbench, Request, View], dict[str, Any]]] = {
     "drivers": lab_parcel.drivers_settings,
     "steps": lab_parcel.steps_settings,
     "statistics": lab_tables.statistics_settings,
+    "own": own.own_settings,
 }
 # Pictures, or for the curve sweeps, that a view draws at most.
 PICTURES = {
@@ -77,6 +81,7 @@ QUESTIONS = {
     "statistics": "Which parcels does the decoder rest on over all test images, beyond chance?",
     "evaluation": "How well do the mappers decode, and where does this trial stand?",
     "critique": "Is it decoding, or does it name the category of what was seen?",
+    "own": "What would this brain do with a picture of yours, and what would be decoded?",
     "identity": "Which image is this beta, and which file, row and session is it from?",
 }
 
@@ -104,7 +109,7 @@ class Lab:
         ends at its next part, so that the pictures above do not wait for it.
         """
         request, view = session.request, session.view
-        key = decided_by(request, view)
+        key = (*decided_by(request, view), session.own_at if view.panel == "own" else 0)
         if key == session.lab.key and session.lab.shown.get("state") not in ("waiting", "running"):
             return {}
         session.lab.begin(key, self._frame(request, view))
@@ -116,6 +121,11 @@ class Lab:
             return {}
         wanted = {k: str(v) for k, v in event._data.items() if k in links.VIEW_KEYS}
         notices: list[str] = []
+        try:
+            if "picture" in event._data:
+                own.receive(session, event._data["picture"])
+        except UserError as error:
+            notices.append(str(error))
         opened = wanted.get("panel")
         if opened == lab_choices.NONE:
             wanted["panel"] = ""
@@ -162,7 +172,7 @@ class Lab:
             return
         request, view = session.request, session.view
         try:
-            with contextlib.closing(self._affordable(request, view)) as parts:
+            with contextlib.closing(self._affordable(session, request, view)) as parts:
                 yield from self._parts(session, ticket, view.panel, parts)
             if session.lab.show(ticket, state="done", progress=trial.progress("done", "", 1.0)):
                 yield {self.ui.lab: session.lab.shown}
@@ -178,18 +188,19 @@ class Lab:
                 yield {self.ui.lab: session.lab.shown}
             raise
 
-    def _affordable(self, request: Request, view: View) -> lab_trial.Parts:
+    def _affordable(self, session: Session, request: Request, view: View) -> lab_trial.Parts:
         """Compute a view within the budget; on the owner's own machine, as long as it takes.
 
         There the time left is told and it can be stopped.
         """
-        if not self.turns.budget.asks:
+        if not self.turns.budget.asks and (view.panel != "own" or own.kept(session)):
             expected = 0.0
             with contextlib.suppress(UserError):  # what cannot be had says so itself
                 expected = seconds_expected(self.workbench, request, view)
             if refusal := self.turns.budget.refusal(expected):
                 raise UserError(refusal)
-        yield from VIEWS[view.panel](self.workbench, request, view)
+        also = (own.kept(session),) if view.panel == "own" else ()
+        yield from VIEWS[view.panel](self.workbench, request, view, *also)
 
     def _parts(
         self, session: Session, ticket: int, panel: str, parts: lab_trial.Parts
@@ -243,12 +254,15 @@ def seconds_expected(bench: Workbench, request: Request, view: View) -> float:
     if view.panel == "statistics":
         over = group if view.people == "group" else statistics
         return over.seconds_needed(bench, request, view)
-    if not request.generator or view.panel not in PICTURES:
+    pictures = PICTURES.get(view.panel, 0)
+    if view.panel == "own":
+        pictures = len(own_mappers(bench, request))
+    if not request.generator or not pictures:
         return 0.0
     alone = replace(request, scales=request.scales[:1], axis="", values=(), samples=1)
     several = replace(request, axis="", values=(), samples=1) if view.panel == "curve" else alone
     fresh = replace(several, seed=(several.seed + 1) % 2**31)  # of which no picture is kept
-    return PICTURES[view.panel] * seconds_needed(bench, fresh)
+    return pictures * seconds_needed(bench, fresh)
 
 
 def _plain(value: Any) -> Any:
@@ -273,6 +287,7 @@ def decided_by(request: Request, view: View) -> tuple:
         "statistics": (*place, request.repeats, *shown, view.people),
         "evaluation": (*place, request.stimulus),
         "critique": (*place, request.repeats),
+        "own": (replace(request, stimulus="", repeats=()), view.atlas),
         "identity": (request.dataset, request.subject, request.stimulus, request.repeats),
     }
     return (view.panel, *of.get(view.panel, ()))

@@ -18,7 +18,8 @@ class Session:
     changed, so that each of ten clicks counts. ``shown``
     is the trial view that the browser has, ``drawn`` the request whose sweep it shows to the end,
     ``mapped`` what its brain map is of, ``gallery`` which page of stimuli it has, ``told`` the
-    problems it was told about, ``allowed`` the long request that its owner agreed to, ``given_up``
+    problems it was told about, ``own`` the picture of its visitor's own (PNG or JPEG) and
+    ``own_at`` when it came, ``allowed`` the long request that its owner agreed to, ``given_up``
     whether what the browser had was given up while it was idle.
     """
 
@@ -35,6 +36,7 @@ class Session:
         self.told: set[str] = set()
         self.allowed: Request | None = None
         self.given_up = False
+        self.own, self.own_at = b"", 0.0
         self.lab, self.lecture = Evidence(), Evidence()
         self.steering = threading.RLock()
         self._lock = threading.Lock()

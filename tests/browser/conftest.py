@@ -112,6 +112,23 @@ def address(study: SimpleNamespace) -> Iterator[str]:
 
 
 @pytest.fixture(scope="session")
+def predicting(study: SimpleNamespace, encoding_checkpoints: Path) -> Iterator[str]:
+    """Serve the fake study with an encoding model of its first subject."""
+    from explorer.workbench import Workbench
+
+    workbench = Workbench(
+        {"fake": study.Study},
+        {"pocket-clip": study.Embedder},
+        {"linear": study.Linear, "ridge": study.Linear},
+        {"painter": study.Generator},
+        checkpoints=encoding_checkpoints,
+        encoders={"encoding": "backends.encoders.voxelwise:Encoding"},
+    )
+    with served(workbench) as url:
+        yield url
+
+
+@pytest.fixture(scope="session")
 def shipped() -> Iterator[str]:
     """Serve the embedded study with the weights that ship."""
     from backends import DATASETS, EMBEDDERS, ENCODERS, GENERATORS, MAPPERS

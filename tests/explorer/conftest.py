@@ -1,6 +1,5 @@
 """What several tests of the explorer are given."""
 
-import shutil
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -66,22 +65,6 @@ def brought(fakes):
             return (self.folder / "weights").read_text()
 
     return Brought
-
-
-@pytest.fixture(scope="session")
-def encoding_checkpoints(fakes, fake_checkpoints, tmp_path_factory):
-    """Return checkpoints with an encoding model of sub-01, really trained."""
-    from backends.encoders.voxelwise import train_encoding
-
-    folder = tmp_path_factory.mktemp("encoding") / "checkpoints"
-    shutil.copytree(fake_checkpoints, folder)
-    trials = fakes.Study().load("sub-01")
-    names = trials.stimuli("train") + trials.stimuli("test")
-    rows = fakes.Embedder().embed([fakes.picture(name) for name in names])
-    embeddings = {fakes.space: dict(zip(names, rows, strict=True))}
-    place = folder / "encoding" / "fake" / "sub-01"
-    train_encoding(trials, embeddings, place, command="made by a test", licence="CC0")
-    return folder
 
 
 @pytest.fixture

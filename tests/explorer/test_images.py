@@ -210,3 +210,16 @@ def test_twelve_bits_in_sixteen_are_refused() -> None:
         read_picture(packed(Image.fromarray(camera), "PNG"), "The picture")
     black = read_picture(packed(Image.fromarray(camera * 0), "PNG"), "The picture")
     assert black.max() == 0
+
+
+def test_the_size_of_a_picture_that_declares_too_much_is_read_without_unpacking_it(monkeypatch):
+    from PIL import PngImagePlugin
+
+    unpacked = []
+    monkeypatch.setattr(PngImagePlugin.PngImageFile, "load", lambda self: unpacked.append(self))
+    small = packed(Image.new("RGB", (5, 3)), "PNG")
+    assert picture_size(small) == (5, 3) and len(unpacked) == 1  # a remark may stand behind it
+    head = small.index(b"IHDR")
+    ihdr = b"IHDR" + (9000).to_bytes(4, "big") * 2 + small[head + 12 : head + 17]
+    large = small[:head] + ihdr + zlib.crc32(ihdr).to_bytes(4, "big") + small[head + 21 :]
+    assert picture_size(large) == (9000, 9000) and len(unpacked) == 1
