@@ -52,6 +52,8 @@ class Dataset(Protocol):
     - ``looks_for``: which files these are, in a few words.
     - ``recognise(path) -> bool``, a classmethod: whether the path holds this format, judged by
       content (file names, keys); cheap, never raises, and True for one class only.
+    - ``counterfactuals(n) -> Iterable[Counterfactual]``: n pictures of each concept with it,
+      without it and with a distractor; for data whose pictures a program draws.
     - ``remarks() -> list[str]``: one sentence each about what somebody must know of this copy:
       files and sessions that are lacking and where they come from, voxels that were left out.
     """
@@ -107,6 +109,18 @@ class Encoder(Protocol):
     def statistics(self) -> tuple[np.ndarray, np.ndarray]:
         """Return mean and standard deviation (V,) of the training betas; 1 where they are flat."""
         ...
+
+
+class Counterfactual(NamedTuple):
+    """One picture three times, uint8 RGB (H, W, 3), that differ in a concept alone.
+
+    With it, without it, and with something else in its place that usually comes along with it.
+    """
+
+    concept: str
+    present: np.ndarray
+    removed: np.ndarray
+    replaced: np.ndarray
 
 
 @dataclass(frozen=True, eq=False)

@@ -69,6 +69,13 @@ def evaluate(
             "to training images, the class alone, and a bottleneck, of every mapper.",
         ),
     ] = False,
+    pairs: Annotated[
+        Path | None,
+        typer.Option(
+            help="With --critique: a folder of counterfactual pairs, CONCEPT/PAIR/ with pictures "
+            "present, removed and replaced."
+        ),
+    ] = None,
     images: Annotated[
         str | None,
         typer.Option(
@@ -141,7 +148,12 @@ def evaluate(
 
             name, bench = options.open_bench(dataset, checkpoints, device, published or ())
             told = critics.examine(
-                bench, name, subjects=subject or (), mappers=mapper or (), progress=say
+                bench,
+                name,
+                subjects=subject or (),
+                mappers=mapper or (),
+                pairs=pairs,
+                progress=say,
             )
             say.result(critics.markdown(told))
             for path in critics.write(told, out) if out else ():

@@ -7,7 +7,7 @@ lie beside the main one: see `simulated_parts`.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import fields
 from functools import cached_property
 from pathlib import Path
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 
     from backends.simulation.scenes import Scene
     from backends.simulation.study import Study
+    from explorer.protocols import Counterfactual
 
 SHIPPED = Path(__file__).resolve().parents[2] / "assets" / "simulated"
 
@@ -285,6 +286,12 @@ class Simulated:
         table = pd.DataFrame({"stimulus": truth.stimuli, **columns})
         same = Subject(self.name, subject, trials.subject.voxels, None, simulated=True)
         return Trials(same, truth.noiseless, trials.beta_unit, table)
+
+    def counterfactuals(self, n: int) -> Iterator[Counterfactual]:
+        """Yield n scenes of each super-category, their objects taken out, and swapped."""
+        from backends.simulation.counterfactuals import counterfactuals
+
+        return counterfactuals(self.study.recipe.seed, n)
 
     @cached_property
     def _scenes(self) -> dict[str, list[Scene]]:

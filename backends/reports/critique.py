@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from backends.reports.tables import render, write_files
 from explorer.choosing import default_request
+from explorer.evidence.counterfactual import read_pairs
 from explorer.evidence.critics import findings
 from explorer.evidence.critique import Finding
 from explorer.types import UserError
@@ -32,9 +33,12 @@ def examine(
     *,
     subjects: Sequence[str] = (),
     mappers: Sequence[str] = (),
+    pairs: Path | None = None,
     progress: Callable[[str], None] | None = None,
 ) -> Found:
     """Return (mapper, subject) -> what each test finds, for the first target of each mapper.
+
+    ``pairs``: a folder of counterfactual pairs, see `explorer.evidence.counterfactual.read_pairs`.
 
     Raises
     ------
@@ -42,6 +46,7 @@ def examine(
         Where nothing is on offer that can be compared with what was shown.
     """
     found: Found = {}
+    given = read_pairs(pairs) if pairs else ()
     problems: list[str] = []
     for subject in subjects or bench.catalogue.subjects(dataset):
         for mapper in mappers or bench.catalogue.mapper_names(dataset, subject):
@@ -49,7 +54,7 @@ def examine(
                 progress(f"{mapper}, {subject}: the critics' tests")
             try:
                 request = default_request(bench.catalogue, dataset, subject, 0, mapper=mapper)
-                each = findings(bench, request, FIT_LIMIT)
+                each = findings(bench, request, FIT_LIMIT, given)
                 found[mapper, subject] = list({one.name: one for one in each}.values())
             except UserError as error:
                 problems.append(f"{mapper}, {subject}: {error}")

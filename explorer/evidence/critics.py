@@ -8,16 +8,25 @@ from dataclasses import replace
 import numpy as np
 
 from explorer import stopping
+from explorer.brain.maps import parcellation_of
 from explorer.decoding import decode_betas, decoded_space, undecoded
 from explorer.evidence import critique
 from explorer.evidence.bottleneck import bottleneck
 from explorer.evidence.collapse import collapse
+from explorer.evidence.counterfactual import (
+    PAIRS,
+    contrasts_of,
+    counted,
+    counterfactual,
+    reliable,
+)
 from explorer.evidence.critique import Finding, Pair
 from explorer.evidence.data_curve import Point, data_curve, refitted, shares_of
 from explorer.evidence.rewards import rewards
 from explorer.evidence.standing import betas_of_test, decoded_test
 from explorer.metrics import evenly, unit
 from explorer.offers import FIT_LIMIT, FIT_NOW
+from explorer.protocols import Counterfactual
 from explorer.request import Request
 from explorer.splits import clusters, nearest, read_split, split_names, usual_similarity
 from explorer.types import EmbeddingSpace, UserError, resolve
@@ -25,16 +34,22 @@ from explorer.workbench import Workbench
 
 MOST_TRAINED = 5000  # training stimuli that are embedded: our choice
 MOST_ROWS = 1000  # training betas whose components are kept in the bottleneck
-TESTS = 9  # at most, so that the share that is done can be told
+TESTS = 10  # at most, so that the share that is done can be told
 
 
-def findings(bench: Workbench, request: Request, fit_limit: int = FIT_LIMIT) -> Iterator[Finding]:
+def findings(
+    bench: Workbench,
+    request: Request,
+    fit_limit: int = FIT_LIMIT,
+    pairs: Sequence[Counterfactual] = (),
+) -> Iterator[Finding]:
     """Yield what each test finds of a request's mapper and subject, one after another.
 
     From the same repeats of the test images as the request; of a mapper that was published
     without the bottleneck, as no other betas can be put in. A finding that grows is yielded again
     under its name, and the last one counts. ``fit_limit``: the most training trials times voxels
-    that a mapper is fitted to for the data curve.
+    that a mapper is fitted to for the data curve. ``pairs``: counterfactual pairs, by default
+    those that the data set makes, if any.
     """
     if why := undecoded(bench, request):
         raise UserError(why)
@@ -77,6 +92,10 @@ def findings(bench: Workbench, request: Request, fit_limit: int = FIT_LIMIT) -> 
         return  # looked up: no other betas can be put in
     embeddings = dict(zip(trained, training, strict=True))
     yield from _data_curve(bench, request, space, embeddings, (predicted, targets), fit_limit)
+    try:
+        yield from _counterfactuals(bench, request, stimuli, pairs)
+    except UserError as error:
+        bench.catalogue.report(f"Counterfactual pairs are not asked about: {error}")
     rows = trials.rows("train")
     betas = np.asarray(trials.betas[rows[evenly(len(rows), MOST_ROWS)]], np.float32)
 
@@ -87,6 +106,30 @@ def findings(bench: Workbench, request: Request, fit_limit: int = FIT_LIMIT) -> 
     measured = betas_of_test(bench, request)[1]
     clean = _noiseless(bench, request, stimuli)
     yield bottleneck(decode, measured, betas, true, noiseless=clean)
+
+
+def _counterfactuals(
+    bench: Workbench,
+    request: Request,
+    stimuli: Sequence[str],
+    pairs: Sequence[Counterfactual],
+) -> Iterator[Finding]:
+    """Yield the effects of concepts in parcels, where there are pairs and an encoding model."""
+    dataset, subject = request.dataset, request.subject
+    study = bench.catalogue.dataset(dataset)
+    made = getattr(study, "counterfactuals", None)
+    if bench.catalogue.encoder_offer(dataset, subject) is None or not (pairs or made):
+        return
+    pairs = list(pairs) or list(stopping.steps(made(PAIRS)))
+    encoder = bench.models.encoder(dataset, subject)
+    shown = {space: bench.models.embed(dataset, stimuli, space) for space in encoder.spaces}
+    voxels = reliable(betas_of_test(bench, request)[1], encoder.predict(shown))
+    parcellation = parcellation_of(bench, dataset, subject)
+    names = [label.key for label in parcellation.labels]
+    masks, few = counted(parcellation.masks()[: len(names)], voxels)
+    unknown = [name for name, lacks in zip(names, few, strict=True) if lacks]
+    contrasts = contrasts_of(bench, dataset, subject, pairs, masks)
+    yield counterfactual(contrasts, names, unknown)
 
 
 def _data_curve(
