@@ -2,13 +2,17 @@
 
 from dataclasses import replace
 from types import SimpleNamespace
+from unittest.mock import MagicMock
 
+import nilearn.plotting
 import numpy as np
 import pytest
 from matplotlib.colors import to_rgb
+from matplotlib.figure import Figure
 
 from explorer.brain import printed
-from explorer.brain.surfaces import HALF, drawn_parcels
+from explorer.brain.parcels import UNASSIGNED, voxel_map
+from explorer.brain.surfaces import HALF, background, drawn_parcels, surface_mesh
 from explorer.figures import trial_figure
 from explorer.types import VoxelSpace
 
@@ -91,3 +95,127 @@ def test_bars_are_on_the_scale_of_the_colours(sampled):
     longest = max(bar.get_width() for bar in bars.patches)
     bars = draw(sampled, parcel_map=shown, **where).axes[-1]
     assert bars.get_xlim() == (0, longest)
+
+
+def test_names_of_parcels_in_bars_are_text_and_no_formulas(sampled):
+    table = sampled.map.table.copy()
+    table.loc[table["parcel"] != UNASSIGNED, "parcel"] = "$V_1$ L"
+    shown = SimpleNamespace(table=table, limits=sampled.map.limits, flat=False)
+    axes = Figure().subplots()
+    printed.draw_bars(axes, shown, "enrichment")
+    labels = axes.get_yticklabels()
+    assert [label.get_text() for label in labels] == ["$V_1$ L"] * 10
+    assert not any(label.get_parse_math() for label in labels)
+
+
+def test_a_face_has_the_colour_of_its_parcel_where_all_its_corners_lie_in_it():
+    assert printed._inside(np.array([2.0, 2.0, 2.0])) == 2
+    for corners in ([1.0, 2.0, 2.0], [2.0, 1.0, 2.0], [2.0, 2.0, 1.0], [np.nan] * 3):
+        assert np.isnan(printed._inside(np.array(corners)))
+
+
+# ------------------------------------------------------------------------------ where things stand
+
+TOP = 5.0  # inches from the upper edge of the figure
+
+
+@pytest.fixture
+def lay_out(sampled, monkeypatch):
+    """Return a function that places a map and says where; brains are not drawn, which is slow."""
+    drawn = []
+    monkeypatch.setattr(nilearn.plotting, "plot_surf", lambda mesh, on, **k: drawn.append(k))
+    monkeypatch.setattr(nilearn.plotting, "plot_surf_contours", lambda *a, **k: None)
+    monkeypatch.setattr(printed, "_fit", lambda *about: None)
+
+    def lay(parcel_map=sampled.map, **chosen):
+        found = SimpleNamespace(brains=[], words={}, bar=None, drawn=drawn)
+        drawn.clear()
+
+        def place(x, y, width, height, **kind):
+            if kind:
+                found.brains.append((x, y, width, height))
+                return MagicMock()
+            found.at, found.bar = (x, y, width, height), Figure().add_axes((0, 0, 1, 1))
+            return found.bar
+
+        def write(x, y, text, *size, **how):
+            found.words.setdefault(text, []).append((x, y, how.get("ha", "left")))
+
+        where = (sampled.parcellation, sampled.space, chosen.pop("surface", "inflated"))
+        printed.draw_surface(place, write, TOP, parcel_map, "enrichment", *where, **chosen)
+        return found
+
+    return lay
+
+
+@pytest.mark.parametrize("surface", ["inflated", "flat"])
+@pytest.mark.parametrize("hemisphere", ["both", "left", "right"])
+def test_brains_stand_in_the_middle_above_their_bar_and_within_the_page(
+    lay_out, surface, hemisphere
+):
+    found = lay_out(surface=surface, hemisphere=hemisphere)
+    x, y, width, height = found.at  # of the bar
+    assert x + width / 2 == pytest.approx(printed.WIDTH / 2)
+    assert TOP < y < y + height < TOP + printed.BRAINS and height < width / 10
+    centres = [(left + wide / 2, top + high / 2) for left, top, wide, high in found.brains]
+    rows = sorted({round(at, 3) for _, at in centres})
+    assert len(rows) == (2 if (surface, hemisphere) == ("inflated", "both") else 1)
+    assert np.mean(rows) == pytest.approx((TOP + y) / 2, abs=0.1)
+    assert all(b - a > 1 for a, b in zip(rows, rows[1:], strict=False))
+    across = sorted({round(at, 3) for at, _ in centres})
+    assert 0 < across[0] < printed.WIDTH / 2 < across[-1] < printed.WIDTH or len(across) == 1
+    assert np.mean(across) == pytest.approx(printed.WIDTH / 2, abs=0.2)
+    sides = "LR" if hemisphere == "both" else hemisphere[0].upper()
+    for letter in sides:  # a letter stands left of its own brains, at their height
+        ((left, at, _),) = found.words[letter]
+        assert left < across[0] or surface == "flat"
+        assert at == pytest.approx(rows[sides.index(letter) if len(rows) > 1 else 0], abs=1e-3)
+    names = [name for name in printed.VIEWS if name in found.words]
+    if surface == "flat":
+        assert not names and len(found.brains) == len(sides)
+    else:
+        assert names == list(printed.VIEWS)
+        for name, middle in zip(names, across, strict=True):
+            ((left, at, how),) = found.words[name]
+            assert (left, how) == (pytest.approx(middle, abs=1e-3), "center")
+            assert TOP < at < rows[0]
+
+
+def test_folds_are_as_dark_as_on_the_page_and_shades_keep_their_side(lay_out):
+    found = lay_out()
+    sides = [one["hemi"] for one in found.drawn]
+    assert sides == ["left"] * 4 + ["right"] * 4
+    for one in found.drawn:
+        grey = background(surface_mesh("inflated")[one["hemi"]]["sulc"])
+        np.testing.assert_allclose(one["bg_map"], 1 - grey / 255)
+        assert (one["vmin"], one["vmax"]) == (0, 2)
+
+
+def test_labels_have_a_title_in_place_of_a_bar(lay_out, sampled):
+    found = lay_out(voxel_map("parcels", "the parcels", None, sampled.parcellation))
+    ((x, y, how),) = found.words["the parcels"]
+    assert (x, how) == (printed.WIDTH / 2, "center") and TOP + 2 < y < TOP + printed.BRAINS
+    assert found.bar is None
+    assert (found.drawn[0]["vmin"], found.drawn[0]["vmax"]) == (-0.5, 67.5)  # of 68 colours
+
+
+@pytest.mark.parametrize(
+    ("limits", "marked"),
+    [((0, 2), [1.0]), ((0, 1), []), ((1, 3), []), ((0, 0.9), []), ((1.1, 2), [])],
+)
+def test_no_preference_is_marked_where_it_lies_on_the_bar(lay_out, sampled, limits, marked):
+    table = sampled.map.table.assign(enrichment=sum(limits) / 2)
+    shown = SimpleNamespace(table=table, limits={"enrichment": limits}, flat=False)
+    bar = lay_out(shown, surface="flat", hemisphere="left").bar
+    assert [line.get_xdata()[0] for line in bar.lines] == marked
+
+
+def test_the_words_at_the_ends_of_a_bar_stand_beside_it(lay_out, sampled):
+    table = sampled.map.table.assign(enrichment=1.0)
+    table.loc[table["voxels"][:-1].nlargest(2).index, "enrichment"] = 0.1, 9.0
+    shown = SimpleNamespace(table=table, limits={"enrichment": (0.5, 2)}, flat=False)
+    low, high = lay_out(shown, surface="flat", hemisphere="left").bar.texts
+    assert (low.get_text(), high.get_text()) == ("\u2264 0.5", "\u2265 2")
+    assert (low.get_ha(), high.get_ha()) == ("right", "left")
+    assert low.get_position()[1] == high.get_position()[1] == 0.5
+    assert -0.2 < low.get_position()[0] < 0 and 1 < high.get_position()[0] < 1.2

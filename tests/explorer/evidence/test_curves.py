@@ -97,6 +97,19 @@ def test_a_bad_request_or_a_gallery_of_one_image_raises_at_once(
         curves.background(bench, replace(request_, stimulus="test-01", mapper=name))
 
 
-def test_two_test_images_are_enough(workbench, request_):
+def test_two_test_images_are_enough(workbench, make_workbench, fakes, request_):
     *_, last = curves.background(workbench, request_, sample=2)
     assert last.n == last.of == 2
+
+    class Two(fakes.Study):
+        def load(self, subject):  # noqa: ANN001, ANN202
+            trials = super().load(subject)
+            names = trials.table["stimulus"]
+            kept = np.flatnonzero((trials.table["split"] == "train") | (names <= "test-02"))
+            table = trials.table.iloc[kept].reset_index(drop=True)
+            return replace(trials, betas=trials.betas[kept], table=table)
+
+    bench = make_workbench(datasets={"fake": Two})
+    name = bench.catalogue.mapper_names("fake", "sub-01")[0]
+    first = next(curves.background(bench, replace(request_, stimulus="test-01", mapper=name)))
+    assert first.of == 2
