@@ -57,8 +57,9 @@ def findings(
     space = decoded_space(bench, request)
     stimuli, predicted = decoded_test(bench, request)
     targets = bench.models.embed(dataset, stimuli, space)
-    trials = bench.catalogue.trials(dataset, subject)
-    tested = set(trials.stimuli("test"))
+    home = _home(bench, request)
+    trials = bench.catalogue.trials(home, subject)
+    tested = {*trials.stimuli("test"), *stimuli}
     every = [s for s in trials.stimuli("train") if s not in tested]
     trained = [every[i] for i in evenly(len(every), MOST_TRAINED)]
     if len(trained) < critique.CLUSTERS:
@@ -68,9 +69,8 @@ def findings(
         )
     if len(stimuli) < 2:
         raise UserError("The tests tell test images apart, which takes 2 of them; there is 1.")
-    training = bench.models.embed(dataset, trained, space)
-    kinds = bench.catalogue.dataset(dataset).stimuli["category"].fillna("").astype(str)
-    classes, known = (kinds.reindex(names).fillna("").tolist() for names in (stimuli, trained))
+    training = bench.models.embed(home, trained, space)
+    classes, known = _classes(bench, dataset, stimuli), _classes(bench, home, trained)
     flat, true, seen = (rows.reshape(len(rows), -1) for rows in (predicted, targets, training))
     number = clusters(np.concatenate([true, seen]), critique.CLUSTERS)[: len(true)]
     sets = {"all test images": np.ones(len(true), bool), "far from training": _far(true, seen)}
@@ -132,6 +132,30 @@ def _counterfactuals(
     yield counterfactual(contrasts, names, unknown)
 
 
+def _home(bench: Workbench, request: Request) -> str:
+    """Return the data set whose trials the mapper learned from, where it is open.
+
+    Of a further test set that is the one on its card, if it has the same voxels here.
+    """
+    subject = request.subject
+    offer = bench.catalogue.offer(request.dataset, subject, request.mapper)
+    named = offer.card.dataset if offer.elsewhere and offer.card else ""
+    if named not in bench.catalogue.dataset_names():
+        return request.dataset
+    voxels = [
+        bench.catalogue.trials(n, subject).subject.voxels.hash
+        for n in (named, request.dataset)
+        if subject in bench.catalogue.subjects(n)
+    ]
+    return named if len(voxels) == 2 and len(set(voxels)) == 1 else request.dataset
+
+
+def _classes(bench: Workbench, dataset: str, stimuli: Sequence[str]) -> list[str]:
+    """Return the category of each stimulus, "" where none is known."""
+    kinds = bench.catalogue.dataset(dataset).stimuli["category"].fillna("").astype(str)
+    return kinds.reindex(stimuli).fillna("").tolist()
+
+
 def _data_curve(
     bench: Workbench,
     request: Request,
@@ -145,7 +169,7 @@ def _data_curve(
     Checkpoints are those of the mapper's kind that were trained with ``share=``.
     """
     predicted, targets = tested
-    trials = bench.catalogue.trials(request.dataset, request.subject)
+    trials = bench.catalogue.trials(_home(bench, request), request.subject)
     every = len(trials.rows("train"))
     points = []
     for name, share in _by_share(bench, request):
@@ -221,6 +245,7 @@ def _by_name(bench: Workbench, dataset: str, stimuli: Sequence[str]) -> dict[str
     if "test_set" in table:
         named = table["test_set"].reindex(stimuli).fillna("").astype(str).to_numpy()
         found |= {name: named == name for name in dict.fromkeys(named) if name}
+        found["out of distribution"] = np.char.startswith(named.astype(str), "OOD")
     for name in split_names(bench.catalogue.checkpoints, dataset):
         tested = read_split(bench.catalogue.checkpoints, dataset, name).test
         found[f"split {name}"] = np.array([s in tested for s in stimuli], dtype=bool)

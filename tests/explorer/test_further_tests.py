@@ -11,6 +11,7 @@ import pytest
 from explorer.choosing import check_request, default_request
 from explorer.decoding import decode, undecoded
 from explorer.drawing import reconstruct, warm
+from explorer.evidence.critics import findings
 from explorer.page import trial
 from explorer.page.pictures import shown_uri
 from explorer.request import Request
@@ -180,3 +181,15 @@ def test_the_sentence_in_place_of_a_picture_cannot_break_its_drawing(
     drawn = base64.b64decode(shown_uri(bench.catalogue, "other", "x").partition(",")[2]).decode()
     assert "<script>" not in drawn
     assert "&lt;script&gt;" in drawn
+
+
+def test_critics_ask_the_study_that_a_mapper_was_trained_on(make_workbench, fakes, further):
+    bench = bench_of(make_workbench, fakes, further)
+    request = default_request(bench.catalogue, "other", "sub-01", seed=0)
+    found = {one.name: one for one in findings(bench, request)}
+    known = found["generalisation"].table
+    assert (known["N"][known["of"] == "all test images: two-way"] == 8).all()
+    assert "category-only decoder" in found and "bottleneck" in found
+    apart = bench_of(make_workbench, fakes, type("Alone", (further,), {"shifted": True}))
+    with pytest.raises(UserError, match="no mapper for other/sub-01"):
+        list(findings(apart, replace(request, dataset="other")))
