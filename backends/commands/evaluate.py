@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -102,9 +102,23 @@ def evaluate(
         str,
         typer.Option(
             "--as",
-            help="With --images: scores as mindeye2, brain-diffuser or mind-vis define them.",
+            help="With --images: scores as defined by mindeye2, brain-diffuser, mind-vis or seed.",
         ),
     ] = "",
+    detector: Annotated[
+        Path | None,
+        typer.Option(help="With --images: a folder of a detector of objects, for Object F1."),
+    ] = None,
+    captioner: Annotated[
+        Path | None,
+        typer.Option(
+            help="With --images: a folder of a captioner, for the similarity of captions."
+        ),
+    ] = None,
+    sentences: Annotated[
+        Path | None,
+        typer.Option(help="With --captioner: a folder of what embeds its sentences."),
+    ] = None,
     networks: Annotated[
         Path | None,
         typer.Option(help="Where the weights of feature networks lie; default: torch.hub's."),
@@ -126,7 +140,10 @@ def evaluate(
 
             wanted = definition(defined_as) if defined_as else None
             asked = Asked(images, dataset, tuple(subject or ()), tuple(published or ()), shown)
-            _of_images(asked, wanted, checkpoints, networks, device, out, atlas, classes, say)
+            judges = _judges(detector, captioner, sentences, device)
+            _of_images(
+                asked, wanted, judges, checkpoints, networks, device, out, atlas, classes, say
+            )
             return
         if aims or evidence or statistics:
             from backends.reports.aims import evaluate as measure_aims
@@ -182,6 +199,23 @@ def evaluate(
             say.result(str(path))
 
 
+def _judges(
+    detector: Path | None, captioner: Path | None, sentences: Path | None, device: str
+) -> dict[str, Any]:
+    """Return what finds objects and what captions, by the names that scores know them by."""
+    from backends.reports.objects import Captions, Detector
+
+    if (captioner is None) != (sentences is None):
+        raise UserError(
+            "--captioner says what describes pictures and --sentences what embeds its sentences; "
+            "give both."
+        )
+    found: dict[str, Any] = {"objects": Detector(detector, device)} if detector else {}
+    if captioner and sentences:
+        found["captions"] = Captions(captioner, sentences, device)
+    return found
+
+
 @dataclass(frozen=True)
 class Asked:
     """Which pictures are to be scored, as they were given on the command line."""
@@ -196,6 +230,7 @@ class Asked:
 def _of_images(
     asked: Asked,
     wanted: Definition | None,
+    judges: dict[str, Any],
     checkpoints: Path,
     networks: Path | None,
     device: str,
@@ -218,7 +253,7 @@ def _of_images(
     def features(name: str, bench: Workbench | None) -> Features:
         simulated = bench is not None and name == "simulated"
         own = shipped_functions(bench, checkpoints, device) if simulated else {}
-        return Features(networks, own, device, checkpoints / "embedders")
+        return Features(networks, own | judges, device, checkpoints / "embedders")
 
     more = {"definition": wanted, "atlas": atlas, "progress": say}
     if (place / METRICS).is_file() or (place / SETTINGS).is_file():

@@ -12,14 +12,19 @@ the paper's pinned versions of libraries compute, not what today's would.
   column of pixels is a channel.
 - MinD-Vis (zjc062/mind-vis, code/eval_metrics.py, code/gen_eval.py): rates over all other images,
   PSM (LPIPS), and the class of ViT-H/14.
+- SEED (Concarne2/SEED, seed/metrics.py): objects, captions and EfficientNet-B1, see
+  `backends.reports.objects`.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
+import numpy as np
+
 from backends.reports.feature_networks import PLAIN, Look
-from backends.reports.likeness import pixel_correlation, structural_similarity
+from backends.reports.likeness import Pictures, pixel_correlation, structural_similarity
+from backends.reports.objects import caption_similarity, object_overlap
 from backends.reports.pairs import (
     LPIPS,
     dissimilarity,
@@ -28,11 +33,14 @@ from backends.reports.pairs import (
     uncorrelation,
 )
 from backends.reports.scores import (
+    CAPTION_SIMILARITY,
     FID_64,
     N_WAY,
     NSD_PAPERS,
+    OBJECT_F1,
     ONE_COLOUR,
     OZCELIK,
+    PARK,
     Score,
     apart,
     compared,
@@ -56,6 +64,7 @@ def _named(name: str, scores: tuple[Score, ...]) -> tuple[Score, ...]:
     return tuple(replace(score, id=f"{name}/{score.id}") for score in scores)
 
 
+SEED_NETWORKS = "the three above"
 BRAIN_DIFFUSER = (
     Score("pixcorr-425", "PixCorr", True, None, OZCELIK, pixel_correlation, why=ONE_COLOUR),
     Score(
@@ -76,6 +85,21 @@ MIND_VIS = (
     paired(perceptual, "psm-two-way", "PSM (LPIPS), two-way rate", None, network=LPIPS),
     N_WAY,
     FID_64,
+)
+EFFNET = apart("efficientnet-b1", "effnet-b1-distance", "EffNet-B", PARK)
+
+
+def _seed(shown: Pictures, made: Pictures) -> np.ndarray:
+    """Mean of Object F1, Cap-Sim and 1 - EffNet's distance."""
+    objects, captions = object_overlap(shown, made), caption_similarity(shown, made)
+    return (objects + captions + 1 - EFFNET.per_item(shown, made)) / 3
+
+
+SEED = (
+    OBJECT_F1,
+    CAPTION_SIMILARITY,
+    EFFNET,
+    Score("seed", "SEED", True, None, PARK, _seed, network=SEED_NETWORKS),
 )
 DEFINITIONS = {
     "mindeye2": Definition(
@@ -99,6 +123,14 @@ DEFINITIONS = {
         Look(pillow=True),
         "As MinD-Vis computed them: rates against all other images, and the class that ViT-H/14 "
         "finds in the shown image among 50, as the mean over all draws.",
+    ),
+    "seed": Definition(
+        "seed",
+        _named("seed", SEED),
+        Look(first=None),
+        "As SEED computes them: the categories that a detector finds at 18 thresholds, the "
+        "cosine of sentences about both pictures, EfficientNet-B1, and the mean of the three. Its "
+        "own numbers are those of MM-Grounding-DINO-L, GIT-large (COCO) and all-MiniLM-L6-v2.",
     ),
 }
 

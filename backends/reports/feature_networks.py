@@ -59,7 +59,8 @@ class Network:
     then (x - mean) / sd per channel. ``layers`` are the names of the modules whose flattened
     outputs are features; ``wide`` are those that two-way rates compare and that are too large to
     be kept for all pictures. ``with_it``: files that must lie beside ``file``; then ``url`` is a
-    repository of the hub.
+    repository of the hub. ``zip``: what ``url`` is, with ``file`` inside. ``look``: how pictures
+    are given to it whatever a paper says, where that belongs to the network.
     """
 
     variant: str
@@ -73,9 +74,17 @@ class Network:
     bicubic: bool = False
     with_it: tuple[str, ...] = ()
     wide: tuple[str, ...] = ()
+    look: Look | None = None
+    zip: str = ""
 
     def command(self, file: Path) -> str:
         """Return what a person types to get ``file``."""
+        if self.zip:
+            place = file.parents[1]
+            told = (
+                f"curl -L -o {place / self.zip} {self.url} and unzip -d {place} {place / self.zip}"
+            )
+            return f"{told}, with DINO's own dino_vitbase16_pretrain.pth beside it"
         if self.with_it:
             return (
                 f"hf download {self.url} {' '.join((*self.with_it, file.name))} --local-dir "
@@ -126,6 +135,12 @@ def _clip(file: Path) -> torch.nn.Module:
     return nn.Sequential(OrderedDict(visual=towers.visual))
 
 
+def _dreamsim(file: Path) -> torch.nn.Module:
+    from backends.reports.dreamsim import opened
+
+    return opened(file)
+
+
 def read_state(file: Path) -> dict[str, Any]:
     """Return the tensors of a file of weights; nothing in it is run."""
     import torch
@@ -134,6 +149,7 @@ def read_state(file: Path) -> dict[str, Any]:
 
 
 TORCHVISION = "https://download.pytorch.org/models/"
+DREAMSIM = "https://github.com/ssundaram21/dreamsim/releases/download/"
 NETWORKS = {
     "alexnet": Network(
         "AlexNet, torchvision IMAGENET1K_V1",
@@ -203,6 +219,32 @@ NETWORKS = {
         518,
         bicubic=True,
     ),
+    "dreamsim": Network(
+        "DreamSim, ensemble of DINO, CLIP and OpenCLIP ViT-B/16, v0.2.0",
+        "dreamsim/ensemble_lora/adapter_config.json",
+        DREAMSIM + "v0.2.0-checkpoints/dreamsim_ensemble_checkpoint.zip",
+        1100,
+        _dreamsim,
+        ("joined",),
+        224,
+        ((0.0,) * 3, (1.0,) * 3),  # each of its networks normalises by itself
+        bicubic=True,
+        look=Look(first=None, pillow=True),
+        zip="dreamsim.zip",
+    ),
+    "dreamsim-open-clip": Network(
+        "DreamSim, OpenCLIP ViT-B/32 alone, v0.2.0",
+        "dreamsim/open_clip_vitb32_single_lora/adapter_config.json",
+        DREAMSIM + "v0.2.0-checkpoints/dreamsim_open_clip_vitb32_checkpoint.zip",
+        350,
+        _dreamsim,
+        ("joined",),
+        224,
+        ((0.0,) * 3, (1.0,) * 3),
+        bicubic=True,
+        look=Look(first=None, pillow=True),
+        zip="dreamsim.zip",
+    ),
     "fid-inception": Network(
         "Inception of the TensorFlow FID, 2015-12-05",
         "weights-inception-2015-12-05-6726825d.pth",
@@ -217,6 +259,13 @@ NETWORKS = {
 }
 
 
+GIVEN_BY = {  # functions that a person gives as folders of models
+    "objects": "give a detector as transformers saves one with --detector FOLDER",
+    "captions": "give a captioner with --captioner FOLDER and what embeds sentences with "
+    "--sentences FOLDER",
+}
+
+
 class Features:
     """The features that scores compare: of networks in a folder, and of functions given by name.
 
@@ -227,7 +276,8 @@ class Features:
     embedders
         A second such folder, of the embedders' weights: ViT-L/14 may be there already.
     functions
-        Further features by name, e.g. ``"pocket-clip"``: images uint8 (H, W, 3) to (n, D).
+        Further features by name, e.g. ``"pocket-clip"``: images uint8 (H, W, 3) to (n, D). An
+        attribute ``variant`` says which one it is.
     device
         Where networks compute.
     """
@@ -242,6 +292,17 @@ class Features:
         self._folder, self._embedders, self.device = folder, embedders, device
         self.functions = dict(functions or {})
         self._opened: dict[str, tuple[torch.nn.Module, dict[str, torch.Tensor]]] = {}
+
+    def variant(self, name: str) -> str:
+        """Return which network a name stands for exactly, for a table."""
+        if name in NETWORKS:
+            return NETWORKS[name].variant
+        return getattr(self.functions.get(name), "variant", name)
+
+    def holds(self, name: str) -> bool:
+        """Return whether the weights of a network are there, without opening them."""
+        places = [self.folder, *([self._embedders] if self._embedders else [])]
+        return any((place / NETWORKS[name].file).is_file() for place in places)
 
     @property
     def folder(self) -> Path:
@@ -270,10 +331,12 @@ class Features:
             yield {name: np.asarray(self.functions[name](images), np.float32)}
             return
         if name not in NETWORKS:
-            raise UserError(f"{name} is not at hand; this score is left out.")
+            how = f"; {GIVEN_BY[name]}" if name in GIVEN_BY else ""
+            raise UserError(f"{name} is not at hand{how}; this score is left out.")
         network, caught = self._open(name)
         recipe = NETWORKS[name]
         mean, sd = (torch.tensor(v)[:, None, None] for v in recipe.normalise)
+        look = recipe.look or look
         sides = look.sides(recipe.side if look.side is None else look.side)
         with torch.inference_mode():
             for begin in range(0, len(images), ROWS_AT_ONCE):

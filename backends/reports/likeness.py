@@ -252,6 +252,19 @@ def distance(network: str, layer: str) -> PerItem:
     return apart
 
 
+def cosine(network: str, layer: str) -> PerItem:
+    """Cosine of the features of a picture and of what was shown, -1 to 1; NaN for zeros."""
+
+    def alike(shown: Pictures, made: Pictures) -> np.ndarray:
+        a, b = (p.feature(network, layer).reshape(len(p), -1) for p in (shown, made))
+        a, b = (np.asarray(x, np.float64) for x in (a, b))
+        norm = np.linalg.norm(a, axis=1) * np.linalg.norm(b, axis=1)
+        known = np.isfinite(norm) & (norm > 0)
+        return np.where(known, (a * b).sum(axis=1) / np.where(known, norm, 1), np.nan)
+
+    return alike
+
+
 def correlations(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     """Return (n,): Pearson's correlation of row i with row i.
 

@@ -16,7 +16,7 @@ from backends.reports.feature_networks import PLAIN, Features
 from backends.reports.foreign_pictures import Shown
 from backends.reports.picture_folder import load, pictures_of
 from backends.reports.reference_rows import reference_rows
-from backends.reports.scores import SCORES, STAND_INS, Score, measure
+from backends.reports.scores import ALSO, SCORES, STAND_INS, Score, measure
 from backends.training.counted import prefixed
 from explorer.metrics import bootstrap_interval
 from explorer.types import UserError
@@ -152,7 +152,9 @@ def score_pairs(
     """
     import pandas as pd
 
-    scores = scores or (definition.scores if definition else SCORES)
+    if scores is None:
+        scores = definition.scores if definition else SCORES
+        scores += tuple(s for s in ALSO if not definition and features.holds(s.network))
     look, settings = definition.look if definition else PLAIN, dict(settings)
     settings["definition"] = definition.sentence if definition else ""
     per_picture, tables, regions, missing = [], [], [], {}

@@ -13,11 +13,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from backends.reports.feature_networks import NETWORKS, PLAIN, Features, Look
+from backends.reports.feature_networks import PLAIN, Features, Look
 from backends.reports.likeness import (
     PerItem,
     Pictures,
     agreement,
+    cosine,
     distance,
     frechet,
     n_way_top_k,
@@ -25,6 +26,7 @@ from backends.reports.likeness import (
     structural_similarity,
     two_way,
 )
+from backends.reports.objects import caption_similarity, object_overlap
 from backends.reports.pairs import (
     DISTRACTORS,
     LPIPS,
@@ -46,6 +48,8 @@ RESAMPLES = 100  # of a Frechet distance, which costs a decomposition each
 SCOTTI = "Scotti et al. 2024, arXiv 2403.11207"
 CHEN = "Chen et al. 2023, arXiv 2211.06956"
 OZCELIK = "Ozcelik & VanRullen 2023, Sci Rep 13:15666"
+FU = "Fu et al. 2023, arXiv 2306.09344"
+PARK = "Park et al. 2026, arXiv 2503.06437"
 ONE_COLOUR = "a picture of one colour"
 ALL, CLASSES = "all", "classes"  # kinds of pools that a picture is told from, see `pool_of`
 
@@ -74,12 +78,6 @@ class Score:
     network: str = ""
     pool: str | int = ""
 
-    @property
-    def variant(self) -> str:
-        """Which network exactly, "" for none."""
-        name = self.network or self.features[0]
-        return NETWORKS[name].variant if name in NETWORKS else name
-
 
 def pool_of(score: Score, n: int) -> str:
     """Return what each of n pictures is told from, for the table: a two-way rate depends on it."""
@@ -101,10 +99,12 @@ def compared(
     return Score(id, title, True, 0.5, source, rate, network=network, pool=ALL, **more)
 
 
-def apart(network: str, id: str, title: str, source: str = SCOTTI) -> Score:
+def apart(
+    network: str, id: str, title: str, source: str = SCOTTI, layer: str = "avgpool"
+) -> Score:
     """Return the correlation distance of a network's pooled features as a score."""
     # what correlates with nothing is at a distance of 1
-    found = distance(network, "avgpool")
+    found = distance(network, layer)
     return Score(id, title, False, None, source, found, undefined_as=1.0, network=network)
 
 
@@ -147,6 +147,27 @@ SCORES = (
         "Heusel et al. 2017, arXiv 1706.08500",
         features=("fid-inception", "AvgPool"),
     ),
+)
+SEEN_BY_PEOPLE = (
+    apart("dreamsim", "dreamsim-distance", "DreamSim", FU, "joined"),
+    apart(
+        "dreamsim-open-clip", "dreamsim-open-clip-distance", "DreamSim (OpenCLIP)", FU, "joined"
+    ),
+    Score(
+        *("clip-l-14-cosine", "CLIP score, picture to shown image", True, None),
+        "Hessel et al. 2021, arXiv 2104.08718, here with the image in place of its caption",
+        cosine("clip-l-14", "visual"),
+        network="clip-l-14",
+    ),
+)
+OBJECT_F1 = Score(*("object-f1", "Object F1", True, None, PARK, object_overlap), network="objects")
+CAPTION_SIMILARITY = Score(
+    *("caption-similarity", "Cap-Sim", True, None, PARK, caption_similarity), network="captions"
+)
+SCORES = (*SCORES, *SEEN_BY_PEOPLE, OBJECT_F1, CAPTION_SIMILARITY)
+# measured where a person has their weights, and not missed where not
+ALSO = (
+    apart("dreamsim-open-clip", "dreamsim-open-clip-distance", "DreamSim, OpenCLIP", FU, "joined"),
 )
 JUDGE = "pocket-judge of the simulated study"
 STAND_INS = (
@@ -266,7 +287,7 @@ def measure(
                 "N": len(shown),
                 "samples": len(samples),
                 "source": score.source,
-                "network": score.variant,
+                "network": features.variant(score.network or score.features[0]),
                 "pool": pool_of(score, len(shown)),
             }
         )
