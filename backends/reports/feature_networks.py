@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from backends.embedders.dreamsim import CLIP_COLOURS, IMAGENET, read_state
 from explorer.types import UserError
 
 if TYPE_CHECKING:
@@ -21,8 +22,6 @@ if TYPE_CHECKING:
 
 SIDE = 256  # the NSD papers bring all pictures to this size before anything else
 ROWS_AT_ONCE = 16
-IMAGENET = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
-CLIP_COLOURS = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)
 
 
 @dataclass(frozen=True)
@@ -136,16 +135,9 @@ def _clip(file: Path) -> torch.nn.Module:
 
 
 def _dreamsim(file: Path) -> torch.nn.Module:
-    from backends.reports.dreamsim import opened
+    from backends.embedders.dreamsim import opened
 
     return opened(file)
-
-
-def read_state(file: Path) -> dict[str, Any]:
-    """Return the tensors of a file of weights; nothing in it is run."""
-    import torch
-
-    return torch.load(file, map_location="cpu", weights_only=True)
 
 
 TORCHVISION = "https://download.pytorch.org/models/"

@@ -22,12 +22,13 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from backends.reports.feature_networks import CLIP_COLOURS, IMAGENET, read_state
 from explorer.files import read_object
 
 if TYPE_CHECKING:
     import torch
 
+IMAGENET = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+CLIP_COLOURS = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)
 HEAD = 64  # numbers of each attention head, in all of these networks
 LAYER = "extractor_list.{}.model.{}"  # names the matrices of network k in the low-rank changes
 
@@ -98,6 +99,13 @@ def _changes(folder: Path) -> tuple[dict[str, torch.Tensor], float]:
     else:
         found = read_state(folder / "adapter_model.bin")
     return {k.partition("base_model.model.")[2] or k: v for k, v in found.items()}, alpha / r
+
+
+def read_state(file: Path) -> dict[str, Any]:
+    """Return the tensors of a file of weights; nothing in it is run."""
+    import torch
+
+    return torch.load(file, map_location="cpu", weights_only=True)
 
 
 def _tune(
