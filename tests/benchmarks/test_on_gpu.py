@@ -12,8 +12,10 @@ def benchmark(monkeypatch):
     """Return the module as the benchmarks import it."""
     monkeypatch.syspath_prepend(Path(__file__).parent)
     import on_gpu
+    import on_gpu_xl
 
     monkeypatch.setattr(on_gpu, "seconds", lambda work: (1.0, work()))
+    monkeypatch.setattr(on_gpu_xl, "PAIRS", 1)
     return on_gpu
 
 
@@ -26,8 +28,39 @@ def test_sweep_and_plain_calls_draw_the_same_pictures(benchmark):
     if device == "cpu":  # in half precision they differ by rounding
         assert float(lines["grey levels between both, mean, at most over scales"]) < 1
     assert re.fullmatch(r"\d+\.\d GB", lines["peak memory"])
+    (xl,) = (value for what, value in lines.items() if what.startswith("SDXL unCLIP, 5 scales, 2"))
+    (tokens,) = (value for what, value in lines.items() if what.startswith("ViT-bigG/14 tokens"))
+    for found in (xl, tokens):
+        assert re.match(r"[\d.]+ s \([\d.]+ to [\d.]+\) / .* = [\d.]+x", found)
     (share,) = (value for what, value in lines.items() if "matrix rate" in what)
     assert re.fullmatch(r"[\d.e-]+ of [\d.e-]+ TFLOP/s = \d+ %", share)
+
+
+def test_plain_calls_and_a_sweep_of_the_unclip_end_alike(benchmark, tmp_path):
+    """At a scale, both ways guide alike: a benchmark of another work would say nothing."""
+    import on_gpu_xl
+
+    from backends.generators.sdxl_unclip import SDXLUnCLIP
+
+    on_gpu_xl.build(tmp_path, "small")
+    generator = SDXLUnCLIP(tmp_path / "none", "cpu", tmp_path)
+    calls = []
+    unet = generator.unet.forward
+
+    def counted(latents, *told, **named):
+        calls.append(len(latents))
+        return unet(latents, *told, **named)
+
+    generator.unet.forward = counted
+    from backends.generators.sdxl_unclip import TOKENS
+    from explorer.protocols import Condition
+
+    condition = Condition({TOKENS: torch.zeros(TOKENS.shape)})
+    on_gpu_xl.plain_calls(generator, condition, 2, "cpu")()
+    plain, calls[:] = sum(calls), []
+    list(generator.sweep(condition, on_gpu_xl.SWEEP, 2, 7))
+    assert plain == 2 * 2 * len(on_gpu_xl.SWEEP)
+    assert sum(calls) < plain  # what all scales share is computed once
 
 
 def test_without_a_gpu_one_line_says_so(benchmark, monkeypatch):
