@@ -64,6 +64,8 @@ GENERATORS: dict[str, str] = {
     "kandinsky": "backends.generators.kandinsky:Kandinsky",
     "ip-adapter": "backends.generators.ip_adapter:IPAdapter",
     "ip-adapter-xl": "backends.generators.ip_adapter:IPAdapterXL",
+    "versatile": "backends.generators.versatile:Versatile",
+    "cascade": "backends.generators.cascade:Cascade",
     "published": "backends.generators.published:Published",
 }
 

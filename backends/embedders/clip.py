@@ -69,9 +69,12 @@ class OpenCLIP(Pretrained):
         """Return float32 (n, *space.shape) for captions."""
 
         def encode(part: Sequence[str]) -> torch.Tensor:
-            return self.model.encode_text(self.tokenizer(list(part)).to(self.device))
+            return self._read(part, space)
 
         return self._checked(in_pieces(captions, encode), space)
+
+    def _read(self, captions: Sequence[str], space: EmbeddingSpace) -> torch.Tensor:
+        return self.model.encode_text(self.tokenizer(list(captions)).to(self.device))
 
 
 class ViTB32(OpenCLIP):
@@ -104,15 +107,53 @@ class ViTB32(OpenCLIP):
 
 
 class ViTL14(OpenCLIP):
-    """OpenAI's CLIP ViT-L/14 (Radford et al. 2021)."""
+    """OpenAI's CLIP ViT-L/14 (Radford et al. 2021), and the contexts of Versatile Diffusion.
+
+    Those are all states after the last LayerNorm, projected and divided by the length of what
+    stands for the whole: ``vision-context`` the class token and 256 patches, ``text-context`` a
+    caption's 77 positions, padded with its end as there (SHI-Labs/Versatile-Diffusion,
+    lib/model_zoo/clip.py). Brain-Diffuser and MindEye1 decode them.
+    """
 
     name, hub, size = "ViT-L-14", "timm/vit_large_patch14_clip_224.openai", "1.7 GB"
     by_openai = True
     spaces = (
         EmbeddingSpace("ViT-L-14", "image", (768,)),
         EmbeddingSpace("ViT-L-14", "tokens", (256, 1024)),
+        EmbeddingSpace("ViT-L-14", "vision-context", (257, 768)),
     )
-    text_spaces = (EmbeddingSpace("ViT-L-14", "text", (768,)),)
+    text_spaces = (
+        EmbeddingSpace("ViT-L-14", "text", (768,)),
+        EmbeddingSpace("ViT-L-14", "text-context", (77, 768)),
+    )
+
+    def _encode(self, pixels: torch.Tensor, space: EmbeddingSpace) -> torch.Tensor:
+        if space.layer != "vision-context":
+            return super()._encode(pixels, space)
+        import torch
+
+        found = self.model.forward_intermediates(
+            image=pixels,
+            image_indices=1,
+            image_output_fmt="NLC",
+            image_output_extra_tokens=True,
+            normalize_intermediates=True,
+            intermediates_only=True,
+        )
+        names = "image_intermediates_prefix", "image_intermediates"
+        states = torch.cat([found[name][-1] for name in names], dim=1) @ self.model.visual.proj
+        return states / states[:, :1].norm(dim=-1, keepdim=True)
+
+    def _read(self, captions: Sequence[str], space: EmbeddingSpace) -> torch.Tensor:
+        if space.layer != "text-context":
+            return super()._read(captions, space)
+        ids = self.tokenizer(list(captions)).to(self.device)
+        end = ids.argmax(dim=1)  # the last of all words
+        rows = range(len(ids))
+        after = ids.new_tensor(range(ids.shape[1])) > end[:, None]
+        ids = ids.where(~after, ids[rows, end][:, None])
+        states = last_tokens(self.model, text=ids) @ self.model.text_projection
+        return states / states[rows, end][:, None].norm(dim=-1, keepdim=True)
 
 
 class ViTH14(OpenCLIP):

@@ -98,7 +98,7 @@ class LatentDiffusion(Sampling):
         self._checkpoints = Path(checkpoints)
         self.remarks: list[str] = []
         parts = {part.folder: part for part in self.weights.parts}
-        self.unet = self._adapted(self.weights.load(parts["unet"], self.dtype))
+        self.unet = self._adapted(self.weights.load(parts[self._denoises], self.dtype))
         side = self.unet.config.sample_size
         placement = place(self.unet, device, WORKING * (side / 64) ** 2)
         if placement != "whole":
@@ -134,11 +134,11 @@ class LatentDiffusion(Sampling):
 
     # ----------------------------------------------------------------------- what a family decides
 
-    _decoder = "vae"
+    _denoises, _decoder = "unet", "vae"  # the folders of its networks
 
     @classmethod
     def parts(cls) -> tuple[Part, ...]:
-        """Return the parts of its weights; "unet", "scheduler" and the decoder are among them."""
+        """Return the parts of its weights; UNet, "scheduler" and decoder are among them."""
         raise NotImplementedError
 
     def _weights(self, usual: Path, source: str | Path | None) -> Weights:

@@ -73,7 +73,8 @@ def place(network: torch.nn.Module, device: str, working: float) -> str:
         return "offloaded"
     network.to(device)
     # slices replace all attention processors, and with them an adapter's
-    if free is not None and free < weights + 2 * working and network.encoder_hid_proj is None:
+    plain = getattr(network, "encoder_hid_proj", ...) is None
+    if free is not None and free < weights + 2 * working and plain:
         network.set_attention_slice("auto")
         return "sliced"
     return "whole"
@@ -108,7 +109,7 @@ class Denoiser:
         size: str,
         device: str,
         dtype: torch.dtype,
-        added: Callable[[Inputs], dict[str, Any]],
+        added: Callable[[Inputs], dict[str, Any]] = dict,
     ) -> None:
         self.unet, self.name, self.size = unet, name, size
         self.device, self.dtype, self._added = device, dtype, added
@@ -126,13 +127,7 @@ class Denoiser:
             told = {name: value[part].to(self.dtype) for name, value in inputs.items()}
             failed = False
             try:
-                predicted = self.unet(
-                    latents[part].to(self.dtype),
-                    timestep,
-                    encoder_hidden_states=told.get("context"),
-                    class_labels=told.get("class_labels"),
-                    added_cond_kwargs=self._added(told) or None,
-                ).sample
+                predicted = self._ask(latents[part].to(self.dtype), timestep, told)
             except RuntimeError as error:
                 if not is_out_of_memory(error):
                     raise
@@ -144,6 +139,16 @@ class Denoiser:
             found.append(predicted[:, : latents.shape[1]].float())
             begin = part.stop
         return torch.cat(found)
+
+    def _ask(self, latents: torch.Tensor, timestep: torch.Tensor, told: Inputs) -> torch.Tensor:
+        """Return what a UNet says of one batch; other networks are asked in their own way."""
+        return self.unet(
+            latents,
+            timestep,
+            encoder_hidden_states=told.get("context"),
+            class_labels=told.get("class_labels"),
+            added_cond_kwargs=self._added(told) or None,
+        ).sample
 
     def _take_fewer(self, rows: int) -> None:
         """Halve the rows of a batch that did not fit; one row alone raises `UserError`."""

@@ -7,12 +7,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from backends.embedders.files import hash_of_files
-from backends.embedders.published import StableDiffusionLatents, StableDiffusionText
+from backends.embedders.published import StableDiffusionText
 from backends.generators.clip_pulls import PULLS
 from backends.generators.guidance import SCALED, SELF_ATTENTION
 from backends.generators.latent_diffusion import LatentDiffusion
+from backends.generators.low_level import STRENGTH, begun
 from backends.generators.weights import Part, pipeline_parts, text_parts
-from explorer.protocols import Condition, Option, TrainedOn
+from explorer.protocols import Condition, TrainedOn
 from explorer.types import UserError
 
 if TYPE_CHECKING:
@@ -23,7 +24,6 @@ if TYPE_CHECKING:
     from backends.generators.tuning import Trainee
 
 (CONTEXT,) = StableDiffusionText.text_spaces
-(LATENTS,) = StableDiffusionLatents.spaces
 
 
 class StableContext(LatentDiffusion):
@@ -44,14 +44,7 @@ class StableContext(LatentDiffusion):
         *SCALED,
         SELF_ATTENTION,
         *PULLS,
-        Option(
-            "strength",
-            0.0,
-            1.0,
-            0.75,
-            "The share of the steps that are drawn anew over decoded latents, where the mapper "
-            "gives them; 1 keeps next to nothing of them.",
-        ),
+        STRENGTH,
     )
 
     def __init__(
@@ -147,23 +140,4 @@ class StableContext(LatentDiffusion):
         ddim: DDIM,
         how: Mapping[str, float],
     ) -> tuple[torch.Tensor, int]:
-        import torch
-
-        with_latents = [LATENTS in condition.embeddings for condition in conditions]
-        if not any(with_latents):
-            return super()._begin(noise, conditions, ddim, how)
-        if not all(with_latents):
-            raise UserError(
-                f"Of {len(conditions)} conditions {sum(with_latents)} have {LATENTS.name}, the "
-                "others have not; draw them apart."
-            )
-        if self.latent_shape != LATENTS.shape:
-            raise UserError(
-                f"{self.name} cannot start from {LATENTS.name} {LATENTS.shape}: these weights "
-                f"draw latents {self.latent_shape}; name weights of 512 x 512 pixels with "
-                f"--generator {self.name}=PATH_OR_ID."
-            )
-        steps = len(ddim.timesteps)
-        kept = max(1, min(int(steps * how["strength"]), steps))
-        z = torch.stack([self._tensor(condition.embeddings, LATENTS) for condition in conditions])
-        return ddim.noised(z, noise, steps - kept), steps - kept
+        return begun(self.name, self.latent_shape, noise, conditions, ddim, how["strength"])

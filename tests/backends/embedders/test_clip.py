@@ -10,7 +10,7 @@ from PIL import Image
 from safetensors.torch import save_file
 from transformers import CLIPConfig, CLIPModel
 
-from backends.embedders.clip import ViTB32, ViTH14, quick_gelu_of
+from backends.embedders.clip import ViTB32, ViTH14, ViTL14, quick_gelu_of
 from explorer.types import EmbeddingSpace, UserError
 
 VISION = {"image_size": 28, "patch_size": 14, "width": 8, "layers": 2, "heads": 2}
@@ -155,3 +155,33 @@ def test_two_files_that_contradict_each_other_are_refused(quick, tmp_path):
         UserError, match=f'"quick_gelu": {quick!s} and config.json the opp'.lower()
     ):
         Other(tmp_path, source=tmp_path / "c")
+
+
+class Contexts(ViTL14):
+    spaces = (EmbeddingSpace("ViT-L-14", "vision-context", (5, 6)),)
+    text_spaces = (EmbeddingSpace("ViT-L-14", "text-context", (77, 6)),)
+
+
+def test_contexts_are_those_of_versatile_diffusion(tmp_path):
+    """All projected states over the length of the class token, or of the end of the caption."""
+    theirs = save(tmp_path / "own", "quick_gelu", quick_gelu=True)
+    embedder = Contexts(tmp_path, source=tmp_path / "own")
+    picture = np.random.default_rng(0).integers(0, 256, (28, 28, 3), dtype=np.uint8)
+    ids = open_clip.tokenize(captions := ["a cat", "the sea is wide", ""])
+    ends = [len(ids[i].nonzero()) - 1 for i in range(3)]
+    for row, end in zip(ids, ends, strict=True):
+        row[end:] = 49407  # as transformers pads
+    with torch.inference_mode():
+        seen = theirs.vision_model(embedder.prepare(Image.fromarray(picture))[None])
+        states = theirs.vision_model.post_layernorm(seen.last_hidden_state)
+        states = theirs.visual_projection(states)
+        read = theirs.text_projection(theirs.text_model(ids).last_hidden_state)
+    vision = states / states[:, :1].norm(dim=-1, keepdim=True)
+    text = read / torch.stack([r[e] for r, e in zip(read, ends, strict=True)])[:, None].norm(
+        dim=-1, keepdim=True
+    )
+    found = embedder.embed([picture], Contexts.spaces[0])
+    np.testing.assert_allclose(found, vision, atol=1e-5)
+    np.testing.assert_allclose(
+        embedder.embed_text(captions, *Contexts.text_spaces), text, atol=1e-5
+    )

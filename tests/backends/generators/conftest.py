@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,7 @@ from diffusers import (
     DDIMScheduler,
     DDPMScheduler,
     UNet2DConditionModel,
+    VersatileDiffusionDualGuidedPipeline,
     VQModel,
 )
 from diffusers.pipelines.stable_diffusion.stable_unclip_image_normalizer import (
@@ -33,6 +35,8 @@ from backends.generators.latent_diffusion import LatentDiffusion
 from explorer.protocols import Condition
 from explorer.types import resolve
 
+# whose places depend on the version
+DUAL = sys.modules[VersatileDiffusionDualGuidedPipeline.__module__]
 FAMILIES = {
     name: cls
     for name, entry in GENERATORS.items()
@@ -142,9 +146,9 @@ def save_sdxl_unclip(folder):
     save_parts(folder, scaling=0.13025, cross_attention_dim=1664, **told)
 
 
-def tiny_vision(width):
+def tiny_vision(width, **picture):
     sizes = {"hidden_size": 8, "intermediate_size": 8, "num_attention_heads": 2}
-    picture = {"image_size": 16, "patch_size": 8, "num_hidden_layers": 1}
+    picture = {"image_size": 16, "patch_size": 8, "num_hidden_layers": 1, **picture}
     config = CLIPVisionConfig(**sizes, **picture, projection_dim=width)
     return CLIPVisionModelWithProjection(config)
 
@@ -200,6 +204,21 @@ def save_xl(folder):
     save_adapter(folder / "sdxl_models" / "ip-adapter_sdxl_vit-h.safetensors", unet, 2048)
 
 
+def save_versatile(folder):
+    """Write both UNets as published: the text's has residual blocks for vectors of its own."""
+    save_parts(folder, cross_attention_dim=768)
+    (folder / "unet").rename(folder / "image_unet")
+    blocks = {
+        "down_block_types": ("CrossAttnDownBlockFlat", "DownBlockFlat"),
+        "up_block_types": ("UpBlockFlat", "CrossAttnUpBlockFlat"),
+        "mid_block_type": "UNetMidBlockFlatCrossAttn",
+        "cross_attention_dim": 768,
+    }
+    DUAL.UNetFlatConditionModel(**{**BLOCKS, **blocks}).save_pretrained(folder / "text_unet")
+    tiny_vision(768, image_size=32, patch_size=2).save_pretrained(folder / "image_encoder")
+    save_text(folder, cls=CLIPTextModelWithProjection)
+
+
 SAVE = {
     "sd15-context": save_context,
     "sd15-label": save_label,
@@ -208,7 +227,14 @@ SAVE = {
     "ip-adapter": save_ip,
     "ip-adapter-xl": save_xl,
     "sdxl-unclip": save_sdxl_unclip,
+    "versatile": save_versatile,
 }
+
+
+@pytest.fixture(scope="session")
+def save_tiny_text():
+    """Return what writes a tiny text encoder and its tokenizer."""
+    return save_text
 
 
 @pytest.fixture(scope="session")
@@ -248,8 +274,8 @@ def given():
     """Return what makes a condition of a family, random by its seed."""
 
     def condition(name, seed=0):
-        space = POCKET if name == "sd15-label" else FAMILIES[name].accepts[0]
-        values = torch.randn(space.shape, generator=torch.Generator().manual_seed(seed))
-        return Condition({space: values})
+        spaces = (POCKET,) if name == "sd15-label" else FAMILIES[name].accepts
+        source = torch.Generator().manual_seed(seed)
+        return Condition({space: torch.randn(space.shape, generator=source) for space in spaces})
 
     return condition

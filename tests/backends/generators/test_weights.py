@@ -43,8 +43,11 @@ def test_missing_weights_are_one_sentence_with_command_and_size(name, tmp_path):
     with pytest.raises(UserError) as caught:
         cls(tmp_path)
     said, usual = str(caught.value), tmp_path / "generators" / name
-    assert f"{name} needs unet/config.json of {cls.hub} ({cls.size} in all), and {usual} h" in said
-    assert f"hf download {cls.hub} unet/config.json unet/diffusion_pytorch_model." in said
+    unet = cls._denoises
+    assert (
+        f"{name} needs {unet}/config.json of {cls.hub} ({cls.size} in all), and {usual} h" in said
+    )
+    assert f"hf download {cls.hub} {unet}/config.json {unet}/diffusion_pytorch_model." in said
     assert f"--local-dir {usual}" in said and f"--generator {name}=PATH_OR_ID" in said
     if "ip-adapter" in name:
         assert f"&& hf download h94/IP-Adapter {'/'.join(cls.adapter)} --local-dir" in said
