@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 HEADS = 16  # attention heads of MinD-Vis' encoder as published (zjc062/mind-vis, code/config.py)
 LINEARS = re.compile(r"((?:ridge|voxelenc)\.linears\.)(\d+)\.")  # of each subject
+LOW_LEVEL = "sd-vae-224/latents"  # what MindEye2's low-level branch gives
 LATENTS = 77  # as many as MinD-Vis makes of its encoder's tokens
 
 
@@ -166,6 +167,7 @@ def _mixer(
     known: Mapping[str, EmbeddingSpace],
 ) -> tuple[Any, Card, tuple[str, ...]]:
     from backends.mappers.mixer import Mixer
+    from backends.mappers.parts.upsampler import LAST
 
     model, _, layer = name.partition("/")
     if not subjects or not (model and layer):
@@ -176,7 +178,8 @@ def _mixer(
         )
     voxels = {one.name: one.voxels.n_voxels for one in subjects}
     space = known.get(name) or EmbeddingSpace(model, layer, _tokens(found.state))
-    mapper, left_out = Mixer.from_published(found.state, voxels, space)
+    low = known.get(LOW_LEVEL) if LAST in found.state else None
+    mapper, left_out = Mixer.from_published(found.state, voxels, space, low=low)
     card = Card(
         kind="mapper",
         name=title or found.kind,
@@ -186,7 +189,7 @@ def _mixer(
         licence="of the published weights",
         subjects=tuple(voxels),
         voxels={one.name: (one.voxels.n_voxels, one.voxels.hash) for one in subjects},
-        targets=(space,),
+        targets=mapper.targets,
         normalisation="none here: the published training read standardised betas",
         settings=_origin(found, left_out),
     )

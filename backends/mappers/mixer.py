@@ -43,7 +43,8 @@ from backends.mappers.parts.mixing import (
     sketch_of,
     solve_layers,
 )
-from backends.mappers.parts.trunk import LatentHead, TokenHead, Trunk
+from backends.mappers.parts.trunk import TokenHead, Trunk
+from backends.mappers.parts.upsampler import head_of
 from backends.training.engine import train_network
 from backends.training.fewer import fewer
 from backends.training.plan import Course
@@ -90,6 +91,8 @@ class Mixer(Learned):
     sketch
         Numbers in which a new subject's code is sought, see `parts.mixing.sketch_of`; 0 in
         published weights.
+    upsampler
+        Arguments of `UpsamplerHead` for published latents; None for those of `LatentHead`.
     """
 
     course = Course(lr=1e-3)
@@ -107,9 +110,11 @@ class Mixer(Learned):
         start: int = 0,
         answer: str = "regressed",
         sketch: int = 0,
+        upsampler: Mapping[str, Any] | None = None,
     ) -> None:
         settings = {"width": width, "streams": streams, "hidden": hidden, "blocks": blocks}
         settings |= {"prior": dict(prior) if prior else None, "steps": steps, "start": start}
+        settings |= {"upsampler": dict(upsampler)} if upsampler else {}
         super().__init__(targets, voxels, **settings, answer=answer, sketch=sketch)
         self.steps, self.start, self.answer = steps, start, answer
         self.layers = nn.ModuleDict({f"of_{s}": nn.Linear(v, width) for s, v in voxels.items()})
@@ -118,15 +123,7 @@ class Mixer(Learned):
         self.trunk = Trunk(streams, hidden, blocks)
         self.heads = nn.ModuleList()
         for i, space in enumerate(self.targets):
-            if len(space.shape) > 3:
-                raise UserError(
-                    f"The mixer has heads for spaces of shape (D,), (T, D) and (C, H, W), found "
-                    f"{space.shape} in {space.name}; choose another space."
-                )
-            low = len(space.shape) == 3
-            self.heads.append(
-                LatentHead(inputs, space.shape) if low else TokenHead(inputs, space.shape, prior)
-            )
+            self.heads.append(head_of(space, inputs, prior, upsampler))
             self.register_buffer(f"centre_{i}", torch.zeros(space.shape))
             self.register_buffer(f"spread_{i}", torch.ones(()))
             self.register_buffer(f"gain_{i}", torch.tensor(space.size**0.5))  # a usual length
@@ -174,6 +171,7 @@ class Mixer(Learned):
         voxels: Mapping[str, int],
         space: EmbeddingSpace,
         *,
+        low: EmbeddingSpace | None = None,
         steps: int = 20,
     ) -> tuple[Self, tuple[str, ...]]:
         """Return a mapper with MindEye2's or NeuralDiffuser's weights, and what it lacks of them.
@@ -186,12 +184,15 @@ class Mixer(Learned):
             Subject -> number of voxels, in the order in which the file's layers were trained.
         space
             What its tokens are, of shape (T, D).
+        low
+            What its low-level branch gives, of shape (C, H, W); None leaves the branch out.
         steps
             Of the prior's sampling; published results take 20.
         """
-        found = convert(state, tuple(voxels))
-        found.check(voxels, space)
-        mapper = _filled(lambda: cls([space], voxels, **found.architecture, steps=steps), found)
+        found = convert(state, tuple(voxels), low=low is not None)
+        found.check(voxels, space, low)
+        targets = [space, *([low] if low else [])]
+        mapper = _filled(lambda: cls(targets, voxels, **found.architecture, steps=steps), found)
         return mapper.eval(), found.left_out
 
     # ------------------------------------------------------------------------------------ learning

@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 
+from backends.mappers.parts import upsampler
 from backends.mappers.parts.foreign import shape_of
 from backends.mappers.parts.prior import LEVELS, noise_schedule, rotary_rates
 from explorer.types import EmbeddingSpace, UserError
@@ -32,7 +33,8 @@ class Converted:
     ``architecture`` are the constructor's settings of a `Mixer`, ``shape`` (T, D) the tokens that
     it gives, ``voxels`` the inputs of each subject's layer, ``state`` all weights (no voxel
     statistics: the published betas are standardised already). ``left_out``: one entry for each
-    published part without a place here, its name and why.
+    published part without a place here, its name and why. ``latents`` (C, H, W): what the
+    low-level branch gives, where it was taken.
     """
 
     architecture: dict[str, Any]
@@ -40,8 +42,11 @@ class Converted:
     voxels: dict[str, int]
     state: dict[str, torch.Tensor]
     left_out: tuple[str, ...]
+    latents: tuple[int, ...] = ()
 
-    def check(self, voxels: Mapping[str, int], space: EmbeddingSpace) -> None:
+    def check(
+        self, voxels: Mapping[str, int], space: EmbeddingSpace, low: EmbeddingSpace | None = None
+    ) -> None:
         """Refuse what this mapper cannot be: of other voxels, of time steps, of another space."""
         wrong = [subject for subject, count in voxels.items() if self.voxels[subject] != count]
         if wrong:
@@ -60,9 +65,16 @@ class Converted:
                 f"The checkpoint gives tokens of shape {self.shape}, {space.name} has "
                 f"{space.shape}; name the space that it was trained to."
             )
+        if low is not None and low.shape != self.latents:
+            raise UserError(
+                f"The checkpoint's low-level branch gives latents of shape {self.latents}, "
+                f"{low.name} has {low.shape}; leave the branch out."
+            )
 
 
-def convert(state: Mapping[str, torch.Tensor], subjects: Collection[str]) -> Converted:
+def convert(
+    state: Mapping[str, torch.Tensor], subjects: Collection[str], *, low: bool = False
+) -> Converted:
     """Return what a published ``model_state_dict`` holds, under our names.
 
     MindEye2's (``ridge``, ``backbone``, ``diffusion_prior``) and NeuralDiffuser's c and g encoders
@@ -76,6 +88,8 @@ def convert(state: Mapping[str, torch.Tensor], subjects: Collection[str]) -> Con
     subjects
         Whose layers ``linears.0``, ``linears.1`` ... are: the file does not say, and a trial that
         passes another subject's layer gives nonsense that looks like a result.
+    low
+        Whether the low-level branch is taken too, which the file must then have.
 
     Raises
     ------
@@ -94,7 +108,10 @@ def convert(state: Mapping[str, torch.Tensor], subjects: Collection[str]) -> Con
     depth = _count(state, "diffusion_prior.net.causal_transformer.layers.")
     has_prior = any(key.startswith("diffusion_prior.") for key in state)
     names = _names(layers, tuple(subjects), blocks, depth, has_prior)
-    held_out = {key for key in state if key.startswith(tuple(WITHOUT_PLACE))}
+    enlarges, latents = upsampler.published_sizes(state) if low else ({}, ())
+    if low:
+        names |= upsampler.places(enlarges, latents, "heads.1")
+    held_out = {key for key in state if key.startswith(tuple(WITHOUT_PLACE))} - set(names)
     derived = {key for key in state if key.startswith(SCHEDULE) or key.endswith(FREQUENCIES)}
     unknown = sorted(set(state) - set(names) - held_out - derived)
     missing = sorted(set(names) - set(state))
@@ -130,6 +147,8 @@ def convert(state: Mapping[str, torch.Tensor], subjects: Collection[str]) -> Con
         "blocks": blocks,
         "prior": prior,
     }
+    if low:
+        architecture["upsampler"] = enlarges
     voxels = {s: shape[1] for s, shape in zip(subjects, layer_shapes, strict=True)}
     parts = {prefix: sum(key.startswith(prefix) for key in held_out) for prefix in WITHOUT_PLACE}
     left_out = tuple(
@@ -137,7 +156,7 @@ def convert(state: Mapping[str, torch.Tensor], subjects: Collection[str]) -> Con
         for prefix, found in parts.items()
         if found
     )
-    return Converted(architecture, (tokens, size), voxels, ours, left_out)
+    return Converted(architecture, (tokens, size), voxels, ours, left_out, latents)
 
 
 def _count(state: Collection[str], prefix: str) -> int:

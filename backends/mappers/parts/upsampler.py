@@ -17,8 +17,8 @@ from torch import nn
 from torch.nn import functional
 
 from backends.mappers.parts.foreign import shape_of
-from backends.mappers.parts.trunk import LatentHead
-from explorer.types import UserError
+from backends.mappers.parts.trunk import LatentHead, TokenHead
+from explorer.types import EmbeddingSpace, UserError
 
 GROUPS, NEAR_0 = 32, 1e-6  # of the decoder's group norms
 LINEAR, NORM, DECODER = "backbone.blin1", "backbone.bnorm", "backbone.bupsampler"
@@ -60,6 +60,25 @@ class UpsamplerHead(LatentHead):
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Return latents (n, C, H, W)."""
         return self.decoder(self.norm(self.linear(x).reshape(len(x), *self.small)))
+
+
+def head_of(
+    space: EmbeddingSpace,
+    inputs: int,
+    prior: Mapping[str, Any] | None,
+    upsampler: Mapping[str, Any] | None,
+) -> TokenHead | LatentHead:
+    """Return a mixer's head for a space, by its shape; arguments as the mixer has them."""
+    if len(space.shape) > 3:
+        raise UserError(
+            f"The mixer has heads for spaces of shape (D,), (T, D) and (C, H, W), found "
+            f"{space.shape} in {space.name}; choose another space."
+        )
+    if len(space.shape) < 3:
+        return TokenHead(inputs, space.shape, prior)
+    if upsampler:
+        return UpsamplerHead(inputs, space.shape, **upsampler)
+    return LatentHead(inputs, space.shape)
 
 
 class Decoder(nn.Module):

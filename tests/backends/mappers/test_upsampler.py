@@ -4,9 +4,13 @@ import pytest
 import torch
 from diffusers.models.autoencoders.vae import Decoder
 
+from backends.embedders.published import LowLevelLatents
+from backends.mappers.mixer import Mixer
 from backends.mappers.parts.upsampler import UpsamplerHead, places, published_sizes
-from explorer.types import UserError
+from explorer.types import EmbeddingSpace, UserError
+from tests.miniatures.checkpoints import V, mindeye2
 
+(LOW,) = LowLevelLatents.spaces
 H = 6  # numbers of the trunk, as published 4096
 
 
@@ -61,3 +65,54 @@ def test_a_branch_that_is_not_whole_is_named(published):
     state["backbone.bupsampler.up_blocks.0.resnets.0.conv1.weight"] = torch.zeros(33, 128, 3, 3)
     with pytest.raises(UserError, match=r"has \[33, 64, 32\] channels in 2 blocks a level, expec"):
         published_sizes(state)
+
+
+@torch.no_grad()
+def test_a_converted_mapper_gives_tokens_and_latents(published, tmp_path):
+    from tests.miniatures.checkpoints import D, H, T  # the trunk of those
+
+    branch, state = published
+    linear = 0.1 * torch.randn(4 * 28 * 28, H, generator=torch.Generator().manual_seed(2))
+    state = mindeye2() | state | {"backbone.blin1.weight": linear}
+    people, space = dict(zip(("one", "two"), V, strict=True)), EmbeddingSpace("x", "y", (T, D))
+    mapper, left_out = Mixer.from_published(state, people, space, low=LOW)
+    assert mapper.targets == (space, LOW) and left_out == ()
+    betas = torch.randn(3, V[0], generator=torch.Generator().manual_seed(3))
+    found = mapper(betas, "one")
+    shared = mapper.shared(mapper.layer(betas, "one"))
+    small = branch.bnorm((shared @ linear.T + state["backbone.blin1.bias"]).reshape(3, -1, 7, 7))
+    torch.testing.assert_close(found[LOW], branch.bupsampler(small), atol=1e-4, rtol=1e-4)
+    alone, named = Mixer.from_published(state, people, space)
+    torch.testing.assert_close(found[space], alone(betas, "one")[space])
+    assert [name.split(" ")[0] for name in named] == [
+        *("backbone.blin1", "backbone.bnorm", "backbone.bupsampler"),
+    ]
+    other = EmbeddingSpace("sd-vae", "latents", (4, 64, 64))
+    with pytest.raises(UserError, match=r"gives latents of shape \(4, 28, 28\), sd-vae/lat"):
+        Mixer.from_published(state, people, space, low=other)
+    again = Mixer(mapper.targets, people, **mapper.architecture)  # as from a card
+    again.load_state_dict(mapper.state_dict())
+    assert torch.equal(again(betas, "one")[LOW], found[LOW])
+    del state["backbone.bupsampler.conv_norm_out.bias"]
+    with pytest.raises(UserError, match="missing are backbone.bupsampler.conv_norm_out.bias;"):
+        Mixer.from_published(state, people, space, low=LOW)
+
+
+def test_the_command_takes_the_branch_where_the_file_has_it(published, tmp_path):
+    from backends.commands.import_checkpoint import convert
+    from tests.miniatures.checkpoints import PEOPLE, TOKENS, H, saved
+
+    state = mindeye2() | published[1] | {"backbone.blin1.weight": torch.zeros(4 * 28 * 28, H)}
+    found = saved(tmp_path / "last.pth", state)
+    known = {space.name: space for space in (TOKENS, LOW)}
+    mapper, card, left_out = convert(
+        found, PEOPLE, TOKENS.name, title="low", command="a test", known=known
+    )
+    assert card.targets == mapper.targets == (TOKENS, LOW) and left_out == ()
+    mapper.save_pretrained(tmp_path / "low", card)
+    again = type(mapper).from_pretrained(tmp_path / "low")
+    assert [type(head).__name__ for head in again.heads] == ["TokenHead", "UpsamplerHead"]
+    betas = torch.ones(1, PEOPLE[0].voxels.n_voxels)
+    with torch.no_grad():
+        one, two = (which(betas, PEOPLE[0].name)[LOW] for which in (mapper, again))
+    torch.testing.assert_close(one, two, atol=2e-2, rtol=2e-2)
