@@ -23,7 +23,8 @@ from backends.generators.weights import (
     text_parts,
 )
 from explorer import stopping
-from explorer.files import damaged, guard, plain_tensor, read_torch, reason
+from explorer.files import damaged, guard, plain_tensor, reason
+from explorer.inert import read_inert
 from explorer.types import UserError
 
 if TYPE_CHECKING:
@@ -209,7 +210,7 @@ def converter(file: Path, seen: tuple[int, int]) -> torch.nn.Module:
 
 def named_tensors(file: Path, what: str) -> dict[str, torch.Tensor]:
     """Return the tensors of a file of `torch.save`, alone or as its ``model_state_dict``."""
-    found = read_torch(file)
+    found, _ = read_inert(file)
     found = found.get("model_state_dict", found) if isinstance(found, dict) else found
     if not isinstance(found, dict) or not all(isinstance(name, str) for name in found):
         raise damaged(file, "it holds no tensors by name", f"{what} of MindEye2")

@@ -1,8 +1,9 @@
 """MindEye2's ``unclip6_epoch0_step110000.ckpt`` in the place of folders in diffusers' layout.
 
-A Lightning checkpoint of Stability's generative-models, read by names; the configuration that
-goes with it (MedARC-AI/MindEyeV2, src/generative_models/configs/unclip6.yaml) is written here.
-Its tensors stay in the file until they are used, so nothing is written anew.
+A Lightning checkpoint of Stability's generative-models, read by names: what it holds beside
+tensors is not built. The configuration that goes with it (MedARC-AI/MindEyeV2,
+src/generative_models/configs/unclip6.yaml) is written here. Its tensors stay in the file until
+they are used, so nothing is written anew.
 """
 
 from __future__ import annotations
@@ -15,7 +16,8 @@ from typing import TYPE_CHECKING, Any
 from backends.embedders.files import hash_of_files
 from backends.generators.sgm_names import autoencoder, filled, unet
 from backends.generators.weights import Part, Weights
-from explorer.files import damaged, plain_tensor, read_torch, reason
+from explorer.files import damaged, plain_tensor, reason
+from explorer.inert import read_inert
 from explorer.types import UserError, resolve
 
 if TYPE_CHECKING:
@@ -104,7 +106,7 @@ class Checkpoint(Weights):
     @cached_property
     def state(self) -> dict[str, torch.Tensor]:
         """Its tensors by their published names; each of them has a place or is left out."""
-        found = read_torch(self.checkpoint, f"get it again with: {self.command}")
+        found, _ = read_inert(self.checkpoint, f"get it again with: {self.command}")
         found = found.get("state_dict", found) if isinstance(found, Mapping) else found
         if not isinstance(found, Mapping) or not all(isinstance(name, str) for name in found):
             raise self._foreign("it holds no tensors by name")

@@ -5,6 +5,7 @@ and one and two transformer blocks.
 """
 
 import math
+from argparse import Namespace
 from pathlib import Path
 
 import torch
@@ -140,9 +141,13 @@ def state():
 
 
 def save(folder, changes=(), name="unclip6_epoch0_step110000.ckpt"):
-    """Write the checkpoint as Lightning does; ``changes``: tensors by name, None for removed."""
+    """Write the checkpoint as Lightning does, with objects of its own beside the tensors.
+
+    ``changes``: tensors by name, None for removed.
+    """
     whole = {**state(), **dict(changes)}
     whole = {key: value for key, value in whole.items() if value is not None}
     file = Path(folder) / name
-    torch.save({"epoch": 0, "global_step": 110000, "state_dict": whole}, file)
+    beside = {"hyper_parameters": Namespace(scale_factor=0.13025), "epoch": 0}
+    torch.save({**beside, "callbacks": {"clock": print}, "state_dict": whole}, file)
     return file
