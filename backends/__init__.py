@@ -66,6 +66,7 @@ GENERATORS: dict[str, str] = {
     "ip-adapter-xl": "backends.generators.ip_adapter:IPAdapterXL",
     "versatile": "backends.generators.versatile:Versatile",
     "cascade": "backends.generators.cascade:Cascade",
+    "flux": "backends.generators.flow_matching:Flux",
     "published": "backends.generators.published:Published",
 }
 

@@ -13,7 +13,7 @@ import numpy as np
 from backends.embedders.clip import ViTL14
 from backends.generators.guidance import SCALED, Level, at_step, predicted
 from backends.generators.memory import Denoiser, best_dtype, place
-from backends.generators.sampling import Sampling, pixels, source_of_noise, through
+from backends.generators.sampling import Sampling, Sources, pixels, through
 from backends.generators.weights import Part, Weights, text_parts
 from explorer.files import guard
 from explorer.protocols import Condition, Option, TrainedOn
@@ -144,20 +144,6 @@ class Cascade(Sampling):
 
     # ------------------------------------------------------------------------------------- drawing
 
-    def latents(
-        self,
-        conditions: Sequence[Condition],
-        scale: float,
-        seeds: Sequence[int],
-        steps: int,
-        **options: float,
-    ) -> torch.Tensor:
-        """Return the decoder's finished latents float32 (n, 4, S, S), before the VQGAN."""
-        import torch
-
-        found = self._last(conditions, scale, seeds, steps, self._chosen(options))
-        return torch.cat([latents for _, latents in found])
-
     def autoencoded(self, images: Sequence[np.ndarray]) -> np.ndarray:
         """Return images uint8 (H, W, 3) through the VQGAN alone, uint8 (n, S, S, 3)."""
 
@@ -256,29 +242,6 @@ class Asked(Denoiser):
         given = {names.get(name, name): value for name, value in told.items()}
         ratio = latents.new_full((len(latents),), float(timestep))
         return self.unet(sample=latents, timestep_ratio=ratio, **given).sample
-
-
-class Sources:
-    """What draws the noise of pictures: one a seed, and a single one for all scales of a sweep.
-
-    Parameters
-    ----------
-    seeds
-        One a picture, or one for all.
-    n
-        How many pictures.
-    """
-
-    def __init__(self, seeds: Sequence[int], n: int, device: str) -> None:
-        self.generators = [source_of_noise(seed) for seed in seeds]
-        self.n, self.device = n, device
-
-    def noise(self, shape: Sequence[int]) -> torch.Tensor:
-        """Return the next normal noise (n, *shape)."""
-        import torch
-
-        drawn = torch.stack([torch.randn(tuple(shape), generator=g) for g in self.generators])
-        return drawn.to(self.device).expand(self.n, *shape)
 
 
 class Noising:

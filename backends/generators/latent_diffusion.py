@@ -202,20 +202,6 @@ class LatentDiffusion(Sampling):
 
     # ------------------------------------------------------------------------------------- drawing
 
-    def latents(
-        self,
-        conditions: Sequence[Condition],
-        scale: float,
-        seeds: Sequence[int],
-        steps: int,
-        **options: float,
-    ) -> torch.Tensor:
-        """Return the finished latents float32 (n, C, S, S) of each condition, before decoding."""
-        import torch
-
-        found = self._last(conditions, scale, seeds, steps, self._chosen(options))
-        return torch.cat([latents for _, latents in found])
-
     def _at_once(self, how: Mapping[str, float]) -> int:
         return PICTURES_AT_ONCE
 

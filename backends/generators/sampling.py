@@ -114,6 +114,20 @@ class Sampling:
             images = [image for image, _ in self._finished(latents, wanted, how)]
             yield Moment(found[0][0], np.stack(images), latents.float().cpu().numpy())
 
+    def latents(
+        self,
+        conditions: Sequence[Condition],
+        scale: float,
+        seeds: Sequence[int],
+        steps: int,
+        **options: float,
+    ) -> torch.Tensor:
+        """Return the finished latents float32 (n, C, S, S) of each condition, before decoding."""
+        import torch
+
+        found = self._last(conditions, scale, seeds, steps, self._chosen(options))
+        return torch.cat([latents for _, latents in found])
+
     def _last(
         self,
         conditions: Sequence[Condition],
@@ -226,6 +240,29 @@ def decoded_in(
             "and targets without such values."
         )
     return found
+
+
+class Sources:
+    """What draws the noise of pictures: one a seed, and a single one for all scales of a sweep.
+
+    Parameters
+    ----------
+    seeds
+        One a picture, or one for all.
+    n
+        How many pictures.
+    """
+
+    def __init__(self, seeds: Sequence[int], n: int, device: str) -> None:
+        self.generators = [source_of_noise(seed) for seed in seeds]
+        self.n, self.device = n, device
+
+    def noise(self, shape: Sequence[int]) -> torch.Tensor:
+        """Return the next normal noise (n, *shape)."""
+        import torch
+
+        drawn = torch.stack([torch.randn(tuple(shape), generator=g) for g in self.generators])
+        return drawn.to(self.device).expand(self.n, *shape)
 
 
 def source_of_noise(seed: int) -> torch.Generator:

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     import torch
 
 NETWORK = ("config.json", "diffusion_pytorch_model.safetensors")
+INDEX = ".index.json"  # what names the files of weights in several
 TRANSFORMER = ("config.json", "model.safetensors")
 
 
@@ -38,7 +39,8 @@ class Part:
 
     ``cls``: the class that reads it, as in the dict literals. ``files``: what must be there.
     ``expects``: entries of its configuration that make it the architecture that is meant.
-    ``hub``: the repository it comes from, "" for the model's own.
+    ``hub``: the repository it comes from, "" for the model's own. ``shards``: in how many files
+    its weights are published, with an index that names them; a single file stands for them.
     """
 
     folder: str
@@ -46,6 +48,16 @@ class Part:
     files: tuple[str, ...] = NETWORK
     expects: Mapping[str, Any] = field(default_factory=dict)
     hub: str = ""
+    shards: int = 0
+
+    def published(self) -> tuple[str, ...]:
+        """Return what is downloaded."""
+        if not self.shards:
+            return self.files
+        *others, whole = self.files
+        stem = whole.removesuffix(".safetensors")
+        parts = (f"{stem}-{i + 1:05}-of-{self.shards:05}" for i in range(self.shards))
+        return (*others, f"{whole}{INDEX}", *(f"{part}.safetensors" for part in parts))
 
     def in_half(self) -> Part:
         """Return the same part with weights in half precision, where that is what to download."""
@@ -137,7 +149,12 @@ class Weights:
     def fingerprint(self) -> str:
         """Names the exact files; reading them takes seconds, so it is made when asked for."""
         return hash_of_files(
-            *(self.file(part, name) for part in self.parts for name in part.files)
+            *(
+                path
+                for part in self.parts
+                for name in part.files
+                for path in in_full(self.file(part, name))
+            )
         )
 
     def path(self, part: Part) -> Path:
@@ -145,12 +162,17 @@ class Weights:
         return self._roots[part.hub or self.hub] / part.folder
 
     def file(self, part: Part, name: str) -> Path:
-        """Return a file of a part; weights in full and half precision stand for each other."""
+        """Return a file of a part.
+
+        Weights in full and half precision stand for each other, and for both an index of several.
+        """
         usual = self.path(part) / name
         stem, _, end = usual.name.partition(".")
         other = {"safetensors": "fp16.safetensors", "fp16.safetensors": "safetensors"}.get(end)
         also = usual.with_name(f"{stem}.{other}")
-        return also if other and also.is_file() and not usual.is_file() else usual
+        index = usual.with_name(f"{usual.name}{INDEX}")
+        there = [one for one in (usual, also, index) if one.is_file() and (other or one == usual)]
+        return there[0] if there else usual
 
     def config(self, part: Part) -> dict[str, Any]:
         """Return the configuration of a part; one that is no JSON object raises `UserError`."""
@@ -184,7 +206,7 @@ class Weights:
                 make = partial(cls, config)
             else:
                 make = partial(cls.from_config, cls.load_config(self.path(part)))
-            check_network(make, numbers_in(path))
+            check_network(make, sum(map(numbers_in, weights_of(path))))
             network, found = cls.from_pretrained(
                 self.path(part),
                 local_files_only=True,
@@ -231,7 +253,7 @@ class Weights:
         """Return repository -> its files, the model's own first."""
         wanted: dict[str, list[str]] = {self.hub: []}
         for part in self.parts:
-            files = [str(Path(part.folder) / name) for name in part.files]
+            files = [str(Path(part.folder) / name) for name in part.published()]
             wanted.setdefault(part.hub or self.hub, []).extend(files)
         return wanted
 
@@ -291,9 +313,10 @@ class Weights:
                 f"{self.name}=PATH_OR_ID."
             )
         path = self.file(part, part.files[-1])
-        if path.suffix == ".safetensors":
+        if path.suffix == ".safetensors" or path.name.endswith(INDEX):
             try:
-                numbers_in(path)
+                for one in weights_of(path):
+                    numbers_in(one)
             except ValueError as error:
                 raise UserError(
                     f"{path.parent}: {error}; get it again with: {self.command}."
@@ -307,6 +330,25 @@ class Weights:
                     f"is {found}, expected {expected} as in {part.hub or self.hub}; name other "
                     f"weights with --generator {self.name}=PATH_OR_ID."
                 )
+
+
+def weights_of(path: Path) -> list[Path]:
+    """Return the files of numbers that a file is, or names as an index."""
+    return [one for one in in_full(path) if not one.name.endswith(INDEX)]
+
+
+def in_full(path: Path) -> list[Path]:
+    """Return a file, and those that it names if it is an index; a wrong one is a `ValueError`."""
+    if not path.name.endswith(INDEX):
+        return [path]
+    try:
+        placed = read_object(path)["weight_map"]
+        names = sorted(set(placed.values()))
+        if any(Path(name).name != name or not name.endswith(".safetensors") for name in names):
+            raise ValueError("it names files elsewhere")
+    except (UserError, KeyError, TypeError, AttributeError, ValueError) as error:
+        raise ValueError(f"{path.name} is no index of weights ({reason(error)})") from error
+    return [path, *(path.with_name(name) for name in names)]
 
 
 def taesd(folder: Path) -> Any:
