@@ -11,7 +11,8 @@ import os
 import socket
 import sys
 import threading
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
@@ -93,6 +94,26 @@ def arguments() -> argparse.ArgumentParser:
         help="where finished pictures outlive the server [pictures in the cache folder]",
     )
     add("--no-store", action="store_true", help="keep finished pictures in memory only")
+    add(
+        "--rate",
+        metavar="[NAME=]FOLDER",
+        action="append",
+        default=[],
+        help="instead of the explorer, a page on which people rate reconstructions, blind "
+        "(repeats: a method each): what reconstruct wrote, or pictures as for --published with "
+        "its options",
+    )
+    add(
+        "--ratings",
+        type=Path,
+        default=Path("ratings"),
+        metavar="FOLDER",
+        help="with --rate: where answers are kept, a CSV a rater; python -m backends ratings "
+        "FOLDER tells the results [ratings]",
+    )
+    add("--raters", help="with --rate: who may rate, names parted by commas [anybody]")
+    add("--rate-seed", type=int, default=0, help="with --rate: of orders and other images [0]")
+    add("--rate-limit", type=int, metavar="N", help="with --rate: of N test images only [all]")
     add("--checkpoints", type=Path, help="folder of trained weights [checkpoints]")
     add("--device", default="auto", help="auto, cpu, cuda, cuda:1, mps ... [auto]")
     add("--host", default="127.0.0.1", help="address to serve on [127.0.0.1: this machine only]")
@@ -150,6 +171,7 @@ def open_workbench(args: argparse.Namespace) -> Workbench:
         if name in published:
             raise UserError(f"--published names {name} twice; give each result its own name.")
         published[name] = path, chosen
+    published |= rated_as_published(args, published, next(iter(paths), ""))
     for folder in args.evaluation:
         read_evaluation(folder)  # what cannot be read is said now, not on the page
     if args.checkpoints is not None and not args.checkpoints.is_dir():
@@ -195,6 +217,49 @@ def open_store(args: argparse.Namespace) -> Store | None:
 
 def _say(sentence: str) -> None:
     print(f"app.py: {sentence}", file=sys.stderr, flush=True)
+
+
+def rated_as_published(
+    args: argparse.Namespace, known: Mapping[str, object], dataset: str
+) -> dict[str, tuple[Path, dict[str, str]]]:
+    """Return the folders of ``--rate`` that others made, to be opened as published results."""
+    if not args.rate:
+        return {}
+    from backends.reports.rated import is_ours, named_folders
+
+    found = {n: given for n, given in named_folders(args.rate).items() if not is_ours(given[0])}
+    for name in found:
+        if name in known:
+            raise UserError(f"--rate and --published both name {name}; give each its own name.")
+    of = {"dataset": dataset} if dataset else {}
+    return {name: (path, of | said) for name, (path, said) in found.items()}
+
+
+def rating_page(workbench: Workbench, args: argparse.Namespace) -> gr.Blocks:
+    """Build the page of ``--rate``, with its folder of answers."""
+    from backends.reports.rated import methods_of, named_folders
+    from explorer.evidence.rating import Ratings, plan
+    from explorer.page.rating import build_rating
+
+    if args.rate_seed < 0:
+        raise UserError(f"--rate-seed is a whole number of 0 or more, found {args.rate_seed}.")
+    if args.rate_limit is not None and args.rate_limit < 1:
+        raise UserError(f"--rate-limit is 1 or more test images, found {args.rate_limit}.")
+    catalogue = workbench.catalogue
+    dataset = next(iter(catalogue.paths), catalogue.dataset_names()[0])
+    methods = methods_of(workbench, named_folders(args.rate), dataset)
+    questions = plan(methods, args.rate_seed, args.rate_limit)
+    names = [method.name for method in methods]
+    about = {"dataset": dataset, "methods": names, "folders": list(args.rate)}
+    ratings = Ratings(args.ratings, questions, args.rate_seed, about)
+    raters = [name.strip() for name in (args.raters or "").split(",") if name.strip()]
+    stimuli = len({question.stimulus for question in questions})
+    print(
+        f"Rating {stimuli} test images of {dataset} by {', '.join(names)}; answers are kept in "
+        f"{args.ratings}.",
+        flush=True,
+    )
+    return build_rating(ratings, methods, partial(catalogue.image, dataset), raters)
 
 
 def refuse_unshareable(workbench: Workbench, args: argparse.Namespace) -> None:
@@ -251,7 +316,10 @@ def serve(workbench: Workbench, args: argparse.Namespace) -> gr.Blocks:
     for sentence in told:
         print(sentence, file=sys.stderr, flush=True)
     rules = rules_for(args.host, args.share, args.allow_host, logins)
-    page = build(workbench, Budget(args.budget, asks=_alone(args)))
+    if args.rate:
+        page = rating_page(workbench, args)
+    else:
+        page = build(workbench, Budget(args.budget, asks=_alone(args)))
     try:
         _, local, shared = page.launch(
             server_name=args.host,
@@ -275,7 +343,8 @@ def serve(workbench: Workbench, args: argparse.Namespace) -> gr.Blocks:
             print(
                 f"{name} is no measurement: {workbench.catalogue.dataset(name).note}", flush=True
             )
-    threading.Thread(target=warm, args=(workbench, page.turns), daemon=True).start()
+    if not args.rate:  # which asks no model
+        threading.Thread(target=warm, args=(workbench, page.turns), daemon=True).start()
     return page
 
 

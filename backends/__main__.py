@@ -16,6 +16,7 @@ from backends.commands.finetune import finetune
 from backends.commands.guidance import guidance
 from backends.commands.import_checkpoint import import_checkpoint
 from backends.commands.import_gnet import import_gnet
+from backends.commands.ratings import ratings
 from backends.commands.reconstruct import reconstruct
 from backends.commands.run import run
 from backends.commands.search import search
@@ -27,7 +28,8 @@ from explorer.types import UserError
 
 COMMANDS = (
     *(build_demo, train, search, train_encoding, caption, evaluate, guidance, finetune),
-    *(reconstruct, run, import_checkpoint, import_gnet, doctor, trace, split, fetch, adopt),
+    *(reconstruct, ratings, run, import_checkpoint, import_gnet, doctor, trace, split, fetch),
+    adopt,
 )
 app = typer.Typer(
     add_completion=False,

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from explorer.workbench import Workbench
 
 ASSETS = Path(__file__).parents[2] / "assets" / "page"
+STYLES = ("page", "lab", "lecture", "rating")
 TITLE = "Afterimage"
 
 
@@ -46,7 +47,7 @@ def launch_options(rules: Rules | None = None) -> dict[str, Any]:
 
     return {
         "theme": theme(),
-        "css_paths": [ASSETS / "page.css", ASSETS / "lab.css", ASSETS / "lecture.css"],
+        "css_paths": [ASSETS / f"{name}.css" for name in STYLES],
         "footer_links": [],
         "ssr_mode": False,  # no Node process: one server, one language
         "enable_monitoring": False,

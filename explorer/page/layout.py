@@ -33,17 +33,17 @@ def build_page(workbench: Workbench, budget: Budget) -> gr.Blocks:
     """Lay out the page and wire its events."""
     with gr.Blocks(title=TITLE, analytics_enabled=False, fill_width=True) as page:
         ui = SimpleNamespace(session=gr.State(Session()))
-        ui.masthead = _component("masthead", {})
+        ui.masthead = component("masthead", {})
         with gr.Row(elem_id="columns"):
             with gr.Column(elem_id="side", scale=0, min_width=300):
                 _pickers(ui)
             with gr.Column(elem_id="main", scale=1, min_width=320):
-                ui.notices = _component("notices", {})
-                ui.trial = _component("trial", None)
-                ui.brain = _component("brain", None, ("brain_surface.js",), **_surfaces(workbench))
-                ui.lab = _component("lab", None, LAB_SCRIPTS, **_surfaces(workbench))
-        ui.footer = _component("footer", None)
-        ui.lecture = _component("lecture", None, SMALL_BRAIN, **_surfaces(workbench))
+                ui.notices = component("notices", {})
+                ui.trial = component("trial", None)
+                ui.brain = component("brain", None, ("brain_surface.js",), **_surfaces(workbench))
+                ui.lab = component("lab", None, LAB_SCRIPTS, **_surfaces(workbench))
+        ui.footer = component("footer", None)
+        ui.lecture = component("lecture", None, SMALL_BRAIN, **_surfaces(workbench))
         turns = Turns(budget)
         _wire(page, ui, Handlers(workbench, ui, plotly_address(), turns))
         api.register(workbench, MODEL, turns)
@@ -70,7 +70,7 @@ def _surfaces(workbench: Workbench) -> dict[str, list]:
     return {"server_functions": [surface_server(workbench)]}
 
 
-def _component(
+def component(
     name: str, value: object, parts: tuple[str, ...] = (), **settings: object
 ) -> gr.HTML:
     """Return a component whose markup is fixed and whose data the script writes as text."""
@@ -100,7 +100,7 @@ def _pickers(ui: SimpleNamespace) -> None:
         ui.category = gr.Dropdown(
             label="Images", choices=[(ALL, "")], value="", elem_id="category", **choice
         )
-        ui.gallery = _component("gallery", None)
+        ui.gallery = component("gallery", None)
     with gr.Column(elem_id="decode", min_width=0):
         with gr.Accordion("Decoder", open=True, elem_id="decoder"):
             ui.mapper = gr.Dropdown(label="Mapper", elem_id="mapper", **choice)
@@ -117,7 +117,7 @@ def _pickers(ui: SimpleNamespace) -> None:
                 # No bounds here: what is out of range gets our sentence, not Gradio's.
                 ui.steps = gr.Number(label="Steps", elem_id="steps", **choice)
                 ui.seed = gr.Number(label="Seed", elem_id="seed", **choice)
-            ui.options = _component("options", None)
+            ui.options = component("options", None)
             ui.rois = gr.Dropdown(
                 label="Guiding parcels (none: all voxels)",
                 multiselect=True,

@@ -58,9 +58,20 @@ def served(workbench: Any) -> Iterator[str]:
     from explorer import page
 
     with warnings.catch_warnings():
-        # Gradio leaves event loops open; collected here, they blame no other test.
         warnings.simplefilter("ignore", ResourceWarning)
         blocks = page.build(workbench)
+    with launched(blocks) as address:
+        yield address
+
+
+@contextmanager
+def launched(blocks: Any) -> Iterator[str]:
+    """Serve a page that was built, as the app does."""
+    from explorer import page
+
+    with warnings.catch_warnings():
+        # Gradio leaves event loops open; collected here, they blame no other test.
+        warnings.simplefilter("ignore", ResourceWarning)
         _, address, _ = blocks.launch(
             server_name="127.0.0.1",
             prevent_thread_lock=True,
