@@ -14,6 +14,7 @@ from backends.reports.definitions import DEFINITIONS
 from backends.reports.pictures import MEAN_OF, Report, near_misses
 from backends.reports.scores import SCORES, STAND_INS
 from backends.reports.tables import render, write_files
+from explorer.evidence.evaluation import MISSES, NEARLY
 from explorer.types import UserError
 from explorer.writing import csv_text
 
@@ -21,7 +22,6 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 FILE, FEW = "pictures", 10
-NEARLY = "CLIP tells them from 95 % of the other images, and they show something else"
 # Scotti et al. 2024, arXiv 2403.11207, Table 1: 40 sessions, mean of subjects 1, 2, 5 and 7, 1,000
 # test images; the rows of others were evaluated again there.
 PUBLISHED_FROM = "Scotti et al. 2024, arXiv 2403.11207, Table 1, mean of 4 subjects, N 1000"
@@ -189,7 +189,7 @@ def write(report: Report, folder: Path) -> list[Path]:
     }
     missed = near_misses(report.per_picture)
     if missed is not None:
-        makers[f"{FILE}-near-misses.csv"] = _csv(missed, float_format="%.6g")
+        makers[MISSES] = _csv(missed, float_format="%.6g")
     if report.parcels is None:
         del makers[f"{FILE}-parcels.csv"]
     if report.references is None:

@@ -23,6 +23,9 @@ if TYPE_CHECKING:
 
 FORMAT = 1
 TABLE, TRIALS, MEANING = "mappers.csv", "trials.parquet", "mappers.json"
+MISSES = "pictures-near-misses.csv"  # of evaluate --images, where it was written there too
+NEARLY = "CLIP tells them from 95 % of the other images, and they show something else"
+TOLD = 5  # near misses in a note
 COLUMNS = (
     *("dataset", "target", "mapper", "betas", "subject", "score", "value", "low", "high"),
     *("chance", "undefined", "N", "gallery", "split"),
@@ -202,7 +205,29 @@ def read_evaluation(folder: str | Path) -> Evaluation:
             )
     with guard(folder, "tables of an evaluation", "make them again"):
         _require_whole(folder / TABLE, table, trials, meaning)
+    meaning["notes"] += _near_misses(folder / MISSES)
     return Evaluation(folder=folder, table=table, trials=trials, **meaning)
+
+
+def _near_misses(path: Path) -> tuple[str, ...]:
+    """Return a note about the pictures that look right and are not; () without such a table."""
+    import pandas as pd
+
+    if not path.is_file():
+        return ()
+    with guard(path, "a table", "make it again with python -m backends evaluate --images"):
+        table = pd.read_csv(path, dtype=str, keep_default_na=False)
+    lacking = [name for name in ("subject", "stimulus") if name not in table]
+    if lacking:
+        raise UserError(
+            f"{path} lacks the column {lacking[0]!r}; make it again with python -m backends "
+            "evaluate --images"
+        )
+    if not len(table):
+        return (f"Near misses among the pictures ({NEARLY}): none.",)
+    first = table[["stimulus", "subject"]].map(unquoted).drop_duplicates().head(TOLD)
+    named = ", ".join(f"{s} ({who})" for s, who in first.itertuples(index=False))
+    return (f"Near misses among the pictures ({NEARLY}): {len(table)}, first {named}.",)
 
 
 def _require(path: Path, table: pd.DataFrame, columns: Sequence[str]) -> None:

@@ -11,7 +11,7 @@ import pytest
 
 from backends.reports.mapper_tables import write
 from backends.reports.mappers import compare
-from explorer.evidence.evaluation import find_evaluation, read_evaluation
+from explorer.evidence.evaluation import MISSES, find_evaluation, read_evaluation
 from explorer.types import UserError
 
 SHIPPED = Path(__file__).resolve().parents[3] / "checkpoints" / "evaluation" / "simulated"
@@ -55,6 +55,21 @@ def test_what_was_written_is_read(comparison, written, workbench):
     assert found.outdated(workbench) == []
     hashes = [one for by_subject in found.weights.values() for one in by_subject.values()]
     assert len(set(hashes)) == 2 and "none" not in hashes
+
+
+def test_near_misses_of_pictures_beside_it_become_a_note(folder):
+    assert not any("Near misses" in note for note in read_evaluation(folder).notes)
+    file = folder / MISSES
+    file.write_text("subject,stimulus,sample,rate,told by\n")
+    assert read_evaluation(folder).notes[-1].endswith("show something else): none.")
+    rows = [f"sub-01,test-{i:02d},0,0.99,object-f1\n" for i in range(1, 8)]
+    file.write_text(file.read_text() + "".join(rows))
+    note = read_evaluation(folder).notes[-1]
+    assert "something else): 7, first test-01 (sub-01), test-02 (sub-01)" in note
+    assert note.endswith("test-05 (sub-01).")
+    file.write_text("who,what\na,b\n")
+    with pytest.raises(UserError, match="lacks the column 'subject'; make it again .*--images"):
+        read_evaluation(folder)
 
 
 def test_trials_average_to_the_table(written):
