@@ -52,6 +52,8 @@ class Dataset(Protocol):
     - ``looks_for``: which files these are, in a few words.
     - ``recognise(path) -> bool``, a classmethod: whether the path holds this format, judged by
       content (file names, keys); cheap, never raises, and True for one class only.
+    - ``relatives() -> dict[str, dict[str, str]]``: further test sets of the same people at
+      the same path, name -> the options that open each; "seen" and "imagined" are a pair.
     - ``counterfactuals(n) -> Iterable[Counterfactual]``: n pictures of each concept with it,
       without it and with a distractor; for data whose pictures a program draws.
     - ``remarks() -> list[str]``: one sentence each about what somebody must know of this copy:

@@ -104,6 +104,17 @@ class Deeprecon:
         """Return whether somebody's training and test files of this form lie there."""
         return any("training" in of for of in _people(Path(path)).values())
 
+    def relatives(self) -> dict[str, dict[str, str]]:
+        """Return the kinds of test trials that lie here, see `explorer.protocols.Dataset`."""
+        same = {"roi": self.roi, "norm": self.norm}
+        if self._images.is_dir():
+            same["images"] = str(self._images)
+        there = set.intersection(*(set(of) for of in self._people.values()))
+        kinds = {kind: kind for kind in ("shapes", "letters")}
+        if {"natural", "imagery"} <= there:
+            kinds |= {"natural": "seen", "imagery": "imagined"}
+        return {told: same | {"trials": kind} for kind, told in kinds.items() if kind in there}
+
     @property
     def note(self) -> str:
         """What a visitor must know of the test trials."""

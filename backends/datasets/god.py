@@ -109,6 +109,14 @@ class GOD:
         """Return whether bdpy files with DataType, Run and stimulus ids lie there."""
         return bool(_god_files(Path(path)))
 
+    def relatives(self) -> dict[str, dict[str, str]]:
+        """Return both kinds of test trials, see `explorer.protocols.Dataset`."""
+        same = {"roi": self.roi, "norm": self.norm, "images": str(self._images)}
+        return {
+            "seen": same | {"trials": "perception"},
+            "imagined": same | {"trials": "imagery"},
+        }
+
     @property
     def note(self) -> str:
         """What a person should know of the trials they see."""

@@ -157,6 +157,21 @@ class NSD:
         prep = _voxel_prep(self.path, self.space, self.prep) if part != "main" else self.prep
         self._brains = Brains(self.path, name, self.space, prep, roi, mapping)
 
+    def relatives(self) -> dict[str, dict[str, str]]:
+        """Return the further experiments that lie here, see `explorer.protocols.Dataset`."""
+        same, found = {"space": self.space, "roi": self.roi}, {}
+        there = {part for part in PARTS if self._has(part)}
+        if "synthetic" in there:
+            found["NSD-synthetic"] = same | {"part": "synthetic"}
+        if "imagery" in there:
+            task = {"seen": "vision", "imagined": "imagery"}
+            found |= {w: same | {"part": "imagery", "task": t} for w, t in task.items()}
+        return found
+
+    def _has(self, part: str) -> bool:
+        """Return whether betas of a part lie here in the space that is read."""
+        return any(space == self.space for space, _ in find_betas(self.path, PARTS[part]))
+
     @property
     def title(self) -> str:
         """The part's name."""

@@ -287,6 +287,10 @@ class Simulated:
         same = Subject(self.name, subject, trials.subject.voxels, None, simulated=True)
         return Trials(same, truth.noiseless, trials.beta_unit, table)
 
+    def relatives(self) -> dict[str, dict[str, str]]:
+        """Return the parts that lie here, see `explorer.protocols.Dataset`."""
+        return simulated_parts.relatives(self.path)
+
     def counterfactuals(self, n: int) -> Iterator[Counterfactual]:
         """Yield n scenes of each super-category, their objects taken out, and swapped."""
         from backends.simulation.counterfactuals import counterfactuals

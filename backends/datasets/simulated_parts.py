@@ -63,6 +63,16 @@ ABOUT: dict[str, About] = {
 }
 
 
+def relatives(path: Path) -> dict[str, dict[str, str]]:
+    """Return the parts that lie in a study's folder, name -> the options that open each."""
+    found = {}
+    if (path / GENERALISATION).is_dir():
+        found["held out"] = {"part": GENERALISATION}
+    if (path / IMAGERY).is_dir():
+        found |= {told: {"part": IMAGERY, "task": task} for task, told in TASKS.items()}
+    return found
+
+
 def check(part: str, task: str) -> str:
     """Return the task of a part, "" of those that have none; refuse what is neither."""
     if part not in (MAIN, *ABOUT):

@@ -11,6 +11,7 @@ from explorer import stopping
 from explorer.brain.maps import parcellation_of
 from explorer.decoding import decode_betas, decoded_space, undecoded
 from explorer.evidence import critique
+from explorer.evidence.beside import IMAGINED, SEEN, offered
 from explorer.evidence.bottleneck import bottleneck
 from explorer.evidence.collapse import collapse
 from explorer.evidence.counterfactual import (
@@ -22,19 +23,21 @@ from explorer.evidence.counterfactual import (
 )
 from explorer.evidence.critique import Finding, Pair
 from explorer.evidence.data_curve import Point, data_curve, refitted, shares_of
+from explorer.evidence.image_sets import by_class, by_name, far, further
+from explorer.evidence.imagined import imagined_of
 from explorer.evidence.rewards import rewards
 from explorer.evidence.standing import betas_of_test, decoded_test
 from explorer.metrics import evenly, unit
 from explorer.offers import FIT_LIMIT, FIT_NOW
 from explorer.protocols import Counterfactual
 from explorer.request import Request
-from explorer.splits import clusters, nearest, read_split, split_names, usual_similarity
+from explorer.splits import clusters, usual_similarity
 from explorer.types import EmbeddingSpace, UserError, resolve
 from explorer.workbench import Workbench
 
 MOST_TRAINED = 5000  # training stimuli that are embedded: our choice
 MOST_ROWS = 1000  # training betas whose components are kept in the bottleneck
-TESTS = 10  # at most, so that the share that is done can be told
+TESTS = 11  # at most, so that the share that is done can be told
 
 
 def findings(
@@ -73,9 +76,10 @@ def findings(
     classes, known = _classes(bench, dataset, stimuli), _classes(bench, home, trained)
     flat, true, seen = (rows.reshape(len(rows), -1) for rows in (predicted, targets, training))
     number = clusters(np.concatenate([true, seen]), critique.CLUSTERS)[: len(true)]
-    sets = {"all test images": np.ones(len(true), bool), "far from training": _far(true, seen)}
-    sets |= _by_class(classes, set(known)) | _by_name(bench, dataset, stimuli)
-    yield critique.generalisation(flat, true, sets)
+    sets = {"all test images": np.ones(len(true), bool), "far from training": far(true, seen)}
+    sets |= by_class(classes, set(known)) | by_name(bench, dataset, stimuli)
+    others = further(bench, request, stimuli, targets)
+    yield critique.generalisation(flat, true, sets, *others)
     yield collapse(flat, true, seen, critique.CLUSTERS)
     yield critique.cluster_identification(flat, true, number, "clusters")
     if any(classes):
@@ -85,13 +89,19 @@ def findings(
     yield critique.category_only(flat, true, classes, seen, known)
     nearest_to = [trained[i] for i in _most_alike(flat, seen)]
     try:
-        yield rewards(bench, dataset, subject, stimuli, _drawing(bench, request), nearest_to)
+        drawing = _drawing(bench, request)
+        yield rewards(bench, dataset, subject, stimuli, drawing, nearest_to, home)
     except UserError as error:
         bench.catalogue.report(f"PixCorr and SSIM are not compared with references: {error}")
     if bench.catalogue.offer(dataset, subject, request.mapper).published is not None:
         return  # looked up: no other betas can be put in
     embeddings = dict(zip(trained, training, strict=True))
     yield from _data_curve(bench, request, space, embeddings, (predicted, targets), fit_limit)
+    if {SEEN, IMAGINED} <= set(offered(bench, dataset)):
+        try:
+            yield imagined_of(bench, request)
+        except UserError as error:
+            bench.catalogue.report(f"Seen and imagined images are not compared: {error}")
     try:
         yield from _counterfactuals(bench, request, stimuli, pairs)
     except UserError as error:
@@ -117,18 +127,18 @@ def _counterfactuals(
     """Yield the effects of concepts in parcels, where there are pairs and an encoding model."""
     dataset, subject = request.dataset, request.subject
     study = bench.catalogue.dataset(dataset)
-    made = getattr(study, "counterfactuals", None)
-    if bench.catalogue.encoder_offer(dataset, subject) is None or not (pairs or made):
+    made, home = getattr(study, "counterfactuals", None), _home(bench, request)
+    if bench.catalogue.encoder_offer(home, subject) is None or not (pairs or made):
         return
     pairs = list(pairs) or list(stopping.steps(made(PAIRS)))
-    encoder = bench.models.encoder(dataset, subject)
+    encoder = bench.models.encoder(home, subject)
     shown = {space: bench.models.embed(dataset, stimuli, space) for space in encoder.spaces}
     voxels = reliable(betas_of_test(bench, request)[1], encoder.predict(shown))
     parcellation = parcellation_of(bench, dataset, subject)
     names = [label.key for label in parcellation.labels]
     masks, few = counted(parcellation.masks()[: len(names)], voxels)
     unknown = [name for name, lacks in zip(names, few, strict=True) if lacks]
-    contrasts = contrasts_of(bench, dataset, subject, pairs, masks)
+    contrasts = contrasts_of(bench, home, subject, pairs, masks)
     yield counterfactual(contrasts, names, unknown)
 
 
@@ -215,41 +225,6 @@ def _most_alike(predicted: np.ndarray, training: np.ndarray) -> np.ndarray:
     """Return the row of the training embeddings (m, d) most like each prediction, int (n,)."""
     rows, known = (unit(np.asarray(x, np.float32)) for x in (predicted, training))
     return np.argmax(rows @ known.T, axis=1)
-
-
-def _far(targets: np.ndarray, training: np.ndarray) -> np.ndarray:
-    """Return the half of the test images whose nearest training image is farthest, bool (n,)."""
-    near = nearest(targets, training)
-    return near <= np.median(near)
-
-
-def _by_class(classes: Sequence[str], trained: set[str]) -> dict[str, np.ndarray]:
-    """Return sets by class: of classes that were never trained, and of out-of-distribution ones.
-
-    A set that holds all test images, or fewer than two, is none.
-    """
-    names = np.asarray(classes, dtype=str)
-    strange = np.char.startswith(names, "OOD")
-    unseen = (names != "") & ~np.isin(names, sorted(trained)) & ~strange
-    found = {"classes never trained": unseen, "out of distribution": strange}
-    found |= {name: names == name for name in dict.fromkeys(names[strange])}
-    return {name: chosen for name, chosen in found.items() if 1 < chosen.sum() < len(names)}
-
-
-def _by_name(bench: Workbench, dataset: str, stimuli: Sequence[str]) -> dict[str, np.ndarray]:
-    """Return sets that are named: in the stimuli's column ``test_set``, and test parts of splits.
-
-    A split is one that lies among the checkpoints, whichever one the data are opened with.
-    """
-    table, found = bench.catalogue.dataset(dataset).stimuli, {}
-    if "test_set" in table:
-        named = table["test_set"].reindex(stimuli).fillna("").astype(str).to_numpy()
-        found |= {name: named == name for name in dict.fromkeys(named) if name}
-        found["out of distribution"] = np.char.startswith(named.astype(str), "OOD")
-    for name in split_names(bench.catalogue.checkpoints, dataset):
-        tested = read_split(bench.catalogue.checkpoints, dataset, name).test
-        found[f"split {name}"] = np.array([s in tested for s in stimuli], dtype=bool)
-    return {name: chosen for name, chosen in found.items() if 1 < chosen.sum() < len(stimuli)}
 
 
 def _noiseless(bench: Workbench, request: Request, stimuli: Sequence[str]) -> np.ndarray | None:

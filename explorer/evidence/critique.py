@@ -218,13 +218,15 @@ def generalisation(
     targets: np.ndarray,
     sets: Mapping[str, np.ndarray],
     further: Mapping[str, Pair] | None = None,
+    base: str = "",
 ) -> Finding:
     """Return identification on several sets of test images, at one size of the pool.
 
     ``sets``: name -> bool (n,), the first of them what the others are compared with. ``further``:
-    name -> predictions and targets of images that are not among these. Two-way does not depend on
-    the pool's size; top-k is the probability over random pools of the smallest set's size
-    (hypergeometric), so that sets of different sizes compare.
+    name -> predictions and targets of other images, or from other repeats, compared with that of
+    them called ``base``, if any. Two-way does not depend on the pool's size; top-k is the
+    probability over random pools of the size of the smallest set that is told of (hypergeometric),
+    so that sets of different sizes compare.
     """
     import pandas as pd
     from scipy.stats import hypergeom
@@ -232,14 +234,15 @@ def generalisation(
     every = {name: (flat(predicted)[m], flat(targets)[m]) for name, m in sets.items()}
     every |= {name: (flat(p), flat(t)) for name, (p, t) in (further or {}).items()}
     every = {name: pair for name, pair in every.items() if len(pair[0]) > 1}
-    pool = min((len(p) for p, _ in every.values()), default=0)
+    sizes = [len(p) for p, _ in every.values()]
+    pool = min([n for n in sizes if n >= LEAST] or sizes, default=0)
     rows, rates = [], {}
     for name, pair in every.items():
         won, n = pairwise(*pair), len(pair[0])
         better = np.nansum(won < 0.5, axis=1) + 0.5 * np.nansum(won == 0.5, axis=1)
         rates[name] = rate(np.nanmean(won, axis=1))
         rows.append(row(f"{name}: two-way", rates[name]) | {"pool": 2})
-        for k in (k for k in TOP if k < pool):
+        for k in (k for k in TOP if k < pool <= n):
             hit = hypergeom.cdf(k - 1, n - 1, np.rint(better), pool - 1)
             rows.append(row(f"{name}: top-{k}", rate(hit, k / pool)) | {"pool": pool})
     return Finding(
@@ -247,25 +250,30 @@ def generalisation(
         f"Two-way identification (chance 50 %), and top-1 and top-5 in pools of {pool} images of "
         "the same set, with intervals over test images.",
         pd.DataFrame(rows),
-        _compared(rates) if rates else "No set has two test images.",
+        _compared(rates, list(further or ()), base) if rates else "No set has two test images.",
     )
 
 
-def _compared(rates: Mapping[str, Rate]) -> str:
-    """Return the rates of sets, and which of them differ from the first, or are chance."""
-    told = [f"{name} {r}" + _few(r.n) for name, r in rates.items()]
-    (first, base), *others = rates.items()
-    known = {name: r for name, r in others if r.n >= LEAST and base.n >= LEAST}
-    lost = [name for name, r in known.items() if not r.above]
-    lower = [name for name, r in known.items() if r.above and r.high < base.low]
-    said = f"Two-way identification: {'; '.join(told)}"
+def _compared(rates: Mapping[str, Rate], further: Sequence[str], base: str) -> str:
+    """Return the rates of sets, and which of them differ from what they compare with."""
+    first, lost, lower, known = next(iter(rates)), [], {}, 0
+    for name, found in rates.items():
+        other = base if base in rates and name in further else first
+        if name in (first, base) or min(found.n, rates[other].n) < LEAST:
+            continue
+        known += 1
+        if not found.above:
+            lost.append(name)
+        elif found.high < rates[other].low:
+            lower.setdefault(other, []).append(name)
+    said = "; ".join(f"{name} {r}{_few(r.n)}" for name, r in rates.items())
     if lost:
         said += f"; on {' and '.join(lost)} nothing shows beyond chance"
-    if lower:
-        said += f"; on {' and '.join(lower)} it is lower than on {first}"
+    for other, names in lower.items():
+        said += f"; on {' and '.join(names)} it is lower than on {other}"
     if known and not lost and not lower:
         said += "; no set shows less than the first"
-    return f"{said}."
+    return f"Two-way identification: {said}."
 
 
 def _few(n: int) -> str:

@@ -93,11 +93,12 @@ def rewards(
     stimuli: Sequence[str],
     generator: str = "",
     retrieved: Sequence[str] = (),
+    home: str = "",
 ) -> Finding:
     """Return PixCorr and SSIM, at the images' own size, of every reference.
 
     ``retrieved``: the training stimulus nearest to what is decoded from each of ``stimuli``, () to
-    leave that row out.
+    leave that row out. ``home``: the data set of the training stimuli, where it is another.
     """
     import pandas as pd
 
@@ -107,10 +108,10 @@ def rewards(
     shown = [match_size(i, *(max(side, SMALLEST) for side in i.shape[:2])) for i in shown]
     found: dict[str, dict[str, np.ndarray]] = {}
     missing = ""
-    made = references(bench, dataset, subject, shown, generator)
+    made = references(bench, home or dataset, subject, shown, generator)
     if retrieved:
         nearest = [retrieved[i] for i in chosen]
-        made = chain(made, [(NEAREST, _sized(bench, dataset, nearest, shown))])
+        made = chain(made, [(NEAREST, _sized(bench, home or dataset, nearest, shown))])
     try:
         for name, pictures in made:
             pairs = list(zip(shown, pictures, strict=True))

@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 
 from backends.reports import critique
-from explorer.evidence import critics
+from explorer.evidence import critics, image_sets
 from explorer.splits import Split, write_split
 from explorer.types import UserError
 
@@ -50,12 +50,12 @@ def test_too_few_training_stimuli_are_a_sentence(workbench: Any, monkeypatch: An
 
 
 def test_sets_by_class_are_those_never_trained_and_strange_ones() -> None:
-    found = critics._by_class(["dog", "", "cat", "OOD gabor", "OOD shape", "cat"], {"dog"})
+    found = image_sets.by_class(["dog", "", "cat", "OOD gabor", "OOD shape", "cat"], {"dog"})
     assert found["classes never trained"].tolist() == [False, False, True, False, False, True]
     assert found["out of distribution"].tolist() == [False, False, False, True, True, False]
-    assert critics._by_class(["cat", "cat"], {"dog"}) == {}  # all: no set of its own
+    assert image_sets.by_class(["cat", "cat"], {"dog"}) == {}  # all: no set of its own
     ahead, aside = np.array([[1.0, 0]]), np.array([[1.0, 0], [0, 1], [0.9, 0.1], [0.1, 1]])
-    assert critics._far(aside, ahead).tolist() == [False, True, False, True]
+    assert image_sets.far(aside, ahead).tolist() == [False, True, False, True]
 
 
 def test_sets_are_named_by_the_stimuli_and_by_splits(workbench: Any) -> None:
@@ -71,7 +71,7 @@ def test_sets_are_named_by_the_stimuli_and_by_splits(workbench: Any) -> None:
     write_split(
         bench.catalogue.checkpoints, Split("all", "a test", "fake", train, frozenset(names))
     )
-    found = critics._by_name(bench, "fake", names)
+    found = image_sets.by_name(bench, "fake", names)
     assert set(found) == {"new settings", "split far"}  # one image, or all of them, is no set
     assert np.flatnonzero(found["new settings"]).tolist() == [0, 1, 2]
     assert np.flatnonzero(found["split far"]).tolist() == [1, 2]
