@@ -49,6 +49,7 @@ def make_record(workbench: Workbench, request: Request, view: View) -> dict[str,
             "voxel_hash": voxels.hash,
         },
         "identity": identify(workbench, request).to_dict(),
+        "mapper": _mapper(workbench, request),
         "decoding": _decoding(workbench, request),
         "attention": _attention(workbench, request, view),
         "provenance": workbench.catalogue.generator_class(request.generator).provenance,
@@ -86,6 +87,19 @@ def _place(frame: Frame, request: Request | None) -> dict[str, Any]:
     """Return where a picture lies in its sweep: its scale, and what the row varies."""
     row = {request.axis: request.values[frame.row]} if request and request.axis else {}
     return {"scale": frame.scale} | row
+
+
+def _mapper(workbench: Workbench, request: Request) -> dict[str, Any] | None:
+    """Return how the mapper decodes as its card says, and which published file it was."""
+    if not request.mapper:
+        return None
+    card = workbench.catalogue.offer(request.dataset, request.subject, request.mapper).card
+    if card is None:
+        return None
+    told = {
+        key: card.settings[key] for key in ("architecture", "published") if key in card.settings
+    }
+    return {"class": card.cls, **told}
 
 
 def _decoding(workbench: Workbench, request: Request) -> dict[str, Any] | None:

@@ -18,6 +18,8 @@ from explorer.types import Card, EmbeddingSpace, Subject, UserError
 if TYPE_CHECKING:
     import torch
 
+    from backends.mappers.mixer import Mixer
+
 HEADS = 16  # attention heads of MinD-Vis' encoder as published (zjc062/mind-vis, code/config.py)
 LINEARS = re.compile(r"((?:ridge|voxelenc)\.linears\.)(\d+)\.")  # of each subject
 LOW_LEVEL = "sd-vae-224/latents"  # what MindEye2's low-level branch gives
@@ -42,6 +44,12 @@ def import_checkpoint(
     ema: Annotated[
         bool, typer.Option("--ema", help="Read the average of the weights, where it has one.")
     ] = False,
+    sampler: Annotated[
+        str,
+        typer.Option(
+            help="How its prior is sampled: published (new noise in each step) or ddim (none)."
+        ),
+    ] = "published",
     heads: Annotated[
         int,
         typer.Option(
@@ -70,6 +78,7 @@ def import_checkpoint(
         found,
         people,
         space,
+        sampler=sampler,
         heads=heads,
         title=title,
         command=options.command_line(),
@@ -117,6 +126,7 @@ def convert(
     subjects: Sequence[Subject],
     space: str,
     *,
+    sampler: str = "published",
     heads: int = 0,
     title: str,
     command: str,
@@ -133,6 +143,8 @@ def convert(
         trained, all of one data set. MinD-Vis' encoder has none.
     space
         MindEye2 and NeuralDiffuser: ``model/layer`` of the tokens it was trained to.
+    sampler
+        MindEye2 and NeuralDiffuser: of the prior, see `backends.mappers.parts.prior`.
     heads
         MinD-Vis: attention heads, which no tensor tells; needed where the file's configuration
         does not, as that of ``finetuned.pth``.
@@ -155,13 +167,14 @@ def convert(
     found = replace(found, state=state | left)
     if found.kind.startswith("mind-vis"):
         return _encoder(found, heads, title, command)
-    return _mixer(found, subjects, space, title, command, known)
+    return _mixer(found, subjects, space, sampler, title, command, known)
 
 
 def _mixer(
     found: Found,
     subjects: Sequence[Subject],
     name: str,
+    sampler: str,
     title: str,
     command: str,
     known: Mapping[str, EmbeddingSpace],
@@ -179,7 +192,10 @@ def _mixer(
     voxels = {one.name: one.voxels.n_voxels for one in subjects}
     space = known.get(name) or EmbeddingSpace(model, layer, _tokens(found.state))
     low = known.get(LOW_LEVEL) if LAST in found.state else None
-    mapper, left_out = Mixer.from_published(found.state, voxels, space, low=low)
+    mapper, left_out = Mixer.from_published(found.state, voxels, space, low=low, sampler=sampler)
+    origin = _origin(found, left_out)
+    if mapper.architecture["prior"]:
+        origin["published"]["prior"] = sampling(mapper)
     card = Card(
         kind="mapper",
         name=title or found.kind,
@@ -191,9 +207,20 @@ def _mixer(
         voxels={one.name: (one.voxels.n_voxels, one.voxels.hash) for one in subjects},
         targets=mapper.targets,
         normalisation="none here: the published training read standardised betas",
-        settings=_origin(found, left_out),
+        settings=origin,
     )
     return mapper, card, left_out
+
+
+def sampling(mapper: Mixer) -> str:
+    """Return how a converted mapper's prior is sampled, for its card and records."""
+    from backends.mappers.parts.prior import LEVELS
+
+    noise = f"the noise of seed {mapper.start} for every trial"
+    if mapper.sampler == "published":
+        kind = "DDPM" if mapper.steps == LEVELS else "DDIM with eta 1"
+        return f"as published: {kind} over {mapper.steps} of {LEVELS} levels, {noise}"
+    return f"DDIM without noise in its steps: {mapper.steps} of {LEVELS} levels, {noise}"
 
 
 def _tokens(state: Mapping[str, torch.Tensor]) -> tuple[int, int]:

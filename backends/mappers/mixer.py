@@ -40,9 +40,11 @@ from backends.mappers.parts.mindeye2 import Converted, convert
 from backends.mappers.parts.mixing import (
     BlendsLearner,
     begin_linear,
+    check_settings,
     sketch_of,
     solve_layers,
 )
+from backends.mappers.parts.prior import check_sampler
 from backends.mappers.parts.trunk import TokenHead, Trunk
 from backends.mappers.parts.upsampler import head_of
 from backends.training.engine import train_network
@@ -52,13 +54,8 @@ from backends.training.ridge_solver import ALPHAS
 from backends.training.rows import TrialRows
 from explorer.types import EmbeddingSpace, Trials, UserError
 
-LAYERS = ("ridge", "learned")
 UNPUBLISHED = ("mean_", "sd_", "centre_", "spread_", "gain_")  # standard in published weights
-ANSWERS = ("contrastive", "regressed")
-LEAST = {  # whole numbers from which sizes make sense
-    **{"width": 1, "streams": 3, "hidden": 2, "blocks": 1},
-    **{"prior_width": 16, "prior_depth": 1, "prior_steps": 1},
-}
+STEPS = 20  # of the prior's sampling, in published results
 
 
 class Mixer(Learned):
@@ -84,8 +81,8 @@ class Mixer(Learned):
         Of the trunk. A linear layer widens to streams x hidden, where width is not that already.
     prior
         Arguments of `parts.prior.Prior` after tokens and size; None for none.
-    steps, start
-        Of the prior's sampling, and the seed of the noise that it begins with.
+    steps, start, sampler
+        Of the prior's sampling, the seed of its noise, and which it is, see `Prior.sample`.
     answer
         "contrastive" or "regressed", where there is no prior.
     sketch
@@ -110,13 +107,16 @@ class Mixer(Learned):
         start: int = 0,
         answer: str = "regressed",
         sketch: int = 0,
+        sampler: str = "ddim",
         upsampler: Mapping[str, Any] | None = None,
     ) -> None:
+        check_sampler(sampler, steps)
         settings = {"width": width, "streams": streams, "hidden": hidden, "blocks": blocks}
         settings |= {"prior": dict(prior) if prior else None, "steps": steps, "start": start}
         settings |= {"upsampler": dict(upsampler)} if upsampler else {}
-        super().__init__(targets, voxels, **settings, answer=answer, sketch=sketch)
-        self.steps, self.start, self.answer = steps, start, answer
+        settings |= {"answer": answer, "sketch": sketch, "sampler": sampler}
+        super().__init__(targets, voxels, **settings)
+        self.steps, self.start, self.answer, self.sampler = steps, start, answer, sampler
         self.layers = nn.ModuleDict({f"of_{s}": nn.Linear(v, width) for s, v in voxels.items()})
         inputs = streams * hidden
         self.widen = nn.Identity() if width == inputs else nn.Linear(width, inputs)
@@ -141,7 +141,7 @@ class Mixer(Learned):
             z = head(shared)
             if isinstance(head, TokenHead):
                 if head.prior is not None:
-                    z = head.prior.sample(z, self.steps, self.start)
+                    z = head.prior.sample(z, self.steps, self.start, self.sampler)
                 elif self.answer == "contrastive":
                     z = self._contrastive(z, i)
             found[space] = self._raw(z, i)
@@ -172,7 +172,8 @@ class Mixer(Learned):
         space: EmbeddingSpace,
         *,
         low: EmbeddingSpace | None = None,
-        steps: int = 20,
+        steps: int = STEPS,
+        sampler: str = "published",
     ) -> tuple[Self, tuple[str, ...]]:
         """Return a mapper with MindEye2's or NeuralDiffuser's weights, and what it lacks of them.
 
@@ -186,13 +187,14 @@ class Mixer(Learned):
             What its tokens are, of shape (T, D).
         low
             What its low-level branch gives, of shape (C, H, W); None leaves the branch out.
-        steps
-            Of the prior's sampling; published results take 20.
+        steps, sampler
+            Of the prior's sampling, see `Prior.sample`.
         """
         found = convert(state, tuple(voxels), low=low is not None)
         found.check(voxels, space, low)
         targets = [space, *([low] if low else [])]
-        mapper = _filled(lambda: cls(targets, voxels, **found.architecture, steps=steps), found)
+        how = found.architecture | {"steps": steps, "sampler": sampler}
+        mapper = _filled(lambda: cls(targets, voxels, **how), found)
         return mapper.eval(), found.left_out
 
     # ------------------------------------------------------------------------------------ learning
@@ -270,7 +272,7 @@ class Mixer(Learned):
         sizes = {"width": width, "streams": streams, "hidden": hidden, "blocks": blocks}
         more = {"prior_width": prior_width, "prior_depth": prior_depth, "prior_steps": prior_steps}
         weights = (regression, contrast, low_level)
-        _check(layers, answer, sizes | more, weights, mix, temperatures)
+        check_settings(layers, answer, sizes | more, weights, mix, temperatures)
         check_alphas(alphas)
         course, options = cls.how(seed, progress, training)
         trials = [fewer(one, sessions=sessions, share=share, seed=seed) for one in trials]
@@ -392,33 +394,3 @@ def _prior(width: int, depth: int) -> dict[str, Any]:
         "inner": 2 * width,
         "adds": True,
     }
-
-
-def _check(
-    layers: str,
-    answer: str,
-    sizes: Mapping[str, int],
-    weights: tuple[float, float, float],
-    mix: float,
-    temperatures: Sequence[float],
-) -> None:
-    """Refuse settings of `Mixer.fit` with which nothing can be learned."""
-    if layers not in LAYERS:
-        raise UserError(f"layers is {' or '.join(LAYERS)}, found {layers!r}.")
-    if answer not in ANSWERS:
-        raise UserError(f"answer is {' or '.join(ANSWERS)}, found {answer!r}.")
-    for name, least in LEAST.items():
-        if sizes[name] < least:
-            raise UserError(f"{name} is a whole number from {least}, found {sizes[name]}.")
-    regression, contrast, low_level = weights
-    if min(weights) < 0 or not 0 <= mix <= 1:
-        raise UserError(
-            "regression, contrast and low_level are not below 0 and mix is a share from 0 to "
-            f"1, found regression={regression:g}, contrast={contrast:g}, "
-            f"low_level={low_level:g}, mix={mix:g}."
-        )
-    if len(temperatures) != 3 or min(temperatures) <= 0:
-        raise UserError(
-            "temperatures are three numbers above 0 (BiMixCo, SoftCLIP at its beginning, at "
-            f"its end), found {', '.join(f'{t:g}' for t in temperatures) or 'none'}."
-        )

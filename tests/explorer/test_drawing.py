@@ -191,6 +191,7 @@ def test_a_grid_is_a_sweep_for_each_value_and_shares_its_pictures(workbench, pai
     assert [f.row for f in rows] == [1, 1, 1, 0, 0, 0]
     record = json.loads(json.dumps(make_record(workbench, grid, View())))
     assert [score["contrast"] for score in record["scores"]] == [0.5] * 3 + [1.0] * 3
+    assert record["mapper"]["class"] == "linear"
     assert record["provenance"] == "generated" and records.from_record(record)[0] == grid
 
 

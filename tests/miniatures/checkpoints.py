@@ -36,6 +36,23 @@ def mindeye2(layers="ridge", steps=1):
     return random(shapes | pair("backbone.blin1", 8, H))
 
 
+def with_prior():
+    """Return what `mindeye2` does with a prior of one layer."""
+    net, body = "diffusion_prior.net", "diffusion_prior.net.causal_transformer"
+    shapes = pair(f"{net}.to_time_embeds.0.1.net.0.0", 2 * D, D // 2 * 2)
+    shapes |= pair(f"{net}.to_time_embeds.0.1.net.1.0", 2 * D, 2 * D)
+    shapes |= pair(f"{net}.to_time_embeds.0.1.net.2", D, 2 * D)
+    shapes |= {f"{net}.learned_query": (T, D), f"{body}.project_out.weight": (D, D)}
+    shapes |= {f"{body}.norm.g": (D,)}
+    shapes |= {f"{body}.rel_pos_bias.relative_attention_bias.weight": (32, 1)}
+    at = f"{body}.layers.0"
+    shapes |= {f"{at}.{name}": (D,) for name in ("0.norm.g", "0.to_out.1.g", "1.0.g")}
+    shapes |= {f"{at}.0.null_kv": (2, 2), f"{at}.0.to_q.weight": (2, D)}
+    shapes |= {f"{at}.0.to_kv.weight": (4, D), f"{at}.0.to_out.0.weight": (D, 2)}
+    shapes |= {f"{at}.1.1.weight": (8, D), f"{at}.1.5.weight": (D, 4)}
+    return mindeye2() | random(shapes)
+
+
 def mind_vis(prefix=""):
     """Names and shapes of MinD-Vis' masked autoencoder in miniature."""
     shapes = {"cls_token": (1, 1, WIDTH), "pos_embed": (1, LENGTH + 1, WIDTH)}

@@ -20,10 +20,46 @@ from backends.mappers.parts.prior import LEVELS
 from backends.mappers.parts.trunk import LatentHead
 from backends.training.plan import Course
 from backends.training.rows import Batch, TrialRows
-from explorer.types import EmbeddingSpace
+from explorer.types import EmbeddingSpace, UserError
 
+LAYERS = ("ridge", "learned")
+ANSWERS = ("contrastive", "regressed")
+LEAST = {  # whole numbers from which sizes make sense
+    **{"width": 1, "streams": 3, "hidden": 2, "blocks": 1},
+    **{"prior_width": 16, "prior_depth": 1, "prior_steps": 1},
+}
 SKETCH = 256  # numbers to which a large space is folded before its principal components are taken
 MIXED, BETA = 0.5, 0.15  # share of trials that BiMixCo mixes, and both numbers of its Beta
+
+
+def check_settings(
+    layers: str,
+    answer: str,
+    sizes: Mapping[str, int],
+    weights: tuple[float, float, float],
+    mix: float,
+    temperatures: Sequence[float],
+) -> None:
+    """Refuse settings of `Mixer.fit` with which nothing can be learned."""
+    if layers not in LAYERS:
+        raise UserError(f"layers is {' or '.join(LAYERS)}, found {layers!r}.")
+    if answer not in ANSWERS:
+        raise UserError(f"answer is {' or '.join(ANSWERS)}, found {answer!r}.")
+    for name, least in LEAST.items():
+        if sizes[name] < least:
+            raise UserError(f"{name} is a whole number from {least}, found {sizes[name]}.")
+    regression, contrast, low_level = weights
+    if min(weights) < 0 or not 0 <= mix <= 1:
+        raise UserError(
+            "regression, contrast and low_level are not below 0 and mix is a share from 0 to "
+            f"1, found regression={regression:g}, contrast={contrast:g}, "
+            f"low_level={low_level:g}, mix={mix:g}."
+        )
+    if len(temperatures) != 3 or min(temperatures) <= 0:
+        raise UserError(
+            "temperatures are three numbers above 0 (BiMixCo, SoftCLIP at its beginning, at "
+            f"its end), found {', '.join(f'{t:g}' for t in temperatures) or 'none'}."
+        )
 
 
 @torch.no_grad()

@@ -7,12 +7,16 @@ tensor has a place here of the same shape.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Iterator
 
 import numpy as np
 import torch
 from torch import nn
 from torch.nn import functional
 
+from explorer.types import UserError
+
+SAMPLERS = ("ddim", "published")
 LEVELS = 100  # of noise in the prior's diffusion, as published
 BUCKETS, FARTHEST = 32, 128  # of distances between tokens, and where the last one begins (T5)
 SHARPNESS = 16  # cosines of queries and keys are multiplied by it
@@ -157,18 +161,28 @@ class Prior(nn.Module):
         kept = self.kept[level][:, None, None]
         return kept.sqrt() * clean + (1 - kept).sqrt() * noise
 
-    def sample(self, brain: torch.Tensor, steps: int, seed: int) -> torch.Tensor:
-        """Return tokens (n, T, D) by ``steps`` of DDIM without noise (Song et al. 2021).
+    def sample(
+        self, brain: torch.Tensor, steps: int, seed: int, sampler: str = "ddim"
+    ) -> torch.Tensor:
+        """Return tokens (n, T, D) for the brain's (n, T, D), differentiable to them.
 
-        All trials begin with the noise that ``seed`` decides, so that a trial's answer is its own;
-        differentiable to ``brain``. One step gives the expected embedding of that brain, since
-        nearly pure noise says nothing; more steps come nearer to one possible embedding.
+        All noise is decided by ``seed`` and the same for all trials, so that a trial's answer is
+        its own. "ddim" takes ``steps`` of DDIM without noise (Song et al. 2021): one step gives
+        the expected embedding of that brain, since nearly pure noise says nothing; more steps come
+        nearer to one possible embedding. "published" is `as_published`.
         """
-        drawn = np.random.default_rng(seed).standard_normal((self.tokens, self.size))
-        x = torch.from_numpy(drawn.astype(np.float32)).to(brain).expand_as(brain)
+        rng = np.random.default_rng(seed)
+
+        def drawn() -> torch.Tensor:
+            noise = rng.standard_normal((self.tokens, self.size)).astype(np.float32)
+            return torch.from_numpy(noise).to(brain).expand_as(brain)
+
+        if sampler == "published":
+            return self.as_published(brain, steps, drawn)
+        x = drawn()
         levels = np.linspace(LEVELS - 1, 0, steps + 1).round().astype(int)[:-1]
         for i, level in enumerate(levels):
-            clean = self(x, torch.full((len(x),), int(level), device=x.device), brain)
+            clean = self._clean(x, int(level), brain)
             if i + 1 == len(levels):
                 break
             kept, later = self.kept[int(level)], self.kept[int(levels[i + 1])]
@@ -176,16 +190,77 @@ class Prior(nn.Module):
             x = later.sqrt() * clean + (1 - later).sqrt() * noise
         return clean
 
+    def as_published(
+        self, brain: torch.Tensor, steps: int, drawn: Callable[[], torch.Tensor]
+    ) -> torch.Tensor:
+        """Return tokens (n, T, D) as DALLE2-pytorch's prior and MindEye2's give them.
+
+        Fewer steps than `LEVELS`: DDIM with eta 1, so that each step adds new noise, over levels
+        spaced from -1. As there, ``steps`` levels make ``steps - 1`` steps, and a step is made by
+        the shares kept one level before those by which its noise is told. `LEVELS` steps: DDPM,
+        by the posterior's mean and variance. ``drawn`` gives noise (n, T, D) whenever it is asked.
+        """
+        x, before = drawn(), torch.cat([self.kept.new_ones(1), self.kept[:-1]])
+        if steps == LEVELS:
+            for level, clean_share, noisy_share, spread in _posterior():
+                mean = clean_share * self._clean(x, level, brain) + noisy_share * x
+                x = mean + spread * drawn() if level else mean
+            return x
+        levels = torch.linspace(-1.0, LEVELS, steps + 1)[:-1].int().tolist()[::-1]
+        for level, later in zip(levels, levels[1:], strict=False):
+            clean, kept = self._clean(x, level, brain), self.kept[level]
+            if later < 0:
+                return clean
+            noise = (x / kept.sqrt() - clean) / (1 / kept - 1).sqrt()
+            now, next_ = before[level], before[later]
+            fresh = ((1 - now / next_) * (1 - next_) / (1 - now)).sqrt()
+            x = clean * next_.sqrt() + (1 - next_ - fresh.square()).sqrt() * noise
+            x = x + fresh * drawn() if later else x
+        return x
+
+    def _clean(self, x: torch.Tensor, level: int, brain: torch.Tensor) -> torch.Tensor:
+        return self(x, torch.full((len(x),), level, device=x.device), brain)
+
+
+def check_sampler(sampler: str, steps: int) -> None:
+    """Refuse a sampler of the prior that is none, or steps that it cannot take."""
+    if sampler not in SAMPLERS:
+        raise UserError(f"The prior's sampler is {' or '.join(SAMPLERS)}, found {sampler!r}.")
+    if sampler == "published" and not 2 <= steps <= LEVELS:
+        raise UserError(
+            f"The prior's published sampler takes 2 to {LEVELS} steps (published: 20), found "
+            f"{steps}."
+        )
+
 
 def noise_schedule() -> torch.Tensor:
     """Return the share of a clean embedding's variance kept at each level, float32 (LEVELS,).
 
     The cosine schedule (Nichol & Dhariwal 2021, arXiv 2102.09672, with its 0.008).
     """
+    return (1 - _betas()).cumprod(0).float()
+
+
+def _betas() -> torch.Tensor:
+    """Return the noise that each level adds, float64 (LEVELS,)."""
     x = torch.linspace(0, LEVELS, LEVELS + 1, dtype=torch.float64)
     kept = torch.cos((x / LEVELS + 0.008) / 1.008 * math.pi / 2) ** 2
-    betas = (1 - kept[1:] / kept[:-1]).clamp(0, 0.999)
-    return (1 - betas).cumprod(0).float()
+    return (1 - kept[1:] / kept[:-1]).clamp(0, 0.999)
+
+
+def _posterior() -> Iterator[tuple[int, float, float, float]]:
+    """Yield level, factors of clean and noisy tokens, and SD of DDPM's steps, noisiest first.
+
+    The posterior q(x before | x, clean) of Ho et al. 2020, arXiv 2006.11239, eq. 7.
+    """
+    betas = _betas()
+    kept = (1 - betas).cumprod(0)
+    for level in reversed(range(LEVELS)):
+        beta, later = float(betas[level]), float(kept[level])
+        before = float(kept[level - 1]) if level else 1.0
+        shares = beta * before**0.5, (1 - before) * (1 - beta) ** 0.5
+        spread = (beta * (1 - before) / (1 - later)) ** 0.5
+        yield level, shares[0] / (1 - later), shares[1] / (1 - later), spread
 
 
 def rotary_rates(head_size: int) -> torch.Tensor:

@@ -31,6 +31,7 @@ from tests.miniatures.checkpoints import (
     pair,
     random,
     saved,
+    with_prior,
 )
 
 
@@ -91,6 +92,20 @@ def test_unknown_and_missing_names_are_told(tmp_path):
     torch.save(state | {"backbone.extra.weight": torch.zeros(2)}, path)
     with pytest.raises(UserError, match="unknown are backbone.extra.weight; missing are none"):
         convert(open_checkpoint(path), PEOPLE, "a/b", title="", command="", known={})
+
+
+def test_the_card_says_how_the_prior_is_sampled(tmp_path):
+    found, told = saved(tmp_path / "last.pth", with_prior()), {}
+    asked = {"title": "", "command": "", "known": {}}
+    for sampler in ("published", "ddim"):
+        mapper, card, _ = convert(found, PEOPLE, "bigG/tokens", sampler=sampler, **asked)
+        assert mapper.architecture["sampler"] == sampler
+        told[sampler] = card.settings["published"]["prior"]
+    noise = "the noise of seed 0 for every trial"
+    assert told == {
+        "published": f"as published: DDIM with eta 1 over 20 of 100 levels, {noise}",
+        "ddim": f"DDIM without noise in its steps: 20 of 100 levels, {noise}",
+    }
 
 
 def test_a_converted_mapper_is_a_checkpoint_of_ours(tmp_path):

@@ -8,7 +8,7 @@ import torch
 
 from backends.mappers.mixer import Mixer
 from backends.mappers.parts.mindeye2 import convert
-from backends.mappers.parts.prior import LEVELS, noise_schedule
+from backends.mappers.parts.prior import LEVELS, Prior, noise_schedule
 from explorer.types import EmbeddingSpace, UserError
 
 CONTEXT = EmbeddingSpace("toy", "context", (3, 4))
@@ -258,3 +258,46 @@ def test_weights_that_are_not_as_published_are_refused():
 def test_the_noise_schedule_is_the_cosine():
     torch.testing.assert_close(noise_schedule(), cosine_schedule(), rtol=1e-4, atol=1e-6)
     assert len(noise_schedule()) == LEVELS
+
+
+class Smooth(Prior):
+    """A prior whose network is a formula, so that only its sampler is measured."""
+
+    def forward(self, noisy, level, brain):
+        return 0.5 * noisy.tanh() + brain * (1 + level[:, None, None] / 100)
+
+
+@pytest.mark.parametrize(
+    ("steps", "told"),
+    [  # what p_sample_loop of MindEyeV2's models.py gave for this network, brain and noise
+        (20, [0.9013329744338989, -1.5058791637420654, 2.5767765045166016, 0.2553737759590149]),
+        (100, [0.8488165736198425, -1.452908992767334, 2.4938814640045166, 0.20334528386592865]),
+    ],
+)
+def test_the_published_sampler_gives_what_the_authors_code_gave(steps, told):
+    prior = Smooth(2, 2, 2 * 16, 1, 1, 16, 4, False)
+    brain = torch.tensor([[[0.5, -1.0], [2.0, 0.1]], [[9.0, 3.0], [0.0, 0.0]]])
+    found = prior.sample(brain, steps, 0, "published")
+    torch.testing.assert_close(found[0].flatten(), torch.tensor(told), rtol=0, atol=1e-6)
+    again = prior.sample(brain[1:], steps, 0, "published")  # a trial's answer is its own
+    torch.testing.assert_close(found[1:], again)
+    assert (prior.sample(brain, steps, 0) - found).abs().max() > 0.05
+
+
+def test_a_converted_mapper_samples_as_published_unless_told_otherwise(tmp_path):
+    mapper, _ = Mixer.from_published(published(1), V, SPACE)
+    assert (mapper.architecture["sampler"], mapper.architecture["steps"]) == ("published", 20)
+    plain, _ = Mixer.from_published(published(1), V, SPACE, sampler="ddim")
+    betas = torch.randn(3, V["subj01"], generator=torch.Generator().manual_seed(2))
+    ours = [m(betas, "subj01")[SPACE] for m in (mapper, plain)]
+    tokens = mapper.regress(betas, "subj01")[SPACE]
+    torch.testing.assert_close(ours[0], mapper.heads[0].prior.sample(tokens, 20, 0, "published"))
+    torch.testing.assert_close(ours[1], mapper.heads[0].prior.sample(tokens, 20, 0))
+    assert (ours[0] - ours[1]).abs().max() > 0.1
+    for steps, sampler, sentence in (
+        (20, "euler", "sampler is ddim or published, found 'euler'"),
+        (1, "published", r"takes 2 to 100 steps \(published: 20\), found 1"),
+        (101, "published", r"takes 2 to 100 steps \(published: 20\), found 101"),
+    ):
+        with pytest.raises(UserError, match=sentence):
+            Mixer.from_published(published(1), V, SPACE, steps=steps, sampler=sampler)
