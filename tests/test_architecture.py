@@ -65,7 +65,8 @@ KINDS = {  # what members of a kind share
     "backends.mappers": "parts",
     "backends.generators": (
         "networks adapters gallery guidance pulls clip_pulls sampling memory ddim weights tuning "
-        "latent_diffusion low_level dual_attention picture_names sgm_names sdxl_unclip_weights "
+        "latent_diffusion low_level published_pull dual_attention picture_names sgm_names "
+        "sdxl_unclip_weights "
         "mindeye2"
     ),
 }

@@ -65,6 +65,10 @@ class OpenCLIP(Pretrained):
         small = interpolate((pixels + 1) / 2, visual.image_size, **shape).clamp(0, 1)
         return self._encode((small - mean[:, None, None]) / sd[:, None, None], space)
 
+    def encode(self, prepared: torch.Tensor, space: EmbeddingSpace) -> torch.Tensor:
+        """Return embeddings (n, ...) of pixels that somebody has prepared, with a gradient."""
+        return self._encode(prepared, space)
+
     def embed_text(self, captions: Sequence[str], space: EmbeddingSpace) -> np.ndarray:
         """Return float32 (n, *space.shape) for captions."""
 

@@ -21,10 +21,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from backends.generators.clip_pulls import eyes, pulls_of
+from backends.generators.clip_pulls import Eyes, pulls_of
 from backends.generators.ddim import DDIM, read_schedule
 from backends.generators.guidance import SCALED, Level, at_step, predicted
 from backends.generators.memory import Denoiser, best_dtype, place
+from backends.generators.published_pull import PublishedPull, change
 from backends.generators.pulls import Pull, guided
 from backends.generators.sampling import Sampling, Wanted, pixels, source_of_noise, through
 from backends.generators.weights import Part, Weights, taesd
@@ -35,10 +36,10 @@ if TYPE_CHECKING:
     import torch
 
     from backends.generators.memory import Inputs
-    from backends.generators.pulls import Features
 
 PICTURES_AT_ONCE = 16
 WORKING = 1.5e9  # bytes one row of 64 x 64 latents may take besides the weights: our choice
+WITHOUT = {"self_attention": 0.0, "rescale": 0.0}  # the brain's prediction alone
 ADDED = ("image_embeds", "text_embeds", "time_ids")  # what a UNet takes as added_cond_kwargs
 
 # Latents to RGB in -1 ... 1, without decoding (comfyanonymous/ComfyUI, comfy/latent_formats.py)
@@ -241,18 +242,18 @@ class LatentDiffusion(Sampling):
             latents, clean = ddim.step(latents, prediction, step - 1)
             yield step, latents if step == steps else clean
 
-    def _pulls(self, condition: Condition, how: Mapping[str, float]) -> list[Pull]:
+    def _pulls(self, condition: Condition, how: Mapping[str, float]) -> list[Pull | PublishedPull]:
         """Return what the picture of a condition is pulled towards."""
         return pulls_of(condition, how, self._features, self._checkpoints, self.device)
 
     @cached_property
-    def _features(self) -> Features:
+    def _features(self) -> Eyes:
         """What guidance sees of pictures; loaded when first seen with."""
-        return eyes(self._checkpoints, self.device)
+        return Eyes(self._checkpoints, self.device)
 
     def _pulled(
         self,
-        pulls: Sequence[Sequence[Pull]],
+        pulls: Sequence[Sequence[Pull | PublishedPull]],
         latents: torch.Tensor,
         level: Level,
         cond: Inputs,
@@ -272,8 +273,14 @@ class LatentDiffusion(Sampling):
             told = [{name: value[row] for name, value in one.items()} for one in (cond, null)]
             given = level, *told, scale[row], how
             with self.denoiser.one_picture():
-                predict = partial(lambda given, z: self._prediction(z, *given, same=False), given)
-                found.append(guided(latents[row], predict, level.clean, self._decode, pull)[0])
+                ask = partial(lambda given, z: self._prediction(z, *given, same=False), given)
+                ours = [one for one in pull if isinstance(one, Pull)]
+                prediction = guided(latents[row], ask, level.clean, self._decode, ours)[0]
+                plain = (*given[:3], torch.ones_like(scale[row]), {**how, **WITHOUT})
+                alone = partial(lambda given, z: self._prediction(z, *given, same=False), plain)
+                for one in (one for one in pull if isinstance(one, PublishedPull)):
+                    prediction = prediction + change(latents[row], level, alone, self._decode, one)
+                found.append(prediction)
         return torch.cat(found)
 
     def _prediction(

@@ -279,3 +279,24 @@ def given():
         return Condition({space: torch.randn(space.shape, generator=source) for space in spaces})
 
     return condition
+
+
+@pytest.fixture(scope="module")
+def eyes(tmp_path_factory):
+    """Write a ViT-B/32 with one block where guidance looks for it; return the checkpoints."""
+    import open_clip
+
+    root = tmp_path_factory.mktemp("eyes")
+    folder = root / "embedders" / "ViT-B-32"
+    folder.mkdir(parents=True)
+    vision = {"image_size": 224, "layers": 1, "width": 768, "head_width": 64, "patch_size": 32}
+    text = {"context_length": 77, "vocab_size": 49408, "width": 4, "heads": 2, "layers": 1}
+    sizes = {"embed_dim": 512, "vision_cfg": vision, "text_cfg": text, "quick_gelu": True}
+    about = {"model_cfg": sizes, "preprocess_cfg": {"mean": [0.4] * 3, "std": [0.3] * 3}}
+    (folder / "open_clip_config.json").write_text(json.dumps(about))
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(3)
+        save_file(
+            open_clip.model.CLIP(**sizes).state_dict(), folder / "open_clip_model.safetensors"
+        )
+    return root

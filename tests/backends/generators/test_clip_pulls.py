@@ -1,12 +1,9 @@
 """Stable Diffusion's pictures pulled towards features of CLIP ViT-B/32, and betas."""
 
-import json
-
 import numpy as np
 import pytest
 import torch
 from PIL import Image
-from safetensors.torch import save_file
 
 from backends import GENERATORS
 from backends.embedders.clip import ViTB32
@@ -16,27 +13,6 @@ from explorer.protocols import Condition
 from explorer.types import UserError, resolve
 
 EYE = ViTB32.spaces[1]  # block 1
-
-
-@pytest.fixture(scope="module")
-def eyes(tmp_path_factory):
-    """Write a ViT-B/32 with one block where guidance looks for it; return the checkpoints."""
-    import open_clip
-
-    root = tmp_path_factory.mktemp("eyes")
-    folder = root / "embedders" / "ViT-B-32"
-    folder.mkdir(parents=True)
-    vision = {"image_size": 224, "layers": 1, "width": 768, "head_width": 64, "patch_size": 32}
-    text = {"context_length": 77, "vocab_size": 49408, "width": 4, "heads": 2, "layers": 1}
-    sizes = {"embed_dim": 512, "vision_cfg": vision, "text_cfg": text, "quick_gelu": True}
-    about = {"model_cfg": sizes, "preprocess_cfg": {"mean": [0.4] * 3, "std": [0.3] * 3}}
-    (folder / "open_clip_config.json").write_text(json.dumps(about))
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(3)
-        save_file(
-            open_clip.model.CLIP(**sizes).state_dict(), folder / "open_clip_model.safetensors"
-        )
-    return root
 
 
 def test_what_guidance_sees_is_what_the_embedder_gives(eyes):
