@@ -16,6 +16,8 @@ import numpy as np
 from backends.reports.class_mean import MEANING, ClassMeans
 from backends.reports.class_mean import NAME as CLASS_MEAN
 from backends.reports.closeness import SCORES, Closeness, Score
+from backends.reports.retrieval_branch import MEANING as BRANCHES
+from backends.reports.retrieval_branch import branches, has_branch
 from backends.reports.true_embeddings import Truth
 from backends.training.counted import count
 from explorer import metrics
@@ -117,6 +119,9 @@ def compare(
                 found.setdefault((target, name, betas), {})[subject] = one
             asked = list(bench.catalogue.gallery(dataset, subject).index)[:limit]
             notes += [f"{name}, {subject}: {told}" for told in _lacking(scored, asked)]
+            for row, more in _branches(bench, dataset, subject, name, truth, targets, limit):
+                for (target, betas), one in more.items():
+                    found.setdefault((target, row, betas), {})[subject] = one
         except UserError as error:
             notes.append(f"{name}, {subject}: {error}")
         say(count("mappers", number, len(jobs), "measured", note=f"{name}, {subject}"))
@@ -136,6 +141,10 @@ def compare(
             notes.append(f"{CLASS_MEAN}, {subject}: {error}")
     if any(name == CLASS_MEAN for _, name, _ in found):
         notes.append(f"{CLASS_MEAN}: {MEANING}.")
+    known = {name for _, name, _ in found}
+    for words, meaning in BRANCHES.items():
+        if any(name.endswith(words) for name in known):
+            notes.append(f"{words.strip()}: {meaning}.")
     rows = []
     for (target, name, betas), by_subject in found.items():
         key = {"dataset": dataset, "target": target, "mapper": name, "betas": betas}
@@ -146,7 +155,7 @@ def compare(
             rows += [key | mean | row for row in _rows(list(by_subject.values()))]
     weights: dict[str, dict[str, str]] = {}
     for (_, name, _), by_subject in found.items():
-        if name == CLASS_MEAN:
+        if name not in names:  # a row that is no mapper's own
             continue
         of = weights.setdefault(name, {})
         of |= {s: evaluation.weights_of(bench, dataset, s, name) for s in by_subject}
@@ -242,6 +251,30 @@ def _measure(
     true = {space: truth.of(space, stimuli) for space in wanted}
     true = {space: z for space, z in true.items() if z is not None}
     return _scored(_decoded(bench, dataset, subject, mapper, known, stimuli), true, stimuli)
+
+
+def _branches(
+    bench: Workbench,
+    dataset: str,
+    subject: str,
+    name: str,
+    truth: Truth,
+    targets: Sequence[str],
+    limit: int | None,
+) -> Iterator[tuple[str, dict[tuple[str, str], _Scored]]]:
+    """Yield the further rows of a mapper with a retrieval branch: a row's name and its scores."""
+    if bench.catalogue.offer(dataset, subject, name).published is not None:
+        return
+    mapper = bench.models.mapper(dataset, subject, name)
+    if not has_branch(mapper):
+        return
+    stimuli = list(bench.catalogue.gallery(dataset, subject).index)[:limit]
+    trials = bench.catalogue.trials(dataset, subject)
+    for words, decoded in branches(mapper, trials, subject, stimuli).items():
+        wanted = [space for space in decoded if not targets or space.name in targets]
+        true = {space: truth.of(space, stimuli) for space in wanted}
+        true = {space: z for space, z in true.items() if z is not None}
+        yield name + words, _scored([(AVERAGED, 1.0, decoded)], true, stimuli)
 
 
 def _class_means(
