@@ -339,10 +339,10 @@ def serve(workbench: Workbench, args: argparse.Namespace) -> gr.Blocks:
             f"Atlas {atlas.name}: {len(atlas.labels)} parcels. {atlas.note}".rstrip(), flush=True
         )
     for name in workbench.catalogue.dataset_names():
-        if workbench.catalogue.dataset(name).simulated:
-            print(
-                f"{name} is no measurement: {workbench.catalogue.dataset(name).note}", flush=True
-            )
+        study = workbench.catalogue.dataset(name)
+        further = workbench.catalogue.test_only(name) and name not in workbench.catalogue.paths
+        if study.simulated and not further:  # a further part of what comes along says no more
+            print(f"{name} is no measurement: {study.note}", flush=True)
     if not args.rate:  # which asks no model
         threading.Thread(target=warm, args=(workbench, page.turns), daemon=True).start()
     return page

@@ -2,7 +2,7 @@
 
 On two cores the study, the pocket models and ridge take under 110 minutes, the mappers of the
 other systems some 15 more, what belongs to the two harder subjects and the further test sets some
-15 again, and ``--quick`` under 5 in all. Every stage resumes where it stopped;
+15 again, and ``--quick`` under 4 in all. Every stage resumes where it stopped;
 a finished one is skipped.
 """
 
@@ -43,7 +43,7 @@ STAGES = {  # name -> "module:function" of a build, in order
 
 def build_demo(
     quick: Annotated[
-        bool, typer.Option(help="Every step in under 5 minutes, for checking the build itself.")
+        bool, typer.Option(help="Every step in under 4 minutes, for checking the build itself.")
     ] = False,
     only: Annotated[
         list[str] | None, typer.Option(help="Run this stage alone (may be repeated).")

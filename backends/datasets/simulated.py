@@ -89,7 +89,7 @@ class Simulated:
         self.note: str = self._description["note"]
         if part != MAIN:
             about = ABOUT[part]
-            self.title = f"{self.title}: {about.title}"
+            self.title = f"Simulated: {about.title}"
             self.note = f"{about.note.format(told=TASKS.get(self.task, ''))} {self.note}"
         self._folders = layout.subject_folders(self.path, self._description)
 

@@ -96,6 +96,12 @@ def part_stimuli(path: Path, part: str, main: pd.DataFrame) -> pd.DataFrame:
     held = layout.read_stimuli(path / part)
     if "test_set" not in held:
         raise UserError(f"{path / part / 'stimuli'} lacks the column 'test_set'; {AGAIN}.")
+    other = [stimulus for stimulus in held.index if not stimulus.startswith(HELD_OUT)]
+    if other:
+        raise UserError(
+            f"{path / part / 'stimuli'} names the stimulus {other[0]!r}; ids of held-out pictures "
+            f"begin with {HELD_OUT}: {AGAIN}."
+        )
     return pd.concat([held, main]).fillna("")
 
 

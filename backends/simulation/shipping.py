@@ -92,7 +92,7 @@ def _write_description(recipe: Recipe, folder: Path) -> None:
         "redistributable": True,
         "split_unit": "stimulus",
         "note": "Simulated data with a known truth: a program drew the pictures and computed the "
-        "brain responses, to teach and to test with." + _harder(recipe),
+        f"brain responses{_harder(recipe)}",
         "beta_unit": BETA_UNIT,
         "subjects": {subject: folder_of(subject) for subject in recipe.subjects},
         "recipe": asdict(recipe),
@@ -102,14 +102,12 @@ def _write_description(recipe: Recipe, folder: Path) -> None:
 
 
 def _harder(recipe: Recipe) -> str:
-    """Return a sentence on the subjects at honest difficulty, "" where the study has none."""
+    """Return how the note ends: which subjects are at honest difficulty, if any."""
     names = [subject for subject in recipe.subjects if subject in NCSNR_FACTOR]
     if not names:
-        return ""
-    return (
-        f" {' and '.join(names)} are much noisier than the others, so that decoding them is about "
-        "as hard as decoding people."
-    )
+        return ", to teach and to test with."
+    verb = "is" if len(names) == 1 else "are"
+    return f". {' and '.join(names)} {verb} much noisier: as hard to decode as people."
 
 
 def _write_stimuli(recipe: Recipe, folder: Path, progress: Progress | None) -> None:

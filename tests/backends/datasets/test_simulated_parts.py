@@ -1,6 +1,7 @@
 """The embedded study's further test sets and harder subjects: all that is claimed of them."""
 
 import hashlib
+import shutil
 
 import numpy as np
 import pytest
@@ -226,6 +227,21 @@ def test_damaged_files_of_a_part_are_one_sentence(place, part, file, values, sai
             study.truth("subj01")
     finally:
         path.write_bytes(sound)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "said"),
+    [
+        ("test_set", "sets", "lacks the column 'test_set'"),
+        ("held-out-002\t", "test-0002\t", "names the stimulus 'test-0002'; ids of held-out"),
+    ],
+)
+def test_a_damaged_table_of_held_out_pictures_is_one_sentence(place, tmp_path, old, new, said):
+    shutil.copytree(place / "study", tmp_path / "s")
+    file = tmp_path / "s" / "generalisation" / "stimuli" / "stimuli.tsv"
+    file.write_text(file.read_text().replace(old, new, 1))
+    with pytest.raises(UserError, match=said):
+        _ = Simulated(tmp_path / "s", part="generalisation").stimuli
 
 
 def test_embeddings_of_held_out_pictures_lie_ready():
