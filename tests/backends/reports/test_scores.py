@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from backends.reports.feature_networks import NETWORKS, Features, resized
+from backends.reports.feature_networks import NETWORKS, Features, _folded, resized
 from backends.reports.likeness import (
     Pictures,
     correlations,
@@ -204,6 +204,25 @@ def test_lpips_is_that_of_torchmetrics(weights):
     assert lpips(a, b)[1, 1] == pytest.approx(float(expected[1]), rel=1e-4)
     assert lpips(a, a)[0, 0] == 0
     assert BY_ID["lpips-two-way"].per_item(a, a).tolist() == [1, 1]
+
+
+@pytest.mark.parametrize("name", ["efficientnet_b1", "resnet50"])
+def test_normalisations_that_are_folded_into_convolutions_change_nothing(name):
+    from torchvision import models
+
+    network = getattr(models, name)().eval()
+    for module in network.modules():  # as trained ones: away from 0 and 1
+        if isinstance(module, torch.nn.BatchNorm2d):
+            for values in (module.weight, module.bias, module.running_mean):
+                torch.nn.init.normal_(values, 0.5, 0.2)
+            torch.nn.init.uniform_(module.running_var, 0.5, 2)
+    pixels = torch.rand(1, 3, 64, 64)
+    with torch.inference_mode():
+        before = network(pixels)
+        folded = _folded(network)
+        after = folded(pixels)
+    assert not any(isinstance(m, torch.nn.BatchNorm2d) for m in folded.modules())
+    assert (before - after).abs().max() < 1e-4 * before.abs().max()
 
 
 @pytest.mark.parametrize("score", ["effnet-b1-distance", "swav-distance"])
