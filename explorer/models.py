@@ -188,6 +188,8 @@ class Models:
         return {"mapper": mapper, "generator": self._generator_hash(request)}
 
     def _generator_hash(self, request: Request) -> str:
+        if not request.generator:
+            return "none"
         if request.generator in self._catalogue.pictures:
             return self._catalogue.pictures[request.generator].fingerprint
         if hasattr(self._catalogue.generator_class(request.generator), "fingerprint"):

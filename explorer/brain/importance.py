@@ -236,7 +236,7 @@ def mean_map(attribution: np.ndarray) -> np.ndarray:
     size = np.abs(np.asarray(attribution, dtype=np.float64))
     kept = size[~is_flat(size)]
     if not len(kept):
-        return np.full(size.shape[-1], np.nan)
+        return np.full(size.shape[1], np.nan)
     return (kept / kept.sum(axis=1, keepdims=True)).mean(axis=0)
 
 

@@ -379,3 +379,8 @@ def test_meshes_that_cannot_be_cut_are_named(count, mesh):
             refuse_mesh(count, name)
     with pytest.raises(UserError, match=r"labels 7 vertices, expected 10242"):
         refuse_mesh(7, "areas.npy")
+
+
+def test_parts_of_a_colour_are_cut_to_what_a_colour_can_be():
+    assert atlas_files._rgb((-0.5, None, 2.0, 1.0)) == (0, 0, 255)
+    assert atlas_files._rgb((0.5, 0.0, 1.0)) == (128, 0, 255)

@@ -66,6 +66,7 @@ def test_behind_it_are_test_images_and_a_measured_chance(workbench, request_):
     low, high = last.interval["SSIM"].T
     assert (low <= last.mean["SSIM"]).all() and (last.mean["SSIM"] <= high).all()
     assert np.isnan(steps[0].interval["SSIM"]).all()
+    assert last.remark == ""  # all is defined
     painted = workbench.models.generator("painter").painted
     list(curves.background(workbench, replace(request_, stimulus="test-09"), sample=4))
     assert workbench.models.generator("painter").painted == painted  # another trial's curve too

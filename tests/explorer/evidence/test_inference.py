@@ -88,6 +88,8 @@ def test_places_by_hand():
     few = np.full((200, 6), v)
     few[:99, :5] = np.arange(5)  # 99 turns in which anything is near: too few for a p
     assert np.isnan(place_test(values, masks, few)[0]).all()
+    few[99, :5] = np.arange(5)  # 100 are enough
+    np.testing.assert_array_equal(np.isfinite(place_test(values, masks, few)[0]), [1, 1, 0, 1])
 
 
 def test_a_turn_keeps_neighbours_together_and_mirrors_the_hemispheres():

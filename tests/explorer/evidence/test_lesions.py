@@ -257,6 +257,14 @@ def test_with_one_test_image_only_shift_and_pictures_tell(make_workbench, fakes)
     lesions.lesion_pictures(bench, request, Lesion(FUSIFORM))
 
 
+def test_a_lesion_needs_no_generator(workbench, request_):
+    without = replace(request_, generator="")
+    found = lesions.lesion(workbench, without, Lesion(FUSIFORM))
+    assert found.shift == lesions.lesion(workbench, request_, Lesion(FUSIFORM)).shift
+    assert workbench.checkpoint_hashes(without)["generator"] == "none"
+    assert faithfulness(workbench, without, View()).parcels == 8
+
+
 def test_a_request_that_cannot_be_is_refused_before_anything_is_computed(workbench, request_):
     for ask in (
         lambda r: lesions.lesion(workbench, r, Lesion(FUSIFORM)),

@@ -171,6 +171,12 @@ def test_the_nearest_training_image_is_asked_of_a_generator_that_retrieves(
     assert "no mapper" in standing.no_retrieval(bench, replace(request_, mapper=""))
 
 
+def test_where_nothing_draws_what_is_decoded_is_still_ranked(workbench, request_):
+    without = replace(request_, generator="")
+    for ask in (standing.standing, standing.collapse):
+        assert ask(workbench, without) == ask(workbench, request_)
+
+
 def test_what_is_left_out_is_said_and_nothing_otherwise():
     assert standing.lost_images(10, 10) == ""
     assert standing.lost_images(10, 9).startswith("1 of 10 test images is left out: no such")
