@@ -49,3 +49,17 @@ def test_the_first_and_last_vertex_of_a_side_belong_to_it(vertex, side, tmp_path
         layout._check_sides(table, np.array([-1, vertex]), tmp_path / "voxels.tsv")
     other = pd.DataFrame({"parcel": [f"V1 {side}", "V1 " + "LR"[side == "L"]]})
     layout._check_sides(other, np.array([-1, vertex]), tmp_path / "voxels.tsv")  # -1 is no place
+
+
+def test_rows_tell_of_which_result_and_event_they_were_made():
+    table = pd.DataFrame(
+        {
+            "source_file": ["/data/glm/results/a.npy"],
+            "source_trial": [3],
+            "events_file": ["/data/func/events.tsv"],
+            "events_row": [7],
+        }
+    )
+    told = ["trial 3 of results/a.npy, row 7 of events.tsv, both from 0"]
+    assert layout._made_from(table) == told
+    assert layout._made_from(table.drop(columns="events_row")) == []

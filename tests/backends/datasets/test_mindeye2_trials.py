@@ -205,3 +205,14 @@ def test_mindeye2_an_older_test_set_beyond_the_betas_is_refused(tmp_path, trial)
     write_tar(older, [sample2(1, 3, 73), sample2(1, trial, 0)])
     with pytest.raises(UserError, match="0.tar and the betas of subj01 do not belong together"):
         mindeye2(tmp_path, test="test").load("subj01")
+
+
+def test_mindeye2_a_shard_beside_the_list_must_be_of_its_trials(tmp_path):
+    root = write_mindeye2(tmp_path, (1,))
+    numbers, expected = shown(1), mindeye2(root).load("subj01").table
+    file = root / "wds" / "subj01" / "new_test" / "0.tar"
+    write_tar(file, [sample2(1, t, numbers[t]) for t in (0, T - 10)])  # the last one of them
+    assert mindeye2(root).load("subj01").table.equals(expected)
+    write_tar(file, [sample2(1, T, numbers[T - 1])])
+    with pytest.raises(UserError, match=f"says that trial {T} showed .* do not belong together"):
+        mindeye2(root).load("subj01")

@@ -183,3 +183,26 @@ def test_links_and_groups_in_hdf5_take_one_sentence(tmp_path):
             write(file)
         with pytest.raises(UserError, match="betas_session01.hdf5"):
             NSD(root, "study").load("subj01")
+
+
+def test_the_last_session_of_a_subject_is_one_and_none_comes_after_it(tmp_path):
+    folder = betas_folder(make(tmp_path, ()))
+    folder.mkdir(parents=True)
+    for session in (1, 40):
+        (folder / f"betas_session{session:02d}.hdf5").touch()
+    ((_, found),) = nsd_betas.find_betas(tmp_path).items()
+    assert list(found["subj01"]) == [1, 40]
+    for odd in (0, 41):
+        (folder / f"betas_session{odd:02d}.hdf5").touch()
+        with pytest.raises(UserError, match=f"session {odd}, but subj01 came for sessions 1 to 4"):
+            nsd_betas.find_betas(tmp_path)
+        (folder / f"betas_session{odd:02d}.hdf5").unlink()
+
+
+@pytest.mark.parametrize(
+    ("part", "lacking"), [("main", "NSD's own sessions"), ("imagery", "the part imagery")]
+)
+def test_parts_that_are_not_here_are_called_by_what_they_are(tmp_path, monkeypatch, part, lacking):
+    monkeypatch.setattr(nsd_betas, "other_parts", lambda root, part: {"another": "?part=another"})
+    with pytest.raises(UserError, match=f"holds another, and none of {lacking}; open what is"):
+        nsd_betas.choose(tmp_path, {}, "auto", "auto", part)

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from backends.datasets import reading
-from backends.datasets.reading import LazyRows, hdf5_rows, open_hdf5, standardised
+from backends.datasets.reading import LazyRows, hdf5_rows, open_hdf5, stacked, standardised
 from explorer.types import UserError
 
 STORED = np.arange(28, dtype=np.int16).reshape(7, 4)
@@ -390,3 +390,14 @@ def test_an_npz_array_that_declares_too_much_takes_no_memory(tmp_path, save):
         archive.writestr("betas.npy", member.replace(b"(3, 4), }      ", b"(3, 400000000)}"))
     with pytest.raises(UserError, match=r"huge.npz is damaged .* at 'betas' .*\(3, 400000000\)"):
         reading.npz_array(tmp_path / "huge.npz", "betas")
+
+
+def test_stacked_rows_are_those_of_their_parts_and_of_one_width():
+    parts = [np.arange(6.0).reshape(3, 2), 10 + np.arange(4.0).reshape(2, 2)]
+    lazy = [LazyRows(part.shape, part.__getitem__, "a file") for part in parts]
+    whole = stacked(lazy, "files")
+    assert whole.shape == (5, 2)
+    np.testing.assert_array_equal(whole[np.array([2, 3, 4])], np.vstack(parts)[2:])
+    wide = LazyRows((1, 3), np.ones((1, 3)).__getitem__, "a file")
+    with pytest.raises(UserError, match="files: the parts have .* columns"):
+        stacked([*lazy, wide], "files")

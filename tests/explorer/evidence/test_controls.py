@@ -216,3 +216,11 @@ def test_a_wrong_name_is_refused_at_once(bench, request_):
         controls.controls(bench, request_, ["sham"])
     with pytest.raises(UserError, match="no test stimulus 'nothing'"):
         controls.controls(bench, replace(request_, stimulus="nothing"))
+
+
+def test_of_a_request_for_several_samples_and_scales_a_control_is_one_picture(bench, request_):
+    one = controls.control(bench, replace(request_, scales=(2.0,)), AVERAGE)
+    before = bench.models.generator("painter").painted
+    many = controls.control(bench, replace(request_, scales=(2.0, 4.0), samples=3), AVERAGE)
+    np.testing.assert_array_equal(many.image, one.image)
+    assert bench.models.generator("painter").painted == before  # it is kept as that one

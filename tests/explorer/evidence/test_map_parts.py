@@ -16,7 +16,7 @@ from explorer.evidence.map_parts import (
     _mean_statistics,
     measure_parts,
 )
-from explorer.evidence.statistics import _tabulate, subject_map
+from explorer.evidence.statistics import _banner, _tabulate, subject_map
 from explorer.request import Request, View
 from explorer.types import Label, Parcellation, UserError
 
@@ -154,7 +154,7 @@ def planted(values, **changed):  # noqa: ANN001, ANN003, ANN202
         "randomised": {"enrichment": np.arange(4.0), "signed": np.arange(4.0)},
         "voxels": np.zeros(60),
         "evidence": np.array([1.0, -3.0, 2.0, 50.0]),
-        "p_evidence": np.array([0.001, 0.04, 0.02, 0.001]),
+        "p_evidence": np.array([0.001, 0.05, 0.02, 0.001]),
         "p_place": nothing,
         "turns": np.zeros(4, int),
         "null": "",
@@ -180,7 +180,7 @@ def test_ten_voxels_are_tested_nine_and_what_is_in_no_parcel_are_not():
     assert table["small"].tolist() == [True, False, False, False]
     assert table["value"].tolist() == [1, 3, 4, 80]
     assert found.tests == 2 and found.found == 2 and found.stimuli == 2
-    np.testing.assert_allclose(table["q_evidence"], [np.nan, 0.04, 0.04, np.nan])
+    np.testing.assert_allclose(table["q_evidence"], [np.nan, 0.05, 0.04, np.nan])
     np.testing.assert_allclose(table["per_ceiling"], [20, np.nan, 20, 80 / 0.9])
     assert found.limits == {
         "value": (0, 4),
@@ -197,3 +197,10 @@ def test_where_nothing_is_known_colours_end_at_one():
     found = tabulated(planted([[0.0] * 4] * 2, ceiling=nothing, evidence=nothing))
     assert found.limits["per_ceiling"] == (0, 1) and found.limits["evidence"] == (-1, 1)
     assert found.limits["value"] == (0, 1)
+
+
+@pytest.mark.parametrize(("low", "interpreted"), [(0.495, 0), (0.5, 0), (0.505, 1)])
+def test_a_map_is_interpreted_where_the_whole_interval_is_above_chance(low, interpreted):
+    told = _banner(REQUEST, (0.6, low, 0.7), 10)
+    assert (told == "") == interpreted
+    assert interpreted or told.startswith("linear is not above chance on sub-01: it tells the")
