@@ -121,6 +121,8 @@ COMPUTING = {
     "importance": {"trial": TRIAL},
     "attention": {"trial": TRIAL},
     "statistics": {"permutations": 20},
+    "drivers": {"parcel": "fusiform L"},
+    "steps": {"trial": TRIAL, "parcels": "fusiform L", "seed": 5},
 }
 
 
