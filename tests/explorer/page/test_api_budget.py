@@ -13,6 +13,7 @@ from explorer import page
 from explorer.page.api import Pictures
 from explorer.page.api_evidence import Evidence
 from explorer.page.api_maps import Maps
+from explorer.page.api_parcel import Parcels
 from explorer.page.api_scores import Scores
 from explorer.page.turns import Budget, Turns
 
@@ -30,6 +31,7 @@ LINK = {"link": "trial=test-04"}
         (Evidence, "controls", {**TRIAL, "names": "no brain; true embedding"}, 10),
         (Evidence, "lesion", {**TRIAL, "parcels": "fusiform L"}, 10),
         (Evidence, "compare", {**TRIAL, "other_generator": "unguided"}, 10),
+        (Parcels, "steps", {**TRIAL, "parcels": "fusiform L"}, 15),
     ],
 )
 def test_what_is_over_the_budget_is_refused_with_the_number(
