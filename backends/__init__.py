@@ -67,6 +67,8 @@ GENERATORS: dict[str, str] = {
     "versatile": "backends.generators.versatile:Versatile",
     "cascade": "backends.generators.cascade:Cascade",
     "flux": "backends.generators.flow_matching:Flux",
+    "mind-vis": "backends.generators.mindvis:MindVis",
+    "neurolens": "backends.generators.mindvis:NeuroLens",
     "published": "backends.generators.published:Published",
 }
 

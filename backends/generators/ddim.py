@@ -7,7 +7,7 @@ spaces steps other than "leading".
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from backends.generators.guidance import Level
@@ -17,6 +17,8 @@ from explorer.types import UserError
 if TYPE_CHECKING:
     import torch
 
+# latents (n, ...) and a step, 0-based -> prediction (n, ...)
+Again = Callable[["torch.Tensor", int], "torch.Tensor"]
 SCHEDULE = ("beta_start", "beta_end", "beta_schedule")
 PREDICTS = ("epsilon", "v_prediction")
 LONGEST = 100_000  # training steps; published models have 1000
@@ -114,9 +116,16 @@ class DDIM:
         return signal * clean + spread * noise
 
     def step(
-        self, latents: torch.Tensor, prediction: torch.Tensor, step: int
+        self,
+        latents: torch.Tensor,
+        prediction: torch.Tensor,
+        step: int,
+        again: Again | None = None,
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Return the latents of the next step, and the clean ones that are expected."""
+        """Return the latents of the next step, and the clean ones that are expected.
+
+        ``again``: what asks for the prediction at other latents, which only `PLMS` does.
+        """
         level, (signal, noise) = self.level(step), self._roots(step + 1)
         clean, eps = level.clean(latents, prediction), prediction
         if level.predicts == "v_prediction":  # Salimans & Ho 2022, arXiv 2202.00512, appendix D
@@ -131,3 +140,39 @@ class DDIM:
         if step < len(self.timesteps):
             kept = self._kept[self.timesteps[step]]
         return float(kept) ** 0.5, (1 - float(kept)) ** 0.5
+
+
+class PLMS(DDIM):
+    """The steps of DDIM with the prediction extrapolated from up to three before it, for one draw.
+
+    Liu et al. 2022, arXiv 2202.09778, as latent diffusion samples (CompVis/latent-diffusion,
+    ldm/models/diffusion/plms.py): the first step asks again where it would lead and takes the
+    mean; the next are Adams and Bashforth's methods of second to fourth order.
+    """
+
+    ORDERS = ((3, -1), (23, -16, 5), (55, -59, 37, -9))
+
+    def __init__(
+        self, config: Mapping[str, Any], steps: int, timesteps: Sequence[int] | None = None
+    ) -> None:
+        super().__init__(config, steps, timesteps)
+        self._before: list[torch.Tensor] = []  # predictions, the newest first
+
+    def step(
+        self,
+        latents: torch.Tensor,
+        prediction: torch.Tensor,
+        step: int,
+        again: Again | None = None,
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return the latents of the next step, and the clean ones that are expected."""
+        if not self._before:
+            there, _ = super().step(latents, prediction, step)
+            then = min(step + 1, len(self.timesteps) - 1)
+            used = (prediction + again(there, then)) / 2
+        else:
+            weights = self.ORDERS[len(self._before) - 1]
+            history = [prediction, *self._before]
+            used = sum(w * e for w, e in zip(weights, history, strict=True)) / sum(weights)
+        self._before = [prediction, *self._before][:3]
+        return super().step(latents, used, step)

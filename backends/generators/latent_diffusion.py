@@ -239,8 +239,23 @@ class LatentDiffusion(Sampling):
                 prediction = self._pulled(acting * (n // len(acting)), *given)
             else:
                 prediction = self._prediction(*given, same=shared and step == first + 1)
-            latents, clean = ddim.step(latents, prediction, step - 1)
+            again = partial(self._again, ddim, cond, null, scale, how)
+            latents, clean = ddim.step(latents, prediction, step - 1, again)
             yield step, latents if step == steps else clean
+
+    def _again(
+        self,
+        ddim: DDIM,
+        cond: Inputs,
+        null: Inputs,
+        scale: torch.Tensor,
+        how: Mapping[str, float],
+        latents: torch.Tensor,
+        step: int,
+    ) -> torch.Tensor:
+        """Return the guided prediction at other latents, of a step 0-based."""
+        level = ddim.level(step)
+        return self._prediction(latents, level, cond, null, scale, how, same=False)
 
     def _pulls(self, condition: Condition, how: Mapping[str, float]) -> list[Pull | PublishedPull]:
         """Return what the picture of a condition is pulled towards."""

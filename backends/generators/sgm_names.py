@@ -64,7 +64,9 @@ class Levels:
             )
 
 
-def unet(state: State, side: int) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:
+def unet(
+    state: State, side: int, heads: int = 0
+) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:
     """Return configuration and state of a `UNet2DConditionModel` for those of an sgm UNet.
 
     Parameters
@@ -74,10 +76,13 @@ def unet(state: State, side: int) -> tuple[dict[str, Any], dict[str, torch.Tenso
         is told `TOLD` numbers, each as sines and cosines, beside its cross-attention.
     side
         Of the latents it is to draw.
+    heads
+        Of every attention, of a UNet that is told nothing beside its cross-attention (CompVis);
+        0 where each has `HEAD` channels.
     """
     found = Levels(state)
     number, width, depth = len(found.channels), found.layers[0], found.depths
-    told = shape_of(state, "label_emb.0.0.weight")[1]
+    told = 0 if heads else shape_of(state, "label_emb.0.0.weight")[1]
     across = [key for key in state if key.endswith("attn2.to_k.weight")]
     attends = [key for key in state if key.endswith(".proj_in.weight")]
     if not across or told % TOLD:
@@ -92,17 +97,19 @@ def unet(state: State, side: int) -> tuple[dict[str, Any], dict[str, torch.Tenso
         "block_out_channels": found.channels,
         "layers_per_block": width,
         "transformer_layers_per_block": [max(1, n) for n in depth],
-        "attention_head_dim": [
-            max(1, c // HEAD) for c in found.channels
-        ],  # heads, by its old name
+        # heads, by its old name
+        "attention_head_dim": [heads or max(1, c // HEAD) for c in found.channels],
         "cross_attention_dim": shape_of(state, across[0])[1],
         "use_linear_projection": len(shape_of(state, attends[0])) == 2,
         "down_block_types": ["CrossAttnDownBlock2D" if n else "DownBlock2D" for n in depth],
         "up_block_types": ["CrossAttnUpBlock2D" if n else "UpBlock2D" for n in reversed(depth)],
-        "addition_embed_type": "text_time",
-        "addition_time_embed_dim": told // TOLD,
-        "projection_class_embeddings_input_dim": told,
     }
+    if told:
+        config |= {
+            "addition_embed_type": "text_time",
+            "addition_time_embed_dim": told // TOLD,
+            "projection_class_embeddings_input_dim": told,
+        }
     places = {
         **{"time_embed.0": "time_embedding.linear_1", "time_embed.2": "time_embedding.linear_2"},
         **{"label_emb.0.0": "add_embedding.linear_1", "label_emb.0.2": "add_embedding.linear_2"},
@@ -170,6 +177,23 @@ def autoencoder(state: State, scaling: float) -> tuple[dict[str, Any], dict[str,
         if ".attentions.0.to_" in name and found[name].ndim == 4:
             found[name] = found[name].flatten(1)
     return config, found
+
+
+def quantiser(state: State) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:
+    """Return configuration and state of a `VQModel` for those of CompVis' ``VQModel``.
+
+    Its names are those of `autoencoder`, and a table of vectors.
+    """
+    name = "quantize.embedding.weight"
+    number, size = shape_of(state, name)
+    plain, found = autoencoder({k: v for k, v in state.items() if k != name}, 1.0)
+    config = {
+        **plain,
+        "latent_channels": shape_of(state, "post_quant_conv.weight")[0],
+        "num_vq_embeddings": number,
+        "vq_embed_dim": size,
+    }
+    return config, {**found, name: state[name]}
 
 
 def renamed(

@@ -41,6 +41,7 @@ FAMILIES = {
     name: cls
     for name, entry in GENERATORS.items()
     if issubclass(cls := resolve(entry), LatentDiffusion)
+    and name not in ("mind-vis", "neurolens")  # of one file each: test_mindvis.py
 }
 CHECKPOINTS = Path(__file__).resolve().parents[3] / "checkpoints"
 POCKET = PocketClip.spaces[0]  # its weights ship, so a gallery can be embedded

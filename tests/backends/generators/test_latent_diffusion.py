@@ -19,6 +19,7 @@ FAMILIES = {
     name: cls
     for name, entry in GENERATORS.items()
     if issubclass(cls := resolve(entry), LatentDiffusion)
+    and name not in ("mind-vis", "neurolens")  # of one file each: test_mindvis.py
 }
 # Whose steps are not spaced by diffusers; its sampler is held to another in test_sdxl_unclip.py
 SPACED = [name for name in FAMILIES if name != "sdxl-unclip"]

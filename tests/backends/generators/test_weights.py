@@ -24,6 +24,7 @@ FAMILIES = {
     name: cls
     for name, entry in GENERATORS.items()
     if issubclass(cls := resolve(entry), LatentDiffusion)
+    and name not in ("mind-vis", "neurolens")  # of one file each: test_mindvis.py
 }
 IN_FOLDERS = [name for name in FAMILIES if name != "sdxl-unclip"]  # published in one checkpoint
 TAESD = Path(__file__).resolve().parents[3].parent / "shared" / "data" / "taesd"
