@@ -11,10 +11,26 @@ from pathlib import Path
 import torch
 from diffusers import AutoencoderKL, UNet2DConditionModel
 
+from backends.generators.mindvis import MindVis, NeuroLens
 from tests.miniatures import unclip6
 from tests.miniatures.unclip6 import layer
 
+SIDE = 8  # latents of the small files
 CONTEXT, TIME, PATCHES, WIDTH, PATCH = 512, 128, 6, 32, 16
+
+
+class Small(MindVis):
+    """Draws latents of 8 x 8."""
+
+    def _adapted(self, unet):
+        unet.register_to_config(sample_size=SIDE)
+        return unet
+
+
+class SmallLens(NeuroLens):
+    """Draws latents of 8 x 8."""
+
+    _adapted = Small._adapted
 
 
 def residual(name, inputs, outputs):

@@ -34,6 +34,7 @@ from backends.embedders.pocket import PocketClip
 from backends.generators.latent_diffusion import LatentDiffusion
 from explorer.protocols import Condition
 from explorer.types import resolve
+from tests.miniatures import cascade, flux, mindvis
 
 # whose places depend on the version
 DUAL = sys.modules[VersatileDiffusionDualGuidedPipeline.__module__]
@@ -229,13 +230,17 @@ SAVE = {
     "ip-adapter-xl": save_xl,
     "sdxl-unclip": save_sdxl_unclip,
     "versatile": save_versatile,
+    "cascade": lambda folder: cascade.save(folder, save_text),
+    "flux": lambda folder: flux.save(folder, save_text),
+    "mind-vis": lambda folder: mindvis.save(folder, mindvis.state()),
+    "neurolens": lambda folder: mindvis.save(folder, mindvis.neurolens()),
 }
-
-
-@pytest.fixture(scope="session")
-def save_tiny_text():
-    """Return what writes a tiny text encoder and its tokenizer."""
-    return save_text
+SMALL = {  # of sides that no file says
+    "cascade": cascade.Small,
+    "flux": flux.Small,
+    "mind-vis": mindvis.Small,
+    "neurolens": mindvis.SmallLens,
+}
 
 
 @pytest.fixture(scope="session")
@@ -254,7 +259,7 @@ def saved(tmp_path_factory):
 def made(saved, labelled, tmp_path_factory):
     """Return each family's generator on its tiny weights."""
     none = tmp_path_factory.mktemp("none")
-    found = {name: cls(none, source=saved / name) for name, cls in FAMILIES.items()}
+    found = {name: cls(none, source=saved / name) for name, cls in {**FAMILIES, **SMALL}.items()}
     return found | {"sd15-label": labelled(none)}
 
 

@@ -11,8 +11,8 @@ from backends.generators.mindvis import MindVis, NeuroLens
 from explorer.protocols import Condition, Generator
 from explorer.types import UserError
 from tests.miniatures import mindvis as miniature
+from tests.miniatures.mindvis import SIDE, Small
 
-SIDE = 8  # latents of the small files
 # Drawn by the authors' own networks and sampler (zjc062/mind-vis, code/dc_ldm) from the small
 # file, the same noise and 5 steps: latents [:, 3, 5] by scale; at 0 they were given zeros alone
 THEIRS = {
@@ -23,31 +23,14 @@ THEIRS = {
 }
 
 
-class Small(MindVis):
-    """Draws latents of 8 x 8."""
-
-    def _adapted(self, unet):
-        unet.register_to_config(sample_size=SIDE)
-        return unet
-
-
-class SmallLens(NeuroLens):
-    """Draws latents of 8 x 8."""
-
-    _adapted = Small._adapted
+@pytest.fixture(scope="module")
+def drawn(made):
+    return made["mind-vis"]
 
 
 @pytest.fixture(scope="module")
-def drawn(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("mindvis")
-    miniature.save(folder, miniature.state())
-    return Small(folder, source=folder)
-
-
-@pytest.fixture(scope="module")
-def lens(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("neurolens")
-    return SmallLens(folder, source=miniature.save(folder, miniature.neurolens()))
+def lens(made):
+    return made["neurolens"]
 
 
 def given(cls, seed=1):
