@@ -50,6 +50,7 @@ MAPPERS: dict[str, str] = {
     "flow": "backends.mappers.flow:Flow",
     "masked": "backends.mappers.masked:Masked",
     "mixer": "backends.mappers.mixer:Mixer",
+    "joined": "backends.mappers.joined:Joined",
     "published": "backends.mappers.published:Published",
 }
 

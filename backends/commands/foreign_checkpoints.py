@@ -75,6 +75,18 @@ LAYOUTS: dict[str, Layout] = {
         {"voxelenc.linears.": "linear layer of each subject", **_BACKBONE},
         ("voxelenc.linears.", *_MIXES),
     ),
+    "neuraldiffuser-z": Layout(
+        "the z encoder of NeuralDiffuser (latents)",
+        {
+            "voxelenc.linears.": "layer of each subject",
+            "voxel2sd.mlp.": "residual blocks",
+            "voxel2sd.lin1.": "linear layer to a small map",
+            "voxel2sd.norm.": "norm of that map",
+            "voxel2sd.upsampler.": "decoder that enlarges it to latents",
+            "voxel2sd.maps_projector.": "contrastive branch of its training",
+        },
+        ("voxel2sd.mlp.", "voxelenc.linears.", "voxel2sd.lin1.", "voxel2sd.upsampler."),
+    ),
     "mind-vis": Layout(
         "MinD-Vis' fMRI encoder (fmri_encoder.pth)",
         {
@@ -320,9 +332,8 @@ def _unwrapped(
 def _recognise(state: Mapping[str, torch.Tensor]) -> str:
     for kind, layout in LAYOUTS.items():
         first = layout.needed[0]
-        if any(name.startswith(first) for name in state) and (
-            kind.startswith("mind-vis") or any(name.startswith("backbone.") for name in state)
-        ):
+        mixes = "backbone." if first.endswith(".linears.") else ""
+        if all(any(name.startswith(mark) for name in state) for mark in (first, mixes)):
             return kind
     return ""
 

@@ -41,6 +41,13 @@ def import_checkpoint(
     ] = None,
     only: Annotated[str, typer.Option(help="Convert the layer of this one of them alone.")] = "",
     space: Annotated[str, typer.Option(help="MODEL/LAYER, what its tokens are.")] = "",
+    also: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="FILE=MODEL/LAYER: another encoder of the same subjects, to make one decoder of "
+            "all (repeated), as NeuralDiffuser's c, z and g."
+        ),
+    ] = None,
     ema: Annotated[
         bool, typer.Option("--ema", help="Read the average of the weights, where it has one.")
     ] = False,
@@ -64,32 +71,86 @@ def import_checkpoint(
     """Say what a checkpoint of MindEye2, NeuralDiffuser or MinD-Vis holds, or convert it."""
     from backends.embedders.choice import available_spaces
 
-    found = open_checkpoint(file, ema)
-    for line in found.told(tensors):
-        print(line)
+    bench, people, parts = None, [], []
+    for path, target in [(file, space), *map(_another, also or ())]:
+        found = open_checkpoint(path, ema)
+        for line in found.told(tensors):
+            print(line)
+        if not converting:
+            continue
+        if dataset:
+            if bench is None:
+                name, bench = options.open_bench(dataset, checkpoints)
+            found, whose = alone(found, subject or (), only) if only else (found, subject or ())
+            people = [bench.catalogue.trials(name, person).subject for person in whose]
+        parts.append(
+            convert(
+                found,
+                people,
+                target,
+                sampler=sampler,
+                heads=heads,
+                title=title,
+                command=options.command_line(),
+                known={name: known for name, (_, known) in available_spaces().items()},
+            )
+        )
     if not converting:
         return
-    people = []
-    if dataset:
-        name, bench = options.open_bench(dataset, checkpoints)
-        found, whose = alone(found, subject or (), only) if only else (found, subject or ())
-        people = [bench.catalogue.trials(name, person).subject for person in whose]
-    mapper, card, left_out = convert(
-        found,
-        people,
-        space,
-        sampler=sampler,
-        heads=heads,
-        title=title,
-        command=options.command_line(),
-        known={name: known for name, (_, known) in available_spaces().items()},
-    )
+    mapper, card, left_out = parts[0] if len(parts) == 1 else joined(parts)
     folder = place(checkpoints, card)
     mapper.save_pretrained(folder, card)
     print("\nNot converted:" if left_out else "")
     for line in left_out:
         print(f"  {line}")
     print(f"\n{use(folder, card)}")
+
+
+def _another(text: str) -> tuple[Path, str]:
+    """Return the file and the space of an ``--also``."""
+    path, _, space = text.rpartition("=")
+    if not path or not space:
+        raise UserError(
+            f"--also is FILE=MODEL/LAYER, such as z.pth=sd-vae/latents, found {text!r}."
+        )
+    return Path(path), space
+
+
+def joined(
+    parts: Sequence[tuple[Any, Card, Sequence[str]]],
+) -> tuple[Any, Card, tuple[str, ...]]:
+    """Return one decoder of several converted files, its card, and what found no place in it."""
+    from backends.mappers.joined import Joined
+
+    if odd := [card.cls for _, card, _ in parts if card.cls not in ("mixer", "joined")]:
+        raise UserError(
+            f"Encoders of MindEye2 and NeuralDiffuser are joined, found {odd[0]}; convert that "
+            "file by itself."
+        )
+    spaces = [space.name for _, card, _ in parts for space in card.targets]
+    if twice := sorted({name for name in spaces if spaces.count(name) > 1}):
+        raise UserError(f"Two of the files give {twice[0]}; join an encoder of each space once.")
+    members = []
+    for mapper, card, _ in parts:
+        if card.cls == "joined":
+            members += zip(mapper.architecture["members"], mapper.members, strict=True)
+        else:
+            about = {"cls": card.cls, "targets": len(mapper.targets)}
+            members.append((about | {"architecture": mapper.architecture}, mapper))
+    first = parts[0][1]
+    voxels = {subject: count for subject, (count, _) in first.voxels.items()}
+    made = Joined.of(voxels, members)
+    left_out = tuple(
+        f"{card.settings['published']['file']}: {line}" for _, card, left in parts for line in left
+    )
+    about = {
+        "files": [
+            {"targets": [space.name for space in card.targets]} | card.settings["published"]
+            for _, card, _ in parts
+        ]
+    }
+    card = replace(first, cls="joined", targets=made.targets, settings={"published": about})
+    return made, card, left_out
 
 
 def alone(found: Found, everybody: Sequence[str], only: str) -> tuple[Found, list[str]]:
@@ -167,7 +228,40 @@ def convert(
     found = replace(found, state=state | left)
     if found.kind.startswith("mind-vis"):
         return _encoder(found, heads, title, command)
+    if found.kind == "neuraldiffuser-z":
+        return _latents(found, subjects, space, title, command, known)
     return _mixer(found, subjects, space, sampler, title, command, known)
+
+
+def _latents(
+    found: Found,
+    subjects: Sequence[Subject],
+    name: str,
+    title: str,
+    command: str,
+    known: Mapping[str, EmbeddingSpace],
+) -> tuple[Any, Card, tuple[str, ...]]:
+    from backends.mappers.joined import LOW_LEVEL as CLS
+    from backends.mappers.joined import Joined
+    from backends.mappers.parts.voxel2sd import low_level
+
+    if not subjects or found.missing:
+        raise UserError(
+            "Say whose layers the file holds, with --dataset NAME=PATH and one --subject a layer "
+            f"in the order of its training; found {len(subjects)} subject(s), and of the file "
+            f"missing are {', '.join(found.missing) or 'none'}."
+        )
+    voxels = {one.name: one.voxels.n_voxels for one in subjects}
+    name = name or "sd-vae/latents"
+    made, sizes, left_out = low_level(found.state, voxels, known.get(name, name))
+    about = {"cls": CLS, "targets": 1, "architecture": sizes}
+    mapper, origin = Joined.of(voxels, [(about, made)]), _origin(found, left_out)
+    origin["published"]["scale"] = (
+        "as the network gives them: the published scores were moved to the mean and SD of "
+        "training latents by those of all test predictions, which one trial does not know"
+    )
+    card = _card(found, subjects, mapper, "joined", title, command, origin)
+    return mapper, card, left_out
 
 
 def _mixer(
@@ -196,20 +290,32 @@ def _mixer(
     origin = _origin(found, left_out)
     if mapper.architecture["prior"]:
         origin["published"]["prior"] = sampling(mapper)
-    card = Card(
+    return mapper, _card(found, subjects, mapper, "mixer", title, command, origin), left_out
+
+
+def _card(
+    found: Found,
+    subjects: Sequence[Subject],
+    mapper: Any,
+    cls: str,
+    title: str,
+    command: str,
+    settings: Mapping[str, Any],
+) -> Card:
+    """Return the card of a mapper that knows these subjects."""
+    return Card(
         kind="mapper",
         name=title or found.kind,
-        cls="mixer",
+        cls=cls,
         dataset=subjects[0].dataset,
         command=command,
         licence="of the published weights",
-        subjects=tuple(voxels),
+        subjects=tuple(one.name for one in subjects),
         voxels={one.name: (one.voxels.n_voxels, one.voxels.hash) for one in subjects},
         targets=mapper.targets,
         normalisation="none here: the published training read standardised betas",
-        settings=origin,
+        settings=settings,
     )
-    return mapper, card, left_out
 
 
 def sampling(mapper: Mixer) -> str:

@@ -122,7 +122,8 @@ def mapper_class(kind: str) -> type:
     from explorer.catalogue import PUBLISHED
     from explorer.types import resolve
 
-    trained = [name for name in MAPPERS if name != PUBLISHED]  # those are read, not trained
+    # those are read, or made of others, and not trained
+    trained = [name for name in MAPPERS if name not in (PUBLISHED, "joined")]
     if kind not in trained:
         raise UserError(
             f"There is no mapper {kind!r} to train; choose one of {', '.join(trained)}."

@@ -142,7 +142,7 @@ class Prior(nn.Module):
     ) -> torch.Tensor:
         """Return clean tokens (n, T, D) for noisy ones, levels (n,) and the brain's (n, T, D)."""
         half = self.width // 2
-        rates = torch.exp(-math.log(10_000) / (half - 1) * torch.arange(half).to(noisy))
+        rates = torch.exp(-math.log(10_000) / max(half - 1, 1) * torch.arange(half).to(noisy))
         angles = level.to(noisy)[:, None] * rates
         time = self.level(torch.cat([angles.sin(), angles.cos()], dim=-1))[:, None]
         noisy = self.enter_noisy(noisy) + self.position
