@@ -13,7 +13,7 @@ import numpy as np
 from backends.embedders.clip import ViTL14
 from backends.generators.guidance import SCALED, Level, at_step, predicted
 from backends.generators.memory import Denoiser, best_dtype, place
-from backends.generators.sampling import Sampling, Sources, pixels, through
+from backends.generators.sampling import Sampling, Sources, Wanted, pixels, through
 from backends.generators.weights import Part, Weights, text_parts
 from explorer.files import guard
 from explorer.protocols import Condition, Option, TrainedOn
@@ -221,7 +221,7 @@ class Cascade(Sampling):
         return 2 * self.vqgan.decode(self.vqgan.config.scale_factor * latents).sample - 1
 
     def _finished(
-        self, latents: torch.Tensor, conditions: Sequence[Condition], how: Mapping[str, float]
+        self, latents: torch.Tensor, wanted: Sequence[Wanted], how: Mapping[str, float]
     ) -> Iterator[tuple[np.ndarray, str]]:
         if latents.shape[1] == self.latent_shape[0]:  # of a step on the way: detail of one seed
             latents = self._detailed(latents, Sources([0], len(latents), self.device), how)

@@ -13,7 +13,7 @@ import numpy as np
 from backends.embedders.clip import ViTL14
 from backends.generators.guidance import SCALED, Level, at_step, predicted
 from backends.generators.memory import Denoiser, best_dtype, place
-from backends.generators.sampling import Sampling, Sources, pixels, through
+from backends.generators.sampling import Sampling, Sources, Wanted, pixels, through
 from backends.generators.weights import NETWORK, TRANSFORMER, Part, Weights, taesd, text_parts
 from explorer.files import guard, reason
 from explorer.protocols import Condition, Option, TrainedOn
@@ -260,7 +260,7 @@ class Flux(Sampling):
         return self.decoder.decode(latents / config.scaling_factor + config.shift_factor).sample
 
     def _finished(
-        self, latents: torch.Tensor, conditions: Sequence[Condition], how: Mapping[str, float]
+        self, latents: torch.Tensor, wanted: Sequence[Wanted], how: Mapping[str, float]
     ) -> Iterator[tuple[np.ndarray, str]]:
         for row in latents.split(1):
             with self.denoiser.one_picture():
