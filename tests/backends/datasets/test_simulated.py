@@ -11,6 +11,7 @@ import pytest
 from backends.datasets.simulated import SHIPPED, Simulated
 from backends.simulation.brains import estimate_ncsnr, trial_noise
 from backends.simulation.features import features
+from backends.simulation.imagery import partners
 from backends.simulation.scenes import render
 from backends.simulation.shipping import quantise, write
 from backends.simulation.study import QUICK, Recipe, Study, scenes, stimulus_ids, trial_table
@@ -287,15 +288,20 @@ def test_what_ships_is_what_the_code_makes(shipped, tmp_path):
         assert np.abs(picture - render(scene)).mean() < 6
     from backends.simulation.brains import noiseless
 
-    brain = Study(Recipe(), tmp_path).brain("subj03")
+    made = Study(Recipe(), tmp_path)
+    brain = made.brain("subj03")
     clean = noiseless(brain, features(shown))
     trials, truth = shipped.load("subj03"), shipped.truth("subj03")
     np.testing.assert_array_equal(truth.voxels["vertex"], brain.vertices)
     np.testing.assert_allclose(truth.noiseless[numbers], clean, atol=0.04)
     for i, one in zip(numbers, clean, strict=True):
         row = trials.rows("test", f"test-{i + 1:04d}", (2,))
-        made = one + trial_noise(brain, [(1, i, 2)])[0]
-        np.testing.assert_allclose(trials.betas[row][0], made, atol=0.01)
+        noisy = one + trial_noise(brain, [(1, i, 2)])[0]
+        np.testing.assert_allclose(trials.betas[row][0], noisy, atol=0.01)
+    harder, truth = made.brain("subj06"), shipped.truth("subj06")
+    np.testing.assert_allclose(truth.voxels["ncsnr"], harder.ncsnr, atol=1e-5)
+    kept = np.load(SHIPPED / "truth" / "imagery" / "sub-06" / "partners.npy")
+    np.testing.assert_array_equal(kept, partners(harder))
 
 
 def test_ncsnr_that_ships_is_like_nsds(shipped):
