@@ -11,8 +11,9 @@ import pandas as pd
 
 from backends.reports.brain_correlation import BRAIN, BRAIN_TITLE
 from backends.reports.definitions import DEFINITIONS
+from backends.reports.feature_networks import NETWORKS
 from backends.reports.pictures import MEAN_OF, Report, near_misses
-from backends.reports.scores import SCORES, STAND_INS
+from backends.reports.scores import ALSO, SCORES, STAND_INS
 from backends.reports.tables import render, write_files
 from explorer.evidence.evaluation import MISSES, NEARLY
 from explorer.types import UserError
@@ -64,11 +65,15 @@ def markdown(report: Report) -> str:
         }
         for row in report.table.to_dict("records")
     ]
-    known = (*SCORES, *STAND_INS, *(s for one in DEFINITIONS.values() for s in one.scores))
+    known = (*SCORES, *ALSO, *STAND_INS, *(s for one in DEFINITIONS.values() for s in one.scores))
     titles = {score.id: score.title for score in known} | {BRAIN: BRAIN_TITLE}
+    networks = {score.id: score.network or score.features[0] for score in known}
+    variants = {i: NETWORKS[n].variant for i, n in networks.items() if n in NETWORKS}
     blank = dict.fromkeys(lines[0], "") if lines else {}
     lines += [
-        blank | {"score": titles[i], "value": "missing, see below", "definition": i}
+        blank
+        | {"score": titles[i], "value": "missing, see below", "definition": i}
+        | {"network": variants.get(i, "")}
         for i in report.missing
     ]
     title = f"Pictures of {made['dataset']}: {made['mapper']} and {made['generator']}"

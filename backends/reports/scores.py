@@ -150,9 +150,6 @@ SCORES = (
 )
 SEEN_BY_PEOPLE = (
     apart("dreamsim", "dreamsim-distance", "DreamSim", FU, "joined"),
-    apart(
-        "dreamsim-open-clip", "dreamsim-open-clip-distance", "DreamSim (OpenCLIP)", FU, "joined"
-    ),
     Score(
         *("clip-l-14-cosine", "CLIP score, picture to shown image", True, None),
         "Hessel et al. 2021, arXiv 2104.08718, here with the image in place of its caption",

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 FORMAT = 1
 TABLE, TRIALS, MEANING = "mappers.csv", "trials.parquet", "mappers.json"
 MISSES = "pictures-near-misses.csv"  # of evaluate --images, where it was written there too
-NEARLY = "CLIP tells them from 95 % of the other images, and they show something else"
+NEARLY = "a CLIP tells them from 95 % of the other images, and they show something else"
 TOLD = 5  # near misses in a note
 COLUMNS = (
     *("dataset", "target", "mapper", "betas", "subject", "score", "value", "low", "high"),

@@ -69,7 +69,8 @@ def test_a_folder_beside_a_tensor_of_what_was_shown(run, tmp_path):
     assert code == 0, err
     np.testing.assert_allclose(pixcorr(each), [-1, 1, 1, 1], atol=1e-3)
     assert "Pictures of all_images.pt: theirs and published" in out
-    assert "OpenAI's weights" not in out and "clip-l-14-two-way: ViT-L-14/" in out
+    assert "| CLIP ViT-L/14, OpenAI's weights |" in out and "clip-l-14-two-way: ViT-L-14/" in out
+    assert "dreamsim-open-clip" not in out  # missed by nobody who has no such weights
     assert "all 3 other images" in out
     code, out, _, each = run("--images", made, "--shown", shown, "--as", "mindeye2")
     np.testing.assert_allclose(pixcorr(each, "mindeye2/pixcorr-425"), [-1, 1, 1, 1], atol=1e-3)
