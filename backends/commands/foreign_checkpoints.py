@@ -102,13 +102,17 @@ LAYOUTS: dict[str, Layout] = {
         ("patch_embed.", "cls_token", "pos_embed", "blocks.", "norm."),
     ),
     "mind-vis-finetuned": Layout(
-        "MinD-Vis' fine-tuned model (finetuned.pth)",
+        "MinD-Vis' or NeuroLens' fine-tuned model (finetuned.pth)",
         {
             MAE: "fMRI encoder",
             "cond_stage_model.channel_mapper.": "patches to 77 tokens of context",
             "cond_stage_model.dim_mapper.": "width of the context",
+            "cond_stage_model.clip_": "head that was aligned to CLIP (NeuroLens)",
             "model.diffusion_model.": "latent diffusion UNet",
             "model_ema.": "averaged copy of the UNet",
+            "unet.": "Stable Diffusion's UNet (NeuroLens)",
+            "vae.": "Stable Diffusion's autoencoder (NeuroLens)",
+            "clip_model.": "CLIP that was aligned to (NeuroLens)",
             "first_stage_model.": "autoencoder of pictures",
             **dict.fromkeys(_SCHEDULE, "noise schedule"),
         },

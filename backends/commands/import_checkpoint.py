@@ -13,7 +13,7 @@ import typer
 from backends.commands import options
 from backends.commands.foreign_checkpoints import LAYOUTS, MAE, Found, open_checkpoint
 from explorer.files import plain_tensor
-from explorer.types import Card, EmbeddingSpace, Subject, UserError
+from explorer.types import Card, EmbeddingSpace, Subject, Trials, UserError
 
 if TYPE_CHECKING:
     import torch
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 HEADS = 16  # attention heads of MinD-Vis' encoder as published (zjc062/mind-vis, code/config.py)
 LINEARS = re.compile(r"((?:ridge|voxelenc)\.linears\.)(\d+)\.")  # of each subject
 LOW_LEVEL = "sd-vae-224/latents"  # what MindEye2's low-level branch gives
+FINE_TUNED = "mind-vis-finetuned"
 LATENTS = 77  # as many as MinD-Vis makes of its encoder's tokens
 
 
@@ -71,7 +72,8 @@ def import_checkpoint(
     """Say what a checkpoint of MindEye2, NeuralDiffuser or MinD-Vis holds, or convert it."""
     from backends.embedders.choice import available_spaces
 
-    bench, people, parts = None, [], []
+    bench, studied, parts = None, [], []
+    about = {"heads": heads, "title": title, "command": options.command_line()}
     for path, target in [(file, space), *map(_another, also or ())]:
         found = open_checkpoint(path, ema)
         for line in found.told(tensors):
@@ -82,19 +84,13 @@ def import_checkpoint(
             if bench is None:
                 name, bench = options.open_bench(dataset, checkpoints)
             found, whose = alone(found, subject or (), only) if only else (found, subject or ())
-            people = [bench.catalogue.trials(name, person).subject for person in whose]
-        parts.append(
-            convert(
-                found,
-                people,
-                target,
-                sampler=sampler,
-                heads=heads,
-                title=title,
-                command=options.command_line(),
-                known={name: known for name, (_, known) in available_spaces().items()},
-            )
-        )
+            studied = [bench.catalogue.trials(name, person) for person in whose]
+        if studied and found.kind == FINE_TUNED:
+            parts.append(fine_tuned(found, studied, **about))
+            continue
+        people = [trials.subject for trials in studied]
+        known = {name: known for name, (_, known) in available_spaces().items()}
+        parts.append(convert(found, people, target, sampler=sampler, known=known, **about))
     if not converting:
         return
     mapper, card, left_out = parts[0] if len(parts) == 1 else joined(parts)
@@ -371,6 +367,59 @@ def _encoder(
         settings=_origin(found, left_out),
     )
     return mapper.eval(), card, left_out
+
+
+def fine_tuned(
+    found: Found, studied: Sequence[Trials], heads: int, title: str, command: str
+) -> tuple[Any, Card, tuple[str, ...]]:
+    """Return a mapper from betas to the context that the file's own generator is told.
+
+    Parameters
+    ----------
+    found
+        What `open_checkpoint` returned of a ``finetuned.pth``.
+    studied
+        The trials of the participant it was trained on.
+    heads, title, command
+        As `convert`.
+    """
+    from backends.commands.fine_tuned import mapper_of, space_of
+
+    if len(studied) != 1:
+        raise UserError(
+            f"{found.path} was trained on one participant; name that one by --subject, found "
+            f"{len(studied)}."
+        )
+    (trials,) = studied
+    state = {
+        name: plain_tensor(z, f"{found.path}: {name!r}")
+        for name, z in found.state.items()
+        if name.startswith("cond_stage_model.")
+    }
+    space = space_of(state)
+    mapper = mapper_of(state, trials, space, _heads(found, heads))
+    taken = (MAE, "cond_stage_model.channel_mapper.", "cond_stage_model.dim_mapper.")
+    left_out = tuple(
+        f"{part.name.rstrip('.')} ({part.tensors} tensor(s)): {part.what}"
+        for part in found.parts
+        if not part.name.startswith(taken)
+    )
+    subject = trials.subject
+    card = Card(
+        kind="mapper",
+        name=title or space.model,
+        cls="masked",
+        dataset=subject.dataset,
+        command=command,
+        licence="of the published weights",
+        subjects=(subject.name,),
+        voxels={subject.name: (subject.voxels.n_voxels, subject.voxels.hash)},
+        targets=(space,),
+        normalisation="one mean and SD of all training betas, as the published training; its "
+        "evaluation left test trials as they were",
+        settings=_origin(found, left_out),
+    )
+    return mapper, card, left_out
 
 
 def _heads(found: Found, asked: int) -> int:

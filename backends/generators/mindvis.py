@@ -11,7 +11,7 @@ from backends.generators.finetuned_weights import FILE, MINDVIS, NEUROLENS, Fine
 from backends.generators.guidance import SCALED, SELF_ATTENTION
 from backends.generators.latent_diffusion import LatentDiffusion
 from backends.generators.weights import Part, Weights
-from explorer.protocols import Condition, TrainedOn
+from explorer.protocols import Condition, Option, TrainedOn
 from explorer.types import EmbeddingSpace, UserError
 
 if TYPE_CHECKING:
@@ -24,16 +24,26 @@ class NeuroLens(LatentDiffusion):
     """NeuroLens' Stable Diffusion 1.5, fine-tuned on what its fMRI encoder gives (77, 768).
 
     30 steps of DDIM at 256 x 256 pixels; published pictures have scale 3. Without the brain it
-    gets what the mapper gives for no brain, where it has that (published: the encoder of no
-    activity at all), and else zeros, which its training showed in a tenth of the trials
-    (yasklop/NeuroLens-Brain-Encoding-and-Decoding, dc_ldm/sd15_for_fmri_clipA.py).
+    gets what the mapper gives for no brain: of a converted one what the encoder makes of no
+    activity, as published. Its training showed zeros instead, in a tenth of the trials: the option
+    ``zero_null``, and what it gets where a mapper gives nothing (yasklop/
+    NeuroLens-Brain-Encoding-and-Decoding, dc_ldm/sd15_for_fmri_clipA.py).
     """
 
     name, size = "neurolens", "about 5 GB"
     hub = "yasklop/NeuroLens-Brain-Encoding-and-Decoding"
     trained_on = TrainedOn("web pictures (LAION), and those of the study it was fine-tuned on")
     accepts = (EmbeddingSpace("neurolens", "context", (77, 768)),)
-    options = (*SCALED, SELF_ATTENTION)
+    options = (
+        *SCALED,
+        SELF_ATTENTION,
+        Option(
+            *("zero_null", 0, 1, 0),
+            "1 takes zeros for no brain, as NeuroLens' training; 0 what the encoder makes of no "
+            "activity, as its published pictures, where the mapper gives that.",
+            whole=True,
+        ),
+    )
     layout: Layout = NEUROLENS
 
     @classmethod
@@ -61,7 +71,9 @@ class NeuroLens(LatentDiffusion):
 
         (space,) = self.accepts
         nulls = [
-            self._tensor(one.nulls, space) if space in one.nulls else torch.zeros_like(embedding)
+            self._tensor(one.nulls, space)
+            if space in one.nulls and not how["zero_null"]
+            else torch.zeros_like(embedding)
             for one, embedding in zip(conditions, embeddings, strict=True)
         ]
         return {"context": embeddings}, {"context": torch.stack(nulls)}
@@ -73,8 +85,8 @@ class MindVis(NeuroLens):
     The context is attended to, and adds to what the network knows of the time. As published: 250
     steps of PLMS at 256 x 256 pixels, plain conditional sampling (scale 1), and five pictures a
     trial, all of which are scored (`--samples 5`). It was trained without a null, so guidance is
-    ours: without the brain it gets the mapper's null, or else zeros (Chen et al. 2023, arXiv
-    2211.06956; zjc062/mind-vis, code/dc_ldm/ldm_for_fmri.py).
+    ours: without the brain it gets what the encoder makes of no activity, or zeros, as `NeuroLens`
+    does (Chen et al. 2023, arXiv 2211.06956; zjc062/mind-vis, code/dc_ldm/ldm_for_fmri.py).
     """
 
     name, size = "mind-vis", "about 4 GB"

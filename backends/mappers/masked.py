@@ -57,6 +57,8 @@ class Masked(Learned):
         Q.
     condition_dropout
         Share of trials whose brain was left out in training; 0 has learned no null.
+    published
+        As MinD-Vis and NeuroLens fine-tune: no class token, no brain is a brain without activity.
     """
 
     course = Course(epochs=12, batch=128, lr=1e-3, weight_decay=0.05, patience=4)
@@ -75,11 +77,13 @@ class Masked(Learned):
         tuning: int,
         latents: int,
         condition_dropout: float,
+        published: bool = False,
     ) -> None:
         encoder = dict(
             zip(ENCODER, (patch, positions, width, depth, heads, mlp_ratio), strict=True)
         )
         own = {"tuning": tuning, "latents": latents, "condition_dropout": condition_dropout}
+        own |= {"published": True} if published else {}
         super().__init__(targets, voxels, patches=dict(patches), **encoder, **own)
         self.encoder = Encoder(**encoder)
         if tuning:
@@ -109,6 +113,9 @@ class Masked(Learned):
         that takes embeddings uses it as the unconditional branch of classifier-free guidance:
         scale 0 shows it, scale 1 the decoded trial.
         """
+        if self.architecture.get("published"):
+            latents = self.null + self.brain(_still(self), self.subjects[0])
+            return {space: z[0].detach() for space, z in self._embeddings(latents).items()}
         if not self.architecture["condition_dropout"]:
             raise UserError(
                 "This mapper was trained without condition dropout, so it has learned no null; "
@@ -133,6 +140,9 @@ class Masked(Learned):
         if self.architecture["tuning"]:
             own = torch.einsum("nlp,lpr->nlr", patches, self.of(subject).tuning)
             added = self.tuned(own)
+        if self.architecture.get("published"):
+            tokens = self.encoder(patches, added, places, class_token=False)
+            return functional.pad(tokens, (0, 0, 1, 0))
         return self.encoder(patches, added, places)
 
     def brain(
@@ -320,22 +330,40 @@ class Masked(Learned):
 
         The mean training embedding has an error of 1. Trials without a brain are not aligned.
         """
-        there = torch.ones(len(batch), dtype=torch.bool, device=batch.device)
-        if batch.training:
-            there = batch.random("condition", (1,))[:, 0] >= self.architecture["condition_dropout"]
-        losses = []
-        for space, z in found.items():
-            goals = self._goals(space, batch)
-            losses.append((z - goals).square().mean())
-            if alignment and there.any():
-                a, b = (functional.normalize(x[there], dim=1) for x in (z, goals))
-                losses.append(alignment * info_nce(a, b, batch.stimuli[there], temperature))
-        return torch.stack(losses).sum() / len(found)
+        goals = {space: self._goals(space, batch) for space in found}
+        return _mean_loss(self, found, goals, batch, alignment, temperature)
 
     def _goals(self, space: EmbeddingSpace, batch: Batch) -> torch.Tensor:
         """Return the true embeddings (n, D), centred and in units of the target's deviation."""
         centre, scale = self._unit(self.targets.index(space))
         return (batch.goals[space].flatten(1) - centre.to(batch.device)) / scale.to(batch.device)
+
+
+def _mean_loss(
+    mapper: Masked,
+    found: Mapping[EmbeddingSpace, torch.Tensor],
+    goals: Mapping[EmbeddingSpace, torch.Tensor],
+    batch: Batch,
+    alignment: float,
+    temperature: float,
+) -> torch.Tensor:
+    """Return what `Masked._loss` does, given the true embeddings ``goals``."""
+    there = torch.ones(len(batch), dtype=torch.bool, device=batch.device)
+    if batch.training:
+        there = batch.random("condition", (1,))[:, 0] >= mapper.architecture["condition_dropout"]
+    losses = []
+    for space, z in found.items():
+        losses.append((z - goals[space]).square().mean())
+        if alignment and there.any():
+            a, b = (functional.normalize(x[there], dim=1) for x in (z, goals[space]))
+            losses.append(alignment * info_nce(a, b, batch.stimuli[there], temperature))
+    return torch.stack(losses).sum() / len(found)
+
+
+def _still(mapper: Masked) -> torch.Tensor:
+    """Return patches (1, L, patch) of the first subject without activity."""
+    length = mapper.architecture["patches"][mapper.subjects[0]]
+    return mapper.null.new_zeros(1, length, mapper.architecture["patch"])
 
 
 def _begin_at(mapper: Masked, source: Masked, trials: Sequence[Trials]) -> None:

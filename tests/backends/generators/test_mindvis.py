@@ -98,6 +98,7 @@ def test_what_else_is_drawn_changes_nothing(drawn, lens):
         expected = generator.latents([two], 1.0, [5], 4)
         torch.testing.assert_close(found, expected, atol=1e-4, rtol=1e-4)
         assert (found - zero).abs().mean() > 1e-3
+        assert torch.equal(generator.latents([learned], 0.0, [5], 4, zero_null=1), zero)
 
 
 @torch.inference_mode()
