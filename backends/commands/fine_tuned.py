@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
+from backends.commands.foreign_checkpoints import MAE, Found
 from backends.generators.mindvis import MindVis, NeuroLens
-from explorer.types import EmbeddingSpace, Trials, UserError
+from explorer.files import plain_tensor
+from explorer.types import Card, EmbeddingSpace, Trials, UserError
 
 if TYPE_CHECKING:
     import torch
@@ -48,7 +50,7 @@ def mapper_of(
     import torch
 
     from backends.mappers.masked import Masked
-    from backends.mappers.parts.fine_tuned import MAE, statistics, to_context, wrapped
+    from backends.mappers.parts.fine_tuned import statistics, to_context, wrapped
     from backends.mappers.parts.patches import published_encoder
 
     encoder, then = published_encoder(state, heads, MAE), to_context(state)
@@ -86,3 +88,63 @@ def mapper_of(
         centre.fill_(mean)
         spread.fill_(sd)
     return mapper.eval()
+
+
+def fine_tuned(
+    found: Found,
+    studied: Sequence[Trials],
+    heads: int,
+    title: str,
+    command: str,
+    origin: Callable[[Found, Sequence[str]], dict[str, Any]],
+) -> tuple[Any, Card, tuple[str, ...]]:
+    """Return a mapper from betas to the context that the file's own generator is told.
+
+    Parameters
+    ----------
+    found
+        What `open_checkpoint` returned of a ``finetuned.pth``.
+    studied
+        The trials of the participant it was trained on.
+    heads
+        Attention heads of its encoder.
+    title, command
+        For the card.
+    origin
+        What says on the card where the weights are from, and what was left out.
+    """
+    if len(studied) != 1:
+        raise UserError(
+            f"{found.path} was trained on one participant; name that one by --subject, found "
+            f"{len(studied)}."
+        )
+    (trials,) = studied
+    state = {
+        name: plain_tensor(z, f"{found.path}: {name!r}")
+        for name, z in found.state.items()
+        if name.startswith("cond_stage_model.")
+    }
+    space = space_of(state)
+    mapper = mapper_of(state, trials, space, heads)
+    taken = (MAE, "cond_stage_model.channel_mapper.", "cond_stage_model.dim_mapper.")
+    left_out = tuple(
+        f"{part.name.rstrip('.')} ({part.tensors} tensor(s)): {part.what}"
+        for part in found.parts
+        if not part.name.startswith(taken)
+    )
+    subject = trials.subject
+    card = Card(
+        kind="mapper",
+        name=title or space.model,
+        cls="masked",
+        dataset=subject.dataset,
+        command=command,
+        licence="of the published weights",
+        subjects=(subject.name,),
+        voxels={subject.name: (subject.voxels.n_voxels, subject.voxels.hash)},
+        targets=(space,),
+        normalisation="one mean and SD of all training betas, as the published training; its "
+        "evaluation left test trials as they were",
+        settings=origin(found, left_out),
+    )
+    return mapper, card, left_out

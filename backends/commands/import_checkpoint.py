@@ -13,7 +13,7 @@ import typer
 from backends.commands import options
 from backends.commands.foreign_checkpoints import LAYOUTS, MAE, Found, open_checkpoint
 from explorer.files import plain_tensor
-from explorer.types import Card, EmbeddingSpace, Subject, Trials, UserError
+from explorer.types import Card, EmbeddingSpace, Subject, UserError
 
 if TYPE_CHECKING:
     import torch
@@ -70,6 +70,7 @@ def import_checkpoint(
     checkpoints: options.Checkpoints = options.CHECKPOINTS,
 ) -> None:
     """Say what a checkpoint of MindEye2, NeuralDiffuser or MinD-Vis holds, or convert it."""
+    from backends.commands.fine_tuned import fine_tuned
     from backends.embedders.choice import available_spaces
 
     bench, studied, parts = None, [], []
@@ -86,7 +87,8 @@ def import_checkpoint(
             found, whose = alone(found, subject or (), only) if only else (found, subject or ())
             studied = [bench.catalogue.trials(name, person) for person in whose]
         if studied and found.kind == FINE_TUNED:
-            parts.append(fine_tuned(found, studied, **about))
+            known = {"heads": _heads(found, heads), "origin": _origin}
+            parts.append(fine_tuned(found, studied, **{**about, **known}))
             continue
         people = [trials.subject for trials in studied]
         known = {name: known for name, (_, known) in available_spaces().items()}
@@ -367,59 +369,6 @@ def _encoder(
         settings=_origin(found, left_out),
     )
     return mapper.eval(), card, left_out
-
-
-def fine_tuned(
-    found: Found, studied: Sequence[Trials], heads: int, title: str, command: str
-) -> tuple[Any, Card, tuple[str, ...]]:
-    """Return a mapper from betas to the context that the file's own generator is told.
-
-    Parameters
-    ----------
-    found
-        What `open_checkpoint` returned of a ``finetuned.pth``.
-    studied
-        The trials of the participant it was trained on.
-    heads, title, command
-        As `convert`.
-    """
-    from backends.commands.fine_tuned import mapper_of, space_of
-
-    if len(studied) != 1:
-        raise UserError(
-            f"{found.path} was trained on one participant; name that one by --subject, found "
-            f"{len(studied)}."
-        )
-    (trials,) = studied
-    state = {
-        name: plain_tensor(z, f"{found.path}: {name!r}")
-        for name, z in found.state.items()
-        if name.startswith("cond_stage_model.")
-    }
-    space = space_of(state)
-    mapper = mapper_of(state, trials, space, _heads(found, heads))
-    taken = (MAE, "cond_stage_model.channel_mapper.", "cond_stage_model.dim_mapper.")
-    left_out = tuple(
-        f"{part.name.rstrip('.')} ({part.tensors} tensor(s)): {part.what}"
-        for part in found.parts
-        if not part.name.startswith(taken)
-    )
-    subject = trials.subject
-    card = Card(
-        kind="mapper",
-        name=title or space.model,
-        cls="masked",
-        dataset=subject.dataset,
-        command=command,
-        licence="of the published weights",
-        subjects=(subject.name,),
-        voxels={subject.name: (subject.voxels.n_voxels, subject.voxels.hash)},
-        targets=(space,),
-        normalisation="one mean and SD of all training betas, as the published training; its "
-        "evaluation left test trials as they were",
-        settings=_origin(found, left_out),
-    )
-    return mapper, card, left_out
 
 
 def _heads(found: Found, asked: int) -> int:

@@ -17,7 +17,6 @@ from backends.mappers.parts.foreign import shape_of
 from explorer.types import Trials, UserError
 
 STAGE = "cond_stage_model."
-MAE = f"{STAGE}mae."
 NAMES = [
     f"{STAGE}{layer}.{kind}"
     for layer in ("channel_mapper.0", "channel_mapper.1", "dim_mapper")

@@ -5,12 +5,10 @@ import pandas as pd
 import pytest
 import torch
 
-from backends.commands.fine_tuned import space_of
-from backends.commands.foreign_checkpoints import open_checkpoint
-from backends.commands.import_checkpoint import fine_tuned
+from backends.commands.fine_tuned import fine_tuned, space_of
+from backends.commands.foreign_checkpoints import MAE, open_checkpoint
 from backends.generators.mindvis import MindVis, NeuroLens
 from backends.mappers.masked import Masked
-from backends.mappers.parts.fine_tuned import MAE
 from backends.mappers.parts.patches import published_encoder
 from explorer.types import Subject, Trials, UserError, VoxelSpace
 from tests.miniatures import mindvis
@@ -36,7 +34,10 @@ def found(tmp_path_factory):
     return open_checkpoint(mindvis.save(tmp_path_factory.mktemp("file"), mindvis.state()))
 
 
-ABOUT = {"heads": HEADS, "title": "", "command": "a test"}
+ABOUT = {
+    **{"heads": HEADS, "title": "", "command": "a test"},
+    "origin": lambda found, left_out: {"left out": list(left_out)},
+}
 
 
 @torch.no_grad()
@@ -85,8 +86,6 @@ def test_other_voxels_people_and_widths_are_refused(found, tmp_path):
         fine_tuned(found, [trials()] * 2, **ABOUT)
     with pytest.raises(UserError, match="the mean 2 and the SD 0, by which nothing can be"):
         fine_tuned(found, [trials(scale=0.0)], **ABOUT)
-    with pytest.raises(UserError, match="does not say how many attention heads"):
-        fine_tuned(found, [trials()], heads=0, title="", command="")
     for name, values, said in (
         ("dim_mapper.bias", torch.zeros(600), "a context of 600 values a token, expected 512 or"),
         ("channel_mapper.0.weight", None, "lacks cond_stage_model.channel_mapper.0.weight, so"),
