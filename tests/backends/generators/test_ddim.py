@@ -20,10 +20,16 @@ from diffusers import (
     UniPCMultistepScheduler,
 )
 
+from backends import GENERATORS
 from backends.generators.ddim import DDIM, read_schedule
 from backends.generators.sd15_context import StableContext
-from explorer.types import UserError
+from explorer.types import UserError, resolve
 
+# published in folders, each with the configuration of some scheduler
+SAVED = (
+    *("sd15-context", "unclip", "kandinsky", "ip-adapter", "ip-adapter-xl"),
+    *("sdxl-unclip", "versatile"),
+)
 BETAS = {"beta_start": 0.00085, "beta_end": 0.012, "beta_schedule": "scaled_linear"}
 STEPS = 4  # 999 is a multiple of one less, so Euler's evenly spaced times are whole numbers
 
@@ -90,6 +96,20 @@ def test_latents_are_those_of_the_published_pipeline_whichever_scheduler_was_sav
     )[0]
     assert expected.abs().max() > 1.5  # what would be clipped
     torch.testing.assert_close(found, expected, atol=1e-3, rtol=1e-3)
+
+
+@pytest.mark.parametrize("name", SAVED)
+def test_no_family_clips_latents_unless_its_configuration_says_so(name, saved, tmp_path):
+    """Of a configuration without ``clip_sample``, for which DDIM itself would clip."""
+    shutil.copytree(saved / name, tmp_path / name)
+    file = tmp_path / name / "scheduler" / "scheduler_config.json"
+    said = json.loads(file.read_text())
+    said.pop("clip_sample", None)
+    file.write_text(json.dumps(said))
+    generator = resolve(GENERATORS[name])(tmp_path, source=tmp_path / name)
+    latents, prediction = torch.full((2, 1, *generator.latent_shape), 9.0)
+    _, clean = generator._sampler(3).step(latents, -prediction, 1)
+    assert clean.max() > 5
 
 
 def test_a_configuration_that_says_to_clip_is_heeded():

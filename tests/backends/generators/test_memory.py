@@ -7,6 +7,7 @@ import torch
 from backends.generators import latent_diffusion, memory
 from backends.generators.ip_adapter import IPAdapter
 from backends.generators.sd15_context import StableContext
+from explorer.protocols import Condition
 from explorer.types import UserError
 
 
@@ -59,6 +60,22 @@ def test_attention_that_a_batch_in_parts_pays_is_that_of_the_whole(made, monkeyp
     found = generator.latents(*call, self_attention=1.0)
     assert generator.denoiser.rows_at_once <= room
     torch.testing.assert_close(found, expected, atol=1e-4, rtol=1e-4)
+
+
+@pytest.mark.parametrize("name", ["versatile", "mind-vis"])
+def test_both_transformers_and_a_time_that_is_told_come_over_layer_by_layer(
+    name, saved, made, tmp_path, monkeypatch, given
+):
+    monkeypatch.setattr(memory, "free_memory", lambda device: 0)
+    generator = type(made[name])(tmp_path, source=saved / name)
+    assert "its UNet is offloaded" in " ".join(generator.remarks)
+    one = [given(name)] if name == "versatile" else [told(type(made[name]).accepts[0])]
+    found = generator.latents(one, 3.0, [1], 2)
+    torch.testing.assert_close(found, made[name].latents(one, 3.0, [1], 2), atol=1e-4, rtol=1e-4)
+
+
+def told(space):
+    return Condition({space: torch.randn(space.shape, generator=torch.Generator().manual_seed(0))})
 
 
 @pytest.mark.parametrize(
