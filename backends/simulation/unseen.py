@@ -229,7 +229,7 @@ def playing_field(pen: Pen, rng: np.random.Generator, light: str) -> None:
               (x + 0.2, edge + 0.06)], 0.014, (255, 255, 255))  # fmt: skip
 
 
-# name -> super-category and painter; four of the six super-categories have two of them or one
+# name -> super-category and painter
 UNSEEN_OBJECTS: dict[str, tuple[str, Callable[[Pen, Colour, np.random.Generator], None]]] = {
     "fish": ("animal", fish),
     "snail": ("animal", snail),
