@@ -14,9 +14,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from explorer import metrics, stopping
-from explorer.drawing import SIMILARITY, condition_of
+from explorer.drawing import condition_of
 from explorer.evidence.controls import at_scale
 from explorer.evidence.lesions import Lesion, lesioned_betas, require_lesions
+from explorer.finished import SIMILARITY
 from explorer.metrics import written
 from explorer.protocols import Condition
 from explorer.request import Request
