@@ -18,7 +18,8 @@ from explorer.brain.parcels import VoxelMap, voxel_map
 from explorer.brain.predicted import PREDICTED
 from explorer.choosing import fixed_scales
 from explorer.decoding import decode_betas, decoded_space, similarities, uncomputed
-from explorer.drawing import condition_of, likeness, sampled_scale
+from explorer.drawing import condition_of, likeness
+from explorer.finished import sampled_scale
 from explorer.models import no_embedder
 from explorer.request import Request
 from explorer.types import EmbeddingSpace, UserError

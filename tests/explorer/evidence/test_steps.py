@@ -105,7 +105,10 @@ def test_the_endpoint(workbench: Any) -> None:
         ask(trial="test-04", parcels="nowhere")
 
 
-def test_a_generator_in_steps_gives_every_step_from_one_noise(fakes: SimpleNamespace) -> None:
+@pytest.mark.parametrize("at_once", [1, 2])
+def test_a_generator_in_steps_gives_every_step_from_one_noise(
+    fakes: SimpleNamespace, at_once: int
+) -> None:
     import torch
 
     from backends.generators.sampling import Sampling
@@ -115,7 +118,7 @@ def test_a_generator_in_steps_gives_every_step_from_one_noise(fakes: SimpleNames
         name, accepts, options, device = "adding", (fakes.space,), (), "cpu"
 
         def _at_once(self, how: Any) -> int:
-            return 1
+            return at_once
 
         def _draw(self, conditions: Any, scales: Any, seeds: Any, count: int, how: Any) -> Any:
             noise = torch.tensor([float(seed) for seed in seeds])[:, None]
