@@ -185,49 +185,6 @@ const evaluationView = () => {
   return { node, settings: () => {}, fill };
 };
 
-// --------------------------------------------------------------------------------------- critique
-// Each test is a sentence; its definition and numbers open below it. Bars run from 0 to 1 with
-// chance marked, so that a rate is seen before it is read.
-const COUNTS = new Set(["N", "pool", "k"]); // columns of whole numbers
-const critiqueView = () => {
-  let content = null;
-  const who = h("p", { class: "ai-small" });
-  const list = h("div", { class: "ai-findings" });
-  const rows = () => content.findings.flatMap((one) => one.rows.map((row) => ({ test: one.name, ...Object.fromEntries(one.columns.map((name, i) => [name, row[i]])) })));
-  const columns = () => ["test", ...new Set(content.findings.flatMap((one) => one.columns))];
-  const node = h("div", {}, who, list, exports_(["Save as CSV", () => saveTable("critique.csv", columns(), rows())]));
-  const bars = (one) => {
-    const at = Object.fromEntries(one.columns.map((name, i) => [name, i]));
-    if (at.value === undefined || at.low === undefined) return null;
-    const line = 22, left = 210, width = 620, right = 60;
-    const px = (v) => left + v * (width - left - right);
-    const figure = svg("svg", { class: "ai-figure ai-finding-figure", viewBox: `0 0 ${width} ${one.rows.length * line + 6}`, role: "img", "aria-label": `${one.name}: ${one.rows.length} rates` });
-    one.rows.forEach((row, i) => {
-      const y = (i + 0.5) * line + 3;
-      figure.append(svg("text", { class: "ai-name", x: left - 10, y: y + 4, "text-anchor": "end" }, row[at.of]));
-      if (row[at.value] === null) return;
-      figure.append(
-        svg("rect", { class: "ai-finding-bar", x: px(0), y: y - 6, width: Math.max(0, px(row[at.value]) - px(0)), height: 12 }),
-        svg("line", { class: "ai-finding-interval", x1: px(row[at.low]), x2: px(row[at.high]), y1: y, y2: y }),
-        svg("line", { class: "ai-line-chance", x1: px(row[at.chance]), x2: px(row[at.chance]), y1: y - 9, y2: y + 9 }),
-        svg("text", { class: "ai-tick", x: px(1) + 8, y: y + 4 }, `${(100 * row[at.value]).toFixed(1)} %`),
-      );
-    });
-    return figure;
-  };
-  const table = (one) => h("div", { class: "ai-scroll", tabindex: "0", role: "region", "aria-label": `Numbers of ${one.name}` }, h("table", { class: "ai-numbers" }, h("thead", {}, h("tr", {}, ...one.columns.map((name, i) => h("th", { scope: "col", class: i ? "ai-right" : "" }, name)))), h("tbody", {}, ...one.rows.map((row) => h("tr", {}, ...row.map((v, i) => h(i ? "td" : "th", i ? { class: "ai-right ai-number" } : { scope: "row" }, v === null ? "–" : typeof v !== "number" ? v : COUNTS.has(one.columns[i]) ? String(v) : number(v, 3))))))));
-  const fill = (value) => {
-    content = value;
-    setText(who, `${value.who}: each test with its definition, interval over test images, chance and N.`);
-    const open = new Set([...list.querySelectorAll("details[open]")].map((d) => d.dataset.test));
-    list.replaceChildren(...value.findings.map((one) => h(
-      "section", { class: "ai-finding" }, h("h4", {}, one.name[0].toUpperCase() + one.name.slice(1)), h("p", { class: "ai-verdict-line" }, one.sentence),
-      h("details", { "data-test": one.name, open: open.has(one.name) }, h("summary", {}, "Definition and numbers"), h("p", { class: "ai-small" }, one.definition), bars(one), table(one)),
-    )));
-  };
-  return { node, settings: () => {}, fill };
-};
-
 // --------------------------------------------------------------------------------------- identity
 // Names and texts in two columns, as the command trace prints them.
 const identityView = () => {

@@ -69,6 +69,14 @@ def evaluate(
             "to training images, the class alone, and a bottleneck, of every mapper.",
         ),
     ] = False,
+    truth: Annotated[
+        bool,
+        typer.Option(
+            "--truth",
+            help="With --critique: also what must hold where the truth is planted (the embedded "
+            "study): planted decoders, shuffled brains, a planted copy, concept parcels.",
+        ),
+    ] = False,
     pairs: Annotated[
         Path | None,
         typer.Option(
@@ -175,6 +183,11 @@ def evaluate(
             say.result(critics.markdown(told))
             for path in critics.write(told, out) if out else ():
                 say.result(str(path))
+            if truth:
+                from backends.reports.critique_truth import planted
+                from backends.reports.tables import render
+
+                say.result(render(planted(bench, name, subject or (), say)))
             return
         from backends.embedders.captions import read_captions
         from backends.embedders.choice import read_sources

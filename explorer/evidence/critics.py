@@ -23,9 +23,16 @@ from explorer.evidence.counterfactual import (
 )
 from explorer.evidence.critique import Finding, Pair
 from explorer.evidence.data_curve import Point, data_curve, refitted, shares_of
+from explorer.evidence.forecast import (
+    seconds_of_decoding,
+    seconds_of_embedding,
+    seconds_of_gallery,
+    seconds_of_references,
+    seconds_of_ridge,
+)
 from explorer.evidence.image_sets import by_class, by_name, far, further
 from explorer.evidence.imagined import imagined_of
-from explorer.evidence.rewards import rewards
+from explorer.evidence.rewards import MOST, rewards
 from explorer.evidence.standing import betas_of_test, decoded_test
 from explorer.metrics import evenly, unit
 from explorer.offers import FIT_LIMIT, FIT_NOW
@@ -37,6 +44,8 @@ from explorer.workbench import Workbench
 
 MOST_TRAINED = 5000  # training stimuli that are embedded: our choice
 MOST_ROWS = 1000  # training betas whose components are kept in the bottleneck
+CONCEPTS = 6  # of a data set that makes pairs, for the forecast
+BOTTLENECKS = 16  # times that all test images are decoded
 TESTS = 11  # at most, so that the share that is done can be told
 
 
@@ -116,6 +125,34 @@ def findings(
     measured = betas_of_test(bench, request)[1]
     clean = _noiseless(bench, request, stimuli)
     yield bottleneck(decode, measured, betas, true, noiseless=clean)
+
+
+def seconds_needed(bench: Workbench, request: Request) -> float:
+    """Return about how long the tests of a request take, from a small part of each kind of work.
+
+    Embeddings that lie ready, and a mapper that is looked up, cost nothing.
+    """
+    if undecoded(bench, request):
+        return 0.0
+    dataset, subject, home = request.dataset, request.subject, _home(bench, request)
+    space, trials = decoded_space(bench, request), bench.catalogue.trials(home, subject)
+    tested = len(bench.catalogue.gallery(dataset, subject))
+    every = [s for s in trials.stimuli("train") if s not in set(trials.stimuli("test"))]
+    trained = [every[i] for i in evenly(len(every), MOST_TRAINED)]
+    seconds = seconds_of_gallery(bench, request)
+    pictures = 0 if bench.models.is_embedded(home, trained, space) else len(trained)
+    if hasattr(bench.catalogue.dataset(dataset), "counterfactuals"):
+        pictures += 3 * PAIRS * CONCEPTS
+    seconds += seconds_of_embedding(bench, request, space, pictures)
+    seconds += seconds_of_references(bench, request, min(tested, MOST))
+    if bench.catalogue.offer(dataset, subject, request.mapper).published is not None:
+        return seconds
+    decoded = min(len(trials.rows("train")), MOST_ROWS) + tested * BOTTLENECKS
+    v = trials.subject.voxels.n_voxels
+    sizes = [count for count, _ in shares_of(trials, trained, FIT_LIMIT)]
+    if FIT_NOW in bench.catalogue.mappers:
+        seconds += sum(seconds_of_ridge(bench, n, v) for n in sizes)
+    return seconds + seconds_of_decoding(bench, request, decoded)
 
 
 def _counterfactuals(

@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 
 ROWS = 4  # trials or pictures that are timed
 DRAWS = 4  # permutations or rotations that are timed
+SQUARE = 512  # of the product that a fit is measured by
+REFERENCES, REFERENCE_SIDE = 7, 11  # pictures a test image, and SSIM's window
 SETTING_UP = 5.0  # seconds: what took longer is not timed again
 
 
@@ -93,6 +95,45 @@ def seconds_of_parts(
         + (parcels + 1) * n * _decoding(bench, request)
         + permutations * (parcels * exchanging + turning + comparing)
     )
+
+
+def seconds_of_embedding(
+    bench: Workbench, request: Request, space: EmbeddingSpace, images: int
+) -> float:
+    """Return about how long embedding so many images takes."""
+    return images * _embedding(bench, request, space) if images else 0.0
+
+
+def seconds_of_decoding(bench: Workbench, request: Request, trials: int) -> float:
+    """Return about how long decoding so many trials takes."""
+    return trials * _decoding(bench, request)
+
+
+def seconds_of_references(bench: Workbench, request: Request, images: int) -> float:
+    """Return about how long `rewards.rewards` takes for so many test images."""
+    image = bench.catalogue.image(request.dataset, request.stimulus)
+    several = np.tile(image, (1, 1, 1))
+
+    def work() -> None:
+        metrics.pixcorr(image, several)
+        metrics.ssim(image, several)
+
+    if min(image.shape[:2]) < REFERENCE_SIDE:
+        return 0.0
+    return REFERENCES * images * _pace(bench, ("references", image.shape), work)
+
+
+def seconds_of_ridge(bench: Workbench, trials: int, voxels: int) -> float:
+    """Return about how long fitting a ridge takes: its products, and its decomposition.
+
+    The smaller of trials and voxels is decomposed; per number of its cube that takes some forty
+    times the time of a product's (measured for 400 to 4,800 trials).
+    """
+    rng = np.random.default_rng(0)
+    some = rng.standard_normal((SQUARE, SQUARE)).astype(np.float32)
+    each = _pace(bench, ("product", SQUARE), lambda: some @ some) / (2 * SQUARE**3)
+    small, large = sorted((trials, voxels))
+    return each * (2 * small**2 * large + 40 * small**3)
 
 
 def _attributing(bench: Workbench, request: Request, view: View) -> float:

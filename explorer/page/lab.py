@@ -13,7 +13,7 @@ import gradio as gr
 
 from explorer import stopping
 from explorer.drawing import seconds_needed
-from explorer.evidence import comparison, controls, curves, group, statistics
+from explorer.evidence import comparison, controls, critics, curves, group, statistics
 from explorer.evidence.own import own_mappers
 from explorer.page import (
     lab_choices,
@@ -254,6 +254,8 @@ def seconds_expected(bench: Workbench, request: Request, view: View) -> float:
     if view.panel == "statistics":
         over = group if view.people == "group" else statistics
         return over.seconds_needed(bench, request, view)
+    if view.panel == "critique":
+        return critics.seconds_needed(bench, request)
     pictures = PICTURES.get(view.panel, 0)
     if view.panel == "own":
         pictures = len(own_mappers(bench, request))

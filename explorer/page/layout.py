@@ -22,7 +22,14 @@ if TYPE_CHECKING:
     from explorer.workbench import Workbench
 
 SMALL_BRAIN = ("lab_trial.js", "lab_brain.js")
-LAB_SCRIPTS = (*SMALL_BRAIN, "lab_pairs.js", "lab_tables.js", "lab_parcel.js", "lab_own.js")
+LAB_SCRIPTS = (
+    *SMALL_BRAIN,
+    "lab_pairs.js",
+    "lab_tables.js",
+    "lab_critique.js",
+    "lab_parcel.js",
+    "lab_own.js",
+)
 HIDDEN = {"api_visibility": "private", "show_progress": "hidden"}
 # What touches a model waits for its turn at them (see `Turns`), not in Gradio's queue, where what
 # needs none would wait behind it.

@@ -166,3 +166,26 @@ def test_a_study_without_places_or_atlas_is_still_lesioned(open_page: Any) -> No
     wait_for_lab(page)
     assert chips(page) == ["(unassigned)"]
     assert "no atlas divides them" in page.locator(".ai-lesion-result .ai-note").text_content()
+
+
+@pytest.mark.parametrize("width", [1280, 390])
+def test_the_critics_tests_are_charts_with_chance(
+    open_page: Any, width: int
+) -> None:
+    page = open_page("trial=test-04")
+    page.set_viewport_size({"width": width, "height": 900})
+    page.click("#tab-critique")
+    wait_for_lab(page)
+    first = page.locator(".ai-finding").first
+    assert first.locator("h4").text_content() == "Generalisation"
+    bar = first.locator(".ai-bar-row").first
+    for part in ("i", "b", "u"):  # the rate, its interval, chance
+        assert bar.locator(f".ai-bar-track {part}").count() == 1
+    track, chance = (bar.locator(s).bounding_box() for s in (".ai-bar-track", "u"))
+    middle = track["x"] + track["width"] / 2
+    assert abs(chance["x"] - middle) < 3  # 50 %
+    figure = page.locator(".ai-finding svg").last  # the bottleneck
+    assert figure.locator(".ai-series-line").count() >= 3
+    scale = figure.evaluate("n => n.getBoundingClientRect().width / n.viewBox.baseVal.width")
+    assert 0.9 < scale <= 1.1  # letters keep their size on a phone
+    assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")

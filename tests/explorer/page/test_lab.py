@@ -348,8 +348,25 @@ def test_the_critics_tests_come_one_by_one(lab: Lab, monkeypatch: pytest.MonkeyP
     assert names[0] == "generalisation" and "category-only decoder" in names
     bars = told["findings"][0]
     assert bars["columns"][:3] == ["of", "value", "low"]
+    assert bars["curve"] == [] and bars["unit"] == "%"
+    assert told["findings"][-1]["curve"] == ["k", "line"]
     assert all(0 <= row[1] <= 1 for row in bars["rows"])
     json.dumps(told, allow_nan=False)
+
+
+def test_the_critics_tests_are_forecast(workbench: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(critics.critique, "CLUSTERS", 4)
+    for name in ("gallery", "embedding", "decoding", "references", "ridge"):
+        pace = (lambda *given: 0.0) if name != "decoding" else (lambda *given: float(given[-1]))
+        monkeypatch.setattr(critics, f"seconds_of_{name}", pace)
+    ui = SimpleNamespace(lab="lab", masthead="masthead", notices="notices")
+    trials = workbench.catalogue.trials("fake", "sub-01")
+    decoded = len(trials.rows("train")) + critics.BOTTLENECKS * 10  # a second each
+    poor = Lab(workbench, ui, Turns(Budget(decoded - 1)))
+    shown = work(poor, opened(poor, view=View(panel="critique")))[-1]
+    assert shown["state"] == "none" and "more than the" in shown["sentence"]
+    rich = Lab(workbench, ui, Turns(Budget(decoded + 1)))
+    assert work(rich, opened(rich, view=View(panel="critique")))[-1]["state"] == "done"
 
 
 def test_a_panel_over_the_budget_is_refused_with_the_number(
