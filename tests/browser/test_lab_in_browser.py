@@ -169,9 +169,7 @@ def test_a_study_without_places_or_atlas_is_still_lesioned(open_page: Any) -> No
 
 
 @pytest.mark.parametrize("width", [1280, 390])
-def test_the_critics_tests_are_charts_with_chance(
-    open_page: Any, width: int
-) -> None:
+def test_the_critics_tests_are_charts_with_chance(open_page: Any, width: int) -> None:
     page = open_page("trial=test-04")
     page.set_viewport_size({"width": width, "height": 900})
     page.click("#tab-critique")
