@@ -9,12 +9,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from copy import deepcopy
-from pathlib import Path
 from typing import Any
 
 import torch
 from diffusers import Transformer2DModel
-from safetensors.torch import load_file
 
 from explorer.files import reason
 
@@ -51,7 +49,7 @@ class Dual(torch.nn.Module):
         return (read * share + seen * (1 - share),)
 
 
-def doubled(unet: torch.nn.Module, path: Path) -> torch.nn.Module:
+def doubled(unet: torch.nn.Module, tensors: Mapping[str, torch.Tensor]) -> torch.nn.Module:
     """Return a UNet with the transformers of another beside its own.
 
     The other's residual blocks are for text and are left where they are; each of its transformers
@@ -61,22 +59,22 @@ def doubled(unet: torch.nn.Module, path: Path) -> torch.nn.Module:
     ----------
     unet
         A `UNet2DConditionModel`, which is changed.
-    path
-        The other's safetensors, by diffusers' names.
+    tensors
+        The other's, by diffusers' names.
     """
     own = {name: m for name, m in unet.named_modules() if isinstance(m, Transformer2DModel)}
-    state = {name: value for name, value in load_file(path).items() if ".attentions." in name}
+    state = {name: value for name, value in tensors.items() if ".attentions." in name}
     for name, transformer in own.items():
         other, begin = deepcopy(transformer), f"{name}."
         part = {k.removeprefix(begin): state.pop(k) for k in list(state) if k.startswith(begin)}
         try:
             other.load_state_dict(part)
         except RuntimeError as error:
-            raise ValueError(f"{path.name} at {name}: {reason(error)}") from error
+            raise ValueError(f"at {name}: {reason(error)}") from error
         place, _, number = name.rpartition(".")
         unet.get_submodule(place)[int(number)] = Dual(transformer, other)
     if state:
-        raise ValueError(f"{path.name} has {next(iter(state))}, for which there is no place")
+        raise ValueError(f"it has {next(iter(state))}, for which there is no place")
     # the mixture comes in as what is added to time, and goes on to the transformers
     unet.register_forward_pre_hook(_passed_on, with_kwargs=True)
     return unet

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from backends.embedders.clip import ViTL14
@@ -10,6 +11,7 @@ from backends.generators.dual_attention import doubled
 from backends.generators.guidance import SCALED
 from backends.generators.latent_diffusion import LatentDiffusion
 from backends.generators.low_level import STRENGTH, begun
+from backends.generators.older_weights import OlderWeights
 from backends.generators.weights import NETWORK, TRANSFORMER, Part, pipeline_parts, text_parts
 from explorer.protocols import Condition, Option, TrainedOn
 from explorer.types import UserError
@@ -64,10 +66,13 @@ class Versatile(LatentDiffusion):
             *text_parts(cls="CLIPTextModelWithProjection"),
         )
 
+    def _weights(self, usual: Path, source: str | Path | None) -> OlderWeights:
+        return OlderWeights(self.name, self.hub, self.size, self.parts(), usual, source)
+
     def _adapted(self, unet: Any) -> Any:
         part = next(part for part in self.weights.parts if part.folder == "text_unet")
         try:
-            return doubled(unet, self.weights.file(part, part.files[-1]))
+            return doubled(unet, self.weights.tensors(part))
         except ValueError as error:
             raise UserError(
                 f"{self.weights.path(part)} does not go with the image_unet beside it ({error}); "

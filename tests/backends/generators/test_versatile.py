@@ -132,3 +132,30 @@ def test_transformers_without_a_place_or_a_place_without_one_are_refused(missing
     said = "Missing key" if missing else r"attentions\.9.*, for which there is no place"
     with pytest.raises(UserError, match=f"text_unet does not go with the image_unet.*{said}"):
         Versatile(tmp_path, source=tmp_path / "own")
+
+
+@torch.inference_mode()
+def test_weights_from_before_safetensors_are_read_without_unpickling(saved, made, given, tmp_path):
+    shutil.copytree(saved / "versatile", tmp_path / "own")
+    older = {"to_q": "query", "to_k": "key", "to_v": "value", "to_out.0": "proj_attn"}
+    for path in (tmp_path / "own").glob("*/*.safetensors"):
+        state = load_file(path)
+        if path.parent.name == "vae":
+            for now, then in older.items():
+                state = {k.replace(f"attentions.0.{now}.", f"attentions.0.{then}."): v
+                         for k, v in state.items()}  # fmt: skip
+        if path.name == "model.safetensors":
+            state["vision_model.embeddings.position_ids"] = torch.arange(3)[None]
+        name = "pytorch_model" if path.name == "model.safetensors" else path.stem
+        torch.save(state, path.with_name(f"{name}.bin"))
+        path.unlink()
+    generator = Versatile(tmp_path, source=tmp_path / "own")
+    call = [given("versatile")], 3.0, [5], 2
+    expected = made["versatile"].latents(*call)
+    torch.testing.assert_close(generator.latents(*call), expected, atol=1e-4, rtol=1e-4)
+    shown, again = (one.generate(*call).astype(int) for one in (made["versatile"], generator))
+    assert np.abs(shown - again).max() <= 1
+    broken = tmp_path / "own" / "image_encoder" / "pytorch_model.bin"
+    torch.save({"model": {}}, broken)
+    with pytest.raises(UserError, match=f"{broken}: model is a dict, expected a tensor"):
+        Versatile(tmp_path, source=tmp_path / "own")
