@@ -12,6 +12,7 @@ import typer
 
 from backends.commands import options
 from backends.commands.foreign_checkpoints import LAYOUTS, MAE, Found, open_checkpoint
+from backends.commands.joined_checkpoints import another, joined
 from explorer.files import plain_tensor
 from explorer.types import Card, EmbeddingSpace, Subject, UserError
 
@@ -75,7 +76,7 @@ def import_checkpoint(
 
     bench, studied, parts = None, [], []
     about = {"heads": heads, "title": title, "command": options.command_line()}
-    for path, target in [(file, space), *map(_another, also or ())]:
+    for path, target in [(file, space), *map(another, also or ())]:
         found = open_checkpoint(path, ema)
         for line in found.told(tensors):
             print(line)
@@ -102,53 +103,6 @@ def import_checkpoint(
     for line in left_out:
         print(f"  {line}")
     print(f"\n{use(folder, card)}")
-
-
-def _another(text: str) -> tuple[Path, str]:
-    """Return the file and the space of an ``--also``."""
-    path, _, space = text.rpartition("=")
-    if not path or not space:
-        raise UserError(
-            f"--also is FILE=MODEL/LAYER, such as z.pth=sd-vae/latents, found {text!r}."
-        )
-    return Path(path), space
-
-
-def joined(
-    parts: Sequence[tuple[Any, Card, Sequence[str]]],
-) -> tuple[Any, Card, tuple[str, ...]]:
-    """Return one decoder of several converted files, its card, and what found no place in it."""
-    from backends.mappers.joined import Joined
-
-    if odd := [card.cls for _, card, _ in parts if card.cls not in ("mixer", "joined")]:
-        raise UserError(
-            f"Encoders of MindEye2 and NeuralDiffuser are joined, found {odd[0]}; convert that "
-            "file by itself."
-        )
-    spaces = [space.name for _, card, _ in parts for space in card.targets]
-    if twice := sorted({name for name in spaces if spaces.count(name) > 1}):
-        raise UserError(f"Two of the files give {twice[0]}; join an encoder of each space once.")
-    members = []
-    for mapper, card, _ in parts:
-        if card.cls == "joined":
-            members += zip(mapper.architecture["members"], mapper.members, strict=True)
-        else:
-            about = {"cls": card.cls, "targets": len(mapper.targets)}
-            members.append((about | {"architecture": mapper.architecture}, mapper))
-    first = parts[0][1]
-    voxels = {subject: count for subject, (count, _) in first.voxels.items()}
-    made = Joined.of(voxels, members)
-    left_out = tuple(
-        f"{card.settings['published']['file']}: {line}" for _, card, left in parts for line in left
-    )
-    about = {
-        "files": [
-            {"targets": [space.name for space in card.targets]} | card.settings["published"]
-            for _, card, _ in parts
-        ]
-    }
-    card = replace(first, cls="joined", targets=made.targets, settings={"published": about})
-    return made, card, left_out
 
 
 def alone(found: Found, everybody: Sequence[str], only: str) -> tuple[Found, list[str]]:

@@ -9,7 +9,8 @@ from diffusers.models.autoencoders.vae import Decoder
 
 from backends import MAPPERS
 from backends.__main__ import main
-from backends.commands.import_checkpoint import alone, convert, joined
+from backends.commands.import_checkpoint import alone, convert
+from backends.commands.joined_checkpoints import joined
 from backends.mappers.joined import Joined
 from backends.mappers.parts.voxel2sd import low_level
 from explorer.types import EmbeddingSpace, UserError
