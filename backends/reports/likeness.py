@@ -158,7 +158,7 @@ def products(
         shown, and of the made pictures with themselves (n,).
     """
     n, found = len(shown), {}
-    for begin, block in _blocks(shown.batches(network), form):
+    for begin, block in _blocks(shown, network, form):
         for name, theirs in block.items():
             cross, squares = found.setdefault(name, (np.empty((n, n)), (np.empty(n), np.empty(n))))
             squares[0][begin : begin + len(theirs)] = _squared(theirs)
@@ -174,23 +174,29 @@ def products(
 
 
 def _blocks(
-    parts: Iterator[dict[str, np.ndarray]], form: Form
+    pictures: Pictures, network: str, form: Form
 ) -> Iterator[tuple[int, dict[str, np.ndarray]]]:
-    """Yield where a block begins, and its rows by name, of as many parts as may be kept."""
-    begin, kept = 0, []
-    for part in parts:
-        kept.append(form(part))
-        each = sum(rows.nbytes for rows in kept[-1].values())
-        if each * (len(kept) + 1) > KEPT:
-            yield begin, _joined(kept)
-            begin += sum(len(next(iter(one.values()))) for one in kept)
-            kept = []
-    if kept:
-        yield begin, _joined(kept)
+    """Yield where a block begins, and its rows by name, of as many pictures as may be kept.
 
-
-def _joined(kept: list[dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
-    return {name: np.concatenate([one[name] for one in kept]) for name in kept[0]}
+    The next block takes the memory of the one before.
+    """
+    kept: dict[str, np.ndarray] = {}
+    begin = filled = 0
+    for part in pictures.batches(network):
+        found = form(part)
+        count = len(next(iter(found.values())))
+        if not kept:
+            each = sum(rows[0].nbytes for rows in found.values())
+            most = min(len(pictures), max(KEPT // each, count))
+            kept = {k: np.empty((most, *v.shape[1:]), v.dtype) for k, v in found.items()}
+        if filled + count > len(next(iter(kept.values()))):
+            yield begin, {name: rows[:filled] for name, rows in kept.items()}
+            begin, filled = begin + filled, 0
+        for name, rows in found.items():
+            kept[name][filled : filled + count] = rows
+        filled += count
+    if filled:
+        yield begin, {name: rows[:filled] for name, rows in kept.items()}
 
 
 def _squared(rows: np.ndarray) -> np.ndarray:

@@ -117,19 +117,29 @@ def dissimilarity(shown: Pictures, made: Pictures, candidates: np.ndarray) -> np
         made.say(forecast)
     with ThreadPoolExecutor(workers) as pool:
         for begin in range(0, len(shown), BLOCK):
-            block = range(begin, min(begin + BLOCK, len(shown)))
-            sums = dict(
-                zip(block, pool.map(windows, (shown.small[j] for j in block)), strict=True)
-            )
-
-            def fill(i: int, sums: dict[int, tuple] = sums, begin: int = begin) -> None:
-                columns = [k for k, j in enumerate(candidates[i]) if j in sums]
-                if columns:
-                    own = windows(made.small[i])
-                    bad[i, columns] = [-mean_ssim(own, sums[candidates[i, k]]) for k in columns]
-
-            list(pool.map(fill, range(len(made))))
+            _fill(bad, shown, made, candidates, range(begin, min(begin + BLOCK, len(shown))), pool)
     return bad
+
+
+def _fill(
+    bad: np.ndarray,
+    shown: Pictures,
+    made: Pictures,
+    candidates: np.ndarray,
+    block: range,
+    pool: ThreadPoolExecutor,
+) -> None:
+    """Write into ``bad`` what compares with the shown images of one block."""
+    found = pool.map(windows, (shown.small[j] for j in block))
+    sums = dict(zip(block, found, strict=True))
+
+    def compare(i: int) -> None:
+        columns = [k for k, j in enumerate(candidates[i]) if j in sums]
+        if columns:
+            own = windows(made.small[i])
+            bad[i, columns] = [-mean_ssim(own, sums[candidates[i, k]]) for k in columns]
+
+    list(pool.map(compare, range(len(made))))
 
 
 def _forecast(shown: Pictures, made: Pictures, pairs: int, workers: int) -> str:
