@@ -193,7 +193,7 @@ def drawn(generator, given, scale, **options):
 @torch.no_grad()
 def test_rows_of_the_papers_table(whole, further):
     """Unrefined is the default, refined ones are blended too, the low-level branch alone."""
-    one, other = condition(1), condition(2)
+    one, other = condition(1), condition(3)
     plain = drawn(whole, one, 5.0)
     assert np.array_equal(plain, drawn(whole, condition(1, low=False), 5.0))
     alone = drawn(whole, one, 5.0, low_level=1)
@@ -206,7 +206,8 @@ def test_rows_of_the_papers_table(whole, further):
     refined = drawn(whole, one, 5.0, refine=1)
     assert np.abs(refined - plain).mean() > 5
     assert np.abs(refined - drawn(whole, one, 5.0, refine=1)).max() == 0
-    words = whole._captioner.words(one.embeddings[TOKENS])
+    words, others = (whole._captioner.words(given.embeddings[TOKENS]) for given in (one, other))
+    assert words != others
     (step,) = [s for s in whole.sweep(one, [5.0], 2, 7, refine=1) if s.done]
     assert step.note == f'refined with the words "{words}"' and words
     assert np.abs(step.image - refined).max() <= 1
