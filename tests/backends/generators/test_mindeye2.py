@@ -10,6 +10,7 @@ from transformers import CLIPTextModel, CLIPTextModelWithProjection, GitConfig, 
 
 from backends.generators import mindeye2
 from backends.generators.mindeye2 import Blur, Captioner, Refiner, blended, resized
+from backends.generators.sampling import Wanted
 from backends.generators.sdxl_unclip import LOW, TOKENS, SDXLUnCLIP
 from explorer.protocols import Condition
 from explorer.types import UserError
@@ -211,6 +212,9 @@ def test_rows_of_the_papers_table(whole, further):
     (step,) = [s for s in whole.sweep(one, [5.0], 2, 7, refine=1) if s.done]
     assert step.note == f'refined with the words "{words}"' and words
     assert np.abs(step.image - refined).max() <= 1
+    row, how = whole.latents([one], 5.0, [7], 2), whole._chosen({"refine": 1})
+    again, anew = (whole._picture(row, Wanted(one, 5.0, seed), how)[0] for seed in (7, 8))
+    assert (again - anew).abs().mean() > 0.01  # its noise is of the picture's own seed
     (alone_step,) = whole.sweep(one, [5.0], 8, 7, low_level=1)
     assert alone_step.done and alone_step.note.startswith("the low-level branch alone")
     (*_, last) = whole.moments([one], 5.0, 7, 2, refine=1)  # on the way nothing is refined

@@ -6,6 +6,7 @@ import shutil
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
@@ -13,7 +14,7 @@ from backends.mappers.mixer import Mixer
 from backends.mappers.parts.repeats import over_repeats
 from backends.reports.mapper_tables import markdown, write
 from backends.reports.mappers import compare
-from backends.reports.retrieval_branch import BRANCH, OUTPUTS, branches, has_branch
+from backends.reports.retrieval_branch import BRANCH, OUTPUTS, has_branch
 from explorer import metrics
 from explorer.evidence.evaluation import read_evaluation
 from explorer.mapper import read_card
@@ -88,9 +89,11 @@ def test_the_rows_stand_beside_the_mapper(
     assert not any(name.startswith("linear (") for name in names)
     stimuli = list(bench.catalogue.gallery("fake", "sub-01").index)
     true = fakes.Embedder().embed([fakes.picture(name) for name in stimuli])
-    decoded = branches(mapper, trials, "sub-01", stimuli)
-    for words in (BRANCH, OUTPUTS):
-        expected = metrics.two_way_identification(decoded[words][space], true)
+    repeats = [trials.rows("test", stimulus) for stimulus in stimuli]
+    betas = torch.from_numpy(trials.betas[np.concatenate(repeats)])
+    both = over_repeats(mapper, betas, list(map(len, repeats)), "sub-01")
+    for words, decoded in zip((OUTPUTS, BRANCH), both, strict=True):
+        expected = metrics.two_way_identification(decoded[space].numpy(), true)
         rows = found.table[found.table["mapper"] == f"branched{words}"]
         row = rows[(rows["score"] == "two-way") & (rows["betas"] == "averaged repeats")].iloc[0]
         assert row["value"] == pytest.approx(expected) and row["N"] == len(stimuli)
