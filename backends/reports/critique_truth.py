@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from explorer.workbench import Workbench
 
 SHUFFLES = 20
+TRAINED = 5000  # training stimuli that are asked, evenly among them
 CONCEPTS = ("category", "supercategory")  # kinds of features, as the truth of parcels names them
 MAPPER = "ridge"
 Say = Callable[[str], None]
@@ -78,7 +79,8 @@ class _Known:
         self.study, self.subject = bench.catalogue.dataset(dataset), subject
         self.stimuli, predicted = decoded_test(bench, request)
         trials, tested = bench.catalogue.trials(dataset, subject), set(self.stimuli)
-        self.trained = [s for s in trials.stimuli("train") if s not in tested]
+        every = [s for s in trials.stimuli("train") if s not in tested]
+        self.trained = [every[i] for i in metrics.evenly(len(every), TRAINED)]
         embed = bench.models.embed
         self.predicted = critique.flat(predicted)
         self.targets = critique.flat(embed(dataset, self.stimuli, self.space))

@@ -11,6 +11,7 @@ import numpy as np
 from explorer import metrics
 from explorer.evidence.critique import CLUSTERS, SEED, Finding, flat, with_n
 from explorer.evidence.standing import effective_rank
+from explorer.metrics import written
 from explorer.splits import clusters
 
 LITTLE = 0.25  # of the targets' own variance beyond cluster means: less counts as collapsed
@@ -69,7 +70,7 @@ def collapse(
             "share in the span of cluster means": list(shares.values()),
         }
     )
-    n, kept = len(predicted), f"{100 * low:.0f} to {100 * high:.0f} %"
+    n, kept = len(predicted), f"{written(100 * low, 0)} to {written(100 * high, 0)} %"
     said = (
         f"{100 * shares['predictions']:.0f} % of the predictions' variance lies in the span of "
         f"{basis.shape[1] + 1} training-cluster means (of the targets' "

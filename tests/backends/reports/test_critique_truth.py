@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from backends import DATASETS, EMBEDDERS, ENCODERS, GENERATORS, MAPPERS
+from backends import DATASETS, EMBEDDERS, ENCODERS, MAPPERS
 from backends.reports import critique_truth
 from backends.reports.critique_truth import planted
 from explorer.types import UserError
@@ -17,11 +17,11 @@ CHECKPOINTS = Path(__file__).resolve().parents[3] / "checkpoints"
 
 
 def test_the_planted_truth_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(critique_truth, "PAIRS", 3)
-    monkeypatch.setattr(critique_truth, "SHUFFLES", 8)
-    bench = Workbench(
-        *(DATASETS, EMBEDDERS, MAPPERS, GENERATORS), checkpoints=CHECKPOINTS, encoders=ENCODERS
-    )
+    monkeypatch.setattr(critique_truth, "PAIRS", 2)
+    monkeypatch.setattr(critique_truth, "SHUFFLES", 6)
+    monkeypatch.setattr(critique_truth, "TRAINED", 600)
+    given = {"checkpoints": CHECKPOINTS, "encoders": ENCODERS}
+    bench = Workbench(DATASETS, EMBEDDERS, MAPPERS, {}, **given)
     decoders, shuffled, copied, concepts = planted(bench, "simulated", ["subj01"]).values()
     said = decoders.set_index(["decoder", "test"])["it says"]
     assert "little more than the cluster" in said["class mean", "output-dimension collapse"]

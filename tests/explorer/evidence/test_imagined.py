@@ -11,6 +11,7 @@ import pandas as pd
 import pytest
 
 from explorer.choosing import default_request
+from explorer.evidence import imagined as module
 from explorer.evidence.critique import generalisation, pairwise
 from explorer.evidence.image_sets import further
 from explorer.evidence.imagined import imagined_of, seen_against_imagined
@@ -112,8 +113,16 @@ def test_as_many_repeats_are_averaged_of_both(
     table = bench.catalogue.trials("fake", "sub-01").table
     rows = table.index[table["split"] == "test"][:12]
     counts = table.loc[rows, "stimulus"].value_counts()
+    asked_for, usual = [], module.decoded
+
+    def listen(*given: Any) -> np.ndarray:
+        asked_for.append(given[-1])
+        return usual(*given)
+
+    monkeypatch.setattr(module, "decoded", listen)
     told = imagined_of(bench, request).definition
     assert f"from {counts.min()} trial(s) of each that were seen" in told
+    assert asked_for == [counts.min()] * 2 and counts.min() < counts.max()
 
 
 def test_another_brain_is_refused(asked: Callable[..., Any]) -> None:
