@@ -215,13 +215,13 @@ def _near_misses(path: Path) -> tuple[str, ...]:
 
     if not path.is_file():
         return ()
-    with guard(path, "a table", "make it again with python -m backends evaluate --images"):
+    with guard(path, "a table", "make it again with python -m backends evaluate --images FOLDER"):
         table = pd.read_csv(path, dtype=str, keep_default_na=False)
     lacking = [name for name in ("subject", "stimulus") if name not in table]
     if lacking:
         raise UserError(
             f"{path} lacks the column {lacking[0]!r}; make it again with python -m backends "
-            "evaluate --images"
+            "evaluate --images FOLDER"
         )
     if not len(table):
         return (f"Near misses among the pictures ({NEARLY}): none.",)
