@@ -136,10 +136,7 @@ class Catalogue:
     def _open(self, name: str) -> Dataset:
         offered = self.dataset_names()
         if name not in offered:
-            raise UserError(
-                f"There is no data set {name!r} here; choose one of {', '.join(offered)}, or "
-                f"start with --dataset {name}=PATH."
-            )
+            raise _no_dataset(name, offered)
         family = self.family(name)
         if not family:
             raise UserError(f"Nothing here can read the data set {name!r} as a plain folder.")
@@ -197,10 +194,7 @@ class Catalogue:
     def _load(self, dataset: str, subject: str) -> Trials:
         offered = self.subjects(dataset)
         if subject not in offered:
-            raise UserError(
-                f"The data set {dataset} has no subject {subject!r}; choose one of "
-                f"{', '.join(offered)}."
-            )
+            raise _no_subject(dataset, subject, offered)
         study = self.dataset(dataset)
         trials = study.load(subject)
         split = self.options.get(dataset, {}).get("split", "")
@@ -270,10 +264,7 @@ class Catalogue:
         if name in self.pictures:
             return self.pictures[name]
         if name not in self._generators:
-            raise UserError(
-                f"There is no generator {name!r}; choose one of "
-                f"{', '.join([*self._generators, *self.pictures])}."
-            )
+            raise _no_generator(name, [*self._generators, *self.pictures])
         return resolve(self._generators[name])
 
     def lacking(self, generator: str) -> str:
@@ -355,6 +346,23 @@ class Catalogue:
     def captions_embedder_name(self, space: EmbeddingSpace) -> str:
         """Return the embedder that puts captions into ``space``, "" if none does."""
         return _first(self.embedders, "text_spaces", space)
+
+
+def _no_dataset(name: str, offered: Sequence[str]) -> UserError:
+    return UserError(
+        f"There is no data set {name!r} here; choose one of {', '.join(offered)}, or start with "
+        f"--dataset {name}=PATH."
+    )
+
+
+def _no_subject(dataset: str, subject: str, offered: Sequence[str]) -> UserError:
+    return UserError(
+        f"The data set {dataset} has no subject {subject!r}; choose one of {', '.join(offered)}."
+    )
+
+
+def _no_generator(name: str, offered: Sequence[str]) -> UserError:
+    return UserError(f"There is no generator {name!r}; choose one of {', '.join(offered)}.")
 
 
 def _first(entries: Mapping[str, Any], spaces: str, space: EmbeddingSpace) -> str:

@@ -121,6 +121,17 @@ def test_a_module_imports_only_from_floors_below(name):
     assert not wrong, f"{name} imports {', '.join(wrong)}, which lie no lower than {room}"
 
 
+@pytest.mark.parametrize("name", sorted(modules()))
+def test_no_class_and_no_file_outgrows_a_reader(name):
+    """A class has 300 lines at most and a file 450; a data set's reader may have 600."""
+    text = modules()[name].read_text(encoding="utf-8")
+    most = 600 if name.startswith("backends.datasets.") else 450
+    assert len(text.splitlines()) <= most
+    for node in ast.walk(ast.parse(text)):
+        if isinstance(node, ast.ClassDef):
+            assert node.end_lineno - node.lineno < 300, node.name
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_member_of_a_kind_imports_no_other_member(kind):
     shared = [f"{kind}.{name}" for name in KINDS[kind].split()]

@@ -16,10 +16,10 @@ github.com/yu-takagi/StableDiffusionReconstruction. A session of the main experi
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -324,22 +324,8 @@ class NSD:
         by = "its training trials" if self.norm == "session" else "its own trials"
         if self._part.test_only:
             by = "all its trials"
-        found = [
-            f"Read are betas {self.prep} ({PREPARATIONS[self.prep]}) in {self.space}, "
-            f"{self.roi}, with "
-            + (
-                "percent signal change as published."
-                if self.norm == "none"
-                else f"every voxel z-scored within {self.norm} by {by}."
-            )
-        ]
-        others = [
-            f"?space={s}&prep={p} ({', '.join(people)})"
-            for (s, p), people in self._betas.items()
-            if (s, p) != (self.space, self.prep)
-        ]
-        if others:
-            found.append(f"Further betas are here: {'; '.join(others)}.")
+        found = [_what_is_read(self.prep, self.space, self.roi, self.norm, by)]
+        found += _further(self._betas, (self.space, self.prep))
         part = next(n for n, experiment in PARTS.items() if experiment == self._part.experiment)
         if relatives := other_parts(self.path, part):
             found.append(
@@ -360,6 +346,22 @@ class NSD:
             found += self._part.remarks_on(subject)
             found += self._brains.remarks(subject, self._first(subject))
         return found
+
+
+def _what_is_read(prep: str, space: str, roi: str, norm: str, by: str) -> str:
+    how = f"every voxel z-scored within {norm} by {by}."
+    if norm == "none":
+        how = "percent signal change as published."
+    return f"Read are betas {prep} ({PREPARATIONS[prep]}) in {space}, {roi}, with {how}"
+
+
+def _further(betas: Mapping[tuple[str, str], Any], read: tuple[str, str]) -> list[str]:
+    others = [
+        f"?space={space}&prep={prep} ({', '.join(people)})"
+        for (space, prep), people in betas.items()
+        if (space, prep) != read
+    ]
+    return [f"Further betas are here: {'; '.join(others)}."] if others else []
 
 
 def _open_part(

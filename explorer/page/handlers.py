@@ -269,21 +269,12 @@ class Handlers:
         updates: Updates = {}
         try:
             request, told = self._request(session), self.lab.told(session)
-            made = self._made(session, request, form, told)
+            made = _made(self.workbench, self.turns, session, request, form, told)
             data = base64.b64encode(made.content).decode("ascii")
             file |= {"name": made.name, "mime": made.mime, "data": data}
         except UserError as error:
             updates[self.ui.notices] = notices(str(error))
         return {self.ui.masthead: {**self._masthead(session), "file": file}, **updates}
-
-    def _made(
-        self, session: Session, request: Request, form: str, told: dict[str, Any] | None
-    ) -> export.File:
-        """Return a file; one that holds only what is on the screen waits for no model."""
-        if export.is_there(self.workbench, request, session.view, form):
-            return export.make(self.workbench, request, session.view, form, told)
-        with self.turns.held(id(session), "export"):
-            return export.make(self.workbench, request, session.view, form, told)
 
     # ------------------------------------------------------------------------------------- showing
 
@@ -358,3 +349,18 @@ class Handlers:
 
     def _masthead(self, session: Session) -> dict[str, Any]:
         return pickers.masthead(self.workbench, session.request, session.view)
+
+
+def _made(
+    workbench: Workbench,
+    turns: Turns,
+    session: Session,
+    request: Request,
+    form: str,
+    told: dict[str, Any] | None,
+) -> export.File:
+    """Return a file; one that holds only what is on the screen waits for no model."""
+    if export.is_there(workbench, request, session.view, form):
+        return export.make(workbench, request, session.view, form, told)
+    with turns.held(id(session), "export"):
+        return export.make(workbench, request, session.view, form, told)
