@@ -85,7 +85,7 @@ def other(data: bytes, rng: Rng) -> bytes:
     with h5py.File(held, "w") as file:
         file["a"] = np.zeros(3)
     others = (
-        *(stream.getvalue(), archive.getvalue(), held.getvalue(), gzip.compress(b"text")),
+        *(stream.getvalue(), archive.getvalue(), held.getvalue(), gzip.compress(b"text", mtime=0)),
         *(b"<html>404 Not Found</html>", b"\x89PNG\r\n\x1a\n" + bytes(40), b"\xff\xd8\xff\xe0"),
         *(b"\x80\x04N.", bytes(1000), b"\n", b"[]", b"{}", b"null", b"0", b"\xef\xbb\xbf{}"),
         *(b"[" * 100_000, b'{"a":' * 50_000, b"a\tb\n1\t2\n", b"a,b\n1,2\n", b"\xff\xfe\x00a"),
