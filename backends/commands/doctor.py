@@ -120,7 +120,7 @@ def examine(given: str, datasets: Mapping[str, Any]) -> tuple[list[str], bool]:
         unreadable, alike = ([], []) if plain else _of_pictures(study, shown)
         remarks, problems = remarks + unreadable, problems + alike
         if study.split_unit == "stimulus":
-            remarks += _near_in_embedding(study, shown)
+            remarks += _near_in_embedding(study, shown, compared=not plain)
     lines += _listed("Remarks", remarks) + _listed("Problems", list(dict.fromkeys(problems)))
     may = "may be shown to others" if study.redistributable else "may not be shown to others"
     lines.append(f"Licence: {study.licence or 'not stated'}; its images {may} (app.py --share).")
@@ -207,8 +207,11 @@ def _of_pictures(study: Dataset, shown: dict[str, set[str]]) -> tuple[list[str],
     return said, list(same_pictures(pictures, **shown, by_stimulus=by_stimulus))
 
 
-def _near_in_embedding(study: Dataset, shown: dict[str, set[str]]) -> list[str]:
-    """Return what the audit says in the embedder that ships, where its weights are here."""
+def _near_in_embedding(study: Dataset, shown: dict[str, set[str]], compared: bool) -> list[str]:
+    """Return what the audit says in the embedder that ships, where its weights are here.
+
+    ``compared``: the pictures themselves were, and equal ones are told.
+    """
     from backends.embedders.choice import make_embedders
     from backends.reports.leaks import audit
 
@@ -229,7 +232,8 @@ def _near_in_embedding(study: Dataset, shown: dict[str, set[str]]) -> list[str]:
     train = [s for s in rows if s not in shown["test"]]
     if not (test and train):
         return []
-    return list(audit(study, train, test, np.stack([*rows.values()]), space.name))
+    features = np.stack([*rows.values()])
+    return list(audit(study, train, test, features, space.name, compared))
 
 
 def _listed(title: str, sentences: list[str]) -> list[str]:

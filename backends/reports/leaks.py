@@ -15,11 +15,18 @@ from explorer.protocols import Dataset
 from explorer.splits import USUAL, nearest, usual_similarity
 from explorer.types import UserError
 
+EQUAL = 1e-5  # of cosine: rounding of embeddings of one picture
+MOST_LIKE_ONE = 50  # training stimuli that are compared with one test stimulus
 MOST_LOOKED_AT = 100  # test stimuli whose pictures are compared, the closest first
 
 
 def audit(
-    study: Dataset, train: Sequence[str], test: Sequence[str], features: np.ndarray, space: str
+    study: Dataset,
+    train: Sequence[str],
+    test: Sequence[str],
+    features: np.ndarray,
+    space: str,
+    compared: bool = False,
 ) -> Iterator[str]:
     """Yield sentences about test stimuli that are very close to a training stimulus.
 
@@ -33,12 +40,14 @@ def audit(
         (len(train) + len(test), ...), the training ones first.
     space
         What the features are, e.g. pocket-clip/image.
+    compared
+        All pictures were compared already, so nothing more is said of which are the same.
     """
     if len(train) < 3 or not len(test):
         return
     rows = unit(np.asarray(features, np.float32).reshape(len(features), -1))
     known, new = rows[: len(train)], rows[len(train) :]
-    threshold = usual_similarity(known)
+    threshold = min(usual_similarity(known), 1 - EQUAL)  # equal ones are told whatever is usual
     near = nearest(new, known)
     over = np.flatnonzero(near >= threshold)
     if not len(over):
@@ -56,12 +65,18 @@ def audit(
         f"stimulus than {USUAL:.0%} of those are to each other (cosine {threshold:.3f}); the "
         f"closest is {test[first]!r}, like {other!r} ({near[first]:.3f})."
     )
-    pairs = [(test[i], train[int(np.argmax(known @ new[i]))]) for i in closest[:MOST_LOOKED_AT]]
+    if compared:
+        return
+    tested, trained = [test[i] for i in closest[:MOST_LOOKED_AT]], {}
+    for i in closest[:MOST_LOOKED_AT]:
+        alike = known @ new[i]
+        nearest_first = np.argsort(-alike)[:MOST_LIKE_ONE]  # equal pictures are equally near
+        trained |= {train[at]: None for at in nearest_first if alike[at] > alike.max() - EQUAL}
     pictures = {}
-    for stimulus in dict.fromkeys(s for pair in pairs for s in pair):
+    for stimulus in dict.fromkeys([*tested, *trained]):
         try:
             pictures[stimulus] = look(study.image(stimulus))
         except UserError:
             continue  # studies are often had without some of their pictures
-    tested, trained = ({pair[i] for pair in pairs} & set(pictures) for i in (0, 1))
-    yield from same_pictures(pictures, trained, tested)
+    there = set(pictures)
+    yield from same_pictures(pictures, there & set(trained), there & set(tested))

@@ -42,6 +42,22 @@ def test_a_copy_is_found_and_its_picture_told(features: np.ndarray) -> None:
     assert "'test-03', which is 'train-07'" in same
 
 
+def test_a_placeholder_is_counted_in_training_too_and_said_once(features: np.ndarray) -> None:
+    class Gone(Study):
+        def image(self, stimulus: str) -> np.ndarray:
+            return super().image("card" if stimulus in gone else stimulus)
+
+    gone = {*TRAIN[:6], *TEST[5:8]}
+    for stimulus in gone:
+        features[[*TRAIN, *TEST].index(stimulus)] = features[0]
+    said = list(audit(Gone(), TRAIN, TEST, features, "toy/image"))
+    (card,) = [s for s in said if "a placeholder" in s]
+    assert card.startswith("9 stimuli have one and the same picture")
+    assert "3 of them test stimuli" in card
+    (alone,) = audit(Gone(), TRAIN, TEST, features, "toy/image", compared=True)
+    assert alone.startswith("Leak audit in toy/image: 4 of 10")
+
+
 def test_a_picture_that_cannot_be_read_leaves_the_numbers(features: np.ndarray) -> None:
     features[64] = features[9]  # test-04
     sentences = list(audit(Study(), TRAIN, TEST, features, "toy/image"))
