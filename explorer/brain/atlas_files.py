@@ -127,7 +127,8 @@ def load_cifti_atlas(name: str, path: str | Path) -> Atlas:
     maps, models = axes
     if len(maps) != 1:
         raise UserError(
-            f"{path} holds {len(maps)} maps of labels, expected exactly 1: {_some(maps.name)}."
+            f"{path} holds {len(maps)} maps of labels, expected exactly 1: {_some(maps.name)}; "
+            "save one of them alone."
         )
     values = whole(volume_data(image, path, 0, do=AGAIN), path)
     with guard(path, CIFTI, AGAIN):
@@ -311,7 +312,10 @@ def _read_gifti(path: Path) -> tuple[np.ndarray, LabelTable, str]:
     if len(arrays) != 1:
         names = [str(a.meta.get("Name", "")) for a in arrays]
         told = f": {_some(names)}" if any(names) else ""
-        raise UserError(f"{path} holds {len(arrays)} label arrays, expected exactly 1{told}.")
+        raise UserError(
+            f"{path} holds {len(arrays)} label arrays, expected exactly 1{told}; save one of them "
+            "alone."
+        )
     if sparse:
         raise UserError(
             f"{path} labels a list of vertices and not all of them; give a file with one label "

@@ -15,6 +15,7 @@ from explorer.types import UserError
 Colour = tuple[int, int, int]
 LabelTable = dict[int, tuple[str, Colour]]  # index -> name and RGB, 0-255
 GREY: Colour = (128, 128, 128)
+HEMISPHERES = {"l": "L", "lh": "L", "left": "L", "r": "R", "rh": "R", "right": "R"}
 AGAIN, MISSING = "copy the file again", "give the path of an atlas file"
 TABLES = (".tsv", ".csv", ".ctab", ".txt")  # endings of tables; the last two are FreeSurfer's
 # What atlases call cortex without a parcel, and the medial wall: letters and digits alone, without
@@ -78,7 +79,7 @@ def refuse_unnamed(index: np.ndarray, known: Iterable[int], where: str) -> None:
     if unnamed:
         raise UserError(
             f"{where}: {int((index == unnamed[0]).sum())} vertices have the index {unnamed[0]}, "
-            "which the label table does not name."
+            "which the label table does not name; add it to the table."
         )
 
 
@@ -119,9 +120,10 @@ def read_rows(path: str | Path) -> list[Row]:
 
 def _row(row: dict[str, str]) -> Row:
     code = row.get("colour", "").lstrip("#") or "808080"
-    hemisphere = row.get("hemisphere", "")
+    told = row.get("hemisphere", "").strip()
+    hemisphere = HEMISPHERES.get(told.lower(), told)
     if hemisphere not in ("L", "R", ""):
-        raise ValueError(f"hemisphere is L, R or empty, not {hemisphere!r}")
+        raise ValueError(f"hemisphere is L, R or empty, not {told!r}")
     red, green, blue = bytes.fromhex(code)
     return Row(_whole(row["index"]), row["name"], hemisphere, (red, green, blue))
 

@@ -40,7 +40,7 @@ def test_arrays_and_tables_that_cannot_be_read(tmp_path):
         "index\tlabel\n1\tV1\n": "lacks the column 'name'",
         "index\tname\none\tV1\n": "cannot be read .*'one'",
         "index\tname\n2\tV1\n": "20484 vertices have the index 1, which the label table",
-        "index\tname\themisphere\n1\tV1\tleft\n": "hemisphere is L, R or empty, not 'left'",
+        "index\tname\themisphere\n1\tV1\tleftish\n": "hemisphere is L, R or empty, not 'leftish'",
         "index\tname\tcolour\n1\tV1\t#f00\n": "cannot be read",
     }.items():
         table.write_text(text)
@@ -96,3 +96,14 @@ def test_tables_from_a_spreadsheet_are_read(tmp_path):
     (tmp_path / "a.csv").write_bytes(b"\xef\xbb\xbfindex,name\r\n0.0,unknown\r\n1.0,V1\r\n")
     atlas = load_array_atlas("a", tmp_path / "a.npy", tmp_path / "a.csv")
     assert keys_of(atlas) == ["V1"] and atlas.vertices[:2].tolist() == [-1, 0]
+
+
+@pytest.mark.parametrize(("left", "right"), [("L", "R"), ("lh", "rh"), ("Left", "Right")])
+def test_a_tables_hemispheres_are_read_as_they_are_usually_written(tmp_path, left, right):
+    index = np.zeros(20_484, np.int64)
+    index[:5], index[-5:] = 1, 2
+    np.save(tmp_path / "mine.npy", index)
+    rows = f"index\tname\themisphere\n0\tunknown\t\n1\tone\t{left}\n2\ttwo\t{right}\n"
+    (tmp_path / "mine.tsv").write_text(rows)
+    atlas = load_array_atlas("mine", tmp_path / "mine.npy", tmp_path / "mine.tsv")
+    assert [(one.name, one.hemisphere) for one in atlas.labels] == [("one", "L"), ("two", "R")]
