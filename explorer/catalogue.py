@@ -33,6 +33,7 @@ from explorer.offers import (
     find_mappers,
     fit_offer,
     no_mapper,
+    offered_as,
     read_cards,
 )
 from explorer.protocols import Dataset
@@ -294,10 +295,10 @@ class Catalogue:
     def offer(self, dataset: str, subject: str, mapper: str) -> Offer:
         """Return what stands behind a mapper's name; an unknown one raises `UserError`."""
         offers = self._offers(dataset, subject)
-        if mapper not in offers:
+        if (found := offered_as(offers, mapper)) is None:
             why = self._withheld[dataset, subject].get(mapper, "")
             raise no_mapper(f"{dataset}/{subject}", mapper, offers, why, self.test_only(dataset))
-        return offers[mapper]
+        return found
 
     def _offers(self, dataset: str, subject: str) -> dict[str, Offer]:
         return self._known.get(

@@ -128,7 +128,15 @@ def _of_stream(path: Path, file: BinaryIO) -> tuple[Any, tuple[str, ...]]:
     size = path.stat().st_size
     places: dict[str, tuple[int, int]] = {}
     mapped = Mapped(path, lambda key: places[key], later=True)
-    if _Reader(file, mapped).load() != MAGIC:
+    first = file.read(4)
+    file.seek(0)
+    if first == b"PK\x03\x04":
+        raise ValueError("its end is missing: the copy was cut short")
+    try:
+        known = _Reader(file, mapped).load() == MAGIC
+    except Exception as error:
+        raise ValueError("it is not what torch.save writes") from error
+    if not known:
         raise ValueError("it is not what torch.save writes")
     _Reader(file, mapped).load()  # the protocol
     about = _Reader(file, mapped).load()

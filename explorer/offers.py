@@ -12,6 +12,7 @@ from explorer.folders import mend, was_cut_off
 from explorer.matching import other_split
 from explorer.types import Card, EmbeddingSpace, Subject, Trials, UserError
 
+TRAINED_ON = "(trained on"  # and a data set: of mappers of a further test set
 FIT_NOW = "ridge"  # quick enough to be fitted while a person waits
 FITTED = "ridge (fitted now)"
 FIT_LIMIT = 50_000_000  # training trials x voxels, 200 MB as float32: our choice
@@ -45,6 +46,17 @@ def read_cards(checkpoints: Path, report: Callable[[str], None]) -> list[tuple[P
         except UserError as error:
             report(f"{path.parent.name}: {error}")
     return cards
+
+
+def offered_as(offers: Mapping[str, Offer], mapper: str) -> Offer | None:
+    """Return the offer of a name, None for none.
+
+    On a further test set a name without where it was trained means the only one of that name.
+    """
+    if mapper in offers:
+        return offers[mapper]
+    meant = [one for name, one in offers.items() if name.startswith(f"{mapper} {TRAINED_ON} ")]
+    return meant[0] if len(meant) == 1 and mapper else None
 
 
 def no_mapper(
@@ -148,7 +160,7 @@ def find_mappers(
     for folder, card in found:
         name = card.name if names.count(card.name) == 1 else folder.name
         if test_only:
-            name = f"{name} (trained on {card.dataset})"
+            name = f"{name} {TRAINED_ON} {card.dataset})"
         offers[name] = Offer(card.targets, folder, card, elsewhere=test_only)
     return offers
 

@@ -8,10 +8,12 @@ Several processes may share a store; the pictures that were not asked for longes
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import math
 import os
+import re
 import tempfile
 import threading
 import time
@@ -30,6 +32,7 @@ MOST = 2 * 2**30  # bytes that are kept: some 60,000 of the embedded study's pic
 ROOM = 0.9  # of them stay when it is full, so that not every picture makes room
 PICTURES = "pictures"  # what its folder is called in the cache folder
 ENDING, PART = ".png", ".part"
+OURS = re.compile(r"(?P<name>[0-9a-f]{64})\.png|\.(?P<part>[0-9a-f]{64})\..*\.part")
 STALE = 3600.0  # seconds after which a half-written file is nobody's
 
 
@@ -66,7 +69,7 @@ class Store:
     def get(self, decided: Mapping[str, Any]) -> Finished | None:
         """Return the picture that these choices decide, None where it is not there."""
         path = self._path(decided)
-        if not path.is_file():
+        if not os.access(path, os.R_OK):  # not there, or another user's alone
             return None
         try:
             pixels, text = read_lossless(path)
@@ -77,7 +80,7 @@ class Store:
             near = tuple(Neighbour(str(p), str(n), float(s)) for p, n, s in record["neighbours"])
             found = Finished(pixels, scores, str(record["note"]), near)
         except (UserError, ValueError, TypeError, KeyError, AttributeError, RecursionError):
-            path.unlink(missing_ok=True)
+            _remove(path)
             return None
         _touch(path)
         return found
@@ -122,12 +125,15 @@ class Store:
         Other processes add and take away meanwhile.
         """
         found, now = [], time.time()
-        for path in self.folder.glob("??/*"):
+        for path in self.folder.glob("[0-9a-f][0-9a-f]/*"):
+            ours = OURS.fullmatch(path.name)
+            if ours is None or not (ours["name"] or ours["part"]).startswith(path.parent.name):
+                continue  # somebody's own, which is left alone
             try:
                 known = path.stat()
                 if path.suffix == ENDING:
                     found.append((known.st_mtime, known.st_size, path))
-                elif path.suffix == PART and now - known.st_mtime > STALE:
+                elif now - known.st_mtime > STALE:
                     path.unlink()
             except OSError:
                 continue
@@ -146,19 +152,26 @@ class Store:
             for _, size, path in sorted(entries):
                 if self._total <= ROOM * self._most:
                     return
-                path.unlink(missing_ok=True)
+                _remove(path)
                 self._total -= size
 
 
 def _write(path: Path, content: bytes) -> None:
-    handle, part = tempfile.mkstemp(PART, ".", path.parent)
+    handle, part = tempfile.mkstemp(PART, f".{path.stem}.", path.parent)
     try:
         with os.fdopen(handle, "wb") as file:
             file.write(content)
+        os.chmod(part, 0o644)  # mkstemp's 0600 would keep it from whoever serves
         os.replace(part, path)
     except BaseException:
         Path(part).unlink(missing_ok=True)
         raise
+
+
+def _remove(path: Path) -> None:
+    """Remove an entry; one of a folder that may only be read stays."""
+    with contextlib.suppress(OSError):
+        path.unlink(missing_ok=True)
 
 
 def _touch(path: Path) -> None:

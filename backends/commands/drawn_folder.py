@@ -91,8 +91,25 @@ def draw(
 def claim(bench: Workbench, job: Job, out: Path) -> None:
     """Make a folder that of a job, or refuse it; its index is written."""
     check_writable(out)
-    _claim(out, asdict(job) | {"checkpoints": _hashes(bench, job)})
+    if not check(bench, job, out):
+        if any(out.iterdir()):
+            raise UserError(f"{out} holds other files; choose a new or empty folder.")
+        write_whole(out / SETTINGS, json.dumps(_settings(bench, job), indent=2).encode(), AGAIN)
     write_index(out, _index(batches(bench, job), _names(bench, job)))
+
+
+def check(bench: Workbench, job: Job, out: Path) -> bool:
+    """Return whether a folder is claimed; `UserError` where it is, for another job or weights."""
+    if not (out / SETTINGS).exists():
+        return False
+    there, settings = read_object(out / SETTINGS), _settings(bench, job)
+    for key in sorted(set(there) | set(settings)):
+        if there.get(key) != settings.get(key):
+            raise UserError(
+                f"{out} holds pictures of {key} {there.get(key)!r}, asked for is "
+                f"{settings.get(key)!r}; choose another folder."
+            )
+    return True
 
 
 def draw_batches(
@@ -140,22 +157,9 @@ def _request(job: Job, subject: str, stimulus: str) -> Request:
     )
 
 
-def _claim(out: Path, settings: dict[str, Any]) -> None:
-    """Write the settings into the folder, or compare them with those of the pictures there."""
-    file = out / SETTINGS
-    settings = json.loads(json.dumps(settings))  # tuples as the file has them
-    if not file.exists():
-        if any(out.iterdir()):
-            raise UserError(f"{out} holds other files; choose a new or empty folder.")
-        write_whole(file, json.dumps(settings, indent=2).encode(), AGAIN)
-        return
-    there = read_object(file)
-    for key in sorted(set(there) | set(settings)):
-        if there.get(key) != settings.get(key):
-            raise UserError(
-                f"{out} holds pictures of {key} {there.get(key)!r}, asked for is "
-                f"{settings.get(key)!r}; choose another folder."
-            )
+def _settings(bench: Workbench, job: Job) -> dict[str, Any]:
+    """Return what decides a job's pictures, as JSON gives it back."""
+    return json.loads(json.dumps(asdict(job) | {"checkpoints": _hashes(bench, job)}))
 
 
 def batches(bench: Workbench, job: Job) -> list[list[Row]]:

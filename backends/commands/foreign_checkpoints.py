@@ -30,6 +30,7 @@ AVERAGED = (  # where they keep an exponential moving average of them
 )
 REBUILT = "torch._utils._rebuild_"  # how pickled tensors begin
 KINDS = {"q": "quantised", "sparse": "sparse", "nested": "nested"}
+SHADOWS = ("shadow", "state_dict", "module", "shadow_params")  # within an average
 INDEX = ".index.json"  # of a checkpoint in several files
 MAE = "cond_stage_model.mae."
 MANY = 8  # names of what is not built that are told
@@ -286,10 +287,14 @@ def _split(
 
     if not isinstance(content, Mapping):
         return {}, (), {}, ""
-    averaged = next((key for key in AVERAGED if _tensors(content.get(key))), "")
-    states = [key for key in STATES if isinstance(content.get(key), Mapping)]
+    averaged = next((key for key in AVERAGED if _within(content.get(key))), "")
+    states = [key for key in STATES if _tensors(content.get(key))]
     where = averaged if ema and averaged else next(iter(states), None)
+    if where is None and averaged and not _tensors(content):
+        raise UserError(f"{path} holds nothing but an average of weights; add --ema to read it.")
     inner = content if where is None else content[where]
+    if where == averaged:
+        inner = _within(inner)
     state = {str(k): v for k, v in inner.items() if isinstance(v, torch.Tensor)}
     for name, value in inner.items():
         if isinstance(value, Placeholder) and value.name.startswith(REBUILT):
@@ -302,6 +307,14 @@ def _split(
     config = content.get("config")
     told = config.state if isinstance(config, Placeholder) else {}
     return state, tuple(map(str, rest)), told if isinstance(told, dict) else {}, averaged
+
+
+def _within(average: Any) -> Any:
+    """Return the state of an average, which may lie beside its rate of decay; None for none."""
+    if not isinstance(average, Mapping):
+        return None
+    inner = next((average[key] for key in SHADOWS if _tensors(average.get(key))), average)
+    return inner if _tensors(inner) else None
 
 
 def _tensors(value: Any) -> bool:

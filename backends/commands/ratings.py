@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from explorer.types import UserError
 from explorer.writing import csv_text, write_whole
 
 
@@ -24,6 +25,8 @@ def ratings(
     from explorer.evidence import rated
     from explorer.evidence.rating import read_ratings
 
+    if out is not None and out.resolve() == folder.resolve():
+        raise UserError(f"{out} holds the answers themselves; name another folder with --out.")
     settings, answers = read_ratings(folder)
     tables = {
         "Methods": rated.of_methods(answers),

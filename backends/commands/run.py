@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from backends.commands import options
-from backends.commands.drawn_folder import claim
+from backends.commands.drawn_folder import check, claim
 from backends.commands.grid import cells, finish, jobs, read_grid
 from backends.commands.grid_engine import cell_command, draw_cell, drive, states, table
 from backends.commands.progress import telling
@@ -38,10 +38,14 @@ def run(
         found = [one for one in every if one.name == cell]
         if not found:
             raise UserError(f"{grid} has no cell {cell!r}; it was changed since.")
+        if not check(bench, found[0].job, found[0].folder):
+            raise UserError(f"{found[0].folder} is not begun; give the command without --cell.")
         with telling() as say:
             draw_cell(bench, found[0], plan.place, say)
         return
     if status:
+        for folder, job in jobs(plan, bench, name):
+            check(bench, job, folder)
         print(table(every, states(every, plan.place, {}), plan.place))
         return
     for folder, job in jobs(plan, bench, name):

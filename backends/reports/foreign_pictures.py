@@ -67,11 +67,11 @@ def pairs_of(path: Path, shown: Path | None = None, samples: str = "") -> Shown:
         made, truths = pictures_by_name(path), pictures_by_name(shown)
     where = shown or "what was shown"
     both = [name for name in made if name in truths]
-    if set(made) != set(truths):
-        rows = is_array(path) or (shown is not None and is_array(shown))
-        made, truths = (_by_number(one) if rows else one for one in (made, truths))
+    rows = is_array(path) or (shown is not None and is_array(shown))
+    if set(made) != set(truths) and rows:
+        made, truths = _by_number(made), _by_number(truths)
         both = [name for name in made if name in truths]
-    if len(both) < max(2, len(made)):
+    if len(both) < max(2, len(made)) or (rows and len(made) != len(truths)):  # whose is which row?
         odd = next((name for name in made if name not in truths), "")
         raise UserError(
             f"{path} holds {len(made)} pictures and {where} {len(truths)}, of which {len(both)} "
@@ -79,8 +79,11 @@ def pairs_of(path: Path, shown: Path | None = None, samples: str = "") -> Shown:
             + (f"name (first without: {odd}); " if odd else "name; ")
             + "give as many of both, 2 or more, in one order or under the same names."
         )
-    pictures = [made[name]() for name in both]
-    return Shown(path.stem, both, [truths[name]() for name in both], _cut(pictures, samples, path))
+    pictures, notes = [made[name]() for name in both], ()
+    if len(both) < len(truths):
+        notes = (f"{path} has pictures of {len(both)} of the {len(truths)} that were shown.",)
+    seen = [truths[name]() for name in both]
+    return Shown(path.stem, both, seen, _cut(pictures, samples, path), notes)
 
 
 def has_copies(path: Path) -> bool:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import numpy as np
 
 from explorer import metrics
-from explorer.evidence.critique import CLUSTERS, SEED, Finding, flat, with_n
+from explorer.evidence.critique import CLUSTERS, SEED, Finding, each, flat, rate, with_n
 from explorer.evidence.standing import effective_rank
 from explorer.metrics import written
 from explorer.splits import clusters
@@ -70,6 +70,7 @@ def collapse(
             "share in the span of cluster means": list(shares.values()),
         }
     )
+    found = rate(each(predicted, targets))
     n, kept = len(predicted), f"{written(100 * low, 0)} to {written(100 * high, 0)} %"
     said = (
         f"{100 * shares['predictions']:.0f} % of the predictions' variance lies in the span of "
@@ -77,7 +78,9 @@ def collapse(
         f"{100 * shares['targets']:.0f} %): beyond it they keep {kept} of what the targets have"
     )
     verdict = "so they say little more than the cluster"
-    if low >= LITTLE:
+    if not found.above:
+        verdict = f"but with {found} in two-way identification nothing shows that it is no noise"
+    elif low >= LITTLE:
         verdict = "so they are more than cluster means"
     elif high >= LITTLE:
         verdict = "which does not settle whether they are more than cluster means"

@@ -151,7 +151,8 @@ def similarity_to_training(
     quarter = np.clip(np.searchsorted(np.quantile(near, [0.25, 0.5, 0.75]), near, "right"), 0, 3)
     names = ("farthest", "second", "third", "nearest")
     blind = by_other_brains(predicted, targets)
-    rates = [rate(found[quarter == i], float(blind[quarter == i].mean())) for i in range(4)]
+    chances = [blind[quarter == i].mean() if (quarter == i).any() else 0.5 for i in range(4)]
+    rates = [rate(found[quarter == i], float(chance)) for i, chance in enumerate(chances)]
     table = pd.DataFrame([row(f"{n} quarter", r) for n, r in zip(names, rates, strict=True)])
     over = int((near >= threshold).sum())
     far, close = rates[0], rates[3]
@@ -271,7 +272,7 @@ def _compared(rates: Mapping[str, Rate], further: Sequence[str], base: str) -> s
         said += f"; on {' and '.join(lost)} nothing shows beyond chance"
     for other, names in lower.items():
         said += f"; on {' and '.join(names)} it is lower than on {other}"
-    if known and not lost and not lower:
+    if known and not lost and not lower and (not further or base in rates):
         said += "; no set shows less than the first"
     return f"Two-way identification: {said}."
 
@@ -285,7 +286,9 @@ def _few(n: int) -> str:
 
 def each(predicted: np.ndarray, targets: np.ndarray) -> np.ndarray:
     """Return two-way identification of every image (n,)."""
-    return np.nanmean(pairwise(predicted, targets), axis=1)
+    won = pairwise(predicted, targets)
+    known = (~np.isnan(won)).sum(axis=1)
+    return np.where(known > 0, np.nansum(won, axis=1) / np.maximum(known, 1), np.nan)
 
 
 def flat(rows: np.ndarray) -> np.ndarray:

@@ -245,6 +245,21 @@ def _read(file: Path) -> list[dict[str, str]]:
     return table.to_dict("records")
 
 
+def _not_of(row: Mapping[str, str], rater: str, number: int, settings: Mapping[str, Any]) -> str:
+    """Return why a row is no answer of a rater to this plan's question, "" where it is one."""
+    if row["rater"] != rater:
+        return f"is an answer of {row['rater']!r}"
+    if row["seed"] != str(settings.get("seed")):
+        return f"is of seed {row['seed']}, the plan's is {settings.get('seed')}"
+    if row["order"] != str(number) or number > int(settings.get("questions") or 0):
+        return f"is an answer to question {row['order']!r}, expected {number}"
+    if not row["stimulus"] or not row["method"]:
+        return "names no stimulus or no method"
+    if (row["answer"] == row["stimulus"]) != (row["correct"] == "1"):
+        return "calls an answer correct that is not, or the other way round"
+    return ""
+
+
 def read_ratings(folder: Path) -> tuple[dict[str, Any], pd.DataFrame]:
     """Return the settings and all answers of a folder, numbers as numbers, NaN for none.
 
@@ -261,7 +276,11 @@ def read_ratings(folder: Path) -> tuple[dict[str, Any], pd.DataFrame]:
     settings = read_object(folder / SETTINGS, DO)
     rows = []
     for file in sorted(folder.glob("*.csv")):
-        rows += [{k: unquoted(v) for k, v in row.items()} for row in _read(file)]
+        found = [{k: unquoted(v) for k, v in row.items()} for row in _read(file)]
+        for number, row in enumerate(found, start=1):
+            if why := _not_of(row, file.stem, number, settings):
+                raise UserError(f"{file}: line {number + 1} {why}; {DO}.")
+        rows += found
     if not rows:
         raise UserError(f"{folder} holds no answers yet.")
     table = pd.DataFrame(rows, columns=list(COLUMNS))

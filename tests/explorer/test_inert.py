@@ -308,6 +308,16 @@ def test_a_file_cut_anywhere_is_one_sentence(tmp_path, old):
             read_inert(path)
 
 
+def test_a_copy_that_was_cut_short_and_another_kind_of_file_are_named(tmp_path):
+    path = saved(tmp_path, {"a": torch.arange(5000.0)})
+    path.write_bytes(path.read_bytes()[:9000])
+    with pytest.raises(UserError, match=r"\(its end is missing: the copy was cut short\)"):
+        read_inert(path)
+    path.write_bytes(b"x.tar" + bytes(2000))
+    with pytest.raises(UserError, match=r"\(it is not what torch.save writes\)"):
+        read_inert(path)
+
+
 def test_a_zip_of_something_else_is_named(tmp_path):
     with zipfile.ZipFile(tmp_path / "x.pth", "w") as archive:
         archive.writestr("pictures/1.png", b"x")

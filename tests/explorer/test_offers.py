@@ -10,6 +10,7 @@ import pytest
 from explorer.choosing import check_request, default_request
 from explorer.decoding import decode
 from explorer.drawing import reconstruct
+from explorer.offers import Offer, offered_as
 from explorer.request import Request
 from explorer.types import UserError
 
@@ -206,3 +207,13 @@ def test_a_generator_whose_weights_do_not_ship_is_offered_once_they_are_here(
     shutil.copytree(tmp_path, kept / "generators" / "brought", ignore=lambda *_: ["checkpoints"])
     bench = make_workbench(generators=generators, checkpoints=kept)
     assert bench.catalogue.generator_names("fake", "sub-01", "linear") == ["brought", "painter"]
+
+
+def test_a_bare_name_means_the_only_mapper_of_that_name():
+    one, other = Offer(()), Offer(())
+    offers = {"ridge (trained on nsd)": one, "mixer (trained on a)": other,
+              "mixer (trained on b)": other, "ridge-2 (trained on nsd)": other}  # fmt: skip
+    assert offered_as(offers, "ridge") is one
+    assert offered_as(offers, "mixer (trained on a)") is other
+    for mapper in ("mixer", "rid", "", "ridge (trained on"):
+        assert offered_as(offers, mapper) is None

@@ -89,11 +89,41 @@ def test_half_written_files_go_when_they_are_nobodys(tmp_path):
     store = Store(tmp_path)
     store.put(CHOSEN, picture())
     folder = entry(tmp_path).parent
-    old, young = folder / ".old.part", folder / ".young.part"
+    name = entry(tmp_path).stem
+    old, young = (folder / f".{name}.{word}.part" for word in ("old", "young"))
     old.write_bytes(b"x")
     young.write_bytes(b"x")
     os.utime(old, (time.time() - 7200,) * 2)
     assert len(Store(tmp_path)) == 1 and not old.exists() and young.exists()
+
+
+def test_what_is_not_ours_is_left_alone(tmp_path):
+    (tmp_path / "01").mkdir()
+    own = [tmp_path / "01" / name for name in ("mine.png", ".mine.part", f"{'a' * 64}.png")]
+    for path in own:
+        path.write_bytes(b"x" * 5000)
+        os.utime(path, (1, 1))
+    store = Store(tmp_path, most=6000)
+    for i in range(4):
+        store.put(CHOSEN | {"data": str(i)}, picture())
+    assert all(path.exists() for path in own)
+    assert [path.stat().st_mode & 0o777 for path in tmp_path.glob("??/*.png")
+            if len(path.stem) == 64 and path not in own] == [0o644] * len(store)  # fmt: skip
+
+
+def test_an_entry_that_cannot_be_read_or_removed_is_not_there(tmp_path, monkeypatch):
+    store = Store(tmp_path)
+    store.put(CHOSEN, picture())
+    monkeypatch.setattr(os, "access", lambda path, how: False)  # as another user's alone
+    assert store.get(CHOSEN) is None and entry(tmp_path).exists()
+    monkeypatch.undo()
+    entry(tmp_path).write_bytes(b"damaged")
+
+    def refuses(path, missing_ok=False):
+        raise PermissionError("a folder that may only be read")
+
+    monkeypatch.setattr(type(tmp_path), "unlink", refuses)
+    assert store.get(CHOSEN) is None
 
 
 def test_a_full_disk_is_told_once_and_nothing_is_lost(tmp_path):

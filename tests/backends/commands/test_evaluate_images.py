@@ -185,3 +185,24 @@ def test_near_misses_stand_in_the_report_and_in_a_file(tmp_path):
     assert list(pd.read_csv(file)["stimulus"]) == ["i0"]
     right = scored(**{"clip-l-14-two-way": [1.0, 0.99], "judge-category": [1, 1]})
     assert "show something else): none" in markdown(Report(right, table, {}, settings, False))
+
+
+def test_rows_without_a_name_need_as_many_of_both(tmp_path):
+    """One picture lost, or two of many: nobody knows which row is whose."""
+    shown = tmp_path / "shown.npy"
+    np.save(shown, np.stack(SHOWN))
+    lost = save(tmp_path / "lost", SHOWN[1:], "{}.png")
+    for number, file in reversed(list(enumerate(sorted(lost.iterdir()), start=1))):
+        file.rename(lost / f"{number}.png")  # 1.png ... 3.png: 0.png is lost
+    np.save(tmp_path / "two.npy", np.stack(SHOWN[:2]))
+    for made in (lost, tmp_path / "two.npy"):
+        with pytest.raises(UserError, match="give as many of both, 2 or more, in one order"):
+            pairs_of(made, shown)
+
+
+def test_pictures_of_a_part_by_name_are_scored_and_said_to_be_a_part(tmp_path):
+    names = ["{}-house.png"]
+    shown = save(tmp_path / "shown", SHOWN, *names)
+    found = pairs_of(save(tmp_path / "made", SHOWN[:3], *names), shown)
+    assert len(found.shown) == 3
+    assert "has pictures of 3 of the 4 that were shown." in found.notes[0]

@@ -74,6 +74,17 @@ def test_deepspeeds_entry_and_an_average_are_told_and_chosen(tmp_path):
         open_checkpoint(path, ema=True)
 
 
+def test_an_average_alone_or_beside_its_rate_and_an_empty_state_before_the_models(tmp_path):
+    path = tmp_path / "a.pt"
+    torch.save({"ema": {"decay": torch.tensor(0.99), "shadow": mindeye2()}}, path)
+    with pytest.raises(UserError, match="nothing but an average of weights; add --ema to read it"):
+        open_checkpoint(path)
+    found = open_checkpoint(path, ema=True)
+    assert found.kind == "mindeye2" and found.unknown == found.missing == ()
+    torch.save({"state_dict": {}, "model": mindeye2()}, path)
+    assert open_checkpoint(path).kind == "mindeye2"
+
+
 def sharded(folder, state, places=None):
     """Write a checkpoint in two files with its index, as huggingface_hub does."""
     names = sorted(state)

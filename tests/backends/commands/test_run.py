@@ -131,6 +131,27 @@ def test_a_cell_that_fails_says_why_until_it_is_drawn(make_workbench, tmp_path, 
     assert "gone" not in table(plan, states(plan, grid.place, {}), grid.place)
 
 
+def test_a_grid_that_was_changed_meanwhile_is_refused(make_workbench, tmp_path, monkeypatch):
+    """By the cell that comes to draw, and by who asks how it stands."""
+    import backends.commands.options as options
+    from backends.commands.run import run
+
+    path, bench = written(tmp_path), make_workbench()
+    monkeypatch.setattr(options, "open_bench", lambda *_, **__: ("fake", bench))
+    grid = read_grid(path)
+    plan = cells(grid, bench, "fake")
+    with pytest.raises(UserError, match="is not begun; give the command without --cell"):
+        run(path, cell=plan[0].name)
+    for folder, job in jobs(grid, bench, "fake"):
+        claim(bench, job, folder)
+    run(path, cell=plan[0].name)
+    assert states(plan, grid.place, {})[plan[0].name] == "done"
+    written(tmp_path, GOOD.replace("steps = 2", "steps = 3"))
+    for asked in ({"cell": plan[1].name}, {"status": True}):
+        with pytest.raises(UserError, match="holds pictures of steps 2, asked for is 3"):
+            run(path, **asked)
+
+
 def test_how_long_it_takes():
     assert forecast([(10, 20.0), (30, 20.0)], 80, 2) == pytest.approx(40.0)
     assert forecast([], 80, 2) is None

@@ -115,3 +115,13 @@ def test_shuffled_brains_give_chance_at_every_bottleneck(planted: Planted) -> No
     blind = table[table["line"] != "ceiling"]
     assert len(blind) == 7
     np.testing.assert_allclose(blind["value"], 0.5, atol=POINTS)
+
+
+def test_noise_and_constants_are_not_called_more_than_cluster_means() -> None:
+    """Their variance lies outside the span as well, and says nothing."""
+    world, rng = Planted(), np.random.default_rng(9)
+    noise = rng.standard_normal(world.targets.shape)
+    for predicted in (noise, np.ones_like(noise) + 1e-9 * noise):
+        said = collapse(predicted, world.targets, world.training, KINDS).sentence
+        assert "more than cluster means" not in said
+        assert "nothing shows that it is no noise" in said

@@ -222,7 +222,8 @@ def test_a_random_rater_is_at_chance(tmp_path: Path) -> None:
     rows, (order, left) = [], ratings.order("ann")
     for number, (at, own) in enumerate(zip(order, left, strict=True), start=1):
         q = questions[at]  # who always says left
-        row = dict.fromkeys(COLUMNS, "") | {"rater": "ann", "order": str(number)}
+        row = dict.fromkeys(COLUMNS, "") | {"rater": "ann", "order": str(number), "seed": "0"}
+        row |= {"answer": q.stimulus if own else q.distractor, "distractor": q.distractor}
         rows.append(row | {"stimulus": q.stimulus, "method": "a", "correct": str(int(own))})
     ratings._write("ann", rows)
     row = rated.of_methods(read_ratings(tmp_path / "r")[1]).iloc[0]
@@ -238,5 +239,43 @@ def test_a_folder_without_answers_says_so(ratings: Ratings, tmp_path: Path) -> N
     file = ratings.folder / "ann.csv"
     lines = file.read_text().splitlines()
     file.write_text("\n".join([*lines, lines[1]]) + "\n")
-    with pytest.raises(UserError, match="answer 1 of ann is given twice, or is none"):
+    with pytest.raises(UserError, match="line 3 is an answer to question '1', expected 2"):
         read_ratings(ratings.folder)
+
+
+@pytest.mark.parametrize(
+    ("column", "value", "said"),
+    [
+        ("rater", "bob", "line 2 is an answer of 'bob'"),
+        ("seed", "99", "line 2 is of seed 99, the plan's is 7"),
+        ("order", "-5", "line 2 is an answer to question '-5', expected 1"),
+        ("method", "", "line 2 names no stimulus or no method"),
+        ("answer", "test-xx", "calls an answer correct that is not, or the other way round"),
+        ("correct", "2", "calls an answer correct|correct is 0 or 1"),
+    ],
+)
+def test_answers_of_another_plan_or_that_contradict_themselves_are_refused(
+    ratings: Ratings, column: str, value: str, said: str
+) -> None:
+    asked = ratings.next("ann")
+    ratings.answer("ann", 1, CHOICE, "left" if asked.left else "right", 1)
+    read_ratings(ratings.folder)
+    file = ratings.folder / "ann.csv"
+    with file.open(newline="") as opened:
+        (row,) = csv.DictReader(opened)
+    with file.open("w", newline="") as opened:
+        writer = csv.DictWriter(opened, COLUMNS)
+        writer.writeheader()
+        writer.writerow(row | {column: value})
+    with pytest.raises(UserError, match=said):
+        read_ratings(ratings.folder)
+
+
+def test_tables_are_not_written_among_the_answers(ratings: Ratings) -> None:
+    from backends.commands.ratings import ratings as command
+
+    ratings.answer("raters", 1, CHOICE, "left", 1)
+    kept = (ratings.folder / "raters.csv").read_bytes()
+    with pytest.raises(UserError, match="holds the answers themselves; name another folder"):
+        command(ratings.folder, out=ratings.folder / ".")
+    assert (ratings.folder / "raters.csv").read_bytes() == kept
