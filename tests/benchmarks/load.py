@@ -220,6 +220,8 @@ def serving(tree: Path, checkpoints: Path, simulated: Path | None) -> Iterator[t
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     command = [sys.executable, str(tree / "app.py"), "--no-browser", "--port", str(port)]
+    if "--no-store" in (tree / "app.py").read_text():  # older builds have none
+        command += ["--no-store"]
     command += ["--checkpoints", str(checkpoints)]
     command += ["--dataset", f"simulated={simulated}"] if simulated else []
     with subprocess.Popen(command, cwd=tree, stdout=subprocess.DEVNULL) as app:

@@ -60,6 +60,7 @@ def measure_page(checkpoints: Path, simulated: Path | None) -> list[Line]:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     command = [sys.executable, str(ROOT / "app.py"), "--no-browser", "--port", str(port)]
+    command += ["--no-store"]  # what an earlier run drew is drawn again
     command += ["--checkpoints", str(checkpoints)]
     command += ["--dataset", f"simulated={simulated}"] if simulated else []
     with sync_playwright() as playwright:
