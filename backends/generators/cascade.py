@@ -148,7 +148,9 @@ class Cascade(Sampling):
         """Return images uint8 (H, W, 3) through the VQGAN alone, uint8 (n, S, S, 3)."""
 
         def encode(rows: torch.Tensor) -> torch.Tensor:
-            return self.vqgan.encode((rows + 1) / 2).latents / self.vqgan.config.scale_factor
+            # its `encode`, which in diffusers 0.35.2 ends in that version's own deprecation
+            found = self.vqgan.down_blocks(self.vqgan.in_block((rows + 1) / 2))
+            return found / self.vqgan.config.scale_factor
 
         return through(encode, self._decode, images, self.side * FULL_SIDE // 24, self.device)
 

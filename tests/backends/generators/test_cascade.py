@@ -123,7 +123,11 @@ def test_an_autoencoder_gives_back_what_its_latents_keep(generator):
     image = np.random.default_rng(0).integers(0, 256, (128, 128, 3), np.uint8)
     rows = torch.from_numpy(image).permute(2, 0, 1)[None] / 255
     with torch.no_grad():
-        expected = generator.vqgan.decode(generator.vqgan.encode(rows).latents).sample
+        try:
+            latents = generator.vqgan.encode(rows).latents
+        except ValueError:  # diffusers 0.35.2 refuses its own name for what it returns
+            latents = generator.vqgan.down_blocks(generator.vqgan.in_block(rows))
+        expected = generator.vqgan.decode(latents).sample
     found = generator.autoencoded([image])[0]
     shown = (expected.clamp(0, 1)[0] * 255).permute(1, 2, 0).numpy()
     assert np.abs(found - shown).max() <= 1

@@ -86,16 +86,20 @@ def further(tmp_path_factory, saved):
 @torch.no_grad()
 def test_a_caption_is_what_git_says_of_a_picture_that_it_sees_so(further, tmp_path):
     folder, *_, git, _ = further
-    seen = git.git.image_encoder(values(1, 3, 16, 16, seed=4)).last_hidden_state
     planted = {f"linear{i}.weight": torch.eye(n) for i, n in ((1, PLACES), (2, WIDTH))}
     planted |= {f"linear{i}.bias": torch.zeros(n) for i, n in ((1, PLACES), (2, WIDTH))}
     torch.save({"model_state_dict": planted}, tmp_path / "planted.pth")
     captioner = Captioner(folder, tmp_path / "planted.pth", "cpu")
     captioner.converter = tmp_path / "planted.pth"
-    ids = git.generate(pixel_values=values(1, 3, 16, 16, seed=4), max_length=20)[0]
-    pieces = [WORDS[i] for i in ids if WORDS[i][0] != "["]
-    said = " ".join(pieces).replace(" ##", "")
-    assert captioner.words(seen[0]) == said and said
+    captions = []
+    for seed in range(4, 12):  # random weights say nothing of some pictures
+        picture = values(1, 3, 16, 16, seed=seed)
+        ids = git.generate(pixel_values=picture, max_length=20)[0]
+        pieces = [WORDS[i] for i in ids if WORDS[i][0] != "["]
+        captions.append(" ".join(pieces).replace(" ##", ""))
+        seen = git.git.image_encoder(picture).last_hidden_state
+        assert captioner.words(seen[0]) == captions[-1]
+    assert any(captions)
     others = {captioner.words(values(PLACES, WIDTH, seed=seed)) for seed in range(6)}
     assert len(others) > 1
 
