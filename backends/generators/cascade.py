@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from functools import partial
 from math import cos, pi
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,9 +10,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from backends.embedders.clip import ViTL14
-from backends.generators.guidance import SCALED, Level, at_step, predicted
-from backends.generators.memory import Denoiser, best_dtype, place
-from backends.generators.sampling import Sampling, Sources, Wanted, pixels, through
+from backends.generators.guidance import SCALED, Level, asking, at_step, predicted
+from backends.generators.memory import Denoiser, best_dtype, place, slower
+from backends.generators.sampling import Sampling, Sources, Wanted, one_by_one, through
 from backends.generators.weights import Part, Weights, text_parts
 from explorer.files import guard
 from explorer.protocols import Condition, Option, TrainedOn
@@ -112,11 +111,7 @@ class Cascade(Sampling):
     def _placed(self, part: Part) -> Asked:
         network = self.weights.load(part, self.dtype)
         placement = place(network, self.device, WORKING)
-        if placement != "whole":
-            self.remarks.append(
-                f"{self.name} is slower than it could be: for want of free memory on "
-                f"{self.device}, its {part.folder} is {placement}."
-            )
+        self.remarks += slower(self.name, part.folder, self.device, placement)
         return Asked(network, self.name, self.size, self.device, self.dtype)
 
     def _said(self, parts: Mapping[str, Part]) -> Inputs:
@@ -170,10 +165,7 @@ class Cascade(Sampling):
         n = max(len(conditions), len(scales))
         sources = Sources(seeds, n, self.device)
         embeddings = torch.stack([self._decoded(condition)[1] for condition in conditions])
-        nulls = [
-            self._tensor(one.nulls, IMAGE) if IMAGE in one.nulls else torch.zeros_like(embedding)
-            for one, embedding in zip(conditions, embeddings, strict=True)
-        ]
+        nulls = self._untold(conditions, IMAGE, [torch.zeros_like(one) for one in embeddings])
         told = {name: value.expand(n, -1, -1) for name, value in self._prompt.items()}
         cond = {**told, "image": embeddings[:, None].expand(n, -1, -1)}
         null = {**told, "image": torch.stack(nulls)[:, None].expand(n, -1, -1)}
@@ -182,7 +174,7 @@ class Cascade(Sampling):
         shared = len(conditions) < len(scales)
         for step in range(1, steps + 1):
             level = sampler.level(step - 1)
-            predict = partial(self._predict, level.timestep, cond, null)
+            predict = asking(self.prior, level.timestep, cond, null)
             scale, same = at_step(guidance, step, steps, how), shared and step == 1
             prediction = predicted(latents, level, scale, predict, self.prior.unet, how, same=same)
             fresh = sources.noise(self.latent_shape)
@@ -190,20 +182,6 @@ class Cascade(Sampling):
             if step < steps:
                 yield step, clean
         yield steps, self._detailed(latents, sources, how)
-
-    def _predict(
-        self,
-        timestep: float,
-        cond: Inputs,
-        null: Inputs,
-        noisy: torch.Tensor,
-        with_brain: torch.Tensor,
-        without: torch.Tensor,
-    ) -> torch.Tensor:
-        import torch
-
-        told = {k: torch.cat([cond[k][with_brain], null[k][without]]) for k in cond}
-        return self.prior(noisy, timestep, told)
 
     def _detailed(
         self, laid_out: torch.Tensor, sources: Sources, how: Mapping[str, float]
@@ -227,10 +205,7 @@ class Cascade(Sampling):
     ) -> Iterator[tuple[np.ndarray, str]]:
         if latents.shape[1] == self.latent_shape[0]:  # of a step on the way: detail of one seed
             latents = self._detailed(latents, Sources([0], len(latents), self.device), how)
-        for row in latents.split(1):
-            with self.decoder.one_picture():
-                (picture,) = pixels(self._decode(row))
-            yield picture, ""
+        return one_by_one(latents, self._decode, self.decoder)
 
     def _previews(self, latents: torch.Tensor, how: Mapping[str, float]) -> np.ndarray:
         return np.empty((0, 1, 1, 3), np.uint8)  # the prior's latents are no picture

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from functools import partial
 from math import isfinite
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,9 +10,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from backends.embedders.clip import ViTL14
-from backends.generators.guidance import SCALED, Level, at_step, predicted
-from backends.generators.memory import Denoiser, best_dtype, place
-from backends.generators.sampling import Sampling, Sources, Wanted, pixels, through
+from backends.generators.guidance import SCALED, Level, asking, at_step, predicted
+from backends.generators.memory import Denoiser, best_dtype, place, slower
+from backends.generators.sampling import Sampling, Sources, Wanted, one_by_one, pixels, through
 from backends.generators.weights import NETWORK, TRANSFORMER, Part, Weights, taesd, text_parts
 from explorer.files import guard, reason
 from explorer.protocols import Condition, Option, TrainedOn
@@ -81,11 +80,7 @@ class Flux(Sampling):
         self._prompt = self._said(parts)
         self.transformer = self._adapted(self.weights.load(parts["transformer"], self.dtype))
         placement = place(self.transformer, device, WORKING * (self.side / 128) ** 2)
-        if placement != "whole":
-            self.remarks.append(
-                f"{self.name} is slower than it could be: for want of free memory on {device}, "
-                f"its transformer is {placement}."
-            )
+        self.remarks += slower(self.name, "transformer", device, placement)
         self.denoiser = Flowing(self.transformer, self.name, self.size, device, self.dtype)
         self.decoder = self.weights.load(parts["vae"]).to(device)
         self.latent_shape = (self.transformer.config.in_channels // 4, self.side, self.side)
@@ -216,10 +211,7 @@ class Flux(Sampling):
 
         n = max(len(conditions), len(scales))
         embeddings = [self._decoded(condition)[1] for condition in conditions]
-        nulls = [
-            self._tensor(one.nulls, IMAGE) if IMAGE in one.nulls else torch.zeros_like(embedding)
-            for one, embedding in zip(conditions, embeddings, strict=True)
-        ]
+        nulls = self._untold(conditions, IMAGE, [torch.zeros_like(one) for one in embeddings])
         told = {
             "pooled": self._prompt["pooled"].expand(n, -1),
             "text": self._prompt["text"].expand(n, -1, -1),
@@ -233,26 +225,12 @@ class Flux(Sampling):
         for step in range(1, steps + 1):
             sigma, after = sigmas[step - 1], sigmas[step]
             level = Level(sigma, 1 - sigma, sigma, "flow_prediction")
-            predict = partial(self._predict, sigma, cond, null)
+            predict = asking(self.denoiser, sigma, cond, null)
             scale, same = at_step(guidance, step, steps, how), shared and step == 1
             velocity = predicted(latents, level, scale, predict, self.transformer, how, same=same)
             clean = level.clean(latents, velocity)
             latents = latents + (after - sigma) * velocity
             yield step, latents if step == steps else clean
-
-    def _predict(
-        self,
-        sigma: float,
-        cond: Inputs,
-        null: Inputs,
-        noisy: torch.Tensor,
-        with_brain: torch.Tensor,
-        without: torch.Tensor,
-    ) -> torch.Tensor:
-        import torch
-
-        told = {k: torch.cat([cond[k][with_brain], null[k][without]]) for k in cond}
-        return self.denoiser(noisy, sigma, told)
 
     def _decode(self, latents: torch.Tensor) -> torch.Tensor:
         """Return pixels (1, 3, H, W) in -1 ... 1 of latents (1, 16, S, S)."""
@@ -262,10 +240,7 @@ class Flux(Sampling):
     def _finished(
         self, latents: torch.Tensor, wanted: Sequence[Wanted], how: Mapping[str, float]
     ) -> Iterator[tuple[np.ndarray, str]]:
-        for row in latents.split(1):
-            with self.denoiser.one_picture():
-                (picture,) = pixels(self._decode(row))
-            yield picture, ""
+        return one_by_one(latents, self._decode, self.denoiser)
 
     def _previews(self, latents: torch.Tensor, how: Mapping[str, float]) -> np.ndarray:
         if self._tiny is None:

@@ -17,6 +17,8 @@ from explorer.protocols import Option
 if TYPE_CHECKING:
     import torch
 
+    from backends.generators.memory import Denoiser, Inputs
+
     # latents (a + b, ...), which pictures the first a are of, and which the other b -> predictions
     # (a + b, ...), the first with the brain and the others without
     Predict = Callable[[torch.Tensor, torch.Tensor, torch.Tensor], torch.Tensor]
@@ -79,6 +81,21 @@ def at_step(
     """Return the guidance scales (n,) of a step, 1-based; outside the interval 1 at most."""
     acts = options["guidance_from"] <= (step - 1) / steps < options["guidance_to"]
     return scale if acts else scale.clamp(max=1)
+
+
+def asking(
+    network: Denoiser, timestep: torch.Tensor | float, cond: Inputs, null: Inputs
+) -> Predict:
+    """Return what asks a network at a time: rows told ``cond``, and others told ``null``."""
+    import torch
+
+    def predict(
+        noisy: torch.Tensor, with_brain: torch.Tensor, without: torch.Tensor
+    ) -> torch.Tensor:
+        told = {name: torch.cat([cond[name][with_brain], null[name][without]]) for name in cond}
+        return network(noisy, timestep, told)
+
+    return predict
 
 
 def predicted(

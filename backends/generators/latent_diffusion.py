@@ -23,11 +23,18 @@ import numpy as np
 
 from backends.generators.clip_pulls import Eyes, pulls_of
 from backends.generators.ddim import DDIM, read_schedule
-from backends.generators.guidance import SCALED, Level, at_step, predicted
-from backends.generators.memory import Denoiser, best_dtype, place
+from backends.generators.guidance import SCALED, Level, asking, at_step, predicted
+from backends.generators.memory import Denoiser, best_dtype, place, slower
 from backends.generators.published_pull import PublishedPull, change
 from backends.generators.pulls import Pull, guided
-from backends.generators.sampling import Sampling, Wanted, pixels, source_of_noise, through
+from backends.generators.sampling import (
+    Sampling,
+    Wanted,
+    one_by_one,
+    pixels,
+    source_of_noise,
+    through,
+)
 from backends.generators.weights import Part, Weights, taesd
 from explorer.protocols import Condition, Option, TrainedOn
 from explorer.types import EmbeddingSpace
@@ -102,11 +109,7 @@ class LatentDiffusion(Sampling):
         self.unet = self._adapted(self.weights.load(parts[self._denoises], self.dtype))
         side = self.unet.config.sample_size
         placement = place(self.unet, device, WORKING * (side / 64) ** 2)
-        if placement != "whole":
-            self.remarks.append(
-                f"{self.name} is slower than it could be: for want of free memory on {device}, "
-                f"its UNet is {placement}."
-            )
+        self.remarks += slower(self.name, "UNet", device, placement)
         about = self.name, self.size, device, self.dtype, self._added
         self.denoiser = Denoiser(self.unet, *about)
         # in half precision published autoencoders overflow
@@ -312,25 +315,13 @@ class LatentDiffusion(Sampling):
 
         ``same``: all rows have the same latents and inputs, so one of each kind is enough.
         """
-        import torch
-
-        def predict(
-            noisy: torch.Tensor, with_brain: torch.Tensor, without: torch.Tensor
-        ) -> torch.Tensor:
-            told = {
-                name: torch.cat([cond[name][with_brain], null[name][without]]) for name in cond
-            }
-            return self.denoiser(noisy, level.timestep, told)
-
+        predict = asking(self.denoiser, level.timestep, cond, null)
         return predicted(latents, level, scale, predict, self.unet, how, same)
 
     def _finished(
         self, latents: torch.Tensor, wanted: Sequence[Wanted], how: Mapping[str, float]
     ) -> Iterator[tuple[np.ndarray, str]]:
-        for row in latents.split(1):  # a decoder takes more memory than the UNet
-            with self.denoiser.one_picture():
-                (picture,) = pixels(self._decode(row))
-            yield picture, ""
+        return one_by_one(latents, self._decode, self.denoiser)
 
     def _previews(self, latents: torch.Tensor, how: Mapping[str, float]) -> np.ndarray:
         import torch

@@ -80,6 +80,19 @@ def place(network: torch.nn.Module, device: str, working: float) -> str:
     return "whole"
 
 
+def slower(name: str, what: str, device: str, placement: str) -> list[str]:
+    """Return the remark about a network that does not lie whole on a device, [] where it does.
+
+    ``name``: of the generator; ``what``: its network; ``placement``: as `place` says.
+    """
+    if placement == "whole":
+        return []
+    return [
+        f"{name} is slower than it could be: for want of free memory on {device}, its {what} is "
+        f"{placement}."
+    ]
+
+
 def is_out_of_memory(error: RuntimeError) -> bool:
     """Return whether an error says that a GPU or the CPU has no memory left."""
     import torch

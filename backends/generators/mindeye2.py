@@ -12,8 +12,10 @@ from typing import TYPE_CHECKING, Any
 
 from backends.embedders.files import hash_of_files
 from backends.generators.ddim import DDIM, read_schedule, spaced_as_sgm
+from backends.generators.finetuned_weights import own_autoencoder
 from backends.generators.memory import Denoiser, best_dtype, place
-from backends.generators.sgm_names import counted, filled, shape_of
+from backends.generators.older_weights import OLDER
+from backends.generators.sgm_names import filled, shape_of
 from backends.generators.weights import (
     TRANSFORMER,
     Part,
@@ -31,9 +33,7 @@ if TYPE_CHECKING:
     import torch
 
 BLUR_FILE = "sd_image_var_autoenc.pth"  # Stable Diffusion's autoencoder, as released with MindEye2
-BLUR_SCALING = 0.18215
 CONVERTER_FILE = "bigG_to_L_epoch8.pth"  # ViT-bigG/14 tokens to what GIT sees of a picture
-OLD_NAMES = {"query": "to_q", "key": "to_k", "value": "to_v", "proj_attn": "to_out.0"}
 LONGEST_CAPTION = 20  # tokens, with those that begin and end it
 
 SEEN = 256  # pixels to which drawn pictures are reduced before they are refined
@@ -91,21 +91,11 @@ class Blur:
         from diffusers import AutoencoderKL
 
         state = {
-            ".".join(OLD_NAMES.get(part, part) for part in name.split(".")): value
+            ".".join(OLDER.get(part, part) for part in name.split(".")): value
             for name, value in named_tensors(self.source, BLUR_FILE).items()
         }
         try:
-            number = counted(state, "encoder.down_blocks.")
-            config = {
-                "block_out_channels": [
-                    shape_of(state, f"encoder.down_blocks.{i}.resnets.0.conv1.weight")[0]
-                    for i in range(number)
-                ],
-                "layers_per_block": counted(state, "encoder.down_blocks.0.resnets."),
-                "down_block_types": ["DownEncoderBlock2D"] * number,
-                "up_block_types": ["UpDecoderBlock2D"] * number,
-                "scaling_factor": BLUR_SCALING,
-            }
+            config, state = own_autoencoder(state)
             return filled(lambda: AutoencoderKL(**config), state, torch.float32)
         except Exception as error:  # whatever diffusers says of sizes that do not fit
             raise damaged(self.source, reason(error), f"{BLUR_FILE} of MindEye2") from error

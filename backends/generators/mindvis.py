@@ -70,12 +70,8 @@ class NeuroLens(LatentDiffusion):
         import torch
 
         (space,) = self.accepts
-        nulls = [
-            self._tensor(one.nulls, space)
-            if space in one.nulls and not how["zero_null"]
-            else torch.zeros_like(embedding)
-            for one, embedding in zip(conditions, embeddings, strict=True)
-        ]
+        zeros = [torch.zeros_like(embedding) for embedding in embeddings]
+        nulls = zeros if how["zero_null"] else self._untold(conditions, space, zeros)
         return {"context": embeddings}, {"context": torch.stack(nulls)}
 
 

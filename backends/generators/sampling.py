@@ -15,6 +15,8 @@ from explorer.types import EmbeddingSpace, UserError
 if TYPE_CHECKING:
     import torch
 
+    from backends.generators.memory import Denoiser
+
 PREVIEWS = 3  # looks at the unfinished pictures of a sweep
 AT_THE_END = {"candidates": 1, "refine": 0}  # options of the finished picture alone, and off
 
@@ -174,6 +176,21 @@ class Sampling:
         """Return what a space holds as float32 of its shape, on the device."""
         return decoded_in(self.name, values, space).to(self.device)
 
+    def _untold(
+        self,
+        conditions: Sequence[Condition],
+        space: EmbeddingSpace,
+        otherwise: Sequence[torch.Tensor],
+    ) -> list[torch.Tensor]:
+        """Return what each picture is told without the brain: its mapper's null, if it has one.
+
+        ``otherwise``: one a condition, where it has none.
+        """
+        return [
+            self._tensor(one.nulls, space) if space in one.nulls else other
+            for one, other in zip(conditions, otherwise, strict=True)
+        ]
+
     # -------------------------------------------------------------------- what a generator decides
 
     def _at_once(self, how: Mapping[str, float]) -> int:
@@ -292,6 +309,19 @@ def through(
         with torch.no_grad():
             found.append(pixels(decode(encode(rows))))
     return np.concatenate(found)
+
+
+def one_by_one(
+    latents: torch.Tensor, decode: Callable[[torch.Tensor], torch.Tensor], network: Denoiser
+) -> Iterator[tuple[np.ndarray, str]]:
+    """Yield pictures uint8 (H, W, 3) of latents (n, ...), and no note.
+
+    A decoder takes more memory than the network that drew, which says so where one does not fit.
+    """
+    for row in latents.split(1):
+        with network.one_picture():
+            (picture,) = pixels(decode(row))
+        yield picture, ""
 
 
 def pixels(decoded: torch.Tensor) -> np.ndarray:

@@ -127,10 +127,7 @@ class StableContext(LatentDiffusion):
         if self._tuned:  # one null in training and here, whatever a mapper has
             null = self._null.expand(len(embeddings), -1, -1)
             return {"context": self._projection(embeddings)}, {"context": null}
-        nulls = [
-            self._tensor(condition.nulls, CONTEXT) if CONTEXT in condition.nulls else self._null
-            for condition in conditions
-        ]
+        nulls = self._untold(conditions, CONTEXT, [self._null] * len(conditions))
         return {"context": embeddings}, {"context": torch.stack(nulls)}
 
     def _begin(

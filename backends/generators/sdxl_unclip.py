@@ -159,18 +159,14 @@ class SDXLUnCLIP(LatentDiffusion):
     ) -> tuple[Inputs, Inputs]:
         import torch
 
-        drawn = [torch.randn(TOKENS.shape, generator=g) for g in noise]
-        nulls = [
-            self._tensor(condition.nulls, TOKENS) if TOKENS in condition.nulls else one
-            for condition, one in zip(conditions, drawn, strict=True)
-        ]
+        drawn = [torch.randn(TOKENS.shape, generator=g).to(self.device) for g in noise]
+        nulls = self._untold(conditions, TOKENS, drawn)
         n = len(embeddings)
         sizes = {
             "time_ids": torch.tensor(SIZES, device=self.device).expand(n, -1),
             "text_embeds": torch.zeros((n, 0), device=self.device),  # it is told no text
         }
-        null = torch.stack([one.to(self.device) for one in nulls])
-        return {"context": embeddings, **sizes}, {"context": null, **sizes}
+        return {"context": embeddings, **sizes}, {"context": torch.stack(nulls), **sizes}
 
     def _chosen(self, options: Mapping[str, float]) -> dict[str, float]:
         how = super()._chosen(options)
