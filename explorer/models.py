@@ -156,9 +156,16 @@ class Models:
             if (known := self._known(dataset, stimuli, space, name)) is not None:
                 return known
             images = [self._catalogue.image(dataset, s) for s in stopping.steps(stimuli)]
-            return self.embedder(name).embed(images, space)
+            return self.embed_images(images, space)
 
         return self._embeddings.get((dataset, tuple(stimuli), space), make)
+
+    def embed_images(self, images: Sequence[np.ndarray], space: EmbeddingSpace) -> np.ndarray:
+        """Return float32 (n, ...): images uint8 (H, W, 3) in an embedding space, not kept."""
+        name = self._catalogue.embedder_name(space)
+        if not name:
+            raise UserError(no_embedder(space))
+        return self.embedder(name).embed(images, space)
 
     def is_embedded(self, dataset: str, stimuli: Sequence[str], space: EmbeddingSpace) -> bool:
         """Return whether `embed` answers without an embedder: from what is kept, or stored."""

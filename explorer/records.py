@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib.metadata
-import math
 from collections.abc import Mapping
 from dataclasses import asdict, fields
 from typing import TYPE_CHECKING, Any
@@ -16,6 +15,7 @@ from explorer.finished import finished_pictures, finished_samples
 from explorer.identity import Identity, file_hash, trace, within
 from explorer.request import Request, View
 from explorer.types import UserError
+from explorer.writing import or_none
 
 if TYPE_CHECKING:
     from explorer.finished import Frame
@@ -75,11 +75,11 @@ def identify(workbench: Workbench, request: Request) -> Identity:
 
 
 def _scores(frame: Frame, request: Request | None = None) -> dict[str, float | None]:
-    return _place(frame, request) | {name: _number(v) for name, v in frame.scores.items()}
+    return _place(frame, request) | {name: or_none(v) for name, v in frame.scores.items()}
 
 
 def _note(frame: Frame, request: Request) -> dict[str, Any]:
-    near = [[n.picture, n.label, _number(n.similarity)] for n in frame.neighbours]
+    near = [[n.picture, n.label, or_none(n.similarity)] for n in frame.neighbours]
     return _place(frame, request) | {"note": frame.note, "neighbours": near}
 
 
@@ -108,12 +108,12 @@ def _decoding(workbench: Workbench, request: Request) -> dict[str, Any] | None:
     decoding = decode(workbench, request)
     return {
         "space": decoding.space.name,
-        "similarity": _number(decoding.similarity),
+        "similarity": or_none(decoding.similarity),
         "rank": decoding.rank,
         "of": decoding.n,
         "chance_rank": (decoding.n + 1) / 2,
-        "margin": _number(decoding.margin),
-        "neighbours": [[name, _number(value)] for name, value in decoding.neighbours],
+        "margin": or_none(decoding.margin),
+        "neighbours": [[name, or_none(value)] for name, value in decoding.neighbours],
         "average_of": decoding.average_of,
     }
 
@@ -168,10 +168,6 @@ def _read(values: Mapping[str, Any], key: str, cls: type) -> Any:
         return cls(**found)
     except (TypeError, ValueError) as error:
         raise UserError(f"The record's {key!r} is damaged ({error}); export it again.") from error
-
-
-def _number(value: float) -> float | None:
-    return float(value) if math.isfinite(value) else None  # JSON has no NaN
 
 
 def _versions() -> dict[str, str]:

@@ -26,6 +26,7 @@ import numpy as np
 from explorer.images import read_lossless, write_lossless
 from explorer.protocols import Neighbour
 from explorer.types import UserError
+from explorer.writing import or_none
 
 FORMAT = 1  # raise it when the same choices give another picture or another score
 MOST = 2 * 2**30  # bytes that are kept: some 60,000 of the embedded study's pictures
@@ -93,7 +94,7 @@ class Store:
             "format": FORMAT,
             "decided": _plain(decided),
             "pixels": _hash(picture.image),
-            "scores": {k: _finite(v) for k, v in picture.scores.items()},
+            "scores": {k: or_none(v) for k, v in picture.scores.items()},
             "note": picture.note,
             "neighbours": [[n.picture, n.label, float(n.similarity)] for n in picture.neighbours],
         }
@@ -193,10 +194,6 @@ def _plain(decided: Mapping[str, Any]) -> Any:
 def _hash(pixels: np.ndarray) -> str:
     whole = np.ascontiguousarray(pixels, np.uint8)
     return hashlib.sha256(str(whole.shape).encode() + whole.tobytes()).hexdigest()
-
-
-def _finite(value: float) -> float | None:
-    return float(value) if math.isfinite(value) else None  # JSON has no NaN
 
 
 def _number(value: Any) -> float:

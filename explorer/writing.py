@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import os
 import re
 from collections.abc import Callable
@@ -18,6 +19,11 @@ if TYPE_CHECKING:
 # (OWASP, "CSV Injection").
 FORMULA = re.compile(r"'*[=+\-@\t\r]")
 ROOM = "make room on that disk, or name another place with --out"
+
+
+def or_none(value: float) -> float | None:
+    """Return a number for JSON, which has no NaN and no infinity: None for these."""
+    return float(value) if math.isfinite(value) else None
 
 
 def write_whole(path: Path, content: bytes | Callable[[Path], Any], do: str = ROOM) -> Path:

@@ -17,6 +17,7 @@ from pathlib import Path
 import numpy as np
 
 from backends.embedders.store import Store, embed_kept
+from explorer import splits
 from explorer.images import ENDINGS, read_picture
 from explorer.protocols import Condition, Dataset, Embedder, Neighbour
 from explorer.types import EmbeddingSpace, UserError
@@ -87,9 +88,7 @@ class Gallery:
     @classmethod
     def of_training(cls, dataset: Dataset, subject: str, cache: Path | None = None) -> Gallery:
         """Return a subject's training stimuli that are no test stimuli, by their category."""
-        trials = dataset.load(subject)
-        tested = set(trials.stimuli("test"))
-        stimuli = [s for s in trials.stimuli("train") if s not in tested]
+        stimuli = splits.shown([dataset.load(subject)])[0]
         if not stimuli:
             raise UserError(
                 f"{dataset.name}/{subject} has no training stimulus that is not a test stimulus "

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from backends.reports.true_embeddings import Truth
+from explorer import splits
 from explorer.metrics import evenly
 from explorer.types import EmbeddingSpace, UserError
 
@@ -44,8 +45,7 @@ class ClassMeans:
         bench, dataset = self.truth.bench, self.truth.dataset
         trials = bench.catalogue.trials(dataset, subject)
         named = bench.catalogue.dataset(dataset).stimuli["category"].fillna("").astype(str)
-        tested = set(trials.stimuli("test"))
-        trained = [s for s in trials.stimuli("train") if s not in tested]
+        trained = splits.shown([trials])[0]
         trained = tuple(trained[i] for i in evenly(len(trained), MOST))
         wanted = named.reindex(stimuli).fillna("").tolist()
         kinds = dict(zip(trained, named.reindex(trained).fillna(""), strict=True))

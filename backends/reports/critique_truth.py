@@ -13,13 +13,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from backends.reports.leaks import audit
-from explorer import metrics
+from explorer import metrics, splits
 from explorer.brain.maps import parcellation_of
 from explorer.choosing import default_request
 from explorer.decoding import decoded_space
 from explorer.evidence import critique
 from explorer.evidence.collapse import collapse
-from explorer.evidence.counterfactual import PAIRS, Contrast, contrasts_of, counted, reliable
+from explorer.evidence.counterfactual import PAIRS, Contrast, contrasts_of
 from explorer.evidence.critique import Finding
 from explorer.evidence.standing import decoded_test
 from explorer.types import UserError
@@ -78,8 +78,7 @@ class _Known:
         self.space = decoded_space(bench, request)
         self.study, self.subject = bench.catalogue.dataset(dataset), subject
         self.stimuli, predicted = decoded_test(bench, request)
-        trials, tested = bench.catalogue.trials(dataset, subject), set(self.stimuli)
-        every = [s for s in trials.stimuli("train") if s not in tested]
+        every = splits.shown([bench.catalogue.trials(dataset, subject)])[0]
         self.trained = [every[i] for i in metrics.evenly(len(every), TRAINED)]
         embed = bench.models.embed
         self.predicted = critique.flat(predicted)
@@ -163,9 +162,8 @@ def _concepts(
     measured = np.stack([trials.average(s) for s in stimuli])
     parcellation = parcellation_of(bench, dataset, subject)
     names = [label.key for label in parcellation.labels]
-    voxels = reliable(measured, encoder.predict(shown))
-    masks, few = counted(parcellation.masks()[: len(names)], voxels)
-    contrasts = contrasts_of(bench, dataset, subject, pairs, masks)
+    tested = measured, encoder.predict(shown)
+    contrasts, few = contrasts_of(bench, dataset, subject, pairs, parcellation, tested)
     parcels = bench.catalogue.dataset(dataset).truth(subject).parcels
     there = [i for i, name in enumerate(names) if name in parcels.index]
     rows = parcels.loc[[names[i] for i in there]]

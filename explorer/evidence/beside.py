@@ -9,7 +9,6 @@ import numpy as np
 
 from explorer import stopping
 from explorer.decoding import decode_betas, decoded_space
-from explorer.models import no_embedder
 from explorer.protocols import Dataset
 from explorer.request import Request
 from explorer.types import EmbeddingSpace, Trials, UserError
@@ -98,8 +97,5 @@ def embedded(
     bench: Workbench, there: Beside, stimuli: list[str], space: EmbeddingSpace
 ) -> np.ndarray:
     """Return the true embeddings (n, ...) of stimuli of a test set beside."""
-    name = bench.catalogue.embedder_name(space)
-    if not name:
-        raise UserError(no_embedder(space))
     images = [there.study.image(stimulus) for stimulus in stopping.steps(stimuli)]
-    return bench.models.embedder(name).embed(images, space)
+    return bench.models.embed_images(images, space)

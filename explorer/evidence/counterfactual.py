@@ -17,10 +17,10 @@ import numpy as np
 
 from explorer import metrics, stopping
 from explorer.brain.predicted import correlation
-from explorer.evidence.critique import LEAST, SEED, Finding
+from explorer.evidence.critique import LEAST, SEED, Finding, Pair
 from explorer.images import ENDINGS, read_picture
 from explorer.protocols import Counterfactual
-from explorer.types import EmbeddingSpace, UserError
+from explorer.types import EmbeddingSpace, Parcellation, UserError
 
 if TYPE_CHECKING:
     from explorer.workbench import Workbench
@@ -168,9 +168,22 @@ def contrasts_of(
     dataset: str,
     subject: str,
     pairs: Sequence[Counterfactual],
-    parcels: np.ndarray,
-) -> list[Contrast]:
-    """Return the effects of every concept with two pairs or more in parcels bool (P, V)."""
+    parcellation: Parcellation,
+    tested: Pair,
+) -> tuple[list[Contrast], np.ndarray]:
+    """Return the effects of every concept with two pairs or more, and what says too little.
+
+    In each of a parcellation's P parcels, over voxels that the model predicts; bool (P,) are
+    those with too few.
+
+    Parameters
+    ----------
+    tested
+        Betas (n, V) that were measured of images that the model was not trained on, and those it
+        predicts.
+    """
+    masks = parcellation.masks()[: len(parcellation.labels)]
+    parcels, few = counted(masks, reliable(*tested))
     encoder = bench.models.encoder(dataset, subject)
     sd = encoder.statistics()[1]
     predicted = []
@@ -191,7 +204,7 @@ def contrasts_of(
             )
     if not found:
         raise UserError("A concept needs two pairs or more, and none has them.")
-    return found
+    return found, few
 
 
 def predicted_betas(
@@ -201,13 +214,10 @@ def predicted_betas(
     images: Sequence[np.ndarray],
 ) -> np.ndarray:
     """Return what an encoding model predicts (n, V) of images uint8 (H, W, 3)."""
-    embedders = {s: bench.models.embedder(bench.catalogue.embedder_name(s)) for s in spaces}
+    embed = bench.models.embed_images
     blocks = stopping.steps(range(0, len(images), AT_ONCE))
     return np.concatenate(
-        [
-            encoder.predict({s: e.embed(images[i : i + AT_ONCE], s) for s, e in embedders.items()})
-            for i in blocks
-        ]
+        [encoder.predict({s: embed(images[i : i + AT_ONCE], s) for s in spaces}) for i in blocks]
     )
 
 

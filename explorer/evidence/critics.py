@@ -2,25 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
 
-from explorer import stopping
+from explorer import splits, stopping
 from explorer.brain.maps import parcellation_of
 from explorer.decoding import decode_betas, decoded_space, undecoded
 from explorer.evidence import critique
 from explorer.evidence.beside import IMAGINED, SEEN, offered
 from explorer.evidence.bottleneck import bottleneck
 from explorer.evidence.collapse import collapse
-from explorer.evidence.counterfactual import (
-    PAIRS,
-    contrasts_of,
-    counted,
-    counterfactual,
-    reliable,
-)
+from explorer.evidence.counterfactual import PAIRS, contrasts_of, counterfactual
 from explorer.evidence.critique import Finding, Pair
 from explorer.evidence.data_curve import Point, data_curve, refitted, shares_of
 from explorer.evidence.forecast import (
@@ -39,7 +33,7 @@ from explorer.offers import FIT_LIMIT, FIT_NOW
 from explorer.protocols import Counterfactual
 from explorer.request import Request
 from explorer.splits import clusters, usual_similarity
-from explorer.types import EmbeddingSpace, UserError, resolve
+from explorer.types import EmbeddingSpace, Trials, UserError, resolve
 from explorer.workbench import Workbench
 
 MOST_TRAINED = 5000  # training stimuli that are embedded: our choice
@@ -71,9 +65,7 @@ def findings(
     targets = bench.models.embed(dataset, stimuli, space)
     home = _home(bench, request)
     trials = bench.catalogue.trials(home, subject)
-    tested = {*trials.stimuli("test"), *stimuli}
-    every = [s for s in trials.stimuli("train") if s not in tested]
-    trained = [every[i] for i in evenly(len(every), MOST_TRAINED)]
+    trained = _trained(trials, stimuli)
     if len(trained) < critique.CLUSTERS:
         raise UserError(
             f"{dataset}/{subject} has {len(trained)} training stimuli that are not test stimuli; "
@@ -136,9 +128,8 @@ def seconds_needed(bench: Workbench, request: Request) -> float:
         return 0.0
     dataset, subject, home = request.dataset, request.subject, _home(bench, request)
     space, trials = decoded_space(bench, request), bench.catalogue.trials(home, subject)
-    tested = len(bench.catalogue.gallery(dataset, subject))
-    every = [s for s in trials.stimuli("train") if s not in set(trials.stimuli("test"))]
-    trained = [every[i] for i in evenly(len(every), MOST_TRAINED)]
+    stimuli = list(bench.catalogue.gallery(dataset, subject).index)
+    tested, trained = len(stimuli), _trained(trials, stimuli)
     seconds = seconds_of_gallery(bench, request)
     pictures = 0 if bench.models.is_embedded(home, trained, space) else len(trained)
     if hasattr(bench.catalogue.dataset(dataset), "counterfactuals"):
@@ -170,13 +161,21 @@ def _counterfactuals(
     pairs = list(pairs) or list(stopping.steps(made(PAIRS)))
     encoder = bench.models.encoder(home, subject)
     shown = {space: bench.models.embed(dataset, stimuli, space) for space in encoder.spaces}
-    voxels = reliable(betas_of_test(bench, request)[1], encoder.predict(shown))
     parcellation = parcellation_of(bench, dataset, subject)
     names = [label.key for label in parcellation.labels]
-    masks, few = counted(parcellation.masks()[: len(names)], voxels)
+    measured = betas_of_test(bench, request)[1]
+    contrasts, few = contrasts_of(
+        bench, home, subject, pairs, parcellation, (measured, encoder.predict(shown))
+    )
     unknown = [name for name, lacks in zip(names, few, strict=True) if lacks]
-    contrasts = contrasts_of(bench, home, subject, pairs, masks)
     yield counterfactual(contrasts, names, unknown)
+
+
+def _trained(trials: Trials, tested: Collection[str]) -> list[str]:
+    """Return training stimuli that are not test stimuli, nor ``tested``: some of many, evenly."""
+    tested = set(tested)
+    every = [s for s in splits.shown([trials])[0] if s not in tested]
+    return [every[i] for i in evenly(len(every), MOST_TRAINED)]
 
 
 def _home(bench: Workbench, request: Request) -> str:

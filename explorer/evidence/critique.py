@@ -87,6 +87,17 @@ def pairwise(predicted: np.ndarray, targets: np.ndarray) -> np.ndarray:
     return won
 
 
+def two_way(won: np.ndarray) -> np.ndarray:
+    """Return two-way identification (n,) of comparisons (n, n), NaN where there is none."""
+    known = (~np.isnan(won)).sum(axis=1)
+    return np.where(known > 0, np.nansum(won, axis=1) / np.maximum(known, 1), np.nan)
+
+
+def top_one(won: np.ndarray) -> np.ndarray:
+    """Return 1 for each image (n,) that won all its comparisons (n, n), ties not counted, or 0."""
+    return (np.nanmin(won, axis=1) == 1).astype(float)
+
+
 def by_other_brains(predicted: np.ndarray, targets: np.ndarray) -> np.ndarray:
     """Return two-way identification (n,) of every image by the predictions of the others.
 
@@ -241,7 +252,7 @@ def generalisation(
     for name, pair in every.items():
         won, n = pairwise(*pair), len(pair[0])
         better = np.nansum(won < 0.5, axis=1) + 0.5 * np.nansum(won == 0.5, axis=1)
-        rates[name] = rate(np.nanmean(won, axis=1))
+        rates[name] = rate(two_way(won))
         rows.append(row(f"{name}: two-way", rates[name]) | {"pool": 2})
         for k in (k for k in TOP if k < pool <= n):
             hit = hypergeom.cdf(k - 1, n - 1, np.rint(better), pool - 1)
@@ -286,9 +297,7 @@ def _few(n: int) -> str:
 
 def each(predicted: np.ndarray, targets: np.ndarray) -> np.ndarray:
     """Return two-way identification of every image (n,)."""
-    won = pairwise(predicted, targets)
-    known = (~np.isnan(won)).sum(axis=1)
-    return np.where(known > 0, np.nansum(won, axis=1) / np.maximum(known, 1), np.nan)
+    return two_way(pairwise(predicted, targets))
 
 
 def flat(rows: np.ndarray) -> np.ndarray:

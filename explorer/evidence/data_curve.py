@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from explorer import metrics, stopping
-from explorer.evidence.critique import SEED, Finding, pairwise, rate, row, with_n
+from explorer.evidence.critique import SEED, Finding, pairwise, rate, row, top_one, two_way, with_n
 from explorer.metrics import written
 from explorer.splits import Picked
 from explorer.types import EmbeddingSpace, Trials
@@ -47,8 +47,8 @@ def data_curve(points: Sequence[Point], targets: np.ndarray, who: str) -> Findin
     points = sorted(points, key=lambda point: point.trials)
     won = [pairwise(point.predicted, targets) for point in points]
     each = {
-        TWO_WAY: np.stack([np.nanmean(w, axis=1) for w in won], axis=1),  # (n, points)
-        TOP: np.stack([np.nanmin(w, axis=1) == 1 for w in won], axis=1).astype(float),
+        TWO_WAY: np.stack([two_way(one) for one in won], axis=1),  # (n, points)
+        TOP: np.stack([top_one(one) for one in won], axis=1),
     }
     chance = {TWO_WAY: 0.5, TOP: 1 / len(targets)}
     counts = np.array([point.trials for point in points])

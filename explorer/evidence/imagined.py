@@ -11,7 +11,17 @@ import numpy as np
 from explorer import metrics
 from explorer.decoding import decoded_space
 from explorer.evidence.beside import IMAGINED, SEEN, beside, decoded, embedded
-from explorer.evidence.critique import LEAST, SEED, Finding, pairwise, rate, row, with_n
+from explorer.evidence.critique import (
+    LEAST,
+    SEED,
+    Finding,
+    pairwise,
+    rate,
+    row,
+    top_one,
+    two_way,
+    with_n,
+)
 from explorer.metrics import written
 from explorer.request import Request
 from explorer.types import UserError
@@ -31,10 +41,9 @@ def seen_against_imagined(
     rows, each, n = [], {}, len(targets)
     for name, predicted in ((SEEN, seen), (IMAGINED, imagined)):
         won = pairwise(predicted, targets)
-        each[name] = np.nanmean(won, axis=1)
+        each[name] = two_way(won)
         rows.append(row(f"{name}: two-way", rate(each[name])) | {"pool": n})
-        hit = (np.nanmin(won, axis=1) == 1).astype(float)
-        rows.append(row(f"{name}: top-1", rate(hit, 1 / n)) | {"pool": n})
+        rows.append(row(f"{name}: top-1", rate(top_one(won), 1 / n)) | {"pool": n})
     lost = each[SEEN] - each[IMAGINED]
     low, high = metrics.bootstrap_interval(lost, seed=SEED)
     rates = {name: rate(values) for name, values in each.items()}

@@ -20,9 +20,8 @@ from explorer.choosing import fixed_scales
 from explorer.decoding import decode_betas, decoded_space, similarities, uncomputed
 from explorer.drawing import condition_of, likeness
 from explorer.finished import sampled_scale
-from explorer.models import no_embedder
 from explorer.request import Request
-from explorer.types import EmbeddingSpace, UserError
+from explorer.types import UserError
 
 if TYPE_CHECKING:
     from explorer.workbench import Workbench
@@ -72,7 +71,7 @@ def predicted_brain(
     """Return the brain that the subject's encoding model predicts for a picture (H, W, 3)."""
     place = request.dataset, request.subject
     encoder = bench.models.encoder(*place)
-    given = {space: _embedded(bench, picture, space)[None] for space in encoder.spaces}
+    given = {space: bench.models.embed_images([picture], space) for space in encoder.spaces}
     betas = encoder.predict(given)[0]
     mean, sd = encoder.statistics()
     parcellation = parcellation_of(bench, *place, atlas)
@@ -85,13 +84,6 @@ def predicted_brain(
         spaces=" and ".join(space.name for space in encoder.spaces),
     )
     return PredictedBrain(betas, replace(shown, kind="diverging", limits=(-top, top)), told)
-
-
-def _embedded(bench: Workbench, picture: np.ndarray, space: EmbeddingSpace) -> np.ndarray:
-    name = bench.catalogue.embedder_name(space)
-    if not name:
-        raise UserError(no_embedder(space))
-    return bench.models.embedder(name).embed([picture], space)[0]
 
 
 def own_mappers(bench: Workbench, request: Request) -> list[str]:
@@ -151,7 +143,7 @@ def _decoding(
     if bench.catalogue.embedder_name(space):
         stimuli = list(bench.catalogue.gallery(request.dataset, request.subject).index)
         others = bench.models.embed(request.dataset, stimuli, space)
-        gallery = np.concatenate([_embedded(bench, picture, space)[None], others])
+        gallery = np.concatenate([bench.models.embed_images([picture], space), others])
         alike = similarities(decoded, gallery, space)[0]
         similarity, n = float(alike[0]), len(gallery)
         rank = float(metrics.retrieval_rank(alike, 0))

@@ -11,7 +11,7 @@ from itertools import chain
 
 import numpy as np
 
-from explorer import metrics, stopping
+from explorer import metrics, splits, stopping
 from explorer.evidence.critique import Finding, Rate, rate, row, with_n
 from explorer.metrics import evenly, match_size, written
 from explorer.types import UserError
@@ -74,9 +74,7 @@ def blurred(image: np.ndarray, sigma: float) -> np.ndarray:
 
 def mean_image(bench: Workbench, dataset: str, subject: str, size: tuple[int, int]) -> np.ndarray:
     """Return the mean of training images, uint8 (*size, 3): of some of many, evenly spaced."""
-    trials = bench.catalogue.trials(dataset, subject)
-    tested = set(trials.stimuli("test"))
-    every = [s for s in trials.stimuli("train") if s not in tested]
+    every = splits.shown([bench.catalogue.trials(dataset, subject)])[0]
     if not every:
         raise UserError(f"{dataset}/{subject} has no training images, so they have no mean.")
     total = np.zeros((*size, 3))

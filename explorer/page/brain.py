@@ -281,6 +281,24 @@ def with_voxel_map(
     }
 
 
+def payload(workbench: Workbench, request: Request, view: View, shown: VoxelMap) -> dict[str, Any]:
+    """Return a brain of its own: a map of a request's voxels, without the view's controls."""
+    place = request.dataset, request.subject
+    parcellation = parcellation_of(workbench, *place, view.atlas)
+    voxels = workbench.catalogue.trials(*place).subject.voxels
+    vertices = display.map_payload(shown, parcellation, voxels)
+    atlas = atlas_of(request, view, workbench)
+    return {
+        "key": {"dataset": request.dataset, "subject": request.subject, "atlas": atlas},
+        "vertices": vertices,
+        "kind": shown.kind,
+        "limits": list(shown.limits),
+        "beyond": display.beyond(shown.values, shown.limits),
+        "title": shown.title,
+        "problem": "This study gives no voxel locations, so no brain is drawn." * (not vertices),
+    }
+
+
 def rows(table: pd.DataFrame, measures: Iterable[str]) -> list[dict[str, Any]]:
     """Return the table: one row a parcel that holds voxels, numbers rounded to 4 digits."""
     out = []

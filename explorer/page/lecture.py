@@ -15,14 +15,13 @@ import gradio as gr
 import numpy as np
 
 from explorer import stopping
-from explorer.brain import display
 from explorer.brain.maps import parcellation_of
 from explorer.brain.parcels import voxel_map
 from explorer.decoding import decode, decoded_space, request_betas, similarities
 from explorer.evidence import controls, lesions, standing
 from explorer.metrics import written
 from explorer.page import links, pickers
-from explorer.page.brain import atlas_of, readable
+from explorer.page.brain import payload, readable
 from explorer.page.endpoint import hung_up
 from explorer.page.lab_trial import first_parcel, format_rank, rounded
 from explorer.page.pictures import data_uri
@@ -131,11 +130,8 @@ def _brain(bench: Workbench, request: Request) -> dict[str, Any]:
     betas = (request_betas(bench, request) - mean) / np.where(sd > 0, sd, 1)
     parcellation = parcellation_of(bench, request.dataset, request.subject)
     shown = voxel_map("betas", "response, SD of the training trials", betas, parcellation)
-    vertices = display.map_payload(shown, parcellation, trials.subject.voxels)
     n = len(trials.rows("test", request.stimulus))
     repeats = "one viewing" if n == 1 else f"the average of {n} viewings"
-    nowhere = "" if vertices else "This study gives no voxel locations, so no brain can be drawn."
-    atlas = atlas_of(request, View(), bench)
     return {
         "text": (
             f"{request.subject} looked at this image. The scanner gave {betas.size:,} numbers: "
@@ -145,15 +141,7 @@ def _brain(bench: Workbench, request: Request) -> dict[str, Any]:
         "pictures": [
             _picture(bench.catalogue.image(request.dataset, request.stimulus), "What was seen")
         ],
-        "brain": {
-            "key": {"dataset": request.dataset, "subject": request.subject, "atlas": atlas},
-            "vertices": vertices,
-            "kind": shown.kind,
-            "limits": list(shown.limits),
-            "beyond": display.beyond(shown.values, shown.limits),
-            "title": shown.title,
-            "problem": nowhere,
-        },
+        "brain": payload(bench, request, View(), shown),
     }
 
 

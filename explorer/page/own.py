@@ -12,11 +12,10 @@ import math
 import time
 from typing import TYPE_CHECKING, Any
 
-from explorer.brain import display
 from explorer.brain.maps import parcellation_of
 from explorer.evidence import own
 from explorer.images import LARGEST, read_picture
-from explorer.page.brain import atlas_of
+from explorer.page.brain import payload
 from explorer.page.lab_trial import Parts, format_rank, parcel_names, rounded, scores_of
 from explorer.page.links import format_number
 from explorer.page.pictures import data_uri
@@ -104,7 +103,7 @@ def own_view(bench: Workbench, request: Request, view: View, content: bytes = b"
     names_ = parcel_names(parcellation_of(bench, request.dataset, request.subject, view.atlas))
     shown |= {
         "sentence": brain.sentence,
-        "brain": _brain(bench, request, view, brain.shown),
+        "brain": payload(bench, request, view, brain.shown),
         "rows": _rows(brain.shown, names_),
         "seed": str(request.seed),
         "cards": [{"mapper": name, "state": "empty"} for name in names],
@@ -115,23 +114,6 @@ def own_view(bench: Workbench, request: Request, view: View, content: bytes = b"
         cards[i - 1] = _card(found, bench)
         shown = {**shown, "cards": cards}
         yield shown, f"Decoded by {i} of {len(names)} mappers", 0.1 + 0.9 * i / len(names)
-
-
-def _brain(bench: Workbench, request: Request, view: View, shown: VoxelMap) -> dict[str, Any]:
-    place = request.dataset, request.subject
-    parcellation = parcellation_of(bench, *place, view.atlas)
-    voxels = bench.catalogue.trials(*place).subject.voxels
-    vertices = display.map_payload(shown, parcellation, voxels)
-    atlas = atlas_of(request, view, bench)
-    return {
-        "key": {"dataset": request.dataset, "subject": request.subject, "atlas": atlas},
-        "vertices": vertices,
-        "kind": shown.kind,
-        "limits": list(shown.limits),
-        "beyond": display.beyond(shown.values, shown.limits),
-        "title": shown.title,
-        "problem": "This study gives no voxel locations, so no brain is drawn." * (not vertices),
-    }
 
 
 def _rows(shown: VoxelMap, names: dict[str, str]) -> list[dict[str, Any]]:
