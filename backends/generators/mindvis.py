@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from backends.generators.ddim import DDIM, PLMS
-from backends.generators.finetuned_weights import FILE, MINDVIS, NEUROLENS, Finetuned, Layout
+from backends.generators.finetuned_weights import FILE, MINDVIS, NEUROLENS, Finetuned
 from backends.generators.guidance import SCALED, SELF_ATTENTION
 from backends.generators.latent_diffusion import LatentDiffusion
 from backends.generators.weights import Part, Weights
@@ -44,7 +44,7 @@ class NeuroLens(LatentDiffusion):
             whole=True,
         ),
     )
-    layout: Layout = NEUROLENS
+    layout = NEUROLENS
 
     @classmethod
     def parts(cls) -> tuple[Part, ...]:

@@ -115,7 +115,7 @@ class SDXLUnCLIP(LatentDiffusion):
 
         Those that are not named are taken where they lie beside the generator's own.
         """
-        home = self.weights.folder if self.weights.folder.is_dir() else self.weights.folder.parent
+        home = self.weights.folder
 
         def found(option: str, beside: Path) -> Path | None:
             if option in named:
