@@ -7,15 +7,14 @@ plain containers alone. Every tensor must have a place, as in `Weights`.
 from __future__ import annotations
 
 import re
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from backends.embedders.files import check_config, check_network
+from backends.embedders.files import check_network
 from backends.generators.weights import Part, Weights
-from explorer.files import plain_tensor, reason
+from explorer.files import plain_tensor
 from explorer.inert import read_inert
-from explorer.types import UserError, resolve
+from explorer.types import UserError
 
 if TYPE_CHECKING:
     import torch
@@ -45,25 +44,15 @@ class OlderWeights(Weights):
         path = self.file(part, part.files[-1])
         if path.suffix != ".bin":
             return super().load(part, dtype)
-        cls, folder = resolve(part.cls), self.path(part)
         try:
-            check_config(self.config(part))
-            if part.cls.startswith("transformers:"):
-                make = partial(cls, cls.config_class.from_pretrained(folder))
-            else:
-                make = partial(cls.from_config, cls.load_config(folder))
-            state = self.tensors(part)
+            make, state = self._making(part), self.tensors(part)
             check_network(make, sum(value.numel() for value in state.values()))
             network = make()
             network.load_state_dict({name: value.float() for name, value in state.items()})
         except UserError:
             raise
         except Exception as error:  # each library has its own for files that do not fit
-            raise UserError(
-                f"The weights in {folder} cannot be loaded for {self.name} "
-                f"({type(error).__name__}: {reason(error)}); it was made "
-                f"for {part.hub or self.hub}, get its files again with: {self.command}."
-            ) from error
+            raise self._misfit(part, error) from error
         return network.to(dtype or torch.float32).eval().requires_grad_(False)
 
     def tensors(self, part: Part) -> dict[str, torch.Tensor]:

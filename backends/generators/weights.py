@@ -7,7 +7,7 @@ safetensors are read, since the older ``.bin`` and ``.ckpt`` are pickles.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
 from pathlib import Path
@@ -200,13 +200,7 @@ class Weights:
             given = {**given, "variant": "fp16"}
         cls = resolve(part.cls)
         try:
-            check_config(self.config(part))
-            if of_transformers:
-                config = cls.config_class.from_pretrained(self.path(part))
-                make = partial(cls, config)
-            else:
-                make = partial(cls.from_config, cls.load_config(self.path(part)))
-            check_network(make, sum(map(numbers_in, weights_of(path))))
+            check_network(self._making(part), sum(map(numbers_in, weights_of(path))))
             network, found = cls.from_pretrained(
                 self.path(part),
                 local_files_only=True,
@@ -215,14 +209,26 @@ class Weights:
             )
             refuse_random(found)
         except Exception as error:  # each library has its own for files that do not fit
-            raise UserError(
-                f"The weights in {self.path(part)} cannot be loaded for {self.name} "
-                f"({type(error).__name__}: {reason(error)}); it was made "
-                f"for {part.hub or self.hub}, get its files again with: {self.command}."
-            ) from error
+            raise self._misfit(part, error) from error
         if of_transformers:
             network.to(dtype)  # the argument for it has another name in older versions
         return network.eval().requires_grad_(False)
+
+    def _making(self, part: Part) -> Callable[[], Any]:
+        """Return what makes a part's network by its configuration, which is checked first."""
+        cls, folder = resolve(part.cls), self.path(part)
+        check_config(self.config(part))
+        if part.cls.startswith("transformers:"):
+            return partial(cls, cls.config_class.from_pretrained(folder))
+        return partial(cls.from_config, cls.load_config(folder))
+
+    def _misfit(self, part: Part, error: Exception) -> UserError:
+        """Return what to say where a library cannot load a part's files."""
+        return UserError(
+            f"The weights in {self.path(part)} cannot be loaded for {self.name} "
+            f"({type(error).__name__}: {reason(error)}); it was made "
+            f"for {part.hub or self.hub}, get its files again with: {self.command}."
+        )
 
     def words(self, parts: Mapping[str, Part], number: str = "") -> tuple[Any, Any]:
         """Return a tokenizer and its text encoder, on the CPU."""
