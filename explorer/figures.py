@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from explorer.brain.display import DIVERGING
+from explorer.brain.display import COLOURS
+from explorer.brain.palettes import DIVERGING
 from explorer.brain.printed import (
     BRAINS,
     INK,
@@ -111,6 +112,9 @@ def trial_figure(
     camera: str = "",
     hemisphere: str = "both",
     parcel: str = "",
+    threshold: float = 0.0,
+    palettes: Mapping[str, Sequence[str]] = COLOURS,
+    outlines: Parcellation | None = None,
 ) -> Figure:
     """Return one trial as a figure 183 mm wide: pictures, then the brain or a bar chart.
 
@@ -143,6 +147,9 @@ def trial_figure(
         without parcels gets pictures only.
     camera, hemisphere, parcel
         The view that comes first, which halves are drawn, and the parcel with an outline.
+    threshold, palettes, outlines
+        Values nearer to zero are not coloured; the colours, low to high, by kind of map; an atlas
+        whose parcels are outlined too.
     """
     from matplotlib.figure import Figure
 
@@ -194,10 +201,13 @@ def trial_figure(
             write(left, top + 0.17 + cell + 0.05, "\n".join(scores), 6, linespacing=1.25)
         top += row_height
     if drawn == "bars":
-        draw_bars(place(2.0, top + 0.2, 3.4, below - 0.6), parcel_map, measure)
+        draw_bars(
+            place(2.0, top + 0.2, 3.4, below - 0.6), parcel_map, measure, threshold, palettes
+        )
     elif drawn == "surface":
         shown = parcel_map, measure, parcellation, voxel_space
-        draw_surface(place, write, top, *shown, surface, camera, hemisphere, parcel)
+        chosen = surface, camera, hemisphere, parcel, threshold, palettes, outlines
+        draw_surface(place, write, top, *shown, *chosen)
     write(MARGIN, height - MARGIN - 0.1 * len(foot), "\n".join(foot), 5.5, color="#666666")
     return figure
 
@@ -213,7 +223,7 @@ def heat_overlay(cells: np.ndarray, height: int, width: int) -> np.ndarray:
     small = Image.fromarray(np.asarray(cells, dtype=np.float32))
     values = np.asarray(small.resize((width, height), Image.Resampling.BILINEAR))
     size = np.abs(values) / (np.abs(cells).max() or 1.0)
-    red, blue = ([int(DIVERGING[i][k : k + 2], 16) for k in (1, 3, 5)] for i in (-2, 1))
+    red, blue = ([int(DIVERGING["RdBu"][i][k : k + 2], 16) for k in (1, 3, 5)] for i in (-2, 1))
     colours = np.where(values[..., None] > 0, red, blue)
     return np.dstack([colours, 255 * OPAQUE * size]).round().astype(np.uint8)
 

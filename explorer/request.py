@@ -114,6 +114,8 @@ ATTENTIONS = ("off", "occlusion")  # over the shown image; the second is the met
 SURFACES = ("inflated", "pial", "flat")
 HEMISPHERES = ("both", "left", "right")
 CAMERAS = ("lateral", "medial", "ventral", "dorsal", "anterior", "posterior")
+# Names of colour maps for values of one sign and of both; the first is the default.
+SEQUENTIAL, DIVERGING = ("YlOrRd", "viridis", "cividis"), ("RdBu", "PuOr", "vik")
 PANELS = (
     *("", "controls", "lesion", "compare", "curve", "drivers", "steps", "statistics"),
     *("evaluation", "critique", "own", "identity"),
@@ -146,14 +148,20 @@ class View:
     people: str = "subject"
     lecture: int = 0  # the step of the walkthrough that is open, from 1; 0 for none
     category: str = ""  # whose trials the gallery offers, "" for all
+    threshold: float = 0.0  # values nearer to zero than this are not coloured
+    sequential: str = SEQUENTIAL[0]  # the colour map of values of one sign
+    diverging: str = DIVERGING[0]  # and of both
+    outlines: str = ""  # the atlas whose outlines lie over the map, "" for none
 
     def __post_init__(self) -> None:
         """Refuse a choice that is not on offer."""
         object.__setattr__(self, "parcels", tuple(dict.fromkeys(map(str, self.parcels))))
         object.__setattr__(self, "gain", float(self.gain))
+        object.__setattr__(self, "threshold", _threshold(self.threshold))
         offers = {"method": METHODS, "measure": MEASURES, "surface": SURFACES}
         offers |= {"hemisphere": HEMISPHERES, "camera": CAMERAS, "target": TARGETS}
         offers |= {"attention": ATTENTIONS, "panel": PANELS, "people": PEOPLE}
+        offers |= {"sequential": SEQUENTIAL, "diverging": DIVERGING}
         offers["lecture"] = tuple(range(LECTURE_STEPS + 1))
         for name, offered in offers.items():
             if getattr(self, name) not in offered:
@@ -165,3 +173,14 @@ class View:
             raise UserError(
                 f"The gain of a parcel lies between 0 and {MOST_GAIN:g}, found {self.gain:g}."
             )
+
+
+def _threshold(value: float | str) -> float:
+    """Return a threshold as a number from 0."""
+    try:
+        number = float(value)
+    except ValueError:
+        number = float("nan")
+    if not 0 <= number < float("inf"):
+        raise UserError(f"The threshold is a number from 0, found {short(repr(value))}.")
+    return number

@@ -29,7 +29,10 @@ const segment = (name, label, options, change) => {
 };
 const waits = () => { root.dataset.state = "waiting"; };
 window.addEventListener("afterimage-map-waits", waits);
-const tell = (change) => {
+// A threshold is in units of what is mapped.
+const OF_UNIT = ["shows", "method", "target", "measure"];
+const tell = (asked) => {
+  const change = OF_UNIT.some((key) => key in asked) ? { threshold: 0, ...asked } : asked;
   view = { ...view, ...change };
   if (["shows", "method", "target", "atlas"].some((key) => key in change)) waits();
   trigger("view", change);
@@ -58,14 +61,14 @@ const tip = h("div", { class: "ai-tip", hidden: true });
 const overlay = h("p", { class: "ai-surface-text" }, "Loading the surface…");
 const ramp = h("i");
 const low = h("span"), high = h("span"), unit = h("span", { class: "ai-unit" }), tick = h("b", { hidden: true });
-const bar = h("div", { class: "ai-colourbar" }, h("div", { class: "ai-ramp" }, ramp, tick), h("p", { class: "ai-ends ai-number" }, low, unit, high));
+const bar = h("div", { class: "ai-colourbar" }, h("div", { class: "ai-ramp" }, ramp, veil, tick), h("p", { class: "ai-ends ai-number" }, low, unit, high), threshold.node);
 const picked = h("p", { class: "ai-picked", "aria-live": "polite" });
 const sides = h("div", { class: "ai-sides", "aria-hidden": "true" });
 const zoomer = (text, label, by) => h("button", { type: "button", title: label, "aria-label": label, onclick: () => zoomBy(by) }, text);
 const zoomers = h("div", { class: "ai-zoom", role: "group", "aria-label": "Size of the brain" }, zoomer("+", "Larger", 1.25), zoomer("−", "Smaller", 0.8), zoomer("⟲", "Turn back and whole", 0));
-const stageHelp = h("span", { class: "ai-unseen", id: "stage-help" }, "Arrow keys turn the brain, plus and minus change its size, 0 turns it back; comma and full stop choose the parcel before or after in the table, Escape none.");
+const stageHelp = h("span", { class: "ai-unseen", id: "stage-help" }, "Arrow keys turn the brain, plus and minus change its size, 0 turns it back; comma and full stop choose the parcel before or after in the table, Escape none; square brackets lower and raise the threshold.");
 const stage = h("div", { class: "ai-stage", role: "application", tabindex: "0", "aria-label": "Cortical surface", "aria-describedby": "stage-help", onkeydown: (event) => press(event) }, canvas, sides, overlay, tip);
-const surfaceSide = h("div", { class: "ai-surface-side" }, h("div", { class: "ai-controls ai-bare" }, camera, surface, hemisphere), h("div", { class: "ai-stage-frame" }, stage, zoomers, stageHelp), bar, picked);
+const surfaceSide = h("div", { class: "ai-surface-side" }, h("div", { class: "ai-controls ai-bare" }, camera, surface, hemisphere), h("div", { class: "ai-stage-frame" }, stage, zoomers, stageHelp), bar, h("div", { class: "ai-look" }, paletteField, outlineField), picked);
 const head = h("tr");
 const body = h("tbody");
 const table = h("div", { class: "ai-table", role: "region", tabindex: "0", "aria-label": "Numbers per parcel", onkeydown: (event) => walkRows(event) }, h("table", {}, h("thead", {}, head), body));
@@ -163,7 +166,7 @@ const renderTable = () => {
       return h(
         "tr",
         {
-          class: `${row.small ? "ai-few" : ""} ${chosen ? "ai-chosen" : ""}`, "data-parcel": row.parcel,
+          class: `${row.small ? "ai-few" : ""} ${chosen ? "ai-chosen" : ""} ${isUnder(row) ? "ai-under" : ""}`, "data-parcel": row.parcel,
           title: row.small ? "Fewer than 10 voxels: too few to trust" : null, onclick: () => choose(row.parcel),
         },
         ...columns().map(([column], place) => {
@@ -187,6 +190,8 @@ const reveal = () => {
   const [top, bottom] = [table.scrollTop + 34, table.scrollTop + table.clientHeight];
   if (row.offsetTop < top || row.offsetTop + row.offsetHeight > bottom) table.scrollTop = row.offsetTop - table.clientHeight / 2;
 };
+// A map of voxels colours each vertex by itself, whatever its parcel's mean.
+const isUnder = (row) => !vertices && typeof row[measured()] === "number" && isHidden(row[measured()]);
 const renderPicked = () => {
   const row = value.rows.find((r) => r.parcel === view.parcel);
   picked.hidden = !row;
@@ -195,7 +200,7 @@ const renderPicked = () => {
     ? "mean" in row ? ` · mean ${format("mean", row.mean)} ` : " "
     : ` · share ${withUnit("share", row.share)} · enrichment ${withUnit("enrichment", row.enrichment)} `;
   picked.replaceChildren(
-    h("b", {}, row.label), ` · ${format("voxels", row.voxels)} voxels${numbers}`,
+    h("b", {}, row.label), ` · ${format("voxels", row.voxels)} voxels${numbers}${isUnder(row) ? "· below the threshold, not coloured " : ""}`,
     h("button", { type: "button", class: "ai-link", id: "lesion-this", onclick: () => window.dispatchEvent(new CustomEvent("afterimage-lesion", { detail: row.parcel })) }, "lesion this"),
     h("button", { type: "button", class: "ai-link", onclick: () => choose("") }, "clear"),
   );
@@ -237,15 +242,8 @@ const render = () => {
   canvas.setAttribute("aria-label", `Cortical surface coloured by ${other ? view.shows : view.measure}; the table holds the same numbers`);
   if (!map) return;
   if (!columns().some(([column]) => column === sort.column)) sort = map.kind === "labels" ? { column: "name", descending: false } : { column: measured(), descending: true };
-  const stops = value.colours[map.kind] || ["transparent"];
-  ramp.style.background = `linear-gradient(to right, ${stops.join(",")})`;
-  setText(low, (map.beyond[0] ? "≤ " : "") + withUnit(measured(), map.limits[0]));
-  setText(high, (map.beyond[1] ? "≥ " : "") + withUnit(measured(), map.limits[1]));
-  pointed(ramp, map.beyond);
-  setText(unit, map.title);
-  tick.hidden = map.reference === null;
-  if (map.reference !== null) tick.style.left = `${(100 * (map.reference - map.limits[0])) / (map.limits[1] - map.limits[0])}%`;
-  bar.hidden = map.flat || map.kind === "labels" || Boolean(value.no_surface);
+  renderBar();
+  renderLook(map);
   renderTable();
   renderPicked();
   reveal();

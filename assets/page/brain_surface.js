@@ -25,8 +25,8 @@ const loadPlotly = () => {
   return window.afterimagePlotly;
 };
 
-const fetchBrain = async () => {
-  const { dataset, subject, atlas: name } = value.key;
+const fetchParcels = async (name) => {
+  const { dataset, subject } = value.key;
   const key = JSON.stringify([dataset, subject, name, view.surface]);
   if (!payloads.has(key)) {
     const mesh = meshes.get(view.surface);
@@ -38,13 +38,14 @@ const fetchBrain = async () => {
           ...Object.fromEntries(SIDES.map((s) => [s, { vertices: decode(payload[s].vertices), faces: decode(payload[s].faces), background: decode(payload[s].background) }])),
         });
       }
-      return { parcels: payload.parcels, colours: payload.colours, left: decode(payload.left.parcel), right: decode(payload.right.parcel), surface: payload.surface, borders: {} };
+      return { parcels: payload.parcels, left: decode(payload.left.parcel), right: decode(payload.right.parcel), surface: payload.surface, borders: {} };
     }));
     payloads.get(key).catch(() => payloads.delete(key));
   }
   const parcels = await payloads.get(key);
   return { ...parcels, key, mesh: meshes.get(parcels.surface) };
 };
+const fetchBrain = () => fetchParcels(value.key.atlas);
 
 const placed = (side) => {
   const [r0, r1, r2] = brain.mesh.layouts[view.camera][side].rotation;
@@ -73,14 +74,14 @@ const INK = [23, 26, 30];
 const OUTLINE = 0.8; // brightness of the border between parcels
 const colours = (side) => {
   const map = value.maps[measured()];
-  const stops = brain.colours[map.kind];
+  const stops = stopsOf(map);
   const at = vertices?.[side];
   const chosen = brain.parcels.findIndex((p) => p.key === view.parcel);
   const marks = (brain.borders[side] ??= borders(brain.mesh[side].faces, brain[side]));
   const few = new Set(map.small);
   const fills = map.kind === "labels"
     ? brain.parcels.map((p) => rgb(p.colour))
-    : map.values.map((v, i) => (v === null || map.flat || few.has(i) ? null : colour(stops, map.limits, v)));
+    : map.values.map((v, i) => (v === null || map.flat || few.has(i) || isHidden(v) ? null : colour(stops, map.limits, v)));
   const out = new Array(brain[side].length);
   const cache = new Map();
   brain[side].forEach((parcel, i) => {
@@ -90,7 +91,7 @@ const colours = (side) => {
     const key = inked ? "ink" : `${at ? at[i] : parcel},${grey},${outline}`;
     let text = cache.get(key);
     if (!text) {
-      const own = at ? (Number.isNaN(at[i]) ? null : colour(stops, map.limits, at[i])) : fills[parcel];
+      const own = at ? (Number.isNaN(at[i]) || isHidden(at[i]) ? null : colour(stops, map.limits, at[i])) : fills[parcel];
       const fill = parcel < 0 && !at ? null : own;
       const shade = (1 - DARKEN * (1 - grey / 204)) * (outline ? OUTLINE : 1);
       const c = inked ? INK : fill ? fill.map((x) => x * shade) : [grey + 22, grey + 21, grey + 19];
@@ -177,6 +178,7 @@ const press = (event) => {
   const act = {
     ArrowLeft: () => turnBy(-STEP, 0), ArrowRight: () => turnBy(STEP, 0), ArrowUp: () => turnBy(0, STEP), ArrowDown: () => turnBy(0, -STEP),
     "+": () => zoomBy(1.25), "=": () => zoomBy(1.25), "-": () => zoomBy(0.8), 0: () => zoomBy(0),
+    "[": () => threshold.step(-1), "]": () => threshold.step(1),
     ",": () => choose(rows[Math.max(0, at - 1)].parcel), ".": () => choose(rows[Math.min(rows.length - 1, at + 1)].parcel), Escape: () => choose(""),
   }[event.key];
   if (!act || !value) return;
@@ -187,7 +189,8 @@ const press = (event) => {
 
 let drawn = ""; // which geometry the plot shows
 let drawing = Promise.resolve();
-const geometry = () => JSON.stringify([brain.key, view.camera, view.hemisphere]);
+const facing = () => JSON.stringify([brain.key, view.camera, view.hemisphere]);
+const geometry = () => `${facing()} ${outlined?.key}`;
 const draw = (always) => {
   drawing = drawing.then(() => drawNow(always)).catch((error) => {
     overlay.hidden = false;
@@ -202,20 +205,22 @@ const drawNow = async () => {
     setText(overlay, "This browser offers no WebGL, so the surface cannot be drawn; the table says the same.");
     return;
   }
-  const [next] = await Promise.all([fetchBrain(), loadPlotly()]);
-  brain = next;
+  [brain] = await Promise.all([fetchBrain(), loadPlotly()]);
+  outlined = await fetchOutlines();
   if (drawn === geometry() && plot) {
     paint();
     return;
   }
   const now = placedSides();
-  zoom = 1;
+  const seen = plot && drawn.startsWith(facing()) ? eyeNow() : null; // only the outlines are others
+  if (!seen) zoom = 1;
   const layout = {
     ...Object.fromEntries(now.map((_, place) => [sceneName(place), scene(place, now.length)])), margin: { l: 0, r: 0, t: 0, b: 0 },
-    paper_bgcolor: "rgba(0,0,0,0)", plot_bgcolor: "rgba(0,0,0,0)", showlegend: false, hovermode: "closest", uirevision: geometry(),
+    paper_bgcolor: "rgba(0,0,0,0)", plot_bgcolor: "rgba(0,0,0,0)", showlegend: false, hovermode: "closest", uirevision: facing(),
   };
   const config = { displayModeBar: false, responsive: true, scrollZoom: false, doubleClick: false };
-  await window.Plotly.react(canvas, now.map(traceOf), layout, config);
+  await window.Plotly.react(canvas, [...now.map(traceOf), ...now.map(outlineOf)], layout, config);
+  if (seen) every(looking(seen));
   sides.replaceChildren(...now.map((side) => h("span", {}, side === "left" ? "L" : "R")));
   sides.style.width = `${100 * now.length * share(now.length)}%`;
   drawn = geometry();
@@ -225,7 +230,8 @@ const drawNow = async () => {
 };
 const paint = () => {
   if (!plot || !brain || !Object.keys(value.maps).length) return;
-  window.Plotly.restyle(plot, { vertexcolor: placedSides().map(colours) });
+  const now = placedSides();
+  window.Plotly.restyle(plot, { vertexcolor: now.map(colours) }, now.map((_, place) => place));
 };
 
 // ---------------------------------------------------------------------------------- hover, click

@@ -34,6 +34,7 @@ const ELSEWHERE = [
   ["Tab", "from field to field; in the list of evidence ← → move, Enter opens"],
   ["↑ ↓", "in a table of parcels, from row to row; Enter chooses the parcel"],
   ["← → ↑ ↓  + − 0", "on the brain: turn, size, back"], [", .", "on the brain: the parcel before, the next in the table"],
+  ["[ ]", "on the brain: a lower, a higher threshold"],
 ];
 let single = true; // whether single keys do something outside a field
 try { single = localStorage.getItem("afterimage-keys") !== "off"; } catch { /* private mode */ }

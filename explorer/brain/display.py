@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from explorer.brain.palettes import PALETTES
 from explorer.brain.parcels import UNASSIGNED, VoxelMap
 from explorer.brain.surfaces import (
     HALF,
@@ -22,16 +23,7 @@ from explorer.brain.surfaces import (
 from explorer.request import MEASURES
 from explorer.types import FSAVERAGE5_VERTICES, Parcellation, UserError, VoxelSpace
 
-# ColorBrewer (colorbrewer2.org), safe for colour-blind readers; low to high.
-SEQUENTIAL = (
-    *("#ffffcc", "#ffeda0", "#fed976", "#feb24c", "#fd8d3c"),
-    *("#fc4e2a", "#e31a1c", "#bd0026", "#800026"),
-)
-DIVERGING = (
-    *("#053061", "#2166ac", "#4393c3", "#92c5de", "#d1e5f0", "#f7f7f7"),
-    *("#fddbc7", "#f4a582", "#d6604d", "#b2182b", "#67001f"),
-)
-COLOURS = {"sequential": SEQUENTIAL, "diverging": DIVERGING}
+COLOURS = {kind: next(iter(maps.values())) for kind, maps in PALETTES.items()}  # by default
 # What each measure says, for colour bars and table heads.
 TITLES = {
     "enrichment": "enrichment (share of importance / share of voxels)",
@@ -168,6 +160,26 @@ def beyond(values: Any, limits: Sequence[float]) -> list[bool]:
     """
     known = np.array([np.nan if value is None else value for value in values], dtype=float)
     return [bool((known < limits[0]).any()), bool((known > limits[1]).any())]
+
+
+def hidden(values: Any, threshold: float) -> np.ndarray:
+    """Return bool: which values lie nearer to zero than a threshold; NaN and None do not."""
+    known = np.array([np.nan if value is None else value for value in values], dtype=float)
+    return np.abs(known) < threshold
+
+
+def threshold_sentence(values: Any, threshold: float, what: str) -> str:
+    """Return what a threshold hides of ``values`` of ``what`` (parcels), "" where there is none.
+
+    None and NaN are not counted: they have no colour anyway.
+    """
+    if not threshold:
+        return ""
+    known = np.array([np.nan if value is None else value for value in values], dtype=float)
+    n = int(np.isfinite(known).sum())
+    return (
+        f"not coloured below {threshold:.3g}: {int(hidden(known, threshold).sum())} of {n} {what}"
+    )
 
 
 def map_values(shown: VoxelMap) -> dict[str, Any]:

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from explorer.brain.display import (
     COLOURS,
+    hidden,
     label_colours,
     map_values,
     parcel_values,
+    threshold_sentence,
     vertex_values,
 )
 from explorer.brain.parcels import UNASSIGNED, VoxelMap
@@ -23,7 +25,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 WIDTH, MARGIN = 7.2, 0.12  # inches: 183 mm, two columns of a journal
-INK = "#222222"
+INK, OUTLINE, HIDDEN = "#222222", "#4b4b4b", "#bdbdbd"
 BRAINS = 3.0  # inches for four views of two hemispheres, and their colour bar
 VIEWS = ("lateral", "medial", "ventral", "posterior")
 
@@ -73,18 +75,22 @@ def draw_surface(
     camera: str = "",
     hemisphere: str = "both",
     parcel: str = "",
+    threshold: float = 0.0,
+    palettes: Mapping[str, Sequence[str]] = COLOURS,
+    outlines: Parcellation | None = None,
 ) -> None:
     """Draw four views of one or both hemispheres with one colour bar, by nilearn.
 
     ``place`` and ``write`` take inches from the figure's upper left corner, `BRAINS` of height are
-    theirs. ``camera`` comes first among the views; the outline of ``parcel`` is drawn in ink.
+    theirs. ``camera`` comes first among the views; the outline of ``parcel`` is drawn in ink, and
+    those of all parcels of ``outlines`` in grey. Values below ``threshold`` are not coloured.
     """
     from matplotlib.colorbar import ColorbarBase
     from matplotlib.colors import LinearSegmentedColormap, ListedColormap, Normalize
     from nilearn.plotting import plot_surf, plot_surf_contours
 
     told = _told(parcel_map, measure)
-    on_vertices = _on_vertices(parcel_map, told, parcellation, voxel_space)
+    on_vertices = on_surface = _on_vertices(parcel_map, told, parcellation, voxel_space)
     by_label, by_vertex = told["kind"] == "labels", isinstance(parcel_map, VoxelMap)
     low, high = told["limits"]
     high = high if high > low else low + 1
@@ -92,7 +98,8 @@ def draw_surface(
         low, high = -0.5, len(parcellation.labels) - 0.5
         colours = ListedColormap(label_colours(parcellation))
     else:
-        colours = LinearSegmentedColormap.from_list(told["kind"], COLOURS[told["kind"]])
+        colours = LinearSegmentedColormap.from_list(told["kind"], palettes[told["kind"]])
+        on_vertices = np.where(hidden(on_vertices, threshold), np.nan, on_vertices)
     on_flat = surface == "flat"
     views = ((90, 270),) if on_flat else _views(camera)
     sides = SIDES if hemisphere == "both" else (hemisphere,)
@@ -101,6 +108,7 @@ def draw_surface(
     side_length = 2.6 if on_flat else wide  # of the square axes, which may overlap: they are clear
     mesh = surface_mesh(surface)
     chosen = _outlined(parcel, parcellation, voxel_space)
+    others = None if outlines is None else drawn_parcels(outlines, voxel_space.projection)
     for row, side in enumerate(sides):
         half = slice(HALF * SIDES.index(side), HALF * (SIDES.index(side) + 1))
         middle = top + (1.35 if on_flat or len(sides) == 1 else 0.8 + 1.2 * row)
@@ -127,10 +135,16 @@ def draw_surface(
                 axes=axes,
                 figure=axes.figure,
             )
+            lines = []
+            if others is not None:
+                there = [int(i) for i in np.unique(others[half]) if i >= 0]
+                lines.append((others[half] + 1, [i + 1 for i in there], [OUTLINE] * len(there)))
             if chosen[half].any() and not chosen[half].all():
+                lines.append((chosen[half].astype(int), [1], [INK]))
+            for where, levels, inks in lines:
                 faces = [centred(mesh[side]), mesh[side]["faces"]]
-                ink = {"levels": [1], "colors": [INK], "axes": axes, "figure": axes.figure}
-                plot_surf_contours(faces, chosen[half].astype(int), hemi=side, **ink)
+                drawn = {"levels": levels, "colors": inks, "axes": axes, "figure": axes.figure}
+                plot_surf_contours(faces, where, hemi=side, **drawn)
             _fit(axes, mesh[side])
     foot = top + BRAINS - 0.35
     if by_label:
@@ -149,6 +163,8 @@ def draw_surface(
             bar.text(1.06, 0.5, f"\N{GREATER-THAN OR EQUAL TO} {_end(high)}", ha="left", **ends)
         scale.set_label(told["title"], fontsize=6.5, color=INK, labelpad=2)
         scale.outline.set_visible(False)
+        if threshold:
+            bar.axvspan(-threshold, threshold, color=HIDDEN, linewidth=0)
         bar.tick_params(labelsize=6, length=2, width=0.5, pad=1.5, colors=INK)
         if told["reference"] is not None and low < told["reference"] < high:
             bar.axvline(told["reference"], color=INK, linewidth=0.8)
@@ -157,7 +173,13 @@ def draw_surface(
         note = "grey: no voxels"
     if told["flat"]:
         note = "the gradient is zero for every voxel: nothing to map"
-    lines = [note, *textwrap.wrap(parcellation.note, 52)]
+    told_values = on_surface if by_vertex else told["values"]
+    if threshold and not by_label:
+        what = "vertices" if by_vertex else "parcels"
+        note += f"; {threshold_sentence(told_values, threshold, what)}"
+    if outlines is not None:
+        note += f"; outlines: {outlines.name}"
+    lines = [*textwrap.wrap(note, 52), *textwrap.wrap(parcellation.note, 52)]
     write(MARGIN, foot, "\n".join(lines), 5.5, color="#666666")
 
 
@@ -197,14 +219,24 @@ def _fit(axes: Axes, part: Mapping[str, np.ndarray]) -> None:
         mesh.set_rasterized(True)  # 20,000 faces as vectors would make files of many megabytes
 
 
-def draw_bars(axes: Axes, parcel_map: Any, measure: str) -> None:
-    """Draw the ten highest parcels (the furthest from zero where signed)."""
+def draw_bars(
+    axes: Axes,
+    parcel_map: Any,
+    measure: str,
+    threshold: float = 0.0,
+    palettes: Mapping[str, Sequence[str]] = COLOURS,
+) -> None:
+    """Draw the ten highest parcels (the furthest from zero where signed), as `draw_surface`."""
     told = _told(parcel_map, measure)
     measure, table = told["measure"], parcel_map.table
     table = table[(table["parcel"] != UNASSIGNED) & table[measure].notna()]
     table = table[~table["small"]] if "small" in table else table
     top = table.sort_values(measure, key=abs, ascending=False).head(10)[::-1]
-    axes.barh(range(len(top)), top[measure], color=COLOURS["sequential"][6], height=0.7)
+    stops = palettes["sequential"]
+    colour = stops[round(0.75 * (len(stops) - 1))]
+    under = hidden(top[measure], threshold)
+    colours = [HIDDEN if one else colour for one in under]
+    axes.barh(range(len(top)), top[measure], color=colours, height=0.7)
     low, high = told["limits"]  # as long as in other trials, and as far as the longest bar
     known = [0.0, *top[measure]]
     axes.set_xlim(min(low, *known), max(high, *known))

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
-from explorer.brain import display
+from explorer.brain import display, palettes
 from explorer.brain.importance import INCOMPLETE
 from explorer.brain.maps import CEILING, NCSNR, map_names, parcellation_of, target_names
 from explorer.brain.parcels import VoxelMap
@@ -182,7 +182,10 @@ def frame(request: Request, view: View, workbench: Workbench, plotly: str) -> di
             "measure": MEASURE_SENTENCES,
             "help": list(HELP),
         },
-        "colours": {kind: list(stops) for kind, stops in display.COLOURS.items()},
+        "palettes": {
+            kind: {name: list(stops) for name, stops in maps.items()}
+            for kind, maps in palettes.PALETTES.items()
+        },
         "no_surface": nowhere,
         "note": nowhere
         or parcellation_of(workbench, request.dataset, request.subject, atlas).note,

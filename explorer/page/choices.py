@@ -25,11 +25,13 @@ from explorer.page.links import short
 from explorer.request import (
     ATTENTIONS,
     CAMERAS,
+    DIVERGING,
     HEMISPHERES,
     IMPORTANCE,
     MEASURES,
     METHODS,
     SEED,
+    SEQUENTIAL,
     SURFACES,
     Request,
     View,
@@ -48,6 +50,9 @@ LABELS = {
     "trial": "test trial",
     "map": "importance method",
     "show": "map of this subject",
+    "colours": "colour map",
+    "signed_colours": "colour map of both signs",
+    "outlines": "atlas to outline,",
 }
 
 
@@ -335,9 +340,11 @@ def _view(
     ).subject.voxels.parcellations
     if view.atlas not in atlases:
         view = replace(view, atlas="")
+    if view.outlines not in atlases:
+        view = replace(view, outlines="")
     maps = map_names(workbench, request.dataset, request.subject)
     if view.shows not in maps:
-        view = replace(view, shows=IMPORTANCE)
+        view = replace(view, shows=IMPORTANCE, threshold=0.0)
     targets = target_names(workbench, request.dataset, request.subject, request.mapper)
     if view.target not in targets:
         view = replace(view, target=targets[0])
@@ -351,16 +358,25 @@ def _view(
         "camera": CAMERAS,
         "attention": ATTENTIONS,
         "atlas": list(atlases),
+        "colours": SEQUENTIAL,
+        "signed_colours": DIVERGING,
+        "outlines": list(atlases),
     }
     for key, offered in offers.items():
         name = links.VIEW_KEYS[key]
         if wanted.get(key) in offered:
             view = replace(view, **{name: wanted[key]})
         elif key in wanted:
-            kept = getattr(view, name) or next(iter(atlases), "none")
+            first = next(iter(atlases), "none") if key == "atlas" else "none"
+            kept = getattr(view, name) or first
             notices.append(
                 f"There is no {LABELS.get(key, key)} {short(wanted[key])}; using {kept}."
             )
+    if "threshold" in wanted:
+        try:
+            view = replace(view, threshold=wanted["threshold"])
+        except UserError as error:
+            notices.append(f"{error} Using {view.threshold:g}.")
     keys = _parcels(atlases.get(view.atlas) or next(iter(atlases.values()), None))
     if wanted.get("parcel") in keys:
         view = replace(view, parcel=wanted["parcel"])

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from explorer import figures
+from explorer.brain import palettes
 from explorer.brain.maps import is_mapped, parcellation_of, shown_map
 from explorer.choosing import uses_betas
 from explorer.decoding import decode, is_decoded, undecoded, unexplained
@@ -116,5 +117,8 @@ def _figure(workbench: Workbench, request: Request, view: View, form: str) -> by
         camera=view.camera,
         hemisphere=view.hemisphere,
         parcel=view.parcel,
+        threshold=view.threshold,
+        palettes={kind: palettes.stops(kind, view) for kind in palettes.PALETTES},
+        outlines=trials.subject.voxels.parcellations.get(view.outlines),
     )
     return figures.figure_bytes(figure, form)

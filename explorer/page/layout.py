@@ -21,6 +21,7 @@ from explorer.types import UserError
 if TYPE_CHECKING:
     from explorer.workbench import Workbench
 
+BRAIN_SCRIPTS = ("brain_surface.js", "brain_look.js")
 SMALL_BRAIN = ("lab_trial.js", "lab_brain.js")
 LAB_SCRIPTS = (
     *SMALL_BRAIN,
@@ -47,7 +48,7 @@ def build_page(workbench: Workbench, budget: Budget) -> gr.Blocks:
             with gr.Column(elem_id="main", scale=1, min_width=320):
                 ui.notices = component("notices", {})
                 ui.trial = component("trial", None)
-                ui.brain = component("brain", None, ("brain_surface.js",), **_surfaces(workbench))
+                ui.brain = component("brain", None, BRAIN_SCRIPTS, **_surfaces(workbench))
                 ui.lab = component("lab", None, LAB_SCRIPTS, **_surfaces(workbench))
         ui.footer = component("footer", None)
         ui.lecture = component("lecture", None, SMALL_BRAIN, **_surfaces(workbench))

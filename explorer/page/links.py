@@ -39,6 +39,10 @@ VIEW_KEYS = {
     "people": "people",
     "lecture": "lecture",
     "category": "category",
+    "threshold": "threshold",
+    "colours": "sequential",
+    "signed_colours": "diverging",
+    "outlines": "outlines",
 }
 ALWAYS = ("map", "measure")  # in every link, for those who read it
 OPTION = "option."

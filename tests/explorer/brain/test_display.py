@@ -14,11 +14,13 @@ from explorer.brain.display import (
     COLOURS,
     TITLES,
     beyond,
+    hidden,
     label_colours,
     map_payload,
     map_values,
     parcel_values,
     surface_payload,
+    threshold_sentence,
     vertex_values,
 )
 from explorer.brain.parcels import voxel_map
@@ -257,3 +259,10 @@ def test_a_map_of_voxels_tells_of_voxels_beyond_its_colours(sampled):
     shown = voxel_map("x", "x", values, sampled.parcellation)
     assert map_values(shown)["beyond"] == [False, True]
     assert map_values(voxel_map("parcels", "x", None, sampled.parcellation))["beyond"] == [0, 0]
+
+
+def test_a_threshold_hides_what_lies_nearer_to_zero_of_both_signs():
+    values = [0.5, -0.5, 2.0, -2.0, None, np.nan, 1.0]
+    assert hidden(values, 1.0).tolist() == [True, True, False, False, False, False, False]
+    assert threshold_sentence(values, 1.0, "parcels") == "not coloured below 1: 2 of 5 parcels"
+    assert not hidden(values, 0.0).any() and threshold_sentence(values, 0.0, "parcels") == ""

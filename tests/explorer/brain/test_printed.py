@@ -14,7 +14,7 @@ from explorer.brain import printed
 from explorer.brain.parcels import UNASSIGNED, voxel_map
 from explorer.brain.surfaces import HALF, background, drawn_parcels, surface_mesh
 from explorer.figures import trial_figure
-from explorer.types import VoxelSpace
+from explorer.types import Label, VoxelSpace
 
 
 def draw(sampled, **chosen):
@@ -219,3 +219,53 @@ def test_the_words_at_the_ends_of_a_bar_stand_beside_it(lay_out, sampled):
     assert (low.get_ha(), high.get_ha()) == ("right", "left")
     assert low.get_position()[1] == high.get_position()[1] == 0.5
     assert -0.2 < low.get_position()[0] < 0 and 1 < high.get_position()[0] < 1.2
+
+
+def coloured(figure):
+    """Return how many faces of each drawn surface have a colour and no grey."""
+    found = []
+    for axes in surfaces(figure):
+        colours = axes.collections[0].get_facecolor()[:, :3]
+        found.append(int((np.ptp(colours, axis=1) > 0.1).sum()))
+    return found
+
+
+def test_what_a_threshold_hides_is_grey_in_print_and_counted(sampled):
+    quick = {"surface": "flat", "hemisphere": "left", "measure": "signed"}
+    table = sampled.map.table.assign(signed=0.5, small=False)
+    high, low = table["voxels"][table["hemisphere"] == "L"].nlargest(2).index
+    table.loc[high, "signed"], table.loc[low, "signed"] = 20.0, -20.0
+    shown = SimpleNamespace(table=table, limits=sampled.map.limits, flat=False)
+    quick["parcel_map"] = shown
+    (both,) = coloured(draw(sampled, threshold=10, **quick))
+    table.loc[low, "signed"] = -5.0
+    figure = draw(sampled, threshold=10, **quick)
+    (one,) = coloured(figure)
+    assert 0 < one < both
+    assert coloured(draw(sampled, threshold=21, **quick)) == [0]
+    n = int(table["signed"][:-1][table["voxels"][:-1] > 0].notna().sum())
+    said = " ".join(text.get_text() for text in figure.texts).replace("\n", " ")
+    assert f"not coloured below 10: {n - 1} of {n} parcels" in said
+
+
+def test_print_takes_the_chosen_colours_and_another_atlas_outlines(sampled):
+    quick = {"surface": "flat", "hemisphere": "left"}
+    blue = {"sequential": ("#0000ff", "#0000ff"), "diverging": ("#0000ff", "#0000ff")}
+    figure = draw(sampled, palettes=blue, **quick)
+    colours = surfaces(figure)[0].collections[0].get_facecolor()[:, :3]
+    assert (colours[np.ptp(colours, axis=1) > 0.1].argmax(axis=1) == 2).all()
+    half = np.where(np.arange(2 * HALF) % HALF < HALF // 2, 0, 1)
+    other = replace(
+        sampled.parcellation,
+        name="halves",
+        labels=(Label("low"), Label("high")),
+        membership=np.arange(sampled.space.n_voxels) % 2,
+        surface=half,
+    )
+    figure = draw(sampled, outlines=other, **quick)
+    colours = surfaces(figure)[0].collections[0].get_facecolor()[:, :3]
+    lines = np.isclose(colours, to_rgb(printed.OUTLINE), atol=2e-3).all(axis=1).sum()
+    faces = surface_mesh("flat")["left"]["faces"]
+    met = (half[:HALF][faces] != half[:HALF][faces][:, :1]).any(axis=1).sum()
+    assert 0.9 * met <= lines <= 1.2 * met and met > 100
+    assert any("outlines: halves" in text.get_text() for text in figure.texts)

@@ -64,6 +64,10 @@ def test_a_query_is_readable() -> None:
                 camera="ventral",
                 parcel="pericalcarine R",
                 shows="noise ceiling",
+                threshold=12.5,
+                sequential="viridis",
+                diverging="vik",
+                outlines="Desikan-Killiany",
             ),
         ),
         (Request("fake", "sub-02", "test-01", "ridge (fitted now)", "unguided", steps=1), View()),
@@ -152,6 +156,22 @@ def test_rows_with_a_wrong_value_are_the_usual_ones(
     (notice,) = settled.notices
     assert notice.startswith(sentence) and notice.endswith(f" Showing {axis} 0, 1, 2.")
     assert settled.request == replace(SHOWN, axis=axis, values=(0, 1, 2))
+
+
+@pytest.mark.parametrize(
+    ("query", "notice"),
+    [
+        ("threshold=-1", "The threshold is a number from 0, found '-1'. Using 0."),
+        ("threshold=nan", "The threshold is a number from 0, found 'nan'. Using 0."),
+        ("threshold=much", "The threshold is a number from 0, found 'much'. Using 0."),
+        ("colours=jet", "There is no colour map “jet”; using YlOrRd."),
+        ("signed_colours=viridis", "There is no colour map of both signs “viridis”; using RdBu."),
+        ("outlines=nothing", "There is no atlas to outline, “nothing”; using none."),
+    ],
+)
+def test_a_look_that_is_not_on_offer_is_told(workbench: Any, query: str, notice: str) -> None:
+    settled = settle({"trial": "test-04"} | wanted(query), workbench)
+    assert settled.notices == (notice,) and settled.view == View()
 
 
 def test_an_unknown_trial_is_replaced_by_one_that_exists(workbench: Any) -> None:
