@@ -21,7 +21,8 @@ ROOMS = ("explorer", "backends", "app")
 FLOORS = (
     "app",
     "backends.__main__",
-    "backends.commands explorer.page",
+    "backends.commands",
+    "explorer.page",
     "backends.reports",
     "explorer.records",
     "explorer.evidence",

@@ -14,7 +14,7 @@ from urllib.parse import parse_qsl
 import gradio as gr
 import numpy as np
 
-from explorer.page import brain, export, lab_choices, links, pickers, trial
+from explorer.page import about, brain, export, lab_choices, links, pickers, trial
 from explorer.page.choices import Choices, settle
 from explorer.page.lab import Lab
 from explorer.page.lecture import Lecture
@@ -348,7 +348,7 @@ class Handlers:
         return trial.gallery(self.workbench, session.request, rows, session.page)
 
     def _masthead(self, session: Session) -> dict[str, Any]:
-        return pickers.masthead(self.workbench, session.request, session.view)
+        return about.masthead(self.workbench, session.request, session.view)
 
 
 def _made(

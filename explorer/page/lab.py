@@ -16,6 +16,7 @@ from explorer.drawing import seconds_needed
 from explorer.evidence import comparison, controls, critics, curves, group, statistics
 from explorer.evidence.own import own_mappers
 from explorer.page import (
+    about,
     lab_choices,
     lab_pairs,
     lab_parcel,
@@ -23,7 +24,6 @@ from explorer.page import (
     lab_trial,
     links,
     own,
-    pickers,
     trial,
 )
 from explorer.page.endpoint import hung_up
@@ -71,19 +71,6 @@ PICTURES = {
 FREE = {"identity"}  # need no model, so they wait for nobody
 TELLING = 2.0  # seconds of work after which the time that is left is told
 DRAWN = {"src", "images", "truth", "brains", "maps", "targets"}
-QUESTIONS = {
-    "controls": "How much of this picture comes from the brain, and how much from the generator?",
-    "lesion": "What is lost when a parcel falls silent, and does the map above tell which?",
-    "compare": "Which of two gives more, on this trial and over the test images?",
-    "curve": "What does more guidance buy, here and in general?",
-    "drivers": "Which images drive this parcel, and in which does the decoder lean on it?",
-    "steps": "At which step of the picture do this parcel's betas matter?",
-    "statistics": "Which parcels does the decoder rest on over all test images, beyond chance?",
-    "evaluation": "How well do the mappers decode, and where does this trial stand?",
-    "critique": "Is it decoding, or does it name the category of what was seen?",
-    "own": "What would this brain do with a picture of yours, and what would be decoded?",
-    "identity": "Which image is this beta, and which file, row and session is it from?",
-}
 
 
 class Lab:
@@ -138,7 +125,7 @@ class Lab:
         session.view = lab_choices.settle(
             asked, self.workbench, session.request, session.view, notices
         )
-        masthead = pickers.masthead(self.workbench, session.request, session.view)
+        masthead = about.masthead(self.workbench, session.request, session.view)
         updates = {self.ui.masthead: masthead, **self.renew(session)}
         if notices:
             updates[self.ui.notices] = {"notices": notices, "at": time.time()}
@@ -238,7 +225,7 @@ class Lab:
             "panel": view.panel,
             "offered": [name for name in PANELS if name in VIEWS],
             "state": "waiting" if view.panel in VIEWS else "off",
-            "question": QUESTIONS.get(view.panel, ""),
+            "question": lab_choices.QUESTIONS.get(view.panel, ""),
             "sentence": "",
             "settings": {},
             "content": None,

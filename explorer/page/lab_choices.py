@@ -22,6 +22,19 @@ if TYPE_CHECKING:
     from explorer.workbench import Workbench
 
 KINDS = ("mapper", "generator", "subject")  # what can differ between two sides
+QUESTIONS = {
+    "controls": "How much of this picture comes from the brain, and how much from the generator?",
+    "lesion": "What is lost when a parcel falls silent, and does the map above tell which?",
+    "compare": "Which of two gives more, on this trial and over the test images?",
+    "curve": "What does more guidance buy, here and in general?",
+    "drivers": "Which images drive this parcel, and in which does the decoder lean on it?",
+    "steps": "At which step of the picture do this parcel's betas matter?",
+    "statistics": "Which parcels does the decoder rest on over all test images, beyond chance?",
+    "evaluation": "How well do the mappers decode, and where does this trial stand?",
+    "critique": "Is it decoding, or does it name the category of what was seen?",
+    "own": "What would this brain do with a picture of yours, and what would be decoded?",
+    "identity": "Which image is this beta, and which file, row and session is it from?",
+}
 NONE = "none"  # takes the chosen parcels, donor or side back
 SAID = {
     "panel": "The evidence",

@@ -21,7 +21,7 @@ from explorer.page.brain import atlas_of
 from explorer.page.lab_choices import KINDS, other_side, sides
 from explorer.page.lab_trial import Parts, format_rank, parcel_names, picture, rounded
 from explorer.page.links import format_number
-from explorer.page.pictures import data_uri
+from explorer.page.pictures import data_uri, shown_uri
 from explorer.request import Request, View
 from explorer.types import UserError
 
@@ -211,7 +211,7 @@ def curve_view(bench: Workbench, request: Request, view: View) -> Parts:
             "scales": [format_number(scale) for scale in found.scales],
             "typical": int(np.abs(np.array(found.scales) - TYPICAL_SCALE).argmin()),
             "images": [data_uri(image) for image in found.images],
-            "truth": data_uri(bench.catalogue.image(request.dataset, request.stimulus)),
+            "truth": shown_uri(bench.catalogue, request.dataset, request.stimulus),
             "seeds": len(found.seeds),
             "behind": 0,
             "remark": found.remark,

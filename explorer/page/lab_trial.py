@@ -21,7 +21,7 @@ from explorer.metrics import written
 from explorer.page.brain import HEMISPHERE, readable
 from explorer.page.lab_choices import lesionable
 from explorer.page.links import format_number
-from explorer.page.pictures import THUMBNAIL, data_uri
+from explorer.page.pictures import THUMBNAIL, data_uri, found_uri, shown_uri
 from explorer.request import MOST_GAIN, Request, View
 from explorer.types import Parcellation, UserError
 
@@ -87,20 +87,20 @@ def controls_view(bench: Workbench, request: Request, view: View) -> Parts:
     """Send the strip of controls, a card at a time."""
     asked = controls.controls(bench, request)
     one = controls.at_scale(bench, request)
-    image = bench.catalogue.image(request.dataset, request.stimulus)
     truth = {
         "title": "The shown image",
         "sentence": "What the person saw.",
-        "src": data_uri(image),
+        "src": shown_uri(bench.catalogue, request.dataset, request.stimulus),
     }
     cards = [_card(SHOWN) | truth | {"state": "done"}, *map(_card, controls.CONTROLS)]
+    made = bench.catalogue.generator_class(request.generator).provenance
     guided = bench.catalogue.generator_class(request.generator).guided
     told = {"scale": format_number(one.scales[0]) if guided else "", "seed": str(one.seed)}
     told["generator"] = request.generator
     yield {**told, "cards": cards}, "Drawing the controls", 0.0
     for number, control in enumerate(asked, start=1):
         cards = [*cards]
-        cards[number] = _control_card(control)
+        cards[number] = _control_card(control, made)
         done = f"Drawing the controls: {number} of {len(controls.CONTROLS)}"
         yield {**told, "cards": cards}, done, number / len(controls.CONTROLS)
 
@@ -120,7 +120,7 @@ def _card(name: str) -> dict[str, Any]:
     }
 
 
-def _control_card(control: controls.Control) -> dict[str, Any]:
+def _control_card(control: controls.Control, made: str) -> dict[str, Any]:
     card = _card(control.name)
     if control.reason:
         return {**card, "state": "none", "reason": control.reason, "sentence": ""}
@@ -130,7 +130,7 @@ def _control_card(control: controls.Control) -> dict[str, Any]:
     return {
         **card,
         "state": "done",
-        "src": data_uri(control.image),
+        "src": found_uri(control.image, "retrieved" if control.name == controls.NEAREST else made),
         "sentence": control.sentence,
         "note": control.note,
         "scores": scores_of(control.scores),
@@ -288,7 +288,7 @@ def _lesion(bench: Workbench, request: Request, found: lesions.Lesioned) -> dict
             "stimulus": found.donor,
             "number": int(gallery.loc[found.donor, "number"]),
             "caption": str(gallery.loc[found.donor, "caption"]),
-            "src": data_uri(bench.catalogue.image(request.dataset, found.donor), THUMBNAIL),
+            "src": shown_uri(bench.catalogue, request.dataset, found.donor, THUMBNAIL),
         }
     return {
         "voxels": found.voxels,

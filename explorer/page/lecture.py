@@ -20,7 +20,7 @@ from explorer.brain.parcels import voxel_map
 from explorer.decoding import decode, decoded_space, request_betas, similarities
 from explorer.evidence import controls, lesions, standing
 from explorer.metrics import written
-from explorer.page import links, pickers
+from explorer.page import about, links
 from explorer.page.brain import payload, readable
 from explorer.page.endpoint import hung_up
 from explorer.page.lab_trial import first_parcel, format_rank, rounded
@@ -66,7 +66,7 @@ class Lecture:
             return {}
         step = links.parse_whole(event._data.get("lecture"), "The step of the lecture")
         session.view = replace(session.view, lecture=min(max(0, step), LECTURE_STEPS))
-        masthead = pickers.masthead(self.workbench, session.request, session.view)
+        masthead = about.masthead(self.workbench, session.request, session.view)
         return {self.ui.masthead: masthead, **self.renew(session)}
 
     def work(self, session: Session) -> Iterator[Updates]:

@@ -10,6 +10,7 @@ import gradio as gr
 
 from explorer.choosing import can_sample, roi_names, row_axes, space_names, uses_betas
 from explorer.page import links, trial
+from explorer.page.about import footer
 from explorer.page.choices import repeats_of
 from explorer.request import SEED, Request, View
 
@@ -18,10 +19,6 @@ if TYPE_CHECKING:
 
 ALL = "all categories"
 SAMPLES = (4, 8)  # on offer: a strip, and a strip that takes twice as long
-REPEAT_SPLIT = (
-    "are held-out repeats of images that the decoder was trained on, not new images; scores on "
-    "them say less than scores on new images."
-)
 
 
 def offers(
@@ -139,31 +136,3 @@ def repeats(workbench: Workbench, request: Request) -> dict[str, Any]:
     offered = [(), *((r,) for r in there if len(there) > 1)]
     shown = dict.fromkeys(map(links.format_repeats, [*offered, request.repeats]))
     return gr.update(choices=list(shown), value=links.format_repeats(request.repeats))
-
-
-def masthead(workbench: Workbench, request: Request, view: View) -> dict[str, Any]:
-    """Return the study, whether it is simulated, and the link to what is shown."""
-    study = workbench.catalogue.dataset(request.dataset)
-    row = workbench.catalogue.gallery(request.dataset, request.subject).loc[request.stimulus]
-    return {
-        "title": study.title,
-        "simulated": bool(study.simulated),
-        "note": study.note,
-        "link": links.query(request, view),
-        "trial": [request.dataset, request.subject, request.stimulus],
-        "number": int(row["number"]),
-        "tab": f"{row['caption'] or request.stimulus} · {request.subject}",
-    }
-
-
-def footer(workbench: Workbench, request: Request) -> dict[str, Any]:
-    """Return whose data these are and what must be known about them."""
-    study = workbench.catalogue.dataset(request.dataset)
-    lines = [
-        ("Data", study.title),
-        ("Note", study.note),
-        ("Test trials", REPEAT_SPLIT if study.split_unit == "repeat" else ""),
-        ("Cite", study.citation),
-        ("Licence", study.licence),
-    ]
-    return {"lines": [line for line in lines if line[1]]}

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import html
 import io
 import textwrap
+from collections.abc import Iterator
+from contextvars import ContextVar
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -16,6 +19,20 @@ if TYPE_CHECKING:
 THUMBNAIL = 112  # pixels; the gallery shows about half of that, twice as many suit fine screens
 # Of WebP; below about 90 the edges of flat illustrations show ringing.
 FINAL, PREVIEW = {"quality": 92}, {"quality": 70, "method": 0}
+_withheld: ContextVar[str] = ContextVar("withheld", default="")
+
+
+@contextlib.contextmanager
+def withholding(why: str) -> Iterator[None]:
+    """Put a sentence in the place of every picture that is a study's own or others'; "" shows all.
+
+    What was generated here is shown either way.
+    """
+    token = _withheld.set(why)
+    try:
+        yield
+    finally:
+        _withheld.reset(token)
 
 
 def data_uri(
@@ -49,13 +66,23 @@ def shown_uri(
     side: int | None = None,
     form: str = "webp",
 ) -> str:
-    """Return the picture of a stimulus, or the sentence that stands in its place, see `data_uri`.
+    """Return the picture of a stimulus, or the sentence in its place, see `data_uri`."""
+    if why := catalogue.without_picture(dataset, stimulus) or _withheld.get():
+        return _sentence_uri(why)
+    return data_uri(catalogue.image(dataset, stimulus), side, form)
 
-    The sentence is drawn as SVG, so that it is read wherever the picture would be.
+
+def found_uri(image: np.ndarray, made: str = "retrieved") -> str:
+    """Return a picture that may be others', see `shown_uri`.
+
+    ``made``: how it came about, generated, retrieved or published.
     """
-    why = catalogue.without_picture(dataset, stimulus)
-    if not why:
-        return data_uri(catalogue.image(dataset, stimulus), side, form)
+    why = "" if made == "generated" else _withheld.get()
+    return _sentence_uri(why) if why else data_uri(image)
+
+
+def _sentence_uri(why: str) -> str:
+    """Return a sentence as a ``data:`` address: drawn, so that it is read like a picture."""
     lines = textwrap.wrap(why, 30)
     top = 200 - 14 * (len(lines) - 1)
     text = "".join(

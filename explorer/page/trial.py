@@ -12,7 +12,7 @@ from explorer.figures import heat_overlay
 from explorer.finished import TYPICAL_SCALE, sampled_scale
 from explorer.metrics import written
 from explorer.page.links import format_number, format_repeats
-from explorer.page.pictures import THUMBNAIL, data_uri, shown_uri
+from explorer.page.pictures import THUMBNAIL, data_uri, found_uri, shown_uri
 from explorer.request import Request, View
 
 if TYPE_CHECKING:
@@ -195,7 +195,9 @@ def with_frame(
         **cell,
         "beside": frame.note or cell["beside"],
         "near": list(near),
-        "src": data_uri(frame.image, quick=not frame.done),
+        "src": found_uri(frame.image, cell["made"])
+        if frame.done
+        else data_uri(frame.image, quick=True),
         "state": "done" if frame.done else "running",
         "note": "" if frame.done else f"{frame.step} / {frame.steps}",
         "fraction": 1.0 if frame.done else frame.step / frame.steps,
@@ -217,7 +219,7 @@ def neighbours(frame: Frame, request: Request, workbench: Workbench) -> list[dic
             "picture": one.picture,
             "label": one.label,
             "similarity": written(one.similarity),
-            "src": data_uri(workbench.catalogue.image(request.dataset, one.picture), THUMBNAIL)
+            "src": shown_uri(workbench.catalogue, request.dataset, one.picture, THUMBNAIL)
             if own and one.picture in stimuli
             else "",
         }
