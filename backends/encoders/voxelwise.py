@@ -17,16 +17,11 @@ import numpy as np
 import torch
 
 from backends.training.counted import prefixed
+from backends.training.decomposition import decompose
+from backends.training.goals import stack
 from backends.training.holding import alone
 from backends.training.machine import versions
-from backends.training.ridge_solver import (
-    ALPHAS,
-    cross_validate,
-    decompose,
-    grouped_folds,
-    solve,
-    stack,
-)
+from backends.training.ridge_solver import ALPHAS, cross_validate, grouped_folds, solve
 from explorer.brain.predicted import correlation
 from explorer.mapper import (
     ROWS_AT_ONCE,

@@ -32,8 +32,9 @@ from backends.mappers.parts.codes import (
 )
 from backends.mappers.parts.directions import Directions, learn, normal
 from backends.mappers.parts.learned import Learned
+from backends.training.decomposition import decompose
 from backends.training.plan import Course
-from backends.training.ridge_solver import ALPHAS, cross_validate, decompose, grouped_folds, solve
+from backends.training.ridge_solver import ALPHAS, cross_validate, grouped_folds, solve
 from backends.training.rows import TrialRows
 from explorer.mapper import training_statistics
 from explorer.types import EmbeddingSpace, Trials, UserError

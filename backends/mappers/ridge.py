@@ -27,17 +27,15 @@ import torch
 
 from backends.mappers.parts.codes import all_alike, check_alphas, standardised_rows
 from backends.training.counted import prefixed
+from backends.training.decomposition import Decomposition, decompose, projecting
 from backends.training.fewer import fewer
+from backends.training.goals import Columns
 from backends.training.ridge_solver import (
     ALPHAS,
     COLUMNS_AT_ONCE,
-    Columns,
     CrossValidation,
-    Decomposition,
     cross_validate,
-    decompose,
     grouped_folds,
-    solve,
 )
 from explorer.mapper import Mapper
 from explorer.types import EmbeddingSpace, Trials, UserError
@@ -147,7 +145,8 @@ class Ridge(Mapper):
             held_out = grouped_folds(groups, folds, seed)
             size = len(rows), one.subject.voxels.n_voxels, goals.shape[1]
             check_memory(subject, bytes_needed(*size, folds), free_bytes(device))
-            parts = decompose(standardised_rows(one, rows, *mapper.statistics(subject)).to(device))
+            voxels = standardised_rows(one, rows, *mapper.statistics(subject)).to(device)
+            parts = decompose(voxels, overwrite=True)
             say = _sayer(progress, subject)
             result = cross_validate(parts, goals, held_out, alphas, say)
             mapper._solve(subject, parts, goals, result, recalibrate == "cross-validated")
@@ -163,7 +162,7 @@ class Ridge(Mapper):
         recalibrated: bool,
     ) -> None:
         """Set a subject's weights, some columns at a time, and the figures of its folds."""
-        offset = 0
+        offset, project = 0, projecting(parts, goals)
         for space in self.targets:
             if not result.varies[offset : offset + space.size].any():
                 raise all_alike(space.name)
@@ -171,7 +170,8 @@ class Ridge(Mapper):
             for begin in range(0, space.size, COLUMNS_AT_ONCE):
                 here = slice(begin, min(space.size, begin + COLUMNS_AT_ONCE))
                 of = slice(offset + here.start, offset + here.stop)
-                w, b = solve(parts, goals[:, of], result.alpha[of])
+                w = parts.weight(project(of), result.alpha[of])
+                b = result.mean[of] - parts.voxel_mean @ w
                 if recalibrated:
                     spread = result.predicted_sd[of]
                     scale = (

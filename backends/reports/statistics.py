@@ -18,7 +18,7 @@ import numpy as np
 
 from backends.simulation.cortex import easier
 from backends.training.counted import count
-from backends.training.ridge_solver import Decomposition, decompose
+from backends.training.decomposition import Decomposition, decompose
 from explorer.brain import importance
 from explorer.brain.maps import parcel_importance, parcellation_of
 from explorer.evidence import inference, statistics

@@ -11,16 +11,26 @@ decoding; in encoding they are features.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import torch
 
 from backends.training.counted import Counted
+from backends.training.decomposition import (
+    STRIP,
+    Decomposition,
+    Voxels,
+    decompose,
+    projecting,
+    summed_by_stimulus,
+    symmetric,
+    without,
+)
+from backends.training.goals import Columns
 from explorer.metrics import varies
-from explorer.types import EmbeddingSpace, UserError
+from explorer.types import UserError
 
 # Standardised inputs give the Gram matrix a diagonal of n, so this reaches from hardly any penalty
 # to one that leaves only the strongest directions, for hundreds to tens of thousands of trials.
@@ -48,76 +58,6 @@ def grouped_folds(groups: np.ndarray, folds: int, seed: int) -> list[np.ndarray]
     return [
         np.flatnonzero(fold_of[np.searchsorted(names, groups)] == fold) for fold in range(folds)
     ]
-
-
-# ---------------------------------------------------------------------------------- decomposition
-
-
-@dataclass(frozen=True, eq=False)
-class Decomposition:
-    """Voxels (n, V) taken apart, from which the ridge of any penalty and goals is quickly made.
-
-    ``eigenvalues`` L (r,), r the smaller of n and V; ``voxel_mean`` (V,); X are centred voxels.
-
-    - Gram form, ``X'X = B L B'``: ``left`` is XB (n, V), ``right`` is B (V, V);
-      ``W = right @ (left'Y / (L + alpha))``, ``I - H = I - 11'/n - left (L + alpha)^-1 left'``.
-    - Kernel form, ``XX' = U L U'``: ``left`` is U (n, n), its columns centred, ``right`` is X;
-      ``W = right' @ left @ (left'Y / (L + alpha))``, ``I - H = alpha left (L + alpha)^-1 left'``,
-      which takes no difference where H comes near I.
-    """
-
-    eigenvalues: torch.Tensor
-    left: torch.Tensor
-    right: torch.Tensor
-    voxel_mean: torch.Tensor
-    kernel: bool
-
-    def project(self, goals: torch.Tensor) -> torch.Tensor:
-        """Return ``left'Y`` (r, D) for goals (n, D)."""
-        return self.left.T @ (goals - goals.mean(0))
-
-    def weight(self, projected: torch.Tensor, alpha: torch.Tensor) -> torch.Tensor:
-        """Return W (V, D) for projected goals (r, D) and a penalty (D,) of each."""
-        shrunk = projected / (self.eigenvalues[:, None] + alpha)
-        return self.right.T @ (self.left @ shrunk) if self.kernel else self.right @ shrunk
-
-    def residual(
-        self, rows: np.ndarray, wanted: torch.Tensor, projected: torch.Tensor, alpha: torch.Tensor
-    ) -> torch.Tensor:
-        """Return ``(I - H) Y`` (m, D) at these rows (m,), ``wanted`` being centred goals there."""
-        fitted = self.left[rows] @ (projected / (self.eigenvalues + alpha)[:, None])
-        return alpha * fitted if self.kernel else wanted - fitted
-
-    def unseen(self, rows: np.ndarray, alpha: torch.Tensor) -> torch.Tensor:
-        """Return the blocks (..., m, m) of ``I - H`` at rows int (..., m)."""
-        some = self.left[rows]
-        product = (some / (self.eigenvalues + alpha)) @ some.mT
-        if self.kernel:
-            return alpha * product
-        return torch.eye(rows.shape[-1]).to(product) - 1 / len(self.left) - product
-
-
-Voxels = torch.Tensor | Decomposition  # a decomposition where several functions share one
-
-
-def decompose(voxels: Voxels) -> Decomposition:
-    """Decompose the smaller of X'X (V, V) and XX' (n, n) for voxels (n, V); the dear step.
-
-    Beside the voxels it holds a centred copy of them and four matrices of that size.
-    """
-    if isinstance(voxels, Decomposition):
-        return voxels
-    mean = voxels.mean(0)
-    centred = voxels - mean
-    kernel = voxels.shape[1] > voxels.shape[0]
-    eigenvalues, vectors = torch.linalg.eigh(
-        centred @ centred.T if kernel else centred.T @ centred
-    )
-    eigenvalues = eigenvalues.clamp_min(0)  # rounding can leave a zero slightly negative
-    if not kernel:
-        return Decomposition(eigenvalues, centred @ vectors, vectors, mean, kernel)
-    vectors -= vectors.mean(0)  # what is constant over trials is the intercept's
-    return Decomposition(eigenvalues, vectors, centred, mean, kernel)
 
 
 def solve(
@@ -173,42 +113,22 @@ def cross_validate(
         Called with one sentence a fold.
     """
     parts = decompose(voxels)
-    n, d = goals.shape
     penalties = parts.eigenvalues.new_tensor(list(alphas))
-    centre, total = parts.left.new_empty(2, d)
-    projected = parts.left.new_empty(len(parts.eigenvalues), d)
-    for columns in _some(d):
-        some = goals[:, columns]
-        centre[columns] = some.mean(0)
-        total[columns] = (some - centre[columns]).square().sum(0)
-        projected[:, columns] = parts.project(some)
-    # Sums instead of predictions: (alphas, n, D) is 27 GB for 27,000 trials of 15,724 voxels.
-    error, sums, squares, products = parts.left.new_zeros(4, len(penalties), d)
-    for i, rows in enumerate(held_out):
-        told = {"work": "folds", "done": i, "total": len(held_out), "unit": "folds"}
-        say(Counted(f"fold {i + 1} of {len(held_out)}", **told))
-        for a, alpha in enumerate(penalties):
-            undo = _without(parts, rows, alpha)
-            for columns in _some(d):
-                truth = goals[rows, columns] - centre[columns]
-                missed = undo(parts.residual(rows, truth, projected[:, columns], alpha))
-                predicted = truth - missed
-                error[a, columns] += missed.square().sum(0)
-                sums[a, columns] += predicted.sum(0)
-                squares[a, columns] += predicted.square().sum(0)
-                products[a, columns] += (predicted * truth).sum(0)
-    best = error.argmin(dim=0)[None]  # (1, D)
+    if isinstance(goals, Columns) and _by_stimulus_is_cheaper(parts, goals, held_out):
+        found = _by_stimulus(parts, goals, held_out, penalties, say)
+    else:
+        found = _by_row(parts, goals, held_out, penalties, say)
+    n, (centre, total) = len(parts.left), (found.centre, found.total)
     tiny = torch.finfo(total.dtype).tiny
-    r2 = 1 - error.gather(0, best)[0] / total.clamp_min(tiny)
-    mean = sums.gather(0, best)[0] / n
-    spread = (squares.gather(0, best)[0] - n * mean.square()).clamp_min(0)
+    mean = found.sums / n
+    spread = (found.squares - n * mean.square()).clamp_min(0)
     sd, predicted_sd = (total / n).sqrt(), (spread / n).sqrt()
     known = varies(centre, sd)
-    correlation = products.gather(0, best)[0] / (total.sqrt() * spread.sqrt()).clamp_min(tiny)
+    correlation = found.products / (total.sqrt() * spread.sqrt()).clamp_min(tiny)
     return CrossValidation(
-        alpha=penalties[best[0]],
+        alpha=penalties[found.best],
         varies=known,
-        r2=r2.where(known, 0),
+        r2=(1 - found.error / total.clamp_min(tiny)).where(known, 0),
         correlation=correlation.where(known, 0),
         mean=centre,
         sd=sd.where(known, 0),
@@ -217,25 +137,163 @@ def cross_validate(
     )
 
 
+@dataclass(eq=False)
+class _Found:
+    """What the folds give for each target (D,): which penalty, and sums over all held-out rows.
+
+    ``centre`` and ``total``: mean and sum of squares about it of the goals; of the predictions
+    less the centre ``sums``, ``squares`` and ``products`` with the goals less the centre.
+    """
+
+    best: torch.Tensor
+    error: torch.Tensor
+    sums: torch.Tensor
+    squares: torch.Tensor
+    products: torch.Tensor
+    centre: torch.Tensor
+    total: torch.Tensor
+
+
+def _by_row(
+    parts: Decomposition,
+    goals: torch.Tensor | Columns,
+    held_out: Sequence[np.ndarray],
+    penalties: torch.Tensor,
+    say: Callable[[str], None],
+) -> _Found:
+    """Find the best penalties by predicting every row with each of them."""
+    n, d = goals.shape
+    centre, total = parts.left.new_empty(2, d)
+    projected = parts.left.new_empty(len(parts.eigenvalues), d)
+    project = projecting(parts, goals)
+    for columns in _some(d):
+        some = goals[:, columns]
+        centre[columns] = some.mean(0)
+        total[columns] = (some - centre[columns]).square().sum(0)
+        projected[:, columns] = project(columns)
+    # Sums instead of predictions: (alphas, n, D) is 27 GB for 27,000 trials of 15,724 voxels.
+    sums = parts.left.new_zeros(4, len(penalties), d)
+    for i, rows in enumerate(held_out):
+        told = {"work": "folds", "done": i, "total": len(held_out), "unit": "folds"}
+        say(Counted(f"fold {i + 1} of {len(held_out)}", **told))
+        undoing = without(parts, rows)
+        for a, alpha in enumerate(penalties):
+            undo = undoing(alpha)
+            for columns in _some(d):
+                truth = goals[rows, columns] - centre[columns]
+                missed = undo(parts.residual(rows, truth, projected[:, columns], alpha))
+                predicted = truth - missed
+                sums[0, a, columns] += missed.square().sum(0)
+                sums[1, a, columns] += predicted.sum(0)
+                sums[2, a, columns] += predicted.square().sum(0)
+                sums[3, a, columns] += (predicted * truth).sum(0)
+    best = sums[0].argmin(dim=0)
+    return _Found(best, *sums.gather(1, best.expand(4, 1, d))[:, 0], centre, total)
+
+
+def _by_stimulus_is_cheaper(
+    parts: Decomposition, goals: Columns, held_out: Sequence[np.ndarray]
+) -> bool:
+    """Say whether quadratic forms over stimuli take fewer products than predicting every row."""
+    u, (n, d) = len(goals.names), goals.shape
+    each = 2 * n * (parts.left.shape[1] + max(len(rows) for rows in held_out))
+    return each * u + n * u**2 + 1.5 * u**2 * d < each * d
+
+
+def _by_stimulus(
+    parts: Decomposition,
+    goals: Columns,
+    held_out: Sequence[np.ndarray],
+    penalties: torch.Tensor,
+    say: Callable[[str], None],
+) -> _Found:
+    """Find the best penalties by quadratic forms, for more targets than stimuli.
+
+    What a fit without a fold misses in its rows is linear in the goals, and trials of a stimulus
+    have one goal: it is ``B Y`` with Y (stimuli, D). So the squared error of a target y is
+    ``y' (sum of B'B) y`` whatever the number of rows, and its product with the truth another such
+    form.
+    """
+    n, d = goals.shape
+    u, summed = len(goals.names), summed_by_stimulus(parts, goals)
+    number = torch.from_numpy(goals.number).to(summed.device)
+    counts = number.bincount(minlength=u).to(summed)
+    found = _Found(number.new_zeros(d), *summed.new_zeros(6, d))
+    found.error += torch.inf
+    for columns in _some(d):
+        each = goals.each(columns).to(summed)
+        found.centre[columns] = counts @ each / n
+        found.total[columns] = counts @ (each - found.centre[columns]).square()
+    # The middle first: most targets then find a better penalty a few times only.
+    order = sorted(range(len(penalties)), key=lambda a: abs(a - len(penalties) // 2))
+    work = [(a, i) for a in order for i in range(len(held_out))]
+    for done, (a, i) in enumerate(work):
+        told = {"work": "fits", "done": done, "total": len(work), "unit": "fits"}
+        turn = f"penalty {done // len(held_out) + 1} of {len(penalties)}"
+        say(Counted(f"{turn}, fold {i + 1} of {len(held_out)}", **told))
+        if i == 0:
+            square, cross = summed.new_zeros(2, u, u)
+            alone = summed.new_zeros(u)
+        rows, alpha = held_out[i], penalties[a]
+        fitted = parts.left[rows] @ (summed / (parts.eigenvalues + alpha)).T
+        if parts.kernel:
+            fitted *= alpha
+        else:
+            fitted.neg_().sub_(counts / n)
+            fitted[torch.arange(len(rows)), number[rows]] += 1
+        missed = without(parts, rows)(alpha)(fitted)
+        square += symmetric(missed, missed)
+        cross.index_add_(0, number[rows], missed)
+        alone += missed.sum(0)
+        if i == len(held_out) - 1:
+            cross = (cross + cross.T) / 2
+            for columns in _some(d):
+                _keep_better(
+                    found, columns, goals.each(columns).to(summed), a, square, cross, alone
+                )
+    return found
+
+
+def _keep_better(
+    found: _Found,
+    columns: slice,
+    each: torch.Tensor,
+    penalty: int,
+    square: torch.Tensor,
+    cross: torch.Tensor,
+    alone: torch.Tensor,
+) -> None:
+    """Write into ``found`` what one penalty gives for the targets for which it is the best yet."""
+    each -= found.centre[columns]
+    error = _forms(square, each)
+    before, index = found.error[columns], found.best[columns]
+    better = (error < before) | ((error == before) & (penalty < index))
+    if not better.any():
+        return
+    where = torch.arange(columns.start, columns.stop, device=each.device)[better]
+    each, error, total = each[:, better], error[better], found.total[where]
+    product = _forms(cross, each)
+    found.best[where], found.error[where] = penalty, error
+    found.sums[where] = -(alone @ each)
+    found.products[where] = total - product
+    found.squares[where] = total - 2 * product + error
+
+
+def _forms(matrix: torch.Tensor, columns: torch.Tensor) -> torch.Tensor:
+    """Return y'My (D,) of columns y of (u, D) and a symmetric M, by little more than half of M."""
+    total = columns.new_zeros(columns.shape[1], dtype=torch.float64)
+    for begin in range(0, len(matrix), STRIP):
+        end = begin + STRIP
+        here = columns[begin:end]
+        product = matrix[begin:end, begin:end] @ here
+        product += 2 * (matrix[begin:end, end:] @ columns[end:])
+        total += (here * product).sum(0)
+    return total.to(columns)
+
+
 def _some(d: int) -> Iterator[slice]:
     for begin in range(0, d, COLUMNS_AT_ONCE):
         yield slice(begin, min(d, begin + COLUMNS_AT_ONCE))
-
-
-def _without(
-    parts: Decomposition, rows: np.ndarray, alpha: torch.Tensor
-) -> Callable[[torch.Tensor], torch.Tensor]:
-    """Return ``(I - H_gg)^-1`` of these rows int (m,), as a function of residuals (m, D)."""
-    if parts.kernel or len(rows) <= parts.left.shape[1]:
-        factor = torch.linalg.lu_factor(parts.unseen(rows, alpha))
-        return lambda residual: torch.linalg.lu_solve(*factor, residual)
-    # Many rows of few voxels: the same by a matrix of the voxels' size (Woodbury 1950), in which
-    # the intercept is one voxel more.
-    some, n = parts.left[rows], len(parts.left)
-    some = torch.cat([some, some.new_full((len(rows), 1), n**-0.5)], dim=1)
-    inner = torch.diag(torch.cat([parts.eigenvalues + alpha, alpha.new_ones(1)]))
-    small = torch.linalg.lu_factor(inner - some.T @ some)
-    return lambda residual: residual + some @ torch.linalg.lu_solve(*small, some.T @ residual)
 
 
 def leave_out(
@@ -287,75 +345,3 @@ def recalibrate_test_batch(predicted: np.ndarray, training: np.ndarray) -> np.nd
     known = varies(mean, sd)
     standard = np.where(known, predicted - mean, 0) / np.where(known, sd, 1)
     return standard * training.std(axis=0) + training.mean(axis=0)
-
-
-# ------------------------------------------------------------------------------------------- goals
-
-
-def stack(
-    space: EmbeddingSpace, embeddings: Mapping[str, np.ndarray], stimuli: np.ndarray
-) -> torch.Tensor:
-    """Return one flat embedding a row, float32 (n, D)."""
-    return torch.from_numpy(np.stack([_flat(space, embeddings, s) for s in stimuli]))
-
-
-class Columns:
-    """The goals of all rows in several spaces side by side; only what is asked for is made.
-
-    ``goals[rows, columns]``, as of a tensor (n, D), gives float32 on ``device``. What is held is
-    the caller's embeddings alone, which are looked through when it is made.
-
-    Parameters
-    ----------
-    targets
-        Space -> stimulus -> embedding of the space's shape.
-    stimuli
-        (n,), the stimulus of every row.
-    """
-
-    def __init__(
-        self,
-        targets: Mapping[EmbeddingSpace, Mapping[str, np.ndarray]],
-        stimuli: np.ndarray,
-        device: str | torch.device = "cpu",
-    ) -> None:
-        self.names, self.number = np.unique(stimuli, return_inverse=True)
-        self.targets, self.device = targets, device
-        self.sizes = [space.size for space in targets]
-        self.shape = (len(stimuli), sum(self.sizes))
-        for space, embeddings in targets.items():
-            for name in self.names:
-                _flat(space, embeddings, name)
-
-    def __getitem__(self, wanted: tuple[Any, slice]) -> torch.Tensor:
-        """Return some rows of contiguous columns."""
-        rows, columns = wanted
-        chosen, back = np.unique(self.number[rows], return_inverse=True)
-        begin, end, _ = columns.indices(self.shape[1])
-        parts, offset = [], 0
-        for size, embeddings in zip(self.sizes, self.targets.values(), strict=True):
-            inside = slice(max(begin - offset, 0), max(min(end - offset, size), 0))
-            if inside.start < inside.stop:
-                flat = [np.reshape(embeddings[name], -1)[inside] for name in self.names[chosen]]
-                parts.append(np.stack(flat).astype(np.float32, copy=False))
-            offset += size
-        values = torch.from_numpy(np.concatenate(parts, axis=1))
-        return values[torch.from_numpy(back)].to(self.device)
-
-
-def _flat(
-    space: EmbeddingSpace, embeddings: Mapping[str, np.ndarray], stimulus: str
-) -> np.ndarray:
-    """Return a stimulus's embedding, float32 (D,); one that is missing or odd is refused."""
-    if stimulus not in embeddings:
-        raise UserError(
-            f"The training stimulus {stimulus!r} has no embedding in {space.name}; embed "
-            "every training stimulus first."
-        )
-    embedding = np.asarray(embeddings[stimulus], np.float32)
-    if embedding.shape != space.shape or not np.isfinite(embedding).all():
-        raise UserError(
-            f"The embedding of {stimulus!r} in {space.name} needs finite numbers of shape "
-            f"{space.shape}, found shape {embedding.shape}."
-        )
-    return embedding.ravel()

@@ -39,7 +39,7 @@ class TrialRows:
         trials: Sequence[Trials],
         targets: Mapping[EmbeddingSpace, Mapping[str, np.ndarray]] | None = None,
     ) -> None:
-        from backends.training.ridge_solver import stack
+        from backends.training.goals import stack
 
         self.trials = {one.subject.name: one for one in trials}
         rows = {name: one.rows("train") for name, one in self.trials.items()}

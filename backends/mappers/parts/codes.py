@@ -8,13 +8,8 @@ import numpy as np
 import torch
 
 from backends.training.counted import prefixed
-from backends.training.ridge_solver import (
-    cross_validate,
-    decompose,
-    grouped_folds,
-    leave_out,
-    solve,
-)
+from backends.training.decomposition import decompose
+from backends.training.ridge_solver import cross_validate, grouped_folds, leave_out, solve
 from backends.training.rows import TrialRows
 from explorer.mapper import ROWS_AT_ONCE
 from explorer.metrics import varies

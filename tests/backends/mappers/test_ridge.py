@@ -9,13 +9,8 @@ from backends.datasets.reading import LazyRows
 from backends.mappers import ridge
 from backends.mappers.ridge import Ridge, bytes_needed
 from backends.training import ridge_solver as linear
-from backends.training.ridge_solver import (
-    ALPHAS,
-    Columns,
-    grouped_folds,
-    recalibrate_test_batch,
-    stack,
-)
+from backends.training.goals import Columns, stack
+from backends.training.ridge_solver import ALPHAS, grouped_folds, recalibrate_test_batch
 from explorer.mapper import ROWS_AT_ONCE
 from explorer.types import EmbeddingSpace, Subject, Trials, UserError, VoxelSpace
 from tests.backends.training.toy import fold_by_fold

@@ -4,16 +4,18 @@ import numpy as np
 import pytest
 import torch
 
+from backends.training import decomposition, ridge_solver
+from backends.training.decomposition import decompose
+from backends.training.goals import Columns
 from backends.training.ridge_solver import (
     ALPHAS,
     cross_validate,
-    decompose,
     grouped_folds,
     leave_out,
     recalibrate_test_batch,
     solve,
 )
-from explorer.types import UserError
+from explorer.types import EmbeddingSpace, UserError
 from tests.backends.training.toy import fold_by_fold
 
 
@@ -193,3 +195,33 @@ def test_a_batch_of_equal_predictions_becomes_the_training_mean():
     assert (predicted - predicted.mean(0)).any()
     found = recalibrate_test_batch(predicted, training)
     np.testing.assert_array_equal(found, np.broadcast_to(training.mean(0), (10, 3)))
+
+
+@pytest.mark.parametrize(("n", "v"), [(60, 5), (60, 31), (60, 90)])
+def test_forms_over_stimuli_equal_every_row_predicted(n, v, monkeypatch):
+    voxels, _ = noisy(n, v)
+    rng = np.random.default_rng(8)
+    stimuli = np.array([f"s{i}" for i in rng.integers(0, 15, n)])  # shown unequally often
+    space = EmbeddingSpace("toy", "wide", (40, 40))
+    cause = {s: voxels[stimuli == s].mean(0)[:3].numpy() for s in set(stimuli)}
+    readout = rng.standard_normal((3, 1600))
+    sizes = np.geomspace(0.1, 30, 1600)
+    embeddings = {
+        s: (c @ readout + sizes * rng.standard_normal(1600) + 3).reshape(40, 40)
+        for s, c in cause.items()
+    }
+    goals = Columns({space: embeddings}, stimuli)
+    rows = torch.from_numpy(np.stack([embeddings[s].ravel() for s in stimuli]))
+    folds = grouped_folds(np.arange(n), 5, 0)  # a stimulus may lie in several
+    monkeypatch.setattr(decomposition, "STRIP", 7)
+    monkeypatch.setattr(ridge_solver, "STRIP", 4)
+    told = []
+    found = cross_validate(voxels, goals, folds, ALPHAS, told.append)
+    assert told[0] == "penalty 1 of 16, fold 1 of 5" and len(told) == 80
+    wanted = cross_validate(voxels, rows, folds, ALPHAS)
+    assert len(set(wanted.alpha.tolist())) > 3
+    same = found.alpha == wanted.alpha
+    assert same.float().mean() > 0.99  # goals are float32: a tie may fall either way
+    for name in ("r2", "correlation", "mean", "sd", "predicted_mean", "predicted_sd"):
+        a, b = getattr(found, name)[same], getattr(wanted, name)[same]
+        torch.testing.assert_close(a.double(), b, rtol=1e-4, atol=1e-5)
