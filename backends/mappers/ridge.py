@@ -4,17 +4,19 @@ The mathematics is in `backends.training.ridge_solver`: X are standardised voxel
 centred targets.
 
 What a fit holds beside the embeddings, which the caller has (float32, in bytes; r is the smaller
-of n and V; D the values of all spaces together; `bytes_needed` adds it up):
+of n and V, u how many stimuli were shown; D the values of all spaces together; `bytes_needed`
+adds it up):
 
-- while X is decomposed: X and its centred copy, 8 n V, and four matrices of 4 r^2;
-- then, while penalties are chosen: the decomposition, 4 r (n + V), projected goals, 4 r D, the
-  block of a fold, and some columns of goals at a time;
+- while X is decomposed: X, 4 n V, and four matrices of 4 r^2;
+- then, while penalties are chosen: the decomposition, 4 r (n + V), its rows added up by stimulus,
+  4 u r, the block of a fold, and projected goals, 4 r D, with some columns of goals at a time, or,
+  of more values than stimuli, a few matrices of u^2;
 - at last the decomposition and the weights, 4 V D, which are written column by column.
 
-27,000 trials of 15,724 voxels to a context of 77 x 768 = 59,136 values: 9,000 embeddings 2.1 GB,
-decomposing 7.4 GB, choosing 7.8 GB, solving 6.6 GB. Betas are read in blocks. The weights, 3.7 GB,
-are kept float32; saving them takes no memory beside theirs, as float16 half of it, and loading
-them takes theirs twice (float16: two and a half times).
+27,000 trials of 15,724 voxels, 9,000 stimuli, to a context of 77 x 768 = 59,136 values: 9,000
+embeddings 2.1 GB, decomposing 5.7 GB, choosing 6.6 GB, solving 7.2 GB. Betas are read in blocks.
+The weights, 3.7 GB, are kept float32; saving them takes no memory beside theirs, as float16 half
+of it, and loading them takes theirs twice (float16: two and a half times).
 """
 
 from __future__ import annotations
@@ -35,6 +37,7 @@ from backends.training.ridge_solver import (
     COLUMNS_AT_ONCE,
     CrossValidation,
     cross_validate,
+    forms_are_cheaper,
     grouped_folds,
 )
 from explorer.mapper import Mapper
@@ -144,7 +147,8 @@ class Ridge(Mapper):
             groups = one.table["repeat"].iloc[rows].to_numpy() if by_repeat else stimuli
             held_out = grouped_folds(groups, folds, seed)
             size = len(rows), one.subject.voxels.n_voxels, goals.shape[1]
-            check_memory(subject, bytes_needed(*size, folds), free_bytes(device))
+            needed = bytes_needed(*size, folds, len(goals.names))
+            check_memory(subject, needed, free_bytes(device))
             voxels = standardised_rows(one, rows, *mapper.statistics(subject)).to(device)
             parts = decompose(voxels, overwrite=True)
             say = _sayer(progress, subject)
@@ -191,13 +195,21 @@ class Ridge(Mapper):
             offset += space.size
 
 
-def bytes_needed(n: int, v: int, d: int, folds: int) -> int:
-    """Return the most memory that a fit of n trials, V voxels and D values holds at a time."""
-    r, block, some = min(n, v), -(-n // folds), min(d, COLUMNS_AT_ONCE)
-    decomposing = 2 * n * v + 4 * r * r
+def bytes_needed(n: int, v: int, d: int, folds: int, stimuli: int | None = None) -> int:
+    """Return the most memory that a fit of n trials, V voxels and D values holds at a time.
+
+    ``stimuli``: how many the trials are of; None: as many as trials.
+    """
+    r, block, some, u = min(n, v), -(-n // folds), min(d, COLUMNS_AT_ONCE), stimuli or n
+    copies, summed = (1, u * r) if stimuli else (2, 0)  # voxels; rows added up by stimulus
+    decomposing = copies * n * v + 4 * r * r
     # a fold's rows of the decomposition twice, its square three times
-    choosing = r * (n + v) + r * d + 2 * block * r + 3 * block * min(block, r) + 3 * n * some
-    return 4 * max(decomposing, choosing, r * (n + v) + v * d + (2 * v + n) * some)
+    choosing = r * (n + v) + summed + 2 * block * r + 3 * block * min(block, r)
+    if stimuli and forms_are_cheaper(n, r, d, u, block):
+        choosing += u * r + 4 * u * u + 2 * (block + some) * u
+    else:
+        choosing += r * d + 3 * n * some
+    return 4 * max(decomposing, choosing, r * (n + v) + summed + v * d + (2 * v + n) * some)
 
 
 def free_bytes(device: str) -> int:

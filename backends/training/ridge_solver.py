@@ -114,11 +114,13 @@ def cross_validate(
     """
     parts = decompose(voxels)
     penalties = parts.eigenvalues.new_tensor(list(alphas))
-    if isinstance(goals, Columns) and _by_stimulus_is_cheaper(parts, goals, held_out):
+    n, r, fold = len(parts.left), parts.left.shape[1], max(map(len, held_out))
+    by_name = isinstance(goals, Columns)
+    if by_name and forms_are_cheaper(n, r, goals.shape[1], len(goals.names), fold):
         found = _by_stimulus(parts, goals, held_out, penalties, say)
     else:
         found = _by_row(parts, goals, held_out, penalties, say)
-    n, (centre, total) = len(parts.left), (found.centre, found.total)
+    centre, total = found.centre, found.total
     tiny = torch.finfo(total.dtype).tiny
     mean = found.sums / n
     spread = (found.squares - n * mean.square()).clamp_min(0)
@@ -191,13 +193,13 @@ def _by_row(
     return _Found(best, *sums.gather(1, best.expand(4, 1, d))[:, 0], centre, total)
 
 
-def _by_stimulus_is_cheaper(
-    parts: Decomposition, goals: Columns, held_out: Sequence[np.ndarray]
-) -> bool:
-    """Say whether quadratic forms over stimuli take fewer products than predicting every row."""
-    u, (n, d) = len(goals.names), goals.shape
-    each = 2 * n * (parts.left.shape[1] + max(len(rows) for rows in held_out))
-    return each * u + n * u**2 + 1.5 * u**2 * d < each * d
+def forms_are_cheaper(n: int, r: int, d: int, stimuli: int, fold: int) -> bool:
+    """Say whether quadratic forms over stimuli take fewer products than predicting every row.
+
+    For n rows, r eigenvalues, D targets, and folds of so many rows.
+    """
+    each = 2 * n * (r + fold)
+    return each * stimuli + n * stimuli**2 + 1.5 * stimuli**2 * d < each * d
 
 
 def _by_stimulus(

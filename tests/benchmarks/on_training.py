@@ -38,7 +38,7 @@ def against_others(
     """Time all solvers on the same arrays, and compare their predictions of new trials."""
     import torch
 
-    from backends.training.ridge_solver import (grouped_folds, solve)
+    from backends.training.ridge_solver import grouped_folds, solve
 
     rng = np.random.default_rng(0)
     cause = rng.standard_normal((trials // 2, CAUSES))
@@ -101,7 +101,7 @@ def ours(x: np.ndarray, y: np.ndarray, new: np.ndarray, folds: list) -> Fitted:
     import torch
 
     from backends.training.decomposition import decompose
-    from backends.training.ridge_solver import (cross_validate, solve)
+    from backends.training.ridge_solver import cross_validate, solve
 
     parts, goals = decompose(torch.from_numpy(x)), torch.from_numpy(y)
     alpha = cross_validate(parts, goals, [rows for _, rows in folds], ALPHAS).alpha
@@ -252,7 +252,7 @@ def nsd_size(trials: int = NSD_TRIALS, voxels: int = NSD_VOXELS) -> list[Line]:
     from backends.mappers import ridge
     from backends.training.goals import Columns
     from backends.training.ridge_solver import ALPHAS as ALL
-    from backends.training.ridge_solver import (cross_validate, grouped_folds)
+    from backends.training.ridge_solver import cross_validate, grouped_folds
 
     held: list[Any] = []
     plain = ridge.decompose

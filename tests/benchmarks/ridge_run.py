@@ -2,8 +2,8 @@
 
 Run it in the root of any build of this project; it prints one line of JSON: processor and wall
 seconds, the most resident memory (of it what is mapped from files), what the folds gave, and a
-sum that two builds must agree on. Its steps go to standard error, one line a
-step with the seconds so far. Data are written once, and again only for other sizes.
+sum that two builds must agree on. Its steps go to standard error, a line each with the processor
+seconds so far. Data are written once, and again only for other sizes.
 """
 
 from __future__ import annotations
@@ -96,8 +96,7 @@ def main(trials: int, voxels: int, targets: int, folder: Path) -> None:
 
     def say(sentence: str) -> None:
         now = time.process_time() - began
-        print(f"{now:9.1f} s {most_resident()['peak_gb']:5.2f} GB {sentence}", file=sys.stderr)
-        sys.stderr.flush()
+        sys.stderr.write(f"{now:9.1f} s {most_resident()['peak_gb']:5.2f} GB {sentence}\n")
 
     mapper = Ridge.fit([one], embeddings, seed=0, progress=say)
     figures = mapper.metrics["subj01"]["made-up/wide"]
@@ -115,7 +114,7 @@ def main(trials: int, voxels: int, targets: int, folder: Path) -> None:
         "alpha": figures["alpha"],
         "weights": float(np.abs(mapper.weights("subj01", space)[0][:200].detach().numpy()).sum()),
     }
-    print(json.dumps(found))
+    sys.stdout.write(json.dumps(found) + "\n")
 
 
 if __name__ == "__main__":
