@@ -34,6 +34,8 @@ if TYPE_CHECKING:
     from explorer.page.turns import Turns
 
 ROOT = Path(__file__).resolve().parent
+LOOPBACK = ("127.0.0.1", "localhost", "::1")
+QUESTIONS = 6  # of one person together, where others ask too; our choice
 
 
 def arguments() -> argparse.ArgumentParser:
@@ -132,6 +134,19 @@ def arguments() -> argparse.ArgumentParser:
         action="append",
         default=[],
         help="a further name by which visitors reach the page, as behind a proxy (repeats)",
+    )
+    add(
+        "--root-path",
+        metavar="PATH",
+        default="",
+        help="the path under which a proxy shows the page, such as /afterimage",
+    )
+    add(
+        "--questions",
+        type=int,
+        metavar="N",
+        help="how many questions of one person may wait or be at work together, 0 for any number "
+        "[6; any on this machine alone]",
     )
     add(
         "--auth-file",
@@ -266,7 +281,12 @@ def refuse_unshareable(workbench: Workbench, args: argparse.Namespace) -> None:
     """Refuse to show others images that their licence keeps private, unless the user may."""
     if _alone(args) or args.i_may_share_these_images:
         return
-    flag = "--share" if args.share else f"--host {args.host}"
+    open_to_all = [
+        *([] if args.host in LOOPBACK else [f"--host {args.host}"]),
+        *(f"--allow-host {name}" for name in args.allow_host),
+        *([f"--root-path {args.root_path}"] if args.root_path else []),
+    ]
+    flag = "--share" if args.share else " and ".join(open_to_all)
     whom = "anyone with the link" if args.share else "whoever reaches this machine"
     closed = [
         name
@@ -283,8 +303,8 @@ def refuse_unshareable(workbench: Workbench, args: argparse.Namespace) -> None:
 
 
 def _alone(args: argparse.Namespace) -> bool:
-    """Return whether nobody but this machine's user can reach the page."""
-    return args.host in ("127.0.0.1", "localhost", "::1") and not args.share
+    """Return whether nobody but this machine's user can reach the page, as through a proxy."""
+    return args.host in LOOPBACK and not (args.share or args.allow_host or args.root_path)
 
 
 def check_address(host: str, port: int | None) -> None:
@@ -311,15 +331,23 @@ def serve(workbench: Workbench, args: argparse.Namespace) -> gr.Blocks:
     from explorer.page import Budget, build, launch_options
     from explorer.page.edge import rules_for
     from explorer.page.logins import read_logins
+    from explorer.page.logs import keep_private
 
     logins, told = read_logins(args.auth_file) if args.auth_file else (None, [])
     for sentence in told:
         print(sentence, file=sys.stderr, flush=True)
-    rules = rules_for(args.host, args.share, args.allow_host, logins)
+    rules = rules_for(args.host, args.share, args.allow_host, logins, args.root_path)
     if args.rate:
         page = rating_page(workbench, args)
     else:
-        page = build(workbench, Budget(args.budget, asks=_alone(args)))
+        own = _alone(args)
+        questions = args.questions if args.questions is not None else QUESTIONS * (not own)
+        page = build(workbench, Budget(args.budget, asks=own, questions=questions))
+    keep_private(
+        {f"<{name}>": path for name, path in workbench.catalogue.paths.items()}
+        | {"<checkpoints>": workbench.catalogue.checkpoints}
+        | ({"<store>": workbench.store.folder} if workbench.store else {})
+    )
     try:
         _, local, shared = page.launch(
             server_name=args.host,

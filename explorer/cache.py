@@ -7,6 +7,8 @@ from collections import OrderedDict
 from collections.abc import Callable, Hashable
 from typing import Any
 
+from explorer import stopping
+
 
 def _one(_: Any) -> int:
     return 1
@@ -17,7 +19,8 @@ class Cache:
 
     `get` holds one lock a key while it makes a value, so two threads that ask for the same thing
     wait for one making of it, and threads that ask for other things do not wait. What ``make``
-    raises reaches its caller and nothing is kept.
+    raises reaches its caller and nothing is kept. Who waits for another's making lets others at
+    the models meanwhile: it may be one of them that makes it.
 
     Parameters
     ----------
@@ -78,11 +81,14 @@ class Cache:
             lock, users = self._making.get(key, (threading.Lock(), 0))
             self._making[key] = (lock, users + 1)
         try:
-            with lock:
+            stopping.acquire(lock)
+            try:
                 if (value := self.peek(key, absent)) is absent:  # nobody made it while we waited
                     value = make()
                     self.put(key, value)
                 return value
+            finally:
+                lock.release()
         finally:
             with self._lock:
                 lock, users = self._making.pop(key)

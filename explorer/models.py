@@ -43,6 +43,11 @@ class Models:
         self._checked, self._hashes = Cache(), Cache()
         self._embeddings = Cache(32)
 
+    @property
+    def loaded(self) -> int:
+        """How many models are in memory."""
+        return len(self._models)
+
     @functools.cached_property
     def device(self) -> str:
         """The torch device that models run on; one that cannot be used raises `UserError`."""

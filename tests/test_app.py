@@ -177,6 +177,8 @@ def test_arguments_have_the_documented_defaults():
         port=None,
         budget=600.0,
         allow_host=[],
+        root_path="",
+        questions=None,
         auth_file=None,
         hash_password=None,
         share=False,
@@ -237,7 +239,7 @@ def work(bench, request, turn):
 page = types.ModuleType("explorer.page")
 page.build, page.launch_options = lambda workbench, budget: Page(), lambda rules: {}
 page.__path__ = ["explorer/page"]
-page.Budget = lambda seconds, asks: seconds
+page.Budget = lambda seconds, asks, questions: seconds
 sys.modules["explorer.page"], drawing.warm = page, work
 sys.argv = ["app.py", "--no-browser"]
 runpy.run_path("app.py", run_name="__main__")

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from explorer.page.theme import theme
-from explorer.page.turns import Budget
+from explorer.page.turns import MOST_WAITING, Budget
 
 if TYPE_CHECKING:
     import gradio as gr
@@ -45,16 +45,19 @@ def launch_options(rules: Rules | None = None) -> dict[str, Any]:
     from explorer.page.edge import Edge, Rules
     from explorer.page.keeping import bounded
 
+    rules = rules or Rules()
     return {
         "theme": theme(),
         "css_paths": [ASSETS / f"{name}.css" for name in STYLES],
         "footer_links": [],
         "ssr_mode": False,  # no Node process: one server, one language
         "enable_monitoring": False,
+        "root_path": rules.beneath,
+        "max_threads": MOST_WAITING + 40,  # who waits for the models keeps no kept answer waiting
         "show_error": False,  # a bug's words are for the log, not for visitors
         "favicon_path": ASSETS / "favicon.svg",
         "app_kwargs": {
             "lifespan": bounded,
-            "middleware": [Middleware(Edge, rules=rules or Rules())],
+            "middleware": [Middleware(Edge, rules=rules)],
         },
     }

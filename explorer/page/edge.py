@@ -18,7 +18,9 @@ from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import urlsplit
 
+from explorer.page import health
 from explorer.page.logins import Logins
+from explorer.types import UserError
 
 Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
@@ -49,12 +51,14 @@ class Rules:
 
     ``hosts``: names, lower case; ``addresses``: also any IP address. ``frames``: who may show the
     page in a frame, in the words of ``frame-ancestors``. ``logins``: who may log in, if asked.
+    ``beneath``: the path under which a proxy shows the page, "" for the root.
     """
 
     hosts: set[str] = field(default_factory=lambda: set(LOOPBACK))
     addresses: bool = False
     frames: str = LOCAL_FRAMES
     logins: Logins | None = None
+    beneath: str = ""
 
     def knows(self, host: str) -> bool:
         """Return whether a name, or an address, is the server's own."""
@@ -68,10 +72,22 @@ class Rules:
 
 
 def rules_for(
-    host: str, share: bool = False, more: Iterable[str] = (), logins: Logins | None = None
+    host: str,
+    share: bool = False,
+    more: Iterable[str] = (),
+    logins: Logins | None = None,
+    beneath: str = "",
 ) -> Rules:
-    """Return the rules of a server on ``host``; ``more``: names that a proxy gives it."""
-    rules = Rules(logins=logins)
+    """Return the rules of a server on ``host``; ``more``: names that a proxy gives it.
+
+    ``beneath``: the path under which that shows the page; what is none raises `UserError`.
+    """
+    if beneath and not re.fullmatch(r"(/[\w.~-]+)*/?", beneath):
+        raise UserError(
+            "--root-path is a path such as /afterimage, without the server's name; found "
+            f"{beneath!r}."
+        )
+    rules = Rules(logins=logins, beneath=beneath.rstrip("/"))
     rules.hosts |= {name.lower().strip("[]") for name in more}
     if host not in LOOPBACK:
         own = socket.gethostname().lower()
@@ -120,7 +136,10 @@ class Edge:
         if scope["type"] == "websocket":
             await self.app(scope, receive, send)
             return
-        inside = scope["path"].removeprefix(scope.get("root_path", "")).rstrip("/")
+        inside = _inside(scope).rstrip("/")
+        if inside == health.PATH and scope["method"] in ("GET", "HEAD"):
+            await _answer(scope, send, 200, health.told(scope.get("app")), self._headers)
+            return
         if self.rules.logins is not None and inside == "/login" and scope["method"] == "POST":
             body = await _whole(receive, MOST_LOGIN)
             client = (scope.get("client") or ("unknown",))[0]
@@ -147,7 +166,7 @@ class Edge:
             return 403, (
                 f"A page of {origin[:80]!r} may not ask this server; open the server's own page."
             )
-        if CLOSED.search(scope["path"]):
+        if CLOSED.search(_inside(scope)):
             return 404, NO_FILES
         form = headers.get("content-type", "").startswith("multipart/")
         if form and not scope["path"].rstrip("/").endswith("/login"):
@@ -168,15 +187,33 @@ class Edge:
         return sending
 
 
+def _inside(scope: Message) -> str:
+    """Return a request's path within the page; a proxy may leave the page's own prefix or not."""
+    path, prefix = scope["path"], scope.get("root_path", "")
+    return path.removeprefix(prefix) if path.startswith(f"{prefix}/") else path
+
+
 async def _refuse(
     scope: Message, send: Send, status: int, why: str, headers: list[tuple[bytes, bytes]]
 ) -> None:
     if scope["type"] == "websocket":
         await send({"type": "websocket.close", "code": 1008, "reason": why[:120]})
         return
-    body = json.dumps({"detail": why}).encode()
+    await _answer(scope, send, status, {"detail": why}, headers)
+
+
+async def _answer(
+    scope: Message,
+    send: Send,
+    status: int,
+    told: dict[str, Any],
+    headers: list[tuple[bytes, bytes]],
+) -> None:
+    body = json.dumps(told).encode()
     own = [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode())]
+    own.append((b"cache-control", b"no-store"))
     await send({"type": "http.response.start", "status": status, "headers": [*own, *headers]})
+    body = b"" if scope["method"] == "HEAD" else body
     await send({"type": "http.response.body", "body": body})
 
 

@@ -13,7 +13,7 @@ import inspect
 import math
 import types
 import typing
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -249,10 +249,24 @@ class Endpoints:
         )
 
 
-def caller() -> str:
-    """Return who asks, so that one program's questions do not keep another's waiting."""
+def caller() -> Hashable:
+    """Return who asks: a login, else the client's own session, else where a program runs."""
     request = LocalContext.request.get(None)
-    return str(getattr(request, "session_hash", None) or PROGRAM)
+    if user := getattr(request, "username", None):
+        return "login", user
+    session = getattr(request, "session_hash", None)
+    # Gradio names the session of a program that gives none after the question
+    if session and session != LocalContext.event_id.get(None):
+        return session
+    client = getattr(request, "client", None)
+    return PROGRAM, getattr(client, "host", "")
+
+
+def who(session: Hashable) -> Hashable:
+    """Return who looks at the page: a login, else this browser's page alone."""
+    request = LocalContext.request.get(None)
+    user = getattr(request, "username", None)
+    return ("login", user) if user else id(session)
 
 
 def hung_up() -> bool:

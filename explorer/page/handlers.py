@@ -16,6 +16,7 @@ import numpy as np
 
 from explorer.page import about, brain, export, lab_choices, links, pickers, trial
 from explorer.page.choices import Choices, settle
+from explorer.page.endpoint import who
 from explorer.page.lab import Lab
 from explorer.page.lecture import Lecture
 from explorer.page.session import Session
@@ -362,5 +363,5 @@ def _made(
     """Return a file; one that holds only what is on the screen waits for no model."""
     if export.is_there(workbench, request, session.view, form):
         return export.make(workbench, request, session.view, form, told)
-    with turns.held(id(session), "export"):
+    with turns.held(who(session), "export"):
         return export.make(workbench, request, session.view, form, told)

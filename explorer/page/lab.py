@@ -26,7 +26,7 @@ from explorer.page import (
     own,
     trial,
 )
-from explorer.page.endpoint import hung_up
+from explorer.page.endpoint import hung_up, who
 from explorer.page.session import Session
 from explorer.page.turns import Turns
 from explorer.request import PANELS, Request, View
@@ -193,19 +193,20 @@ class Lab:
         self, session: Session, ticket: int, panel: str, parts: lab_trial.Parts
     ) -> Iterator[Updates]:
         """Send each part when it is there; between two of them others have their turn."""
-        spent = 0.0
+        spent, asking = 0.0, (who(session), panel)
         while True:
-            turn = None if panel in FREE else self.turns.ask(id(session), panel)
+            turn = None if panel in FREE else self.turns.ask(*asking, (id(session), panel))
             try:
                 while turn is not None and not self.turns.wait(turn):
                     told = trial.progress("running", self.turns.told(turn))
                     if not session.lab.show(ticket, progress=told):
                         return
                     yield {self.ui.lab: session.lab.shown}
-                began = time.monotonic()
-                with stopping.until(lambda: session.lab.ticket != ticket or hung_up()):
+                began = stopping.clock()
+                shared = contextlib.nullcontext() if turn is None else self.turns.shared(turn)
+                with stopping.until(lambda: session.lab.ticket != ticket or hung_up()), shared:
                     part = next(parts, None)
-                spent += time.monotonic() - began
+                spent += stopping.clock() - began
             finally:
                 if turn is not None:
                     self.turns.leave(turn)

@@ -13,6 +13,7 @@ import gradio as gr
 from explorer.page import ASSETS, TITLE, api, api_evidence, api_identity, api_parcel
 from explorer.page.brain import surface_server
 from explorer.page.handlers import Handlers
+from explorer.page.health import Health
 from explorer.page.pickers import ALL
 from explorer.page.session import Session
 from explorer.page.turns import Budget, Turns
@@ -59,7 +60,7 @@ def build_page(workbench: Workbench, budget: Budget) -> gr.Blocks:
         api_parcel.register(workbench, MODEL, turns)
         api_identity.register(workbench, turns)
     # asked past the queue, nobody could tell a caller who waits from one who has hung up
-    page.turns = turns
+    page.turns, page.health = turns, Health(workbench, turns)
     return page.queue(api_open=False)
 
 

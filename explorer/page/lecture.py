@@ -22,7 +22,7 @@ from explorer.evidence import controls, lesions, standing
 from explorer.metrics import written
 from explorer.page import about, links
 from explorer.page.brain import payload, readable
-from explorer.page.endpoint import hung_up
+from explorer.page.endpoint import hung_up, who
 from explorer.page.lab_trial import first_parcel, format_rank, rounded
 from explorer.page.pictures import data_uri
 from explorer.page.session import Session
@@ -79,13 +79,13 @@ class Lecture:
             return session.lecture.ticket != ticket or hung_up()
 
         try:
-            with self.turns.held(id(session), "lecture", unwanted), stopping.until(unwanted):
+            with self.turns.held(who(session), "lecture", unwanted), stopping.until(unwanted):
                 request = typical(self.workbench, session.request)
             opened = session.view.lecture or 1
             order = [*range(opened, LECTURE_STEPS + 1), *range(1, opened)]
             steps: dict[str, Any] = {}
             for number in order:
-                with self.turns.held(id(session), "lecture", unwanted), stopping.until(unwanted):
+                with self.turns.held(who(session), "lecture", unwanted), stopping.until(unwanted):
                     step = STEPS[number - 1](self.workbench, request)
                 steps = {**steps, str(number): step}
                 done = {"steps": steps, "trial": request.stimulus}

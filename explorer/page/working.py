@@ -17,7 +17,7 @@ from explorer.drawing import draw_samples, reconstruct, seconds_needed
 from explorer.finished import finished_pictures, is_drawn
 from explorer.page import brain, trial
 from explorer.page.badges import badges
-from explorer.page.endpoint import hung_up
+from explorer.page.endpoint import hung_up, who
 from explorer.page.session import Session
 from explorer.page.turns import PICTURES, Turns
 from explorer.request import IMPORTANCE, Request, View
@@ -99,20 +99,24 @@ class Work:
 
         Work that is no longer wanted ends at its next step.
         """
-        turn = self.turns.ask(id(session), PICTURES)
+        turn = self.turns.ask(who(session), PICTURES, (id(session), PICTURES))
         try:
-            while not self.turns.wait(turn):
-                told = trial.progress("waiting", self.turns.told(turn))
-                if not session.show(ticket, progress=told):
-                    return
-                yield {self.ui.trial: session.shown}
             while True:
-                with stopping.until(lambda: session.ticket != ticket or hung_up()):
+                while not self.turns.wait(turn):
+                    told = trial.progress("waiting", self.turns.told(turn))
+                    if not session.show(ticket, progress=told):
+                        return
+                    yield {self.ui.trial: session.shown}
+                with (
+                    stopping.until(lambda: session.ticket != ticket or hung_up()),
+                    self.turns.shared(turn),
+                ):
                     updates = next(part, None)
                 if updates is None:
                     return
                 with self.turns.read(turn):
                     yield updates
+                self.turns.pass_on(turn)
         finally:
             self.turns.leave(turn)
 

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from fastapi import FastAPI
 from starlette.applications import Starlette
 from starlette.middleware import Middleware
 from starlette.requests import ClientDisconnect, Request
@@ -19,9 +20,10 @@ from starlette.testclient import TestClient
 from starlette.websockets import WebSocketDisconnect
 
 from explorer import page
-from explorer.page import edge, logins
+from explorer.page import edge, health, logins
 from explorer.page.edge import Edge, Rules, host_of, rules_for
 from explorer.page.logins import Logins, hash_password
+from explorer.types import UserError
 from tests.explorer.page.serving import OLD_NAME, leaving_loops_open
 
 pytestmark = OLD_NAME
@@ -151,6 +153,28 @@ def test_hosts_are_read_from_headers() -> None:
     ]  # fmt: skip
 
 
+def test_a_path_of_a_proxy_is_a_path() -> None:
+    assert rules_for("127.0.0.1", beneath="/lab/afterimage/").beneath == "/lab/afterimage"
+    for text in ("afterimage", "https://lab.example/a", "/a b", "/a?b", "//"):
+        with pytest.raises(UserError, match="--root-path is a path such as /afterimage"):
+            rules_for("127.0.0.1", beneath=text)
+
+
+def test_a_prefix_closes_no_route_and_opens_none() -> None:
+    app = FastAPI(middleware=[Middleware(Edge, rules=Rules())])
+    app.root_path = "/stream/lab"  # as Gradio sets it
+
+    @app.get("/config")
+    def config() -> str:
+        return "open"
+
+    with TestClient(app, base_url="http://127.0.0.1") as asked:
+        for before in ("", "/stream/lab"):
+            assert asked.get(f"{before}/config").json() == "open"
+            assert asked.get(f"{before}/gradio_api/upload").status_code == 404
+            assert asked.get(f"{before}/healthz").json()["status"] == "ok"
+
+
 # ------------------------------------------------------------------------------ the page's server
 
 
@@ -160,9 +184,14 @@ def door() -> Logins:
 
 
 @pytest.fixture
-def address(door: Logins, workbench: Any) -> Iterator[str]:
+def blocks(workbench: Any) -> Any:
     with leaving_loops_open():
-        blocks = page.build(workbench)
+        return page.build(workbench)
+
+
+@pytest.fixture
+def address(door: Logins, blocks: Any) -> Iterator[str]:
+    with leaving_loops_open():
         _, url, _ = blocks.launch(
             server_name="127.0.0.1",
             prevent_thread_lock=True,
@@ -199,6 +228,22 @@ def test_the_real_server_is_behind_the_edge(address: str) -> None:
     assert (status, json.loads(text)["detail"]) == (404, edge.NO_FILES)
     assert ask(f"{address}/", Host="evil.example")[0] == 403
     assert ask(f"{address}/config", Origin="https://evil.example")[0] == 403
+
+
+def test_its_health_is_told_without_a_login_while_the_models_are_at_work(
+    address: str, blocks: Any, workbench: Any
+) -> None:
+    workbench.models.embedder("pocket-clip")
+    with blocks.turns.held("somebody", "statistics"):
+        waits = blocks.turns.ask("another")
+        status, text, headers = ask(f"{address}/healthz")
+        told = json.loads(text)
+        assert (status, headers["Cache-Control"]) == (200, "no-store")
+        assert told.pop("at_work") >= 0
+        assert told == {"status": "ok", "version": health.version(), "models": 1, "waiting": 1}
+        blocks.turns.leave(waits)
+    assert json.loads(ask(f"{address}/healthz")[1])["at_work"] is None
+    assert ask(f"{address}/healthz", Host="evil.example")[0] == 403
 
 
 def test_the_real_server_lets_in_and_slows(

@@ -5,8 +5,10 @@ from types import SimpleNamespace
 
 import pytest
 
+from explorer import stopping
+from explorer.cache import Cache
 from explorer.page import turns as module
-from explorer.page.turns import PICTURES, Turns
+from explorer.page.turns import PICTURES, Budget, Turns
 from explorer.types import UserError
 
 
@@ -135,3 +137,112 @@ def test_a_full_line_says_so(clock, monkeypatch):
     turns.ask("a"), turns.ask("b")
     with pytest.raises(UserError, match="2 questions wait for the models already; try again in"):
         turns.ask("c")
+
+
+def working(turns, clock, visitor, seconds, kind=PICTURES):
+    """Let a visitor's question compute for so long, as if between two steps."""
+    turn = turns.ask(visitor, kind)
+    assert has(turns, turn)
+    clock.at += seconds
+    return turn
+
+
+def test_a_long_job_lets_a_short_question_in_and_goes_on_after_it(clock):
+    turns = Turns()
+    long = working(turns, clock, "a", module.SLICE + 1)
+    assert not turns.pass_on(long)  # nobody waits
+    short = turns.ask("b")
+    assert turns.pass_on(long)
+    assert has(turns, short) and not has(turns, long)
+    clock.at += module.SLICE - 0.1
+    assert not turns.pass_on(short)  # not for a job that had more
+    more = turns.ask("c")
+    turns.leave(short)
+    assert has(turns, more) and not has(turns, long)
+    turns.leave(more)
+    assert has(turns, long)
+    turns.leave(long)
+
+
+def test_two_long_jobs_take_turns_and_one_that_waits_too_long_is_next(clock):
+    turns = Turns()
+    one = working(turns, clock, "a", module.SLICE)
+    other = turns.ask("a")  # of the same visitor: the first would else come back at once
+    assert turns.pass_on(one) and has(turns, other)
+    clock.at += module.SLICE
+    assert turns.pass_on(other) and has(turns, one)
+    clock.at += module.OVERDUE + 1  # ``other`` waits, and shorter questions come all the time
+    short = turns.ask("b")
+    assert turns.pass_on(one)
+    assert not has(turns, short) and has(turns, other)
+
+
+def test_evidence_lets_a_trial_in_at_its_next_step(clock):
+    turns = Turns()
+    evidence = working(turns, clock, "a", module.EVIDENCE_SLICE, "statistics")
+    turns.ask("b", "controls")
+    assert not turns.pass_on(evidence)
+    trial = turns.ask("c", PICTURES)
+    assert turns.pass_on(evidence) and has(turns, trial)
+
+
+def test_work_is_held_up_between_its_steps_and_its_clock_stands_still(monkeypatch):
+    monkeypatch.setattr(module, "SLICE", 0.0)
+    turns, done = Turns(), []
+
+    def ask_shortly():
+        with turns.held("b"):
+            done.append("short")
+            threading.Event().wait(0.2)
+
+    with turns.held("a"):
+        began = stopping.clock()
+        other = threading.Thread(target=ask_shortly)
+        other.start()
+        while not turns.waiting:
+            threading.Event().wait(0.01)
+        stopping.look()
+        done.append("long")
+        assert stopping.clock() - began < 0.2
+    other.join()
+    assert done == ["short", "long"]
+
+
+def test_who_waits_for_a_value_lets_its_maker_have_the_turn(monkeypatch):
+    monkeypatch.setattr(module, "SLICE", 0.0)
+    turns, values, made = Turns(), Cache(), []
+    inside = threading.Event()
+
+    def make():
+        inside.set()
+        while not turns.waiting:
+            threading.Event().wait(0.01)
+        stopping.look()  # the other comes in, and finds the value being made
+        made.append(1)
+        return "value"
+
+    def ask(visitor, make):
+        with turns.held(visitor):
+            assert values.get("key", make) == "value"
+
+    maker = threading.Thread(target=ask, args=("a", make), daemon=True)
+    maker.start()
+    assert inside.wait(10)
+    other = threading.Thread(target=ask, args=("b", make), daemon=True)
+    other.start()
+    for thread in (maker, other):
+        thread.join(10)
+    assert made == [1] and not (maker.is_alive() or other.is_alive())
+
+
+def test_one_person_has_so_many_questions_and_a_later_choice_is_no_further_one(clock):
+    turns = Turns(Budget(questions=2))
+    turns.ask("a", PICTURES, ("page", PICTURES))
+    for _ in range(5):
+        turns.ask("a", PICTURES, ("page", PICTURES))
+    held = turns.ask("a", "controls")
+    with pytest.raises(UserError, match=r"^2 of your questions wait or are at work here already"):
+        turns.ask("a")
+    turns.ask("b")
+    turns.leave(held)
+    turns.ask("a")
