@@ -58,7 +58,8 @@ def other_split(what: str, card: Card, trials: Trials) -> str:
     expected = hashes[card.subjects.index(subject.name)]
     actual = split_hash(trials)
     # One that was trained on the same stimuli saw none of a new choice of test stimuli either.
-    if trials.split and expected.split("-")[0] == actual.split("-")[0] != _digest([]):
+    new_tests = bool(trials.split) or trials.growing
+    if new_tests and expected.split("-")[0] == actual.split("-")[0] != _digest([]):
         return ""
     for split, a, b in zip(("train", "test"), expected.split("-"), actual.split("-"), strict=True):
         if a != b and b != _digest([]):

@@ -214,7 +214,7 @@ class Trials:
     what a beta of 1 means ("z-score within run", "percent signal change" ...). A further column
     ``synthetic`` (bool) marks rows that nobody measured: only ``synthetic`` returns those.
     ``split`` and ``split_by``: the name of a split that is not the data set's own, and how it was
-    made ("" for its own).
+    made ("" for its own). ``growing``: further test trials come, or came after the others.
     """
 
     subject: Subject
@@ -223,6 +223,7 @@ class Trials:
     table: pd.DataFrame
     split: str = ""
     split_by: str = ""
+    growing: bool = False
 
     def __post_init__(self) -> None:
         """Refuse a table that does not describe these betas."""

@@ -51,7 +51,8 @@ FLOORS = (
 )
 KINDS = {  # what members of a kind share
     "backends.datasets": (
-        "layout reading published picture_files declared bdata god_study miyawaki_blocks "
+        "layout layout_tables layout_voxels arriving reading published picture_files declared "
+        "bdata god_study miyawaki_blocks "
         "webdataset "
         "nsd_files nsd_design nsd_betas nsd_rois nsd_places nsd_space nsd_parts nsd_main "
         "nsd_synthetic nsd_imagery nsd_imagery_tables mat_cells "

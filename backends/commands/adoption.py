@@ -13,7 +13,7 @@ import numpy as np
 from backends.datasets import glmsingle
 from backends.datasets.bids_events import Run, entities, excess, in_order
 from backends.datasets.glmsingle import Grid, Look
-from backends.datasets.layout import MNI, read_mask
+from backends.datasets.layout_voxels import MNI, read_mask
 from backends.training.counted import count
 from backends.training.plan import Progress
 from explorer.files import read_array, short

@@ -16,7 +16,7 @@ import numpy as np
 import typer
 
 from backends.commands.options import CHECKPOINTS, SPACES
-from backends.datasets import layout
+from backends.datasets import layout, layout_voxels
 from backends.reports.alike import Look, look, same_pictures
 from backends.reports.traces import three_traces
 from backends.reports.unknown import explain as explained
@@ -304,11 +304,13 @@ def _of_files(
     stored = note(lambda: layout.read_array(folder / "betas.npy"))
     note(lambda: layout.read_trial_table(folder / "trials.tsv", stimuli, split))
     if stored is not None:
-        table = note(lambda: layout.read_voxels(folder, stored.shape[1]))
+        table = note(lambda: layout_voxels.read_voxels(folder, stored.shape[1]))
         if table is not None:
-            note(lambda: layout.voxel_ncsnr(folder, table))
-            note(lambda: layout.voxel_scale(folder, table, stored.dtype))
-            voxels = note(lambda: layout.voxel_space(folder, table, folder.name, description))
+            note(lambda: layout_voxels.voxel_ncsnr(folder, table))
+            note(lambda: layout_voxels.voxel_scale(folder, table, stored.dtype))
+            voxels = note(
+                lambda: layout_voxels.voxel_space(folder, table, folder.name, description)
+            )
             found += [] if voxels is None else _of_voxels(folder, voxels)
     yield from dict.fromkeys(found)
 

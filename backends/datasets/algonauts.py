@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from backends.datasets.god_study import roi_masks
-from backends.datasets.layout import project
+from backends.datasets.layout_voxels import project
 from backends.datasets.reading import LazyRows, stacked
 from explorer.brain.atlases import desikan_killiany
 from explorer.brain.parcels import lay

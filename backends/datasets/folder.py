@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Hashable
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from backends.datasets import layout
+from backends.datasets import arriving, layout
+from backends.datasets.layout_voxels import MNI
 from explorer.types import Origin, Trials, UserError
 
 if TYPE_CHECKING:
     import pandas as pd
+
+LIVE_FILES = ("betas.npy", "trials.tsv", "voxels.tsv")
 
 
 class Folder:
@@ -24,12 +28,17 @@ class Folder:
         The folder that holds ``dataset.json``.
     name
         What the data set is called.
+    live
+        "yes" while a scan adds trials: what is not whole is left out and told, see `remarks`.
     """
 
     looks_for = "a folder with dataset.json"
 
-    def __init__(self, path: Path, name: str) -> None:
-        self.path, self.name = Path(path), name
+    def __init__(self, path: Path, name: str, live: str = "no") -> None:
+        if live not in ("yes", "no"):
+            raise UserError(f"{name}: live is yes or no, found {live!r}.")
+        self.path, self.name, self.live = Path(path), name, live == "yes"
+        self._unfinished: dict[str, list[str]] = {}
         self._description = layout.read_description(self.path)
         self.title: str = self._description["title"]
         self.licence: str = self._description["licence"]
@@ -45,18 +54,25 @@ class Folder:
         """Return whether a folder has a description, sound or not, that is not a simulation's."""
         return layout.is_described(path) and not layout.is_simulated(path)
 
+    def stamp(self) -> Hashable:
+        """Return what changes whenever a file of trials or the table of stimuli does."""
+        tables = [self.path / "stimuli" / "stimuli.tsv"]
+        for folder in self._folders.values():
+            tables += [folder / name for name in (*LIVE_FILES, arriving.NEW)]
+        return arriving.stamp(tables)
+
     def remarks(self) -> list[str]:
         """Return what the folder leaves open, one sentence each."""
-        said = []
+        said = [sentence for of_one in self._unfinished.values() for sentence in of_one]
         if not (self.stimuli["caption"] != "").any():
             said.append("The pictures have no captions; stimuli.tsv may have a column caption.")
         for name, folder in self._folders.items():
             if (folder / "mask.nii.gz").is_file():
                 space = self._description["space"]
-                if not space.startswith(layout.MNI):
+                if not space.startswith(MNI):
                     said.append(
                         f"{name}: the mask lies in {space or 'a space that nobody named'}, and "
-                        f"only {layout.MNI} spaces are drawn on the surface."
+                        f"only {MNI} spaces are drawn on the surface."
                     )
             elif not (folder / "voxels.tsv").is_file():
                 said.append(
@@ -68,6 +84,8 @@ class Folder:
     @cached_property
     def stimuli(self) -> pd.DataFrame:
         """One row a stimulus, indexed by id: file, caption, category, source and what else."""
+        if self.live:
+            arriving.whole_table(self.path / "stimuli" / "stimuli.tsv")
         return layout.read_stimuli(self.path)
 
     def subjects(self) -> list[str]:
@@ -81,7 +99,11 @@ class Folder:
                 f"{self.name} has the subjects {', '.join(self._folders)}, not {subject!r}."
             )
         folder = self._folders[subject]
-        return layout.read_trials(folder, self.name, subject, self._description, self.stimuli)
+        found: list[str] = []
+        asked = folder, self.name, subject, self._description, self.stimuli
+        trials = layout.read_trials(*asked, unfinished=found if self.live else None)
+        self._unfinished[subject] = found
+        return trials
 
     split_by = "trials.tsv of the folder, column split"
 

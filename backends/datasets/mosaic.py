@@ -31,7 +31,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from backends.datasets.god_study import one_of, spread
-from backends.datasets.layout import project
+from backends.datasets.layout_voxels import project
 from backends.datasets.reading import (
     LazyRows,
     hdf5_array,

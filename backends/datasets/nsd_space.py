@@ -15,7 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
-from backends.datasets.layout import MOST_NCSNR
+from backends.datasets.layout_voxels import MOST_NCSNR
 from backends.datasets.nsd_files import (
     BUCKET,
     MIXED,

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from backends.datasets import layout
+from backends.datasets.layout_tables import read_table
 from explorer.files import damaged, guard
 from explorer.types import EmbeddingSpace, Origin, UserError
 
@@ -146,12 +147,12 @@ def read_truth(path: Path, name: str, subject: str, shown: tuple[str, ...]) -> T
     """
     folder = path / "truth" / name
     file = folder / "voxels.tsv"
-    voxels = layout.read_table(file, ("parcel", *VOXELS))
+    voxels = read_table(file, ("parcel", *VOXELS))
     with guard(file, TRUTH, AGAIN):
         voxels = voxels.astype({c: float for c in voxels if c != "parcel"})
         voxels = voxels.astype({"vertex": int})
     file = path / "truth" / "parcels.tsv"
-    parcels = layout.read_table(file, ("subject", "parcel", "role", *PARCELS))
+    parcels = read_table(file, ("subject", "parcel", "role", *PARCELS))
     with guard(file, TRUTH, AGAIN):
         parcels = parcels[parcels["subject"] == subject].set_index("parcel")
         parcels = parcels.drop(columns="subject").astype(PARCELS)

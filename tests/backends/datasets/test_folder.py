@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from backends.datasets import layout
+from backends.datasets import layout, layout_voxels
 from backends.datasets.folder import Folder
 from explorer.types import FSAVERAGE5_VERTICES, UserError, voxel_hash
 from tests.miniatures.studies import make_folder
@@ -87,7 +87,7 @@ def test_vertices_give_a_projection_and_the_atlas(root, given):
 
 
 def test_voxels_at_one_vertex_share_it():
-    shared = layout.project(np.array([9, 9, 3, -1])).toarray()
+    shared = layout_voxels.project(np.array([9, 9, 3, -1])).toarray()
     assert shared[9].tolist() == [0.5, 0.5, 0, 0]
     assert shared[3].tolist() == [0, 0, 1, 0]
     assert shared.sum() == 2

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from backends.datasets import layout
+from backends.datasets import layout, layout_voxels
 from explorer.types import UserError
 
 
@@ -28,7 +28,7 @@ def test_a_mask_may_have_axes_of_one_at_its_end(tmp_path, shape):
     values = np.arange(np.prod(shape)).reshape(shape) % 2
     image = nibabel.Nifti1Image(values.astype(np.uint8), np.eye(4))
     nibabel.save(image, tmp_path / "mask.nii.gz")
-    mask, affine = layout.read_mask(tmp_path / "mask.nii.gz")
+    mask, affine = layout_voxels.read_mask(tmp_path / "mask.nii.gz")
     np.testing.assert_array_equal(mask, values.reshape(shape[:3]).astype(bool))
     np.testing.assert_array_equal(affine, np.eye(4))
 
@@ -37,7 +37,7 @@ def test_a_mask_may_have_axes_of_one_at_its_end(tmp_path, shape):
 def test_a_mask_of_more_or_fewer_axes_is_refused(tmp_path, shape):
     nibabel.save(nibabel.Nifti1Image(np.ones(shape, np.uint8), np.eye(4)), tmp_path / "m.nii.gz")
     with pytest.raises(UserError, match=r"has shape .* expected a mask along three axes"):
-        layout.read_mask(tmp_path / "m.nii.gz")
+        layout_voxels.read_mask(tmp_path / "m.nii.gz")
 
 
 @pytest.mark.parametrize(
@@ -46,9 +46,10 @@ def test_a_mask_of_more_or_fewer_axes_is_refused(tmp_path, shape):
 def test_the_first_and_last_vertex_of_a_side_belong_to_it(vertex, side, tmp_path):
     table = pd.DataFrame({"parcel": ["V1", f"V1 {side}"]})
     with pytest.raises(UserError, match=f"row 2 has vertex {vertex}, which lies"):
-        layout._check_sides(table, np.array([-1, vertex]), tmp_path / "voxels.tsv")
+        layout_voxels._check_sides(table, np.array([-1, vertex]), tmp_path / "voxels.tsv")
     other = pd.DataFrame({"parcel": [f"V1 {side}", "V1 " + "LR"[side == "L"]]})
-    layout._check_sides(other, np.array([-1, vertex]), tmp_path / "voxels.tsv")  # -1 is no place
+    nowhere = np.array([-1, vertex])  # the first voxel has no place
+    layout_voxels._check_sides(other, nowhere, tmp_path / "voxels.tsv")
 
 
 def test_rows_tell_of_which_result_and_event_they_were_made():
