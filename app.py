@@ -26,6 +26,7 @@ from explorer.naming import named_path, named_sources
 from explorer.offers import mended
 from explorer.store import PICTURES, Store
 from explorer.types import UserError
+from explorer.watching import ready
 from explorer.workbench import Workbench
 
 if TYPE_CHECKING:
@@ -52,6 +53,12 @@ def arguments() -> argparse.ArgumentParser:
         default=[],
         help="open your data too (repeats). The name is yours (without NAME= the folder's own, or "
         f"the format's); the format is recognised by content, or named: {', '.join(DATASETS)}",
+    )
+    add(
+        "--watch",
+        metavar="[NAME=]FOLDER",
+        help="open a plain folder to which a scan adds trials, and show each as soon as its file "
+        "is whole (backends/datasets/layout.py says how one is written)",
     )
     add(
         "--atlas",
@@ -167,6 +174,7 @@ def arguments() -> argparse.ArgumentParser:
         "redistributed",
     )
     add("--no-browser", action="store_true", help="do not open a browser")
+    parser.set_defaults(watched="")
     return parser
 
 
@@ -174,11 +182,15 @@ def open_workbench(args: argparse.Namespace) -> Workbench:
     """Return the workbench over what was asked for; a wrong name or path raises `UserError`."""
     paths: dict[str, Path] = {}
     options: dict[str, dict[str, str]] = {}
-    for pair in args.dataset:
-        name, path, chosen = named_path(pair, datasets=DATASETS)
+    for pair in [*args.dataset, *([args.watch] if args.watch else [])]:
+        name, path, chosen = named_path(
+            pair, "--watch" if pair is args.watch else "--dataset", DATASETS
+        )
         if name in paths:
             raise UserError(f"--dataset names {name} twice; give each data set its own name.")
         paths[name], options[name] = path, chosen
+        if pair is args.watch:
+            args.watched, options[name] = name, {**chosen, "live": "yes"}
     atlases = [open_atlas(text) for text in args.atlas]
     published: dict[str, tuple[Path, dict[str, str]]] = {}
     for pair in args.published:
@@ -342,7 +354,7 @@ def serve(workbench: Workbench, args: argparse.Namespace) -> gr.Blocks:
     else:
         own = _alone(args)
         questions = args.questions if args.questions is not None else QUESTIONS * (not own)
-        page = build(workbench, Budget(args.budget, asks=own, questions=questions))
+        page = build(workbench, Budget(args.budget, asks=own, questions=questions), args.watched, _say)
     keep_private(
         {f"<{name}>": path for name, path in workbench.catalogue.paths.items()}
         | {"<checkpoints>": workbench.catalogue.checkpoints}
@@ -372,7 +384,11 @@ def serve(workbench: Workbench, args: argparse.Namespace) -> gr.Blocks:
         if study.simulated and not further:  # a further part of what comes along says no more
             print(f"{name} is no measurement: {study.note}", flush=True)
     if not args.rate:  # which asks no model
-        threading.Thread(target=warm, args=(workbench, page.turns), daemon=True).start()
+        threading.Thread(
+            target=warm, args=(workbench, page.turns, args.watched), daemon=True
+        ).start()
+        if page.watch is not None:
+            page.watch.start()
     return page
 
 
@@ -391,12 +407,16 @@ def print_login(user: str) -> None:
     print(login_line(user, password))
 
 
-def warm(workbench: Workbench, turns: Turns) -> None:
+def warm(workbench: Workbench, turns: Turns, watched: str = "") -> None:
     """Load what the first trial needs; what cannot be loaded is told, and again on the page.
 
-    Models are asked in turn with the visitors: two threads must not load at once.
+    Models are asked in turn with the visitors: two threads must not load at once. Of the data set
+    that is ``watched``, what its next trial needs comes first.
     """
     try:
+        if watched:
+            with turns.loading():
+                ready(workbench, watched)
         drawing.warm(workbench, default_request(workbench.catalogue), turns.loading)
     except UserError as error:
         _say(str(error))

@@ -69,6 +69,17 @@ class Cache:
                 _, old = self._values.popitem(last=False)
                 self._total -= self._size(old)
 
+    def items(self, of: Callable[[Hashable], bool]) -> list[tuple[Any, Any]]:
+        """Return what is kept by keys for which ``of`` is true, the longest unused first."""
+        with self._lock:
+            return [(key, value) for key, value in self._values.items() if of(key)]
+
+    def drop(self, of: Callable[[Hashable], bool]) -> None:
+        """Let go what is kept by keys for which ``of`` is true."""
+        with self._lock:
+            for key in [key for key in self._values if of(key)]:
+                self._total -= self._size(self._values.pop(key))
+
     def get(self, key: Hashable, make: Callable[[], Any]) -> Any:
         """Return the value of ``key``; ``make()`` it first if it is not there.
 

@@ -106,7 +106,11 @@ class Catalogue:
         self.pictures: dict[str, Any] = {}  # published ones, by name
         self.predictions: dict[str, Any] = {}
         for result, (path, chosen) in (published or {}).items():
-            self._open_published(result, Path(path), chosen, [r for r in readers if r])
+            of = [reader for reader in readers if reader]
+            found = _open_result(self, result, Path(path), chosen, of)
+            (self.predictions if hasattr(found, "targets") else self.pictures)[result] = found
+            for problem in found.problems:
+                self.report(problem)
 
     def problems(self) -> list[str]:
         """Return what cannot be offered or must be known of models, one sentence each."""
@@ -149,6 +153,18 @@ class Catalogue:
             return open_dataset(cls, self.paths[name], name, options, who)
         return cls(name=name, **self._embedded[name][1])
 
+    def reopened(self, name: str) -> tuple[Dataset, dict[str, Trials]]:
+        """Return a data set of a path read anew, and its trials by subject; nothing is kept."""
+        study = self._open(name)
+        return study, {one: self._load_from(study, name, one) for one in study.subjects()}
+
+    def renew(self, name: str, study: Dataset, trials: Mapping[str, Trials]) -> None:
+        """Offer what `reopened` gave in the place of what was read of a data set before."""
+        self._known.drop(lambda key: isinstance(key, tuple) and name in key)
+        self._known.put(("dataset", name), study)
+        for subject, of_one in trials.items():
+            self._known.put(("trials", name, subject), of_one)
+
     def family(self, name: str) -> str:
         """Return which class opens a data set, a key of ``datasets``; "" if there is none.
 
@@ -162,28 +178,6 @@ class Catalogue:
         found = recognise(self.paths[name], self._datasets) if name in self.paths else ""
         return found or (PLAIN_FOLDER if PLAIN_FOLDER in self._datasets else "")
 
-    def _open_published(
-        self, name: str, path: Path, options: Mapping[str, str], readers: Sequence[Any]
-    ) -> None:
-        """Open what others published, and say at once where it cannot be used."""
-        said, who = dict(options), f"--published {name}"
-        if name in {*self._generators, *self.pictures, *self.predictions}:
-            raise UserError(f"{who}: the name is taken; give the results another.")
-        only = next(iter(self.paths)) if len(self.paths) == 1 else ""
-        named = said.pop("dataset", "") or only
-        if not named:
-            raise UserError(
-                f"{who}: say whose data the results are of with ?dataset=NAME, one of "
-                f"{', '.join(self.dataset_names())}."
-            )
-        study = self.dataset(named)
-        subject = whose_results(said.pop("subject", ""), study.subjects(), path, who)
-        known = [s for entry in self.embedders.values() for s in resolve(entry).spaces]
-        result = open_published(path, name, (study, subject), said, readers, known)
-        (self.predictions if hasattr(result, "targets") else self.pictures)[name] = result
-        for problem in result.problems:
-            self.report(problem)
-
     def subjects(self, dataset: str) -> list[str]:
         """Return the subjects of a data set."""
         return list(self.dataset(dataset).subjects())
@@ -196,7 +190,9 @@ class Catalogue:
         offered = self.subjects(dataset)
         if subject not in offered:
             raise _no_subject(dataset, subject, offered)
-        study = self.dataset(dataset)
+        return self._load_from(self.dataset(dataset), dataset, subject)
+
+    def _load_from(self, study: Dataset, dataset: str, subject: str) -> Trials:
         trials = study.load(subject)
         split = self.options.get(dataset, {}).get("split", "")
         if split and not takes_split(type(study)):
@@ -347,6 +343,30 @@ class Catalogue:
     def captions_embedder_name(self, space: EmbeddingSpace) -> str:
         """Return the embedder that puts captions into ``space``, "" if none does."""
         return _first(self.embedders, "text_spaces", space)
+
+
+def _open_result(
+    catalogue: Catalogue,
+    name: str,
+    path: Path,
+    options: Mapping[str, str],
+    readers: Sequence[Any],
+) -> Any:
+    """Return what others published, and say at once where it cannot be used."""
+    said, who = dict(options), f"--published {name}"
+    if name in {*catalogue._generators, *catalogue.pictures, *catalogue.predictions}:
+        raise UserError(f"{who}: the name is taken; give the results another.")
+    only = next(iter(catalogue.paths)) if len(catalogue.paths) == 1 else ""
+    named = said.pop("dataset", "") or only
+    if not named:
+        raise UserError(
+            f"{who}: say whose data the results are of with ?dataset=NAME, one of "
+            f"{', '.join(catalogue.dataset_names())}."
+        )
+    study = catalogue.dataset(named)
+    subject = whose_results(said.pop("subject", ""), study.subjects(), path, who)
+    known = [s for entry in catalogue.embedders.values() for s in resolve(entry).spaces]
+    return open_published(path, name, (study, subject), said, readers, known)
 
 
 def _no_dataset(name: str, offered: Sequence[str]) -> UserError:

@@ -42,6 +42,8 @@ class Models:
         self._models = Cache(MODELS)
         self._checked, self._hashes = Cache(), Cache()
         self._embeddings = Cache(32)
+        # rows by stimulus, of data sets whose trials still arrive
+        self._grown: dict[tuple[str, EmbeddingSpace], dict[str, np.ndarray]] = {}
 
     @property
     def loaded(self) -> int:
@@ -160,10 +162,29 @@ class Models:
                 return self.embedder(name).embed_text(captions, space)
             if (known := self._known(dataset, stimuli, space, name)) is not None:
                 return known
-            images = [self._catalogue.image(dataset, s) for s in stopping.steps(stimuli)]
-            return self.embed_images(images, space)
+            there = self._grown.get((dataset, space), {})
+            lacking = [s for s in stimuli if s not in there]
+            images = [self._catalogue.image(dataset, s) for s in stopping.steps(lacking)]
+            new = self.embed_images(images, space) if lacking else []
+            rows = there | dict(zip(lacking, new, strict=True))
+            return np.stack([rows[stimulus] for stimulus in stimuli])
 
         return self._embeddings.get((dataset, tuple(stimuli), space), make)
+
+    def renew(self, dataset: str, keep_fitted: bool) -> None:
+        """Forget what rests on the trials that a data set had before others arrived.
+
+        Its stimuli stay embedded, and so does a mapper that was fitted in memory where its
+        training trials are the same.
+        """
+        kept = self._embeddings.items(lambda key: key[0] == dataset)
+        for (_, stimuli, space), rows in kept:
+            there = self._grown.setdefault((dataset, space), {})
+            there.update(zip(stimuli, rows, strict=True))
+        self._checked.drop(lambda key: key[1] == dataset)
+        if not keep_fitted:
+            of = ("fitted", dataset)
+            self._models.drop(lambda key: isinstance(key, tuple) and key[:2] == of)
 
     def embed_images(self, images: Sequence[np.ndarray], space: EmbeddingSpace) -> np.ndarray:
         """Return float32 (n, ...): images uint8 (H, W, 3) in an embedding space, not kept."""

@@ -56,6 +56,9 @@ class Dataset(Protocol):
       the same path, name -> the options that open each; "seen" and "imagined" are a pair.
     - ``counterfactuals(n) -> Iterable[Counterfactual]``: n pictures of each concept with it,
       without it and with a distractor; for data whose pictures a program draws.
+    - ``stamp() -> Hashable``: what changes whenever a file of its trials does, of a data set that
+      can be watched while trials are added; with ``unfinished() -> list[str]``, which files were
+      not whole when they were read.
     - ``remarks() -> list[str]``: one sentence each about what somebody must know of this copy:
       files and sessions that are lacking and where they come from, voxels that were left out.
     """

@@ -22,8 +22,10 @@ from explorer.cache import Cache
 from explorer.catalogue import Catalogue
 from explorer.choosing import uses_betas
 from explorer.models import Models
+from explorer.protocols import Dataset
 from explorer.request import Request, View
 from explorer.store import Store
+from explorer.types import Trials
 
 PICTURE_BYTES = ARRAY_BYTES = 256 * 2**20
 KEPT_MAPS, KEPT_ANSWERS, KEPT_EMBEDDINGS = 128, 1024, 1024
@@ -93,6 +95,20 @@ class Workbench:
             hashes["encoding model"] = encoder
         return hashes
 
+    def renew(self, dataset: str, study: Dataset, trials: Mapping[str, Trials]) -> None:
+        """Go on with a data set as it was read anew (`Catalogue.reopened`), as trials arrived.
+
+        What was computed of it before is forgotten, of other data sets too: an average over
+        repeats is another with one repeat more. Call it while nobody asks a model.
+        """
+        before = {s: self.catalogue.trials(dataset, s) for s in trials}
+        same = all(_learns_from(before[s]) == _learns_from(trials[s]) for s in trials)
+        self.catalogue.renew(dataset, study, trials)
+        self.models.renew(dataset, keep_fitted=same)
+        caches = self.caches
+        for one in (caches.maps, caches.limits, caches.answers, caches.pictures, caches.arrays):
+            one.drop(lambda key: True)
+
     def kept(self, what: Hashable, make: Callable[[], Any], request: Request | None = None) -> Any:
         """Return ``make()``, made once for a question, a request and the weights behind it.
 
@@ -108,3 +124,9 @@ class Workbench:
     def kept_array(self, what: Hashable, make: Callable[[], np.ndarray]) -> np.ndarray:
         """Return an array that no request decides and that may be large, made once."""
         return self.caches.arrays.get(what, make)
+
+
+def _learns_from(trials: Trials) -> tuple:
+    """Return which training trials there are, in order."""
+    rows = trials.rows("train")
+    return tuple(trials.table["stimulus"].iloc[rows])

@@ -26,7 +26,7 @@ FLOORS = (
     "backends.reports",
     "explorer.records",
     "explorer.evidence",
-    "explorer.drawing",
+    "explorer.drawing explorer.watching",
     "explorer.finished",
     "explorer.brain.maps",
     "explorer.decoding",

@@ -61,9 +61,13 @@ class Folder:
             tables += [folder / name for name in (*LIVE_FILES, arriving.NEW)]
         return arriving.stamp(tables)
 
+    def unfinished(self) -> list[str]:
+        """Return which files of trials were not whole when they were read, one sentence each."""
+        return [sentence for of_one in self._unfinished.values() for sentence in of_one]
+
     def remarks(self) -> list[str]:
         """Return what the folder leaves open, one sentence each."""
-        said = [sentence for of_one in self._unfinished.values() for sentence in of_one]
+        said = self.unfinished()
         if not (self.stimuli["caption"] != "").any():
             said.append("The pictures have no captions; stimuli.tsv may have a column caption.")
         for name, folder in self._folders.items():

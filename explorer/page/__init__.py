@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,10 +21,17 @@ STYLES = ("page", "lab", "lecture", "rating")
 TITLE = "Afterimage"
 
 
-def build(workbench: Workbench, budget: Budget | None = None) -> gr.Blocks:
+def build(
+    workbench: Workbench,
+    budget: Budget | None = None,
+    watched: str = "",
+    say: Callable[[str], None] = lambda sentence: None,
+) -> gr.Blocks:
     """Return the page over a workbench; launch it with ``**launch_options()``.
 
     ``budget``: how long one request may compute. Its ``turns`` are the queue at its models.
+    ``watched``: the data set to which trials are added; its ``watch`` is to be started, and tells
+    each to ``say``.
     """
     # After every event Gradio sums up all events so far with pandas, for a monitoring page that is
     # not used here: each costs more than the one before.
@@ -32,7 +40,7 @@ def build(workbench: Workbench, budget: Budget | None = None) -> gr.Blocks:
 
     from explorer.page.layout import build_page
 
-    return build_page(workbench, budget or Budget())
+    return build_page(workbench, budget or Budget(), watched, say)
 
 
 def launch_options(rules: Rules | None = None) -> dict[str, Any]:

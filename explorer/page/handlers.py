@@ -14,7 +14,7 @@ from urllib.parse import parse_qsl
 import gradio as gr
 import numpy as np
 
-from explorer.page import about, brain, export, lab_choices, links, pickers, trial
+from explorer.page import about, arrivals, brain, export, lab_choices, links, pickers, trial
 from explorer.page.choices import Choices, settle
 from explorer.page.endpoint import who
 from explorer.page.lab import Lab
@@ -25,6 +25,7 @@ from explorer.page.working import Work, notices
 from explorer.records import changes, from_record
 from explorer.request import Request, View
 from explorer.types import UserError
+from explorer.watching import Watch
 
 if TYPE_CHECKING:
     from explorer.workbench import Workbench
@@ -67,6 +68,8 @@ class Handlers:
         Where the browser finds plotly's script.
     turns
         Whose turn it is at the models, and how long one request may compute.
+    watch
+        The data set to which trials are added while somebody looks.
     """
 
     def __init__(
@@ -75,8 +78,9 @@ class Handlers:
         ui: SimpleNamespace,
         plotly: str,
         turns: Turns | None = None,
+        watch: Watch | None = None,
     ) -> None:
-        turns = turns or Turns()
+        turns, self.watch = turns or Turns(), watch
         self.workbench, self.ui, self.plotly, self.turns = workbench, ui, plotly, turns
         self.lab, self.lecture = Lab(workbench, ui, turns), Lecture(workbench, ui, turns)
         self.work = Work(workbench, ui, plotly, turns).run
@@ -87,7 +91,11 @@ class Handlers:
     def open_link(self, session: Session, request: gr.Request) -> Updates:
         """Show what the address asks for; a random trial where it asks for nothing."""
         wanted = dict(request.query_params)
+        if self.watch is not None and "data" not in wanted:
+            wanted = {**arrivals.newest(self.watch, self.workbench), **wanted}
         return self._show(session, settle(wanted, self.workbench), everything=True)
+
+    arrive = told(arrivals.arrive)
 
     @told
     def open_place(self, session: Session, event: gr.EventData) -> Updates:

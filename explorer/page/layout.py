@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 from types import SimpleNamespace
@@ -10,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import gradio as gr
 
-from explorer.page import ASSETS, TITLE, api, api_evidence, api_identity, api_parcel
+from explorer.page import ASSETS, TITLE, api, api_evidence, api_identity, api_parcel, arrivals
 from explorer.page.brain import surface_server
 from explorer.page.handlers import Handlers
 from explorer.page.health import Health
@@ -18,6 +19,7 @@ from explorer.page.pickers import ALL
 from explorer.page.session import Session
 from explorer.page.turns import Budget, Turns
 from explorer.types import UserError
+from explorer.watching import Watch
 
 if TYPE_CHECKING:
     from explorer.workbench import Workbench
@@ -36,10 +38,15 @@ HIDDEN = {"api_visibility": "private", "show_progress": "hidden"}
 # What touches a model waits for its turn at them (see `Turns`), not in Gradio's queue, where what
 # needs none would wait behind it.
 MODEL = {"concurrency_limit": None}
+WATCH = "watch"  # a visitor of its own: what arrives waits for no more than one turn
 
 
-def build_page(workbench: Workbench, budget: Budget) -> gr.Blocks:
+def build_page(
+    workbench: Workbench, budget: Budget, watched: str, say: Callable[[str], None]
+) -> gr.Blocks:
     """Lay out the page and wire its events."""
+    turns = Turns(budget)
+    watch = Watch(workbench, watched, partial(turns.held, WATCH), say) if watched else None
     with gr.Blocks(title=TITLE, analytics_enabled=False, fill_width=True) as page:
         ui = SimpleNamespace(session=gr.State(Session()))
         ui.masthead = component("masthead", {})
@@ -48,19 +55,22 @@ def build_page(workbench: Workbench, budget: Budget) -> gr.Blocks:
                 _pickers(ui)
             with gr.Column(elem_id="main", scale=1, min_width=320):
                 ui.notices = component("notices", {})
+                if watch is not None:
+                    ui.arrivals = component(
+                        "arrivals", {}, server_functions=[arrivals.server(watch)]
+                    )
                 ui.trial = component("trial", None)
                 ui.brain = component("brain", None, BRAIN_SCRIPTS, **_surfaces(workbench))
                 ui.lab = component("lab", None, LAB_SCRIPTS, **_surfaces(workbench))
         ui.footer = component("footer", None)
         ui.lecture = component("lecture", None, SMALL_BRAIN, **_surfaces(workbench))
-        turns = Turns(budget)
-        _wire(page, ui, Handlers(workbench, ui, plotly_address(), turns))
+        _wire(page, ui, Handlers(workbench, ui, plotly_address(), turns, watch))
         api.register(workbench, MODEL, turns)
         api_evidence.register(workbench, MODEL, turns)
         api_parcel.register(workbench, MODEL, turns)
         api_identity.register(workbench, turns)
     # asked past the queue, nobody could tell a caller who waits from one who has hung up
-    page.turns, page.health = turns, Health(workbench, turns)
+    page.turns, page.watch, page.health = turns, watch, Health(workbench, turns)
     return page.queue(api_open=False)
 
 
@@ -160,6 +170,8 @@ def _wire(page: gr.Blocks, ui: SimpleNamespace, do: Handlers) -> None:
         return take
 
     then_work(page.load(do.open_link, [ui.session], **quick))
+    if do.watch is not None:
+        then_work(ui.arrivals.arrived(do.arrive, [ui.session], trigger_mode="multiple", **quick))
     for button, handler in (
         (ui.previous, do.go_back),
         (ui.next, do.go_on),
