@@ -411,12 +411,13 @@ def warm(workbench: Workbench, turns: Turns, watched: str = "") -> None:
     """Load what the first trial needs; what cannot be loaded is told, and again on the page.
 
     Models are asked in turn with the visitors: two threads must not load at once. Of the data set
-    that is ``watched``, what its next trial needs comes first.
+    that is ``watched``, what its next trial needs, and nothing else.
     """
     try:
         if watched:
             with turns.loading():
                 ready(workbench, watched)
+            return  # a trial may come any moment, and waits for nothing else
         drawing.warm(workbench, default_request(workbench.catalogue), turns.loading)
     except UserError as error:
         _say(str(error))

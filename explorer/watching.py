@@ -162,6 +162,10 @@ def ready(bench: Workbench, dataset: str) -> None:
             continue
         bench.models.mapper(dataset, subject, mapper)
         if not len(catalogue.trials(dataset, subject).rows("test")):
+            spaces = catalogue.offer(dataset, subject, mapper).targets
+            seen = catalogue.trials(dataset, subject).stimuli("train")[:1]
+            for space in (space for space in spaces if seen and catalogue.embedder_name(space)):
+                bench.models.embed(dataset, seen, space)
             continue
         asked = default_request(catalogue, dataset, subject, mapper=mapper)
         if not undecoded(bench, asked):

@@ -212,11 +212,13 @@ def test_the_page_answers_says_where_it_is_and_that_data_are_simulated():
 
 
 COMPUTING = """
-import runpy, sys, time, types
+import runpy, signal, sys, time, types
 from explorer import drawing
 
+signal.signal(signal.SIGINT, signal.default_int_handler)  # else ignored in the background
+
 class Page:
-    turns = types.SimpleNamespace(loading=None)
+    turns, watch = types.SimpleNamespace(loading=None), None
 
     def launch(self, **settings):
         return None, "http://here", None
@@ -237,7 +239,7 @@ def work(bench, request, turn):
         matrix = torch.tanh(matrix @ matrix)
 
 page = types.ModuleType("explorer.page")
-page.build, page.launch_options = lambda workbench, budget: Page(), lambda rules: {}
+page.build, page.launch_options = lambda *asked: Page(), lambda rules: {}
 page.__path__ = ["explorer/page"]
 page.Budget = lambda seconds, asks, questions: seconds
 sys.modules["explorer.page"], drawing.warm = page, work

@@ -142,6 +142,8 @@ def appended(table: pd.DataFrame, arrived: Sequence[Arrived], known: Any) -> pd.
     if not arrived:
         return table
     rows = pd.DataFrame([one.row for one in arrived]).astype(str)
+    usual = {name: str(value) for name, value in FIELDS.items() if name not in table}
+    table = table.assign(**usual)
     if "repeat" in table:
         both = pd.concat([table, rows], ignore_index=True)
         counted = both.groupby(["stimulus", "split"]).cumcount().astype(str)

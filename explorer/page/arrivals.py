@@ -14,7 +14,6 @@ from explorer.page.session import Session
 from explorer.watching import Watch, request_of
 
 if TYPE_CHECKING:
-    from explorer.page.handlers import Handlers
     from explorer.workbench import Workbench
 
 
@@ -27,6 +26,13 @@ def server(watch: Watch) -> Callable[[dict], dict]:
         return {**asdict(now), "newest": newest or "", "dataset": watch.dataset}
 
     return arrivals
+
+
+def opening(watch: Watch | None, workbench: Workbench, wanted: dict[str, str]) -> dict[str, str]:
+    """Return what a link wants; one that names no data set wants the newest trial."""
+    if watch is None or "data" in wanted:
+        return wanted
+    return {**newest(watch, workbench), **wanted}
 
 
 def newest(watch: Watch, workbench: Workbench) -> dict[str, str]:
@@ -45,7 +51,7 @@ def newest(watch: Watch, workbench: Workbench) -> dict[str, str]:
     }
 
 
-def arrive(page: Handlers, session: Session, event: gr.EventData) -> dict[Any, Any]:
+def arrive(page: Any, session: Session, event: gr.EventData) -> dict[Any, Any]:
     """Show the newest trial where that is wanted; else what is shown anew, as it may be another.
 
     An average over repeats is another with one repeat more.

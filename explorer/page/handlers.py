@@ -69,7 +69,7 @@ class Handlers:
     turns
         Whose turn it is at the models, and how long one request may compute.
     watch
-        The data set to which trials are added while somebody looks.
+        Of the data set to which trials are added.
     """
 
     def __init__(
@@ -90,9 +90,7 @@ class Handlers:
     @told
     def open_link(self, session: Session, request: gr.Request) -> Updates:
         """Show what the address asks for; a random trial where it asks for nothing."""
-        wanted = dict(request.query_params)
-        if self.watch is not None and "data" not in wanted:
-            wanted = {**arrivals.newest(self.watch, self.workbench), **wanted}
+        wanted = arrivals.opening(self.watch, self.workbench, dict(request.query_params))
         return self._show(session, settle(wanted, self.workbench), everything=True)
 
     arrive = told(arrivals.arrive)
@@ -337,7 +335,7 @@ class Handlers:
             **self.lab.renew(session),
             **self.lecture.renew(session),
         }
-        if session.gallery != self._gallery_page(session):
+        if session.gallery != _gallery_page(session):
             updates[ui.gallery] = self._gallery(session)
         if not everything and before is not None:
             return updates
@@ -347,17 +345,18 @@ class Handlers:
             updates[ui.brain] = brain.frame(request, choices.view, self.workbench, self.plotly)
         return updates
 
-    def _gallery_page(self, session: Session) -> tuple:
-        request = session.request
-        return request.dataset, request.subject, session.view.category, session.page
-
     def _gallery(self, session: Session) -> dict[str, Any]:
-        session.gallery = self._gallery_page(session)
+        session.gallery = _gallery_page(session)
         rows = trial.stimuli(self.workbench, session.request, session.view.category)
         return trial.gallery(self.workbench, session.request, rows, session.page)
 
     def _masthead(self, session: Session) -> dict[str, Any]:
         return about.masthead(self.workbench, session.request, session.view)
+
+
+def _gallery_page(session: Session) -> tuple:
+    request = session.request
+    return request.dataset, request.subject, session.view.category, session.page
 
 
 def _made(
