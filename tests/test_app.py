@@ -73,7 +73,7 @@ def test_a_path_that_is_not_there_is_one_sentence(capsys, tmp_path):
 def test_an_option_that_no_format_takes_is_one_sentence(capsys, tmp_path):
     (tmp_path / "dataset.json").write_text('{"title": "Mine"}')
     said = refused(capsys, "--dataset", f"mine={tmp_path}?prep=b3")
-    assert "--dataset mine: folder has no option 'prep'; it takes none." in said
+    assert "--dataset mine: folder has no option 'prep'; it takes live." in said
 
 
 def test_an_atlas_that_is_none_is_one_sentence(capsys, tmp_path):
@@ -160,6 +160,8 @@ def test_arguments_have_the_documented_defaults():
     args = app.arguments().parse_args([])
     assert args == argparse.Namespace(
         dataset=[],
+        watch=None,
+        watched="",
         atlas=[],
         published=[],
         generator=[],
