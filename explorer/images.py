@@ -30,6 +30,7 @@ SIDEWAYS = (5, 6, 7, 8)
 TWELVE_BITS = 2**12  # a camera's; of 65535 less than 7 %, which no stimulus stays under
 TEXT = "afterimage"  # the keyword of the text in a picture of ours
 MOST_PIXELS = 2**26  # declared by a file: our choice, a third of a gigabyte while it is read
+SMALL = 80  # quality of a WebP that is 100 pixels wide; our choice, by eye
 
 
 def read_picture(
@@ -109,6 +110,16 @@ def write_lossless(pixels: np.ndarray, text: str) -> bytes:
     told, packed = PngImagePlugin.PngInfo(), io.BytesIO()
     told.add_itxt(TEXT, text)
     Image.fromarray(pixels).save(packed, "PNG", pnginfo=told)
+    return packed.getvalue()
+
+
+def small_picture(pixels: np.ndarray, side: int) -> bytes:
+    """Return a picture uint8 (H, W, 3) as a small WebP whose longest side is ``side`` at most."""
+    from PIL import Image
+
+    picture, packed = Image.fromarray(np.ascontiguousarray(pixels, np.uint8)), io.BytesIO()
+    picture.thumbnail((side, side), Image.Resampling.LANCZOS)
+    picture.save(packed, "WEBP", quality=SMALL)
     return packed.getvalue()
 
 

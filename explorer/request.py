@@ -118,7 +118,7 @@ CAMERAS = ("lateral", "medial", "ventral", "dorsal", "anterior", "posterior")
 SEQUENTIAL, DIVERGING = ("YlOrRd", "viridis", "cividis"), ("RdBu", "PuOr", "vik")
 PANELS = (
     *("", "controls", "lesion", "compare", "curve", "drivers", "steps", "statistics"),
-    *("evaluation", "critique", "own", "identity"),
+    *("evaluation", "critique", "own", "identity", "sheet"),
 )
 PEOPLE = ("subject", "group")  # whose map over all test images the statistics are of
 MOST_GAIN = 2.0

@@ -28,6 +28,7 @@ from explorer.store import Store
 from explorer.types import Trials
 
 PICTURE_BYTES = ARRAY_BYTES = 256 * 2**20
+THUMBNAIL_BYTES = 32 * 2**20
 KEPT_MAPS, KEPT_ANSWERS, KEPT_EMBEDDINGS = 128, 1024, 1024
 
 
@@ -37,7 +38,7 @@ class Caches:
 
     ``shown``: embeddings of shown pictures, one each. ``limits``: of colours. ``paces``: seconds a
     step of a picture, by what draws it. ``answers``: small things, counted. ``pictures`` and
-    ``arrays`` are weighed by their bytes.
+    ``arrays`` are weighed by their bytes, and so are ``thumbnails`` with scores.
     """
 
     shown: Cache = field(default_factory=lambda: Cache(KEPT_EMBEDDINGS))
@@ -48,6 +49,7 @@ class Caches:
     pictures: Cache = field(
         default_factory=lambda: Cache(PICTURE_BYTES, lambda picture: picture[0].nbytes)
     )
+    thumbnails: Cache = field(default_factory=lambda: Cache(THUMBNAIL_BYTES, lambda t: len(t[0])))
     arrays: Cache = field(default_factory=lambda: Cache(ARRAY_BYTES, lambda array: array.nbytes))
 
 

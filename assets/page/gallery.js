@@ -6,7 +6,8 @@ const turner = (label, title, by) =>
   h("button", { type: "button", class: "ai-link", title, "aria-label": title, onclick: () => trigger("turn", { page: shown.page + by }) }, label);
 const back = turner("‹", "Previous page of stimuli", -1);
 const on = turner("›", "Next page of stimuli", +1);
-root.append(list, h("p", { class: "ai-pager" }, back, range, on));
+const all = h("button", { type: "button", class: "ai-link", id: "all-trials", onclick: () => window.dispatchEvent(new Event("afterimage-sheet")) }, "All trials at once");
+root.append(list, h("p", { class: "ai-pager" }, back, range, on), h("p", { class: "ai-all" }, all));
 let shown = null;
 
 const mark = (stimulus) => {

@@ -1,8 +1,8 @@
 // The evidence below a trial: a quiet row of tabs, one view open at a time. Nothing is asked for
 // before a view is opened, and another trial asks again for the open one alone.
 const root = element.querySelector(".ai-lab");
-const LABELS = { controls: "Controls", lesion: "Lesion", compare: "Compare", curve: "Sweep curve", drivers: "Drivers", steps: "Steps", statistics: "Statistics", evaluation: "Evaluation", critique: "Is it decoding?", own: "Your picture", identity: "Identity" };
-const MAKERS = { controls: controlsView, lesion: lesionView, compare: compareView, curve: curveView, drivers: driversView, steps: stepsView, statistics: statisticsView, evaluation: evaluationView, critique: critiqueView, own: ownView, identity: identityView };
+const LABELS = { controls: "Controls", lesion: "Lesion", compare: "Compare", curve: "Sweep curve", drivers: "Drivers", steps: "Steps", statistics: "Statistics", evaluation: "Evaluation", critique: "Is it decoding?", own: "Your picture", identity: "Identity", sheet: "All trials" };
+const MAKERS = { controls: controlsView, lesion: lesionView, compare: compareView, curve: curveView, drivers: driversView, steps: stepsView, statistics: statisticsView, evaluation: evaluationView, critique: critiqueView, own: ownView, identity: identityView, sheet: sheetPanel };
 const views = {};
 let current = null, filled = null;
 
@@ -39,6 +39,10 @@ window.addEventListener("afterimage-lesion", ({ detail }) => {
   const others = current?.panel === "lesion" ? current.settings.chosen : [];
   choose({ panel: "lesion", lesion: [...others.filter((key) => key !== detail), detail].join(";") });
   wanted = "lesion";
+});
+window.addEventListener("afterimage-sheet", () => {
+  choose({ panel: "sheet" });
+  wanted = "sheet";
 });
 let wanted = null; // a view that is brought to the reader once it stands
 // A trial that was picked down here is shown up there.

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from explorer.workbench import Workbench
 
 ASSETS = Path(__file__).parents[2] / "assets" / "page"
-STYLES = ("page", "lab", "lecture", "rating")
+STYLES = ("page", "lab", "lecture", "rating", "sheet")
 TITLE = "Afterimage"
 
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
+import math
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -24,6 +26,7 @@ from explorer.page import (
     lab_trial,
     links,
     own,
+    sheet,
     trial,
 )
 from explorer.page.endpoint import hung_up, who
@@ -51,6 +54,7 @@ VIEWS: dict[str, Show] = {
     "critique": lab_tables.critique_view,
     "own": own.own_view,
     "identity": lab_tables.identity_view,
+    "sheet": sheet.sheet_view,
 }
 SETTINGS: dict[str, Callable[[Workbench, Request, View], dict[str, Any]]] = {
     "lesion": lab_trial.lesion_settings,
@@ -68,7 +72,8 @@ PICTURES = {
     "curve": curves.SEEDS + curves.SAMPLE,
     "steps": 3,  # two, and a decoding a step
 }
-FREE = {"identity"}  # need no model, so they wait for nobody
+# How many first parts of a view need no model, so that they wait for nobody.
+FREE = {"identity": math.inf, "sheet": sheet.WITHOUT_MODEL}
 TELLING = 2.0  # seconds of work after which the time that is left is told
 DRAWN = {"src", "images", "truth", "brains", "maps", "targets"}
 
@@ -141,12 +146,28 @@ class Lab:
         session.lab.begin(session.lab.key, {**session.lab.shown, "state": "waiting"})
         return {self.ui.lab: session.lab.shown}
 
+    def draw(self, session: Session, event: gr.EventData) -> Updates:
+        """Draw the pictures of all trials that are not there yet, at the scale that was asked."""
+        if session.request is None or session.view.panel != "sheet":
+            return {}
+        try:
+            (scale,) = links.parse_scales(str(event._data.get("scale", "")))
+        except (UserError, ValueError):
+            return {}
+        key = decided_by(session.request, session.view)
+        session.sheet = sheet.Drawing(key, scale)
+        session.lab.begin(session.lab.key, {**session.lab.shown, "state": "waiting"})
+        return {self.ui.lab: session.lab.shown}
+
     def told(self, session: Session) -> dict[str, Any] | None:
         """Return what the open view shows in words and numbers, for a record; None for nothing."""
         shown = session.lab.shown
         if not shown.get("content"):
             return None
-        return {"panel": shown["panel"], "state": shown["state"], **_plain(shown["content"])}
+        content = _plain(shown["content"])
+        if shown["panel"] == "sheet":  # hundreds of rows, which are no part of one trial's record
+            content.pop("trials", None)
+        return {"panel": shown["panel"], "state": shown["state"], **content}
 
     def work(self, session: Session) -> Iterator[Updates]:
         """Compute the open view and send each part when it is there."""
@@ -187,6 +208,10 @@ class Lab:
             if refusal := self.turns.budget.refusal(expected):
                 raise UserError(refusal)
         also = (own.kept(session),) if view.panel == "own" else ()
+        if view.panel == "sheet":
+            wish = session.sheet
+            wanted = wish is not None and wish.key == decided_by(request, view)
+            also = (self.turns.budget, wish if wanted else None)
         yield from VIEWS[view.panel](self.workbench, request, view, *also)
 
     def _parts(
@@ -194,8 +219,9 @@ class Lab:
     ) -> Iterator[Updates]:
         """Send each part when it is there; between two of them others have their turn."""
         spent, asking = 0.0, (who(session), panel)
-        while True:
-            turn = None if panel in FREE else self.turns.ask(*asking, (id(session), panel))
+        for number in itertools.count():
+            free = number < FREE.get(panel, 0)
+            turn = None if free else self.turns.ask(*asking, (id(session), panel))
             try:
                 while turn is not None and not self.turns.wait(turn):
                     told = trial.progress("running", self.turns.told(turn))
@@ -279,5 +305,6 @@ def decided_by(request: Request, view: View) -> tuple:
         "critique": (*place, request.repeats),
         "own": (replace(request, stimulus="", repeats=()), view.atlas),
         "identity": (request.dataset, request.subject, request.stimulus, request.repeats),
+        "sheet": (replace(request, stimulus="", samples=1, axis="", values=()),),
     }
     return (view.panel, *of.get(view.panel, ()))

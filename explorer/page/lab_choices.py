@@ -34,6 +34,7 @@ QUESTIONS = {
     "critique": "Is it decoding, or does it name the category of what was seen?",
     "own": "What would this brain do with a picture of yours, and what would be decoded?",
     "identity": "Which image is this beta, and which file, row and session is it from?",
+    "sheet": "How do all the test images come out, and not only this one?",
 }
 NONE = "none"  # takes the chosen parcels, donor or side back
 SAID = {

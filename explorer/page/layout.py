@@ -17,6 +17,7 @@ from explorer.page.handlers import Handlers
 from explorer.page.health import Health
 from explorer.page.pickers import ALL
 from explorer.page.session import Session
+from explorer.page.sheet import sheet_server
 from explorer.page.turns import Budget, Turns
 from explorer.types import UserError
 from explorer.watching import Watch
@@ -33,6 +34,8 @@ LAB_SCRIPTS = (
     "lab_critique.js",
     "lab_parcel.js",
     "lab_own.js",
+    "sheet.js",
+    "lab_sheet.js",
 )
 HIDDEN = {"api_visibility": "private", "show_progress": "hidden"}
 # What touches a model waits for its turn at them (see `Turns`), not in Gradio's queue, where what
@@ -61,7 +64,8 @@ def build_page(
                     )
                 ui.trial = component("trial", None)
                 ui.brain = component("brain", None, BRAIN_SCRIPTS, **_surfaces(workbench))
-                ui.lab = component("lab", None, LAB_SCRIPTS, **_surfaces(workbench))
+                asked = [surface_server(workbench), sheet_server(workbench)]
+                ui.lab = component("lab", None, LAB_SCRIPTS, server_functions=asked)
         ui.footer = component("footer", None)
         ui.lecture = component("lecture", None, SMALL_BRAIN, **_surfaces(workbench))
         _wire(page, ui, Handlers(workbench, ui, plotly_address(), turns, watch))
@@ -219,6 +223,7 @@ def _wire(page: gr.Blocks, ui: SimpleNamespace, do: Handlers) -> None:
         (ui.lab.choose, lab.choose),
         (ui.lab.stop, lab.stop),
         (ui.lab.again, lab.again),
+        (ui.lab.draw, lab.draw),
     ):
         event(handler, [ui.session], trigger_mode="multiple", **small)
     ui.lab.work(lab.work, [ui.session], [ui.lab], trigger_mode="multiple", **HIDDEN, **MODEL)

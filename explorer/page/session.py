@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import threading
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from explorer.request import Request, View
+
+if TYPE_CHECKING:
+    from explorer.page.sheet import Drawing
 
 
 class Session:
@@ -20,7 +23,8 @@ class Session:
     ``mapped`` what its brain map is of, ``gallery`` which page of stimuli it has, ``told`` the
     problems it was told about, ``own`` the picture of its visitor's own (PNG or JPEG) and
     ``own_at`` when it came, ``allowed`` the long request that its owner agreed to, ``given_up``
-    whether what the browser had was given up while it was idle.
+    whether what the browser had was given up while it was idle, ``sheet`` the pictures of
+    all trials that were asked for.
     """
 
     def __init__(self) -> None:
@@ -37,6 +41,7 @@ class Session:
         self.allowed: Request | None = None
         self.given_up = False
         self.own, self.own_at = b"", 0.0
+        self.sheet: Drawing | None = None
         self.lab, self.lecture = Evidence(), Evidence()
         self.steering = threading.RLock()
         self._lock = threading.Lock()
