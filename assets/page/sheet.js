@@ -183,7 +183,7 @@ const sheetView = (ask = {}) => {
     order.forEach((trial) => { paint(trial, ends); cells.get(trial.id).node.tabIndex = trial.id === current ? 0 : -1; });
     none.hidden = order.length > 0;
     list.hidden = !order.length;
-    about.replaceChildren(...data.about.map((text) => h("span", {}, text)), ...(data.scales.length && scaleLabel() !== data.about[2] ? [h("span", {}, scaleLabel())] : []), ...(data.simulated ? [h("span", { class: "ai-badge" }, "Simulated data")] : []), ...(data.made !== "generated" ? [h("span", { class: "ai-badge" }, data.made)] : []));
+    about.replaceChildren(...data.about.map((text) => h("span", {}, text)), ...(data.scales.length && scaleLabel() !== data.about[2] ? [h("span", {}, scaleLabel())] : []), ...(data.simulated ? [h("span", { class: "ai-badge", title: data.data_note }, "Simulated data")] : []), ...(data.made !== "generated" ? [h("span", { class: "ai-badge" }, data.made)] : []));
     setText(definition, of ? `${of.sentence}; ${of.better} is better.` : "In the order of the data set.");
     const chance = of ? of.chance[of.by_scale ? scale : ""] : undefined, known = chance !== undefined && chance !== null;
     const low = middle[0], high = middle[middle.length - 1], better = of?.better === "higher";

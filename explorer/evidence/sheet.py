@@ -224,7 +224,7 @@ def with_chance(bench: Workbench, sheet: Sheet) -> Sheet:
         )
         for key, value in values.items():
             of.setdefault(key, {})[scale] = value
-    known = f"pictures against the shown image of another trial, at most {CHANCE_SAMPLE} of them"
+    known = f"measured, each picture (of at most {CHANCE_SAMPLE}) against another trial's image"
     scores = [
         replace(score, chance=of[score.key], chance_of=known) if score.key in of else score
         for score in sheet.scores
@@ -380,9 +380,7 @@ def _picture_scores(bench: Workbench, request: Request) -> tuple[Score, ...]:
 
 
 def _notes(bench: Workbench, request: Request, tiles: Sequence[Tile]) -> tuple[str, ...]:
-    study, notes = bench.catalogue.dataset(request.dataset), []
-    if study.simulated:
-        notes.append(f"{request.dataset} is no measurement: {study.note}".rstrip(": "))
+    notes = []
     lost = sum(bool(tile.why) for tile in tiles)
     if lost:
         notes.append(f"{lost} of {len(tiles)} test images have no such repeat.")

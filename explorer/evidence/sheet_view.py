@@ -81,6 +81,7 @@ def payload(
         "about": about,
         "title": study.title,
         "simulated": bool(study.simulated),
+        "data_note": study.note,
         "made": made,
         "notes": list(sheet.notes),
         "scales": [

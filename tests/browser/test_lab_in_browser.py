@@ -36,7 +36,7 @@ def test_nothing_is_open_until_a_tab_is_chosen_and_it_stays_with_the_trial(open_
     assert page.locator(".ai-tabs button").all_text_contents() == [
         *("Controls", "Lesion", "Compare", "Sweep curve", "Drivers", "Steps"),
         "Statistics",
-        *("Evaluation", "Is it decoding?", "Your picture", "Identity"),
+        *("Evaluation", "Is it decoding?", "Your picture", "Identity", "All trials"),
     ]
     page.click("#tab-controls")
     wait_for_lab(page)
