@@ -149,7 +149,10 @@ class VoxelSpace:
 
     ``projection``: sparse (20,484, V) onto fsaverage5, left hemisphere then right, or None when
     the study gives no locations. ``mask`` (X, Y, Z) and ``affine`` (4, 4) only for volumes.
-    ``hash`` names the exact voxel set and order.
+    ``hash`` names the exact voxel set and order. ``space``: what the affine leads to as
+    templateflow.org names it (``MNI152NLin2009cAsym``), "" for a person's own. ``fslr``: int (V,),
+    the vertex of fsLR-32k of each column, left then right, -1 below the cortex, where data lie
+    there.
     """
 
     n_voxels: int
@@ -158,6 +161,8 @@ class VoxelSpace:
     mask: np.ndarray | None = None
     affine: np.ndarray | None = None
     parcellations: Mapping[str, Parcellation] = field(default_factory=dict)
+    space: str = ""
+    fslr: np.ndarray | None = None
 
     def __post_init__(self) -> None:
         """Refuse a projection or atlas made for another set of voxels."""

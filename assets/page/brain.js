@@ -68,7 +68,7 @@ const zoomer = (text, label, by) => h("button", { type: "button", title: label, 
 const zoomers = h("div", { class: "ai-zoom", role: "group", "aria-label": "Size of the brain" }, zoomer("+", "Larger", 1.25), zoomer("−", "Smaller", 0.8), zoomer("⟲", "Turn back and whole", 0));
 const stageHelp = h("span", { class: "ai-unseen", id: "stage-help" }, "Arrow keys turn the brain, plus and minus change its size, 0 turns it back; comma and full stop choose the parcel before or after in the table, Escape none; square brackets lower and raise the threshold.");
 const stage = h("div", { class: "ai-stage", role: "application", tabindex: "0", "aria-label": "Cortical surface", "aria-describedby": "stage-help", onkeydown: (event) => press(event) }, canvas, sides, overlay, tip);
-const surfaceSide = h("div", { class: "ai-surface-side" }, h("div", { class: "ai-controls ai-bare" }, camera, surface, hemisphere), h("div", { class: "ai-stage-frame" }, stage, zoomers, stageHelp), bar, h("div", { class: "ai-look" }, paletteField, outlineField), picked);
+const surfaceSide = h("div", { class: "ai-surface-side" }, h("div", { class: "ai-controls ai-bare" }, camera, surface, hemisphere), h("div", { class: "ai-stage-frame" }, stage, zoomers, stageHelp), bar, h("div", { class: "ai-look" }, paletteField, outlineField), picked, save);
 const head = h("tr");
 const body = h("tbody");
 const table = h("div", { class: "ai-table", role: "region", tabindex: "0", "aria-label": "Numbers per parcel", onkeydown: (event) => walkRows(event) }, h("table", {}, h("thead", {}, head), body));
@@ -244,6 +244,7 @@ const render = () => {
   if (!columns().some(([column]) => column === sort.column)) sort = map.kind === "labels" ? { column: "name", descending: false } : { column: measured(), descending: true };
   renderBar();
   renderLook(map);
+  renderSave();
   renderTable();
   renderPicked();
   reveal();

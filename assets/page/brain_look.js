@@ -117,3 +117,16 @@ const outlineOf = (side, place) => {
     hoverinfo: "skip", line: { color: "#26292e", width: 3 },
   };
 };
+
+// ------------------------------------------------------------------------------------------ files
+const each = h("select", { "aria-label": "Values to save", id: "save-values" }, h("option", { value: "" }, "as drawn"), h("option", { value: "voxels." }, "of each voxel"));
+const eachField = h("label", { class: "ai-atlas" }, "Values", each);
+const saveRow = h("div", { class: "ai-menu-row" });
+const saved = h("p", { class: "ai-small", role: "status" });
+const save = h("details", { class: "ai-help", id: "save-map" }, h("summary", {}, "Save the map as a file"), h("div", { class: "ai-save" }, eachField, saveRow), saved);
+const renderSave = () => {
+  save.hidden = !value.files.length;
+  eachField.hidden = view.shows !== IMPORTANCE;
+  const prefix = () => (eachField.hidden ? "" : each.value);
+  saveRow.replaceChildren(...value.files.map(([form, label]) => h("button", { type: "button", "data-form": form, onclick: () => { setText(saved, `Preparing ${label}…`); setTimeout(() => setText(saved, ""), 4000); trigger("export", { format: prefix() + form }); } }, label)));
+};

@@ -299,7 +299,8 @@ class CNeuroModThings:
         digest = voxel_hash("cneuromod-things", subject, kind.space, chosen, affine)
         labels = {Label(name): values[columns] for name, values in regions.items()}
         atlases = {"ROIs": masks_atlas("ROIs", labels, digest)} if labels else {}
-        space = VoxelSpace(len(columns), digest, mask=chosen, affine=affine, parcellations=atlases)
+        where = {"mask": chosen, "affine": affine, "space": kind.space}
+        space = VoxelSpace(len(columns), digest, parcellations=atlases, **where)
         ncsnr = None if ceiling is None else ceiling[columns]
         return Subject(self.name, subject, space, ncsnr=ncsnr), columns
 

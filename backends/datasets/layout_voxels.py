@@ -131,7 +131,8 @@ def voxel_space(
         atlas = lay(desikan_killiany(), projection, digest)
         atlases.setdefault(atlas.name, atlas)
     mask, affine = volume or (None, None)
-    return VoxelSpace(v, digest, projection, mask, affine, atlases)
+    space = description["space"] if volume else ""
+    return VoxelSpace(v, digest, projection, mask, affine, atlases, space)
 
 
 def _volume(folder: Path, v: int) -> tuple[np.ndarray, np.ndarray] | None:

@@ -39,7 +39,7 @@ from backends.datasets.reading import (
     open_hdf5,
 )
 from explorer.brain.atlases import desikan_killiany
-from explorer.brain.fslr import CORTEX, GRAYORDINATES, fsaverage5_vertices
+from explorer.brain.fslr import CORTEX, GRAYORDINATES, fsaverage5_vertices, vertices
 from explorer.brain.parcels import lay
 from explorer.files import guard, short
 from explorer.images import ENDINGS, read_picture
@@ -254,7 +254,9 @@ class Mosaic:
         digest = voxel_hash("fsLR-32k", shelf.who, at)
         projection = project(fsaverage5_vertices(GRAYORDINATES)[at])
         atlas = lay(desikan_killiany(), projection, digest)
-        voxels = VoxelSpace(len(at), digest, projection, parcellations={atlas.name: atlas})
+        own = vertices(GRAYORDINATES)[at]
+        atlases = {atlas.name: atlas}
+        voxels = VoxelSpace(len(at), digest, projection, parcellations=atlases, fslr=own)
         ceilings = {key: values[at] for key, values in _ceilings(shelf).items()}
         ncsnr = None
         if not _ceiling_problem(shelf, kept):

@@ -103,12 +103,15 @@ def label_colours(parcellation: Parcellation) -> list[str]:
 
 
 def vertex_values(
-    voxel_map: VoxelMap, parcellation: Parcellation, voxel_space: VoxelSpace
+    voxel_map: VoxelMap,
+    parcellation: Parcellation,
+    voxel_space: VoxelSpace,
+    spread: int = SPREAD,
 ) -> np.ndarray:
     """Return float32 (20,484,): a map of voxels on the surface, NaN where nothing is known.
 
     A vertex shows the mean of its voxels, by their weights. One without voxels shows the mean of
-    its neighbours, up to `SPREAD` vertices from the next voxel and never outside the atlas, so
+    its neighbours, up to ``spread`` vertices from the next voxel and never outside the atlas, so
     that sparse voxels can be seen. Voxels without places show their parcel's mean where the atlas
     has that parcel.
     """
@@ -132,7 +135,7 @@ def vertex_values(
     beside = sp.csr_matrix((np.ones(pairs.shape[1]), pairs), shape)
     beside = beside + beside.T
     inside = True if parcellation.surface is None else parcellation.surface >= 0
-    for _ in range(SPREAD):
+    for _ in range(spread):
         known = np.isfinite(values)
         count = beside @ known
         near = beside @ np.where(known, values, 0.0)

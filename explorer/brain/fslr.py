@@ -39,6 +39,18 @@ def cortex() -> np.ndarray:
     return _table()[1]
 
 
+def vertices(count: int) -> np.ndarray:
+    """Return int64 (count,): the vertex of fsLR-32k, -1 for grayordinates below the cortex.
+
+    ``count`` as `fsaverage5_vertices` takes it.
+    """
+    nearest = fsaverage5_vertices(count)  # which refuses other counts
+    if count == VERTICES:
+        return np.arange(VERTICES)
+    own = np.flatnonzero(cortex())
+    return np.pad(own, (0, len(nearest) - len(own)), constant_values=-1)
+
+
 def fsaverage5_vertices(count: int) -> np.ndarray:
     """Return int64 (count,): the nearest vertex of fsaverage5, -1 where there is none.
 

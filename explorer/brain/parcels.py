@@ -80,15 +80,21 @@ def vertex_parcels(parcellation: Parcellation, projection: sp.csr_matrix) -> np.
             f"Atlas {parcellation.name!r} covers {parcellation.n_voxels} voxels, the projection "
             f"{projection.shape[1]}; both must be of one voxel space."
         )
-    membership = parcellation.membership
-    if parcellation.kind == "masks":
-        sizes = np.where(membership, membership.sum(axis=1, keepdims=True), np.inf)
-        membership = np.where(membership.any(axis=0), sizes.argmin(axis=0), -1)
+    membership = voxel_parcels(parcellation)
     votes = _votes(membership, len(parcellation.labels), abs(projection).T)
     best = votes.argmax(axis=0)
     return np.where((votes.max(axis=0) > 0) & (best < len(parcellation.labels)), best, -1).astype(
         np.int32
     )
+
+
+def voxel_parcels(parcellation: Parcellation) -> np.ndarray:
+    """Return int (V,): each voxel's parcel, -1 for none; of overlapping masks the smallest."""
+    membership = parcellation.membership
+    if parcellation.kind == "masks":
+        sizes = np.where(membership, membership.sum(axis=1, keepdims=True), np.inf)
+        membership = np.where(membership.any(axis=0), sizes.argmin(axis=0), -1)
+    return membership
 
 
 def paint(rois: Parcellation, atlas: Atlas) -> Parcellation:

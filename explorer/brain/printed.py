@@ -12,13 +12,11 @@ from explorer.brain.display import (
     COLOURS,
     hidden,
     label_colours,
-    map_values,
-    parcel_values,
     threshold_sentence,
-    vertex_values,
 )
 from explorer.brain.parcels import UNASSIGNED, VoxelMap
 from explorer.brain.surfaces import HALF, SIDES, background, centred, drawn_parcels, surface_mesh
+from explorer.brain.values import on_vertices, told_of
 from explorer.types import Parcellation, VoxelSpace
 
 if TYPE_CHECKING:
@@ -41,26 +39,6 @@ def printable(
     if located and parcellation is not None and (parcels or on_voxels):
         return "surface"
     return "bars" if parcels and (on_voxels or not isinstance(parcel_map, VoxelMap)) else "none"
-
-
-def _told(parcel_map: Any, measure: str) -> dict[str, Any]:
-    if isinstance(parcel_map, VoxelMap):
-        return map_values(parcel_map)
-    return parcel_values(parcel_map, measure)
-
-
-def _on_vertices(
-    parcel_map: Any, told: Mapping[str, Any], parcellation: Parcellation, voxel_space: VoxelSpace
-) -> np.ndarray:
-    """Return what each vertex shows (20,484,): a value, or a label's position; NaN for nothing."""
-    drawn = drawn_parcels(parcellation, voxel_space.projection)
-    if told["kind"] == "labels":
-        return np.where(drawn < 0, np.nan, drawn)
-    if isinstance(parcel_map, VoxelMap):
-        return vertex_values(parcel_map, parcellation, voxel_space)
-    values = np.array([np.nan if v is None else v for v in told["values"]])
-    values[told["small"]] = np.nan
-    return np.append(values, np.nan)[drawn]
 
 
 def draw_surface(
@@ -89,8 +67,8 @@ def draw_surface(
     from matplotlib.colors import LinearSegmentedColormap, ListedColormap, Normalize
     from nilearn.plotting import plot_surf, plot_surf_contours
 
-    told = _told(parcel_map, measure)
-    on_vertices = on_surface = _on_vertices(parcel_map, told, parcellation, voxel_space)
+    told = told_of(parcel_map, measure)
+    shown = on_surface = on_vertices(parcel_map, told, parcellation, voxel_space)
     by_label, by_vertex = told["kind"] == "labels", isinstance(parcel_map, VoxelMap)
     low, high = told["limits"]
     high = high if high > low else low + 1
@@ -99,7 +77,7 @@ def draw_surface(
         colours = ListedColormap(label_colours(parcellation))
     else:
         colours = LinearSegmentedColormap.from_list(told["kind"], palettes[told["kind"]])
-        on_vertices = np.where(hidden(on_vertices, threshold), np.nan, on_vertices)
+        shown = np.where(hidden(shown, threshold), np.nan, shown)
     on_flat = surface == "flat"
     views = ((90, 270),) if on_flat else _views(camera)
     sides = SIDES if hemisphere == "both" else (hemisphere,)
@@ -122,7 +100,7 @@ def draw_surface(
             axes = place(*corner, side_length, side_length, projection="3d")
             plot_surf(
                 [centred(mesh[side]), mesh[side]["faces"]],
-                on_vertices[half],
+                shown[half],
                 bg_map=1 - background(mesh[side]["sulc"]) / 255,
                 hemi=side,
                 view=view,
@@ -227,7 +205,7 @@ def draw_bars(
     palettes: Mapping[str, Sequence[str]] = COLOURS,
 ) -> None:
     """Draw the ten highest parcels (the furthest from zero where signed), as `draw_surface`."""
-    told = _told(parcel_map, measure)
+    told = told_of(parcel_map, measure)
     measure, table = told["measure"], parcel_map.table
     table = table[(table["parcel"] != UNASSIGNED) & table[measure].notna()]
     table = table[~table["small"]] if "small" in table else table

@@ -12,6 +12,7 @@ from explorer.brain.importance import INCOMPLETE
 from explorer.brain.maps import CEILING, NCSNR, map_names, parcellation_of, target_names
 from explorer.brain.parcels import VoxelMap
 from explorer.brain.predicted import ACCURACY, FEWEST, MEASURED, PREDICTED, PREDICTIONS
+from explorer.page import map_export
 from explorer.request import IMPORTANCE, LIKELIHOOD, MEASURES, PARCELS, Request, View
 from explorer.types import UserError
 
@@ -165,6 +166,7 @@ def frame(request: Request, view: View, workbench: Workbench, plotly: str) -> di
     voxels = workbench.catalogue.trials(request.dataset, request.subject).subject.voxels
     atlas = atlas_of(request, view, workbench)
     nowhere = _nowhere(request, view, workbench)
+    parcels = parcellation_of(workbench, request.dataset, request.subject, atlas)
     offered = map_names(workbench, request.dataset, request.subject)
     _, heading, sentence = SHOWN.get(view.shows, (view.shows, view.shows, OWN_MAP))
     return {
@@ -187,8 +189,8 @@ def frame(request: Request, view: View, workbench: Workbench, plotly: str) -> di
             for kind, maps in palettes.PALETTES.items()
         },
         "no_surface": nowhere,
-        "note": nowhere
-        or parcellation_of(workbench, request.dataset, request.subject, atlas).note,
+        "files": map_export.offered(voxels, parcels) if view.shows != PARCELS else [],
+        "note": nowhere or parcels.note,
         "maps": {},
         "vertices": None,
         "rows": [],

@@ -15,7 +15,7 @@ from explorer.decoding import decode, is_decoded, undecoded, unexplained
 from explorer.drawing import whose_pictures
 from explorer.evidence.attention import attention_of
 from explorer.finished import finished_pictures, finished_samples
-from explorer.page import trial
+from explorer.page import map_export, trial
 from explorer.records import make_record
 from explorer.request import IMPORTANCE, Request, View
 from explorer.types import UserError
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from explorer.workbench import Workbench
 
 FIGURES = {"png": "image/png", "svg": "image/svg+xml", "pdf": "application/pdf"}
-FORMATS = (*FIGURES, "csv", "json")
+FORMATS = (*FIGURES, "csv", "json", *map_export.FORMS)
 
 
 @dataclass(frozen=True)
@@ -44,13 +44,15 @@ def make(
     form: str,
     evidence: dict[str, Any] | None = None,
 ) -> File:
-    """Return the present trial as ``png``, ``svg``, ``pdf``, ``csv`` (parcels) or ``json``.
+    """Return the present trial as a figure, ``csv`` (parcels), ``json`` or its map as a file.
 
     Pictures that are not finished are left out; nothing is drawn for an export. ``evidence`` that
     is open below the trial goes into the record.
     """
     if form not in FORMATS:
         raise UserError(f"An export is one of {', '.join(FORMATS)}, found {form!r}.")
+    if form in map_export.FORMS:
+        return File(*map_export.make(workbench, request, view, form))
     parts = ("afterimage", request.dataset, request.subject, request.stimulus)
     name = f"{'_'.join(re.sub(r'[^A-Za-z0-9.-]+', '-', part) for part in parts)}.{form}"
     if form == "csv":
@@ -69,7 +71,7 @@ def make(
 
 def is_there(workbench: Workbench, request: Request, view: View, form: str) -> bool:
     """Return whether an export holds only what is kept, so that it needs no model."""
-    if form == "csv":
+    if form == "csv" or form in map_export.FORMS:
         return is_mapped(workbench, request, view)
     attends = view.attention != "off"
     return is_decoded(workbench, request) and is_mapped(workbench, request, view) and not attends

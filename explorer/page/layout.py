@@ -11,7 +11,16 @@ from typing import TYPE_CHECKING
 
 import gradio as gr
 
-from explorer.page import ASSETS, TITLE, api, api_evidence, api_identity, api_parcel, arrivals
+from explorer.page import (
+    ASSETS,
+    TITLE,
+    api,
+    api_evidence,
+    api_identity,
+    api_map_file,
+    api_parcel,
+    arrivals,
+)
 from explorer.page.brain import surface_server
 from explorer.page.handlers import Handlers
 from explorer.page.health import Health
@@ -73,6 +82,7 @@ def build_page(
         api_evidence.register(workbench, MODEL, turns)
         api_parcel.register(workbench, MODEL, turns)
         api_identity.register(workbench, turns)
+        api_map_file.register(workbench, MODEL, turns)
     # asked past the queue, nobody could tell a caller who waits from one who has hung up
     page.turns, page.watch, page.health = turns, watch, Health(workbench, turns)
     return page.queue(api_open=False)
@@ -234,4 +244,5 @@ def _wire(page: gr.Blocks, ui: SimpleNamespace, do: Handlers) -> None:
     then_work(ui.masthead.place(do.open_place, [ui.session], trigger_mode="multiple", **quick))
     opened = ui.masthead.record(do.open_record, [ui.session], front, **HIDDEN, **MODEL)
     then_work(opened)
+    ui.brain.export(do.export, [ui.session], [ui.masthead, ui.notices], **HIDDEN, **MODEL)
     ui.masthead.export(do.export, [ui.session], [ui.masthead, ui.notices], **HIDDEN, **MODEL)

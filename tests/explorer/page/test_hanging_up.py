@@ -118,6 +118,7 @@ COMPUTING = {
     "figure": {"link": f"trial={TRIAL}&seed=5"},
     "record": {"link": f"trial={TRIAL}&seed=5"},
     "table": {"link": f"trial={TRIAL}&show=importance"},
+    "map_file": {"link": f"trial={TRIAL}&show=importance"},
     "importance": {"trial": TRIAL},
     "attention": {"trial": TRIAL},
     "statistics": {"permutations": 20},
