@@ -49,8 +49,8 @@ class MapFiles(Pictures):
             str,
             Said(
                 "Its format: `left.func.gii`, `right.func.gii` or `dscalar.nii` for places on a "
-                "surface, `nii.gz` for voxels of a volume. With `voxels.` before it, the importance of "
-                "each voxel instead of that of its parcel.",
+                "surface, `nii.gz` for voxels of a volume. With `voxels.` before it, the "
+                "importance of each voxel instead of that of its parcel.",
                 "left.func.gii",
             ),
         ] = "dscalar.nii",

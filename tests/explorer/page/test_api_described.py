@@ -93,6 +93,7 @@ ASKED = {
     "/figure": {"link": "trial=test-04&scales=1"},
     "/table": {"link": "trial=test-04"},
     "/record": {"link": "trial=test-04&scales=1"},
+    "/map_file": {"link": "trial=test-04"},
     "/identity": {"trial": "test-04"},
 }
 
