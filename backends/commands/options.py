@@ -138,6 +138,7 @@ def open_bench(
     published: Sequence[str] = (),
     sources: Sequence[str] = (),
     store: Path | None = None,
+    atlases: Sequence[str] = (),
 ) -> tuple[str, Workbench]:
     """Return a data set's name and the workbench that knows it, with published results.
 
@@ -153,9 +154,12 @@ def open_bench(
         Where weights of generators are, ``NAME=PATH_OR_ID`` each.
     store
         Where finished pictures are kept, None for nowhere.
+    atlases
+        Further atlases for every subject, as `explorer.brain.atlases.open_atlas` reads them.
     """
     from backends import DATASETS, EMBEDDERS, ENCODERS, GENERATORS, MAPPERS
     from backends.training.machine import launched
+    from explorer.brain.atlases import open_atlas
     from explorer.naming import named_path, named_sources
     from explorer.offers import mended
     from explorer.store import Store
@@ -174,6 +178,7 @@ def open_bench(
         checkpoints=checkpoints,
         paths={name: path} if path else {},
         options={name: options},
+        atlases=[open_atlas(text) for text in atlases],
         published={result: (place, said) for result, place, said in results},
         encoders=ENCODERS,
         sources=named_sources(sources, GENERATORS),

@@ -228,7 +228,7 @@ def paired_difference(
             f"{len(both)}; choose two requests of one data set."
         )
     values = [
-        _decoded_values(bench, request, stimuli, rows, both, metric)
+        decoded_values(bench, request, stimuli, rows, both, metric)
         for request, (stimuli, rows) in zip((a, b), decoded, strict=True)
     ]
     n = len(both)
@@ -239,7 +239,7 @@ def paired_difference(
     return _paired(metric, *values, chance, n, lost_images(len(shared), n))
 
 
-def _decoded_values(
+def decoded_values(
     bench: Workbench,
     request: Request,
     stimuli: Sequence[str],
