@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import inspect
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -11,6 +12,7 @@ from pathlib import Path
 import pytest
 
 import backends
+import explorer
 from explorer.types import resolve
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -20,8 +22,9 @@ ROOMS = ("explorer", "backends", "app")
 # explorer imports nothing of the backends; a member of a kind imports no other member.
 FLOORS = (
     "app",
-    "backends.__main__",
+    "backends.__main__ backends.opening",
     "backends.commands",
+    "explorer.notebook",
     "explorer.page",
     "backends.reports",
     "explorer.records",
@@ -47,7 +50,8 @@ FLOORS = (
     "explorer.images",
     "explorer.inert",
     "explorer.stored_tensors explorer.files explorer.writing explorer.folders explorer.stopping",
-    "explorer.types explorer",
+    "explorer",
+    "explorer.types",
 )
 KINDS = {  # what members of a kind share
     "backends.datasets": (
@@ -156,6 +160,18 @@ def test_the_explorer_never_imports_the_backends():
             assert not [m for m in imports(name, path) if under(m, "backends")], name
 
 
+def test_the_explorer_names_the_backends_at_its_door_alone():
+    """``explorer.open_study`` is resolved when it is asked for; nothing else may be."""
+    for name, path in modules().items():
+        if not under(name, "explorer"):
+            continue
+        tree = ast.parse(path.read_text(encoding="utf-8"))
+        texts = [n.value for n in ast.walk(tree) if isinstance(n, ast.Constant)]
+        named = [t for t in texts if isinstance(t, str) and re.fullmatch(r"backends[\w.]*:\w+", t)]
+        expected = list(explorer.OPENS.values()) if name == "explorer.__init__" else []
+        assert named == expected, name
+
+
 def test_imports_are_read_as_python_reads_them(tmp_path):
     file = tmp_path / "somewhere.py"
     file.write_text(
@@ -183,7 +199,7 @@ def test_generators_tell_what_they_can_without_being_made():
         assert isinstance(cls.accepts, tuple) and isinstance(cls.guided, bool)
 
 
-@pytest.mark.parametrize("module", ["app", "backends.__main__"])
+@pytest.mark.parametrize("module", ["app", "backends.__main__", "explorer, backends.opening"])
 def test_starting_up_imports_nothing_heavy(module):
     listed = f"import sys, {module}; print(*[m for m in {HEAVY!r} if m in sys.modules])"
     answer = subprocess.run(
@@ -202,6 +218,7 @@ def test_heavy_libraries_have_one_home():
         "nilearn": (
             "explorer.figures",
             "explorer.brain",
+            "explorer.notebook",
             "backends.datasets",
             "backends.simulation",
             "backends.commands.fetch",

@@ -1,4 +1,4 @@
-"""HTML of what a notebook shows: pictures in the page itself, words as text, nothing from elsewhere.
+"""HTML of what a notebook shows: pictures inside it, words as text, nothing from elsewhere.
 
 Whatever comes from a study or a file is escaped here, once.
 """
@@ -59,7 +59,9 @@ def figure(src: str, title: str, lines: Iterable[str] = (), strong: bool = False
 
 def strip(figures: Iterable[str]) -> str:
     """Return pictures in a row that wraps."""
-    return f'<div style="display:flex;flex-wrap:wrap;gap:8px;margin:6px 0">{"".join(figures)}</div>'
+    return (
+        f'<div style="display:flex;flex-wrap:wrap;gap:8px;margin:6px 0">{"".join(figures)}</div>'
+    )
 
 
 def facts(rows: Iterable[tuple[str, str]]) -> str:
@@ -76,9 +78,13 @@ def facts(rows: Iterable[tuple[str, str]]) -> str:
 def table(rows: pd.DataFrame, most: int = 10) -> str:
     """Return the first rows of a table, numbers with three digits."""
     style = f"{CELL};font-variant-numeric:tabular-nums"
+
+    def cell(value: Any) -> str:
+        return f'<td style="{style}">{text(number(value))}</td>'
+
     head = "".join(f'<th style="{style};font-weight:600">{text(name)}</th>' for name in rows)
     body = "".join(
-        f'<tr style="background:none">{"".join(f"""<td style="{style}">{text(number(v))}</td>""" for v in row)}</tr>'
+        f'<tr style="background:none">{"".join(map(cell, row))}</tr>'
         for row in rows.head(most).itertuples(index=False)
     )
     more = f'<div style="{FAINT}">{most} of {len(rows)} rows</div>' * (len(rows) > most)

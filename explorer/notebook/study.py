@@ -103,7 +103,9 @@ class Study:
         """What cannot be offered or must be known of models, one sentence each."""
         return self.bench.catalogue.problems()
 
-    def choose(self, subject: str = "", mapper: str = "", generator: str = "", **more: Any) -> Study:
+    def choose(
+        self, subject: str = "", mapper: str = "", generator: str = "", **more: Any
+    ) -> Study:
         """Return the study with other choices; an unknown one raises `UserError`.
 
         ``more``: fields of `Request`, such as ``scales``, ``steps``, ``seed`` or ``options``.
@@ -115,7 +117,7 @@ class Study:
 
     @property
     def voxels(self) -> VoxelSpace:
-        """Where the voxels lie: ``n_voxels``, ``projection`` onto fsaverage5, ``mask``, atlases."""
+        """Where the voxels lie: ``n_voxels``, ``projection`` to fsaverage5, ``mask``, atlases."""
         return self._loaded.subject.voxels
 
     @property
@@ -289,8 +291,9 @@ class Study:
             "parcels with evidence": found.found,
             "permutations": found.permutations,
         }
-        sentences = (found.banner, found.randomised.sentence, found.repeats.sentence)
-        notes = tuple(s for s in (*sentences, f"p (place) rests on {found.null}.", *found.notes) if s)
+        place = f"p (place) rests on {found.null}."
+        told = (found.banner, found.randomised.sentence, found.repeats.sentence, place)
+        notes = tuple(filter(None, (*told, *found.notes)))
         return BrainMap(
             f"{measure} over {found.stimuli} test images",
             *(found.table, "value", dict(found.limits), found.voxels),
@@ -309,59 +312,7 @@ class Study:
 
     def _repr_html_(self) -> str:
         """Show whose data these are, who decodes them, and some of the pictures."""
-        known, trials = self.bench.catalogue.dataset(self.name), self._loaded
-        gallery = self.bench.catalogue.gallery(self.name, self.subject)
-        simulated = "simulated: no measurement" if known.simulated else ""
-        parts = [markup.heading(known.title, simulated)]
-        chosen = [gallery.index[i] for i in np.linspace(0, len(gallery) - 1, STRIP).astype(int)]
-        parts.append(
-            markup.strip(
-                markup.figure(
-                    markup.picture(self.picture(stimulus)), str(gallery.loc[stimulus, "caption"])
-                )
-                for stimulus in dict.fromkeys(chosen)
-                if not self.bench.catalogue.without_picture(self.name, stimulus)
-            )
-        )
-        rows = f"{len(trials.rows('train')):,} training trials, {len(trials.rows('test')):,} test"
-        offered = [("subjects", self.subjects), ("mappers", self.mappers)]
-        offered += [("generators", self.generators), ("atlases", self.atlases)]
-        parts.append(
-            markup.facts(
-                [
-                    ("subject", f"{self.subject}: {rows}, {self.voxels.n_voxels:,} voxels"),
-                    ("betas", self.unit),
-                    ("decoder", self._decoder()),
-                    *((name, ", ".join(names)) for name, names in offered),
-                    ("licence", known.licence),
-                    ("source", known.citation),
-                ]
-            )
-        )
-        parts.append(markup.note(known.note))
-        if not known.redistributable:
-            parts.append(
-                markup.note(
-                    "These pictures may not be redistributed: clear the outputs before the "
-                    "notebook goes to others."
-                )
-            )
-        return markup.box(parts)
-
-    def _decoder(self) -> str:
-        """Return the mapper, its target and how well it identifies test images."""
-        if not self.mapper:
-            return undecoded(self.bench, self.request)
-        space = decoded_space(self.bench, self.request).name
-        told = f"{self.mapper} to {space}"
-        if found := card_identification(self.bench, self.request):
-            told += (
-                f"; two-way identification {found['two-way identification']:.1%} over "
-                f"{found['N']} test images (chance {found['chance']:.0%})"
-            )
-        return told.replace("%", "\N{NO-BREAK SPACE}%") + (
-            f"; drawn by {self.generator}" if self.generator else ""
-        )
+        return _shown(self)
 
 
 def choose(
@@ -407,7 +358,67 @@ def choose(
         for name in ("scales", "steps", "options"):
             wanted.setdefault(name, getattr(before, name))
     first = str(catalogue.gallery(dataset, subject).index[0])
+    seed = int(wanted.pop("seed", before.seed if before else 0))
     request = default_request(catalogue, dataset, subject, 0, **{"stimulus": first} | wanted)
+    request = replace(request, seed=seed)
     if request.mapper or request.generator:
         check_request(catalogue, request, pictures=bool(request.generator))
     return Study(bench, request)
+
+
+def _shown(study: Study) -> str:
+    """Return the HTML of a study."""
+    known, trials = study.bench.catalogue.dataset(study.name), study._loaded
+    gallery = study.bench.catalogue.gallery(study.name, study.subject)
+    simulated = "simulated: no measurement" if known.simulated else ""
+    parts = [markup.heading(known.title, simulated)]
+    chosen = [gallery.index[i] for i in np.linspace(0, len(gallery) - 1, STRIP).astype(int)]
+    parts.append(
+        markup.strip(
+            markup.figure(
+                markup.picture(study.picture(stimulus)), str(gallery.loc[stimulus, "caption"])
+            )
+            for stimulus in dict.fromkeys(chosen)
+            if not study.bench.catalogue.without_picture(study.name, stimulus)
+        )
+    )
+    rows = f"{len(trials.rows('train')):,} training trials, {len(trials.rows('test')):,} test"
+    offered = [("subjects", study.subjects), ("mappers", study.mappers)]
+    offered += [("generators", study.generators), ("atlases", study.atlases)]
+    parts.append(
+        markup.facts(
+            [
+                ("subject", f"{study.subject}: {rows}, {study.voxels.n_voxels:,} voxels"),
+                ("betas", study.unit),
+                ("decoder", _decoder(study)),
+                *((name, ", ".join(names)) for name, names in offered),
+                ("licence", known.licence),
+                ("source", known.citation),
+            ]
+        )
+    )
+    parts.append(markup.note(known.note))
+    if not known.redistributable:
+        parts.append(
+            markup.note(
+                "These pictures may not be redistributed: clear the outputs before the "
+                "notebook goes to others."
+            )
+        )
+    return markup.box(parts)
+
+
+def _decoder(study: Study) -> str:
+    """Return the mapper, its target and how well it identifies test images."""
+    if not study.mapper:
+        return undecoded(study.bench, study.request)
+    space = decoded_space(study.bench, study.request).name
+    told = f"{study.mapper} to {space}"
+    if found := card_identification(study.bench, study.request):
+        told += (
+            f"; two-way identification {found['two-way identification']:.1%} over "
+            f"{found['N']} test images (chance {found['chance']:.0%})"
+        )
+    return told.replace("%", "\N{NO-BREAK SPACE}%") + (
+        f"; drawn by {study.generator}" if study.generator else ""
+    )

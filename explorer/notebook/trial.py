@@ -1,4 +1,4 @@
-"""One trial of a study: what was shown, what is decoded, the pictures, the maps and the lesions."""
+"""One trial of a study: what was shown, what is decoded, pictures, maps and lesions."""
 
 from __future__ import annotations
 
@@ -25,7 +25,6 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from explorer.notebook.study import Study
-    from explorer.notebook.view import TrialView
 
 
 @dataclass(frozen=True, eq=False)
@@ -240,25 +239,6 @@ class Trial:
         how = Lesion(keys, gain, fill, donor)
         return lesioning.lesion(self.study.bench, self.request, how, atlas)
 
-    # ------------------------------------------------------------------------------------- showing
-
-    def show(self, *, brain: bool = True, height: int = 0) -> TrialView:
-        """Return the page's view of this trial, which shows itself inline and works offline.
-
-        The sweep is drawn first where it is not there yet. In Jupyter, VS Code and Colab the view
-        is the cell's output; ``save(path)`` writes it as one HTML file.
-
-        Parameters
-        ----------
-        brain
-            Whether the surface that can be turned comes with it (some 2 MB of the output).
-        height
-            Of the frame in pixels; 0 takes what the view needs.
-        """
-        from explorer.notebook.view import trial_view
-
-        return trial_view(self, brain, height)
-
     def _repr_html_(self) -> str:
         """Show what is known without drawing: the picture, its decoding, and what was drawn."""
         bench, asked, row = self.study.bench, self.request, self.info
@@ -266,8 +246,8 @@ class Trial:
         words += [f"mapper {asked.mapper}"] if asked.mapper else []
         parts = [markup.heading(row["caption"] or self.stimulus, " · ".join(words))]
         shown = [markup.figure(markup.picture(self.picture), "shown", strong=True)]
-        drawn = [f for f in finished_pictures(bench, asked) if not f.row] if asked.generator else []
-        shown += [_frame(frame) for frame in drawn]
+        drawn = finished_pictures(bench, asked) if asked.generator else ()
+        shown += [_frame(frame) for frame in drawn if not frame.row]
         parts.append(markup.strip(shown))
         if reason := undecoded(bench, asked):
             parts.append(markup.note(reason))
@@ -350,5 +330,3 @@ def sentence_of(known: Decoding) -> str:
 def _frame(frame: Frame) -> str:
     lines = [f"{name} {written(value)}" for name, value in frame.scores.items()]
     return markup.figure(markup.picture(frame.image), f"scale {frame.scale:g}", lines)
-
-
