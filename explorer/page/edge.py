@@ -19,6 +19,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from explorer.page import health
+from explorer.page.front import Front
 from explorer.page.logins import Logins
 from explorer.types import UserError
 
@@ -114,7 +115,7 @@ class Edge:
     """The ASGI middleware that keeps `Rules`."""
 
     def __init__(self, app: Any, rules: Rules) -> None:
-        self.app, self.rules = app, rules
+        self.app, self.rules, self._front = app, rules, Front(keeps=rules.logins is None)
         self._headers = [
             (b"x-content-type-options", b"nosniff"),
             (b"referrer-policy", b"same-origin"),
@@ -150,7 +151,11 @@ class Edge:
                 return
             await self.rules.logins.let_wait(wait)
             receive = _again(body, receive)
-        await self.app(scope, _bounded(receive), self._with_headers(send))
+        asking = scope, _bounded(receive), self._with_headers(send)
+        if self._front.serves(scope, inside):
+            await self._front.answer(self.app, *asking, inside)
+            return
+        await self.app(*asking)
 
     def _refusal(self, scope: Message, headers: dict[str, str]) -> tuple[int, str]:
         """Return a status and why a request is refused; 0 and "" for one that is not."""

@@ -146,6 +146,8 @@ def _read(name: str, value: Any, kind: type, usual: Any) -> Any:
 
 def finite(value: Any) -> Any:
     """Return an answer ready for JSON, which has no NaN: None where a number is not finite."""
+    if value is None or type(value) in (str, int, bool):  # most of an answer
+        return value
     if isinstance(value, Mapping):
         return {str(key): finite(one) for key, one in value.items()}
     if isinstance(value, list | tuple | np.ndarray):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import contextlib
+import hashlib
 import html
 import io
 import textwrap
@@ -13,12 +14,16 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from explorer.cache import Cache
+
 if TYPE_CHECKING:
     from explorer.catalogue import Catalogue
 
 THUMBNAIL = 112  # pixels; the gallery shows about half of that, twice as many suit fine screens
 # Of WebP; below about 90 the edges of flat illustrations show ringing.
 FINAL, PREVIEW = {"quality": 92}, {"quality": 70, "method": 0}
+KEPT = 2**25  # bytes of addresses; our choice, some 2,000 pictures of the embedded study
+_kept = Cache(KEPT, len)
 _withheld: ContextVar[str] = ContextVar("withheld", default="")
 
 
@@ -38,7 +43,7 @@ def withholding(why: str) -> Iterator[None]:
 def data_uri(
     image: np.ndarray, side: int | None = None, form: str = "webp", quick: bool = False
 ) -> str:
-    """Return an image uint8 (H, W, 3), or (H, W, 4) with opacity, as a ``data:`` address.
+    """Return an image uint8 (H, W, 3), or (H, W, 4) with opacity, as a ``data:`` address, kept.
 
     Parameters
     ----------
@@ -49,9 +54,18 @@ def data_uri(
     quick
         Coarser and faster, for previews that are gone in a moment.
     """
+    image = np.ascontiguousarray(image, dtype=np.uint8)
+    if quick:
+        return _encoded(image, side, form, quick)
+    seen = hashlib.blake2b(image, digest_size=16).digest()  # takes a hundredth of encoding it
+    key = seen, image.shape, side, form
+    return _kept.get(key, lambda: _encoded(image, side, form, quick))
+
+
+def _encoded(image: np.ndarray, side: int | None, form: str, quick: bool) -> str:
     from PIL import Image
 
-    picture = Image.fromarray(np.ascontiguousarray(image, dtype=np.uint8))
+    picture = Image.fromarray(image)
     if side is not None and max(picture.size) > side:
         picture.thumbnail((side, side), Image.Resampling.LANCZOS)
     buffer = io.BytesIO()
