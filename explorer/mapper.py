@@ -127,6 +127,35 @@ class Mapper(torch.nn.Module, abc.ABC):
         rows = torch.as_tensor(np.asarray(betas, dtype=np.float32), device=mean.device)
         return {space: z.float().cpu().numpy() for space, z in self(rows, subject).items()}
 
+    def voxel_weights(self, subject: str) -> dict[str, int]:
+        """Return which tensors have an entry a voxel of a subject, beside mean and deviation.
+
+        Name -> axis; {} where voxels are read in another way than by a linear map of each, or
+        where a subclass does not say so.
+        """
+        return {}
+
+    @torch.inference_mode()
+    def decode_alone(
+        self, betas: np.ndarray, subject: str, voxels: np.ndarray, space: EmbeddingSpace
+    ) -> np.ndarray:
+        """Return what `decode` makes of some voxels' betas, all others at the training mean.
+
+        ``betas`` (n, V), ``voxels`` bool (V,). Standardised, the mean is 0 and adds nothing to a
+        linear map, so only these voxels and their weights are read, if there are `voxel_weights`.
+        """
+        mean, _ = self.statistics(subject)
+        linear = self.voxel_weights(subject)
+        if not linear:
+            return self.decode(np.where(voxels, betas, mean.cpu().numpy()), subject)[space]
+        chosen = np.flatnonzero(voxels)
+        index, own = torch.from_numpy(chosen).to(mean.device), self.state_dict()
+        axes = {f"mean_{subject}": 0, f"sd_{subject}": 0} | linear
+        some = {name: own[name].index_select(axis, index) for name, axis in axes.items()}
+        rows = torch.as_tensor(np.asarray(betas[:, chosen], np.float32), device=mean.device)
+        found = torch.func.functional_call(self, some, (rows, subject))
+        return found[space].float().cpu().numpy()
+
     def save_pretrained(self, folder: str | Path, card: Card, *, half: bool = False) -> None:
         """Write weights and card into ``folder`` as a whole: an interrupted save changes nothing.
 

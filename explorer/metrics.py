@@ -267,7 +267,7 @@ def spearman(a: np.ndarray, b: np.ndarray) -> float:
             f"A rank correlation needs two vectors of one length, found {a.shape} and {b.shape}."
         )
     both = ~(np.isnan(a) | np.isnan(b))
-    x, y = (_ranks(v[both]) - (both.sum() + 1) / 2 for v in (a, b))
+    x, y = (ranks(v[both]) - (both.sum() + 1) / 2 for v in (a, b))
     norm = np.sqrt((x @ x) * (y @ y))
     return float(x @ y / norm) if both.sum() > 2 and norm > 0 else float("nan")
 
@@ -290,7 +290,7 @@ def auc(scores: np.ndarray, positives: np.ndarray) -> float:
     n, m = int(positives.sum()), int((~positives).sum())
     if not n or not m:
         return float("nan")
-    return float((_ranks(scores)[positives].sum() - n * (n + 1) / 2) / (n * m))
+    return float((ranks(scores)[positives].sum() - n * (n + 1) / 2) / (n * m))
 
 
 # ------------------------------------------------------------------------------------------- means
@@ -416,7 +416,7 @@ def noise_ceiling(ncsnr: np.ndarray, n: float) -> np.ndarray:
     return 100 * signal / (signal + 1 / n)
 
 
-def _ranks(values: np.ndarray) -> np.ndarray:
+def ranks(values: np.ndarray) -> np.ndarray:
     """Return 1-based ranks; equal values share their mean rank."""
     _, inverse, counts = np.unique(values, return_inverse=True, return_counts=True)
     last = np.cumsum(counts)

@@ -82,6 +82,10 @@ class Contrastive(Learned):
         for i, space in enumerate(self.targets):
             self.register_buffer(f"centre_{i}", torch.zeros(space.size))
 
+    def voxel_weights(self, subject: str) -> dict[str, int]:
+        """Return {}: which voxels are read is a selection of its own."""
+        return {}
+
     def select(self, betas: torch.Tensor, subject: str) -> torch.Tensor:
         """Return the standardised betas (n, N) of the selected voxels, from betas (n, V)."""
         return self.standardise(betas, subject)[:, getattr(self, f"columns_{subject}")]

@@ -72,6 +72,10 @@ class Ridge(Mapper):
         i = self.targets.index(space)
         return getattr(self, f"weight_{subject}_{i}"), getattr(self, f"intercept_{subject}_{i}")
 
+    def voxel_weights(self, subject: str) -> dict[str, int]:
+        """Return which tensors have an entry a voxel, see `Mapper`."""
+        return {f"weight_{subject}_{i}": 0 for i in range(len(self.targets))}
+
     def forward(self, betas: torch.Tensor, subject: str) -> dict[EmbeddingSpace, torch.Tensor]:
         """Return raw embeddings (n, ...) per target for betas (n, V) in the data's own unit."""
         voxels = self.standardise(betas, subject)

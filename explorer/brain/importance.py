@@ -31,6 +31,7 @@ Target = Callable[["torch.Tensor"], "torch.Tensor"]
 TEMPERATURE = 0.07
 NODES = 32  # of Gauss-Legendre along the path of integrated gradients; see `completeness_error`
 INCOMPLETE = 0.05  # relative; above it a map of integrated gradients lacks a part worth saying
+ROWS_AT_ONCE = 100  # trials whose attributions are in double precision at a time
 SMALL = 10  # voxels; fewer make a mean per voxel too noisy to read (our choice)
 
 
@@ -233,11 +234,13 @@ def mean_map(attribution: np.ndarray) -> np.ndarray:
     Every trial counts the same, however steep its target was; flat trials are left out. Sums to 1;
     NaN throughout when all trials are flat.
     """
-    size = np.abs(np.asarray(attribution, dtype=np.float64))
-    kept = size[~is_flat(size)]
-    if not len(kept):
-        return np.full(size.shape[1], np.nan)
-    return (kept / kept.sum(axis=1, keepdims=True)).mean(axis=0)
+    total, counted = np.zeros(np.shape(attribution)[1]), 0
+    for begin in range(0, len(attribution), ROWS_AT_ONCE):
+        rows = np.abs(np.asarray(attribution[begin : begin + ROWS_AT_ONCE], dtype=np.float64))
+        rows = rows[~is_flat(rows)]
+        total += (1 / rows.sum(axis=1)) @ rows
+        counted += len(rows)
+    return total / counted if counted else np.full(len(total), np.nan)
 
 
 def parcel_statistics(
@@ -247,25 +250,31 @@ def parcel_statistics(
 
     Keys ``share``, ``mean``, ``enrichment`` and ``signed``; the last column is (unassigned).
     """
-    rows = np.atleast_2d(np.asarray(attribution, dtype=np.float64))
+    rows = np.atleast_2d(attribution)
     if rows.shape[1] != parcellation.n_voxels:
         raise UserError(
             f"Atlas {parcellation.name!r} covers {parcellation.n_voxels} voxels, the attribution "
             f"has {rows.shape[1]}; both must be of one voxel space."
         )
-    masks = parcellation.masks().astype(np.float64)  # (L + 1, V)
-    voxels = masks.sum(axis=1)
+    masks = parcellation.masks().T.astype(np.float64)  # (V, L + 1)
+    voxels = masks.sum(axis=0)
     voxels[voxels == 0] = np.nan  # an empty parcel has no value, rather than 0
-    size = np.abs(rows)
-    total = size.sum(axis=1, keepdims=True)  # (n, 1)
+    total = np.empty((len(rows), 1))
+    summed, signed = np.empty((2, len(rows), len(voxels)))
+    for begin in range(0, len(rows), ROWS_AT_ONCE):  # in double precision, a few at a time
+        some = slice(begin, begin + ROWS_AT_ONCE)
+        part = np.asarray(rows[some], dtype=np.float64)
+        signed[some] = part @ masks
+        size = np.abs(part)
+        total[some, 0] = size.sum(axis=1)
+        summed[some] = size @ masks
     total[total == 0] = np.nan  # a flat gradient has no shares
-    summed = size @ masks.T  # (n, L + 1)
     share = np.where(np.isnan(voxels), np.nan, summed / total)
     return {
         "share": share,
         "mean": summed / voxels,
         "enrichment": share / (voxels / rows.shape[1]),
-        "signed": np.where(np.isnan(voxels), np.nan, rows @ masks.T),
+        "signed": np.where(np.isnan(voxels), np.nan, signed),
     }
 
 

@@ -40,6 +40,8 @@ from explorer.types import FSAVERAGE5_VERTICES, VoxelSpace
 
 PERMUTATIONS = 1000
 TURNS_AT_ONCE = 100  # memory
+PRODUCTS = 2**27  # bytes of decoded embeddings times shown ones, of some parcels at a time
+ORDERS_AT_ONCE = 512  # of the stimuli
 ENOUGH = 100  # turns that must leave a parcel among voxels, for a p of at least two digits
 REACH = 10.0  # mm on the sphere of 100 mm: a turned voxel takes the value of one as near as this
 KEPT_SHARE = 0.5  # of a parcel's voxels that must land near others for a turn to count
@@ -57,6 +59,8 @@ def parcel_evidence(
     permutations: int = PERMUTATIONS,
     seed: int = 0,
     progress: Progress | None = None,
+    *,
+    alone: Callable[[np.ndarray], np.ndarray] | None = None,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Return the evidence of each parcel (L,), in SDs of its null, and its p; see `evidence_test`.
 
@@ -77,16 +81,25 @@ def parcel_evidence(
         (n, ...) the true embedding of each row's stimulus.
     permutations, seed, progress
         As in `explorer.evidence.statistics.subject_map`.
+    alone
+        A mask (V,) -> what ``decode`` makes of these voxels' betas amid ``average``, where a
+        mapper knows a shorter way (`Mapper.decode_alone`).
     """
     n = len(betas)
     orders = np.random.default_rng(seed).permuted(np.tile(np.arange(n), (permutations, 1)), axis=1)
+    taken, unit = np.ascontiguousarray(orders.T, dtype=np.int32), _units(shown)
     z, p = np.full((2, len(masks)), np.nan)
-    for i, mask in stopping.steps(enumerate(masks)):
-        if mask.sum() < SMALL:
-            continue
-        if progress:
-            progress(i / len(masks), "evidence of each parcel")
-        z[i], p[i] = evidence_test(decode(np.where(mask, betas, average)), shown, orders)
+    tested = [i for i, mask in enumerate(masks) if mask.sum() >= SMALL]
+    few = max(1, PRODUCTS // (4 * n * n))
+    for begin in range(0, len(tested), few):
+        some = tested[begin : begin + few]
+        products = np.empty((n, n, len(some)), np.float32)
+        for k, i in stopping.steps(enumerate(some)):
+            if progress:
+                progress(i / len(masks), "evidence of each parcel")
+            found = alone(masks[i]) if alone else decode(np.where(masks[i], betas, average))
+            products[..., k] = _products(found, unit)
+        z[some], p[some] = _exchanged(products, taken)
     return z, p
 
 
@@ -108,13 +121,37 @@ def evidence_test(
     orders
         int (permutations, n): orders of the stimuli.
     """
-    rows = np.reshape(decoded, (len(decoded), -1)).astype(np.float64)
-    products = (rows - rows.mean(axis=0)) @ metrics.unit(np.reshape(shown, (len(shown), -1))).T
-    null = products[np.arange(len(products)), orders].mean(axis=1)
-    found = products.diagonal().mean()
-    spread, tiny = null.std(), 1e-9 * np.abs(products).max()
-    p = (1 + (null >= found - tiny).sum()) / (1 + len(null))
-    return float((found - null.mean()) / spread) if spread > tiny else 0.0, float(p)
+    products = _products(decoded, _units(shown))[..., None]
+    z, p = _exchanged(products, np.ascontiguousarray(orders.T, dtype=np.int32))
+    return float(z[0]), float(p[0])
+
+
+def _units(shown: np.ndarray) -> np.ndarray:
+    return metrics.unit(np.reshape(shown, (len(shown), -1))).astype(np.float32)
+
+
+def _products(decoded: np.ndarray, unit: np.ndarray) -> np.ndarray:
+    """Return float32 (n, n): decoded row i, less the mean row, along the shown image j."""
+    rows = np.reshape(decoded, (len(decoded), -1))
+    return (rows - rows.mean(axis=0, dtype=np.float64)).astype(np.float32) @ unit.T
+
+
+def _exchanged(products: np.ndarray, taken: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return z (L,) and p (L,) of products (n, n, L), ``taken`` (n, permutations) by stimulus."""
+    n, permutations = taken.shape
+    null = np.zeros((permutations, products.shape[2]))
+    for begin in stopping.steps(range(0, permutations, ORDERS_AT_ONCE)):
+        sums = null[begin : begin + ORDERS_AT_ONCE]  # which stay in a core's cache
+        buffer = np.empty(sums.shape, np.float32)
+        for rows, columns in zip(products, taken[:, begin : begin + ORDERS_AT_ONCE], strict=True):
+            sums += rows.take(columns, axis=0, out=buffer, mode="clip")
+    null /= n
+    every = np.arange(n)
+    found = products[every, every].mean(axis=0, dtype=np.float64)
+    spread, tiny = null.std(axis=0), 1e-9 * np.abs(products).max(axis=(0, 1))
+    p = (1 + (null >= found - tiny).sum(axis=0)) / (1 + permutations)
+    varied = spread > tiny
+    return np.where(varied, (found - null.mean(axis=0)) / np.where(varied, spread, 1), 0.0), p
 
 
 def place_test(
@@ -137,6 +174,8 @@ def place_test(
     than 100 do (or than all, of fewer turns).
     """
     v = len(values)
+    if np.isfinite(values).all() and sources.max(initial=0) < v:
+        return _all_placed(values, masks, sources)
     placed = (sources < v).any(axis=0) & np.isfinite(values)
     weights = (masks & placed).astype(np.float64)  # (L, V)
     sizes = weights.sum(axis=1)
@@ -156,6 +195,20 @@ def place_test(
     return np.where(enough, (1 + above) / (1 + valid), np.nan), valid
 
 
+def _all_placed(
+    values: np.ndarray, masks: np.ndarray, sources: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return what `place_test` does where every voxel has a place in every turn."""
+    weights = masks.T.astype(np.float64)  # (V, L)
+    sizes = weights.sum(axis=0)
+    found, above = values @ weights, np.zeros(len(masks), dtype=int)
+    for begin in stopping.steps(range(0, len(sources), TURNS_AT_ONCE)):
+        turned = values.take(sources[begin : begin + TURNS_AT_ONCE]) @ weights
+        above += (turned >= found * (1 - 1e-12)).sum(axis=0)
+    valid = np.where(sizes > 0, len(sources), 0)
+    return np.where(sizes > 0, (1 + above) / (1 + len(sources)), np.nan), valid
+
+
 def turns(voxels: VoxelSpace, n: int, seed: int) -> np.ndarray:
     """Return int (n, V): whose value each voxel takes when the map is turned, V for nobody's.
 
@@ -169,7 +222,12 @@ def turns(voxels: VoxelSpace, n: int, seed: int) -> np.ndarray:
     rng, v = np.random.default_rng(seed), voxels.n_voxels
     kind = np.uint16 if v < 2**16 else np.uint32
     if voxels.projection is None:
-        return rng.permuted(np.tile(np.arange(v, dtype=kind), (n, 1)), axis=1)
+        out = np.empty((n, v), dtype=kind)
+        for begin in stopping.steps(range(0, n, TURNS_AT_ONCE)):
+            some = out[begin : begin + TURNS_AT_ONCE]
+            some[:] = np.arange(v, dtype=kind)
+            rng.permuted(some, axis=1, out=some)
+        return out
     vertex = _vertices(voxels)
     half = FSAVERAGE5_VERTICES // 2
     out = np.full((n, v), v, dtype=kind)
@@ -289,7 +347,12 @@ def randomised(own: np.ndarray, random: np.ndarray, permutations: int, seed: int
         return Randomised(nan, nan, nan, False, sentence + "parcels.")
     rng = np.random.default_rng(seed)
     draws = stopping.steps(range(permutations))
-    drawn = [metrics.spearman(own, rng.permutation(random)) for _ in draws]
+    if np.isnan(own).any() or np.isnan(random).any():
+        drawn = [metrics.spearman(own, rng.permutation(random)) for _ in draws]
+    else:  # ranks are exchanged as values are
+        a, b = (metrics.ranks(x) - (len(x) + 1) / 2 for x in (own, random))
+        norm = np.sqrt((a @ a) * (b @ b))
+        drawn = [a @ rng.permutation(b) / norm for _ in draws]
     low, high = (float(q) for q in np.quantile(drawn, (0.025, 0.975)))
     within = low <= correlation <= high
     said = (

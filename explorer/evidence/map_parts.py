@@ -124,6 +124,7 @@ def measure_parts(
         permutations,
         seed,
         lambda done, what: tell(len(jobs) + done, what),
+        alone=lambda mask: mapper.decode_alone(betas, request.subject, mask, space),
     )
     tell(steps - 1, "importance at other places")
     voxels = trials.subject.voxels

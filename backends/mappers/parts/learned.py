@@ -46,6 +46,10 @@ class Learned(Mapper):
         "device": "cpu", "run": None, "trackers": ("tensorboard",), "pictures": None
     }  # fmt: skip
 
+    def voxel_weights(self, subject: str) -> dict[str, int]:
+        """Return which tensors have an entry a voxel: those of a subject's own linear layer."""
+        return {f"layers.of_{subject}.weight": 1} if hasattr(self, "layers") else {}
+
     def __init_subclass__(cls, **more: Any) -> None:
         """Show what ``**training`` may hold in the signature of the class's ``fit``."""
         super().__init_subclass__(**more)

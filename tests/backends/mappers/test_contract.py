@@ -90,6 +90,15 @@ def test_a_trial_decodes_alone_as_it_does_among_others(fitted, betas):
         torch.testing.assert_close(alone, together, rtol=1e-4, atol=1e-5)
 
 
+def test_some_voxels_decode_alone_as_they_do_amid_the_mean(fitted, betas):
+    chosen = np.random.default_rng(3).random(betas.shape[1]) < 0.4
+    mean = fitted.statistics("sub-01")[0].numpy()
+    wanted = fitted.decode(np.where(chosen, betas.numpy(), mean), "sub-01")
+    for space in fitted.targets:
+        found = fitted.decode_alone(betas.numpy(), "sub-01", chosen, space)
+        np.testing.assert_allclose(found, wanted[space], rtol=1e-4, atol=1e-5)
+
+
 def test_gradients_reach_the_input_and_every_parameter(name, betas):
     trials, targets = toy("sub-01")
     mapper = resolve(MAPPERS[name]).fit([trials], targets, seed=0, **SETTINGS.get(name, {}))

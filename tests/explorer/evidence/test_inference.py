@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from scipy.stats import kstest, ttest_1samp
 
+from explorer import metrics
 from explorer.brain import importance
 from explorer.evidence import inference
 from explorer.evidence.inference import (
@@ -31,6 +32,53 @@ def test_evidence_by_hand():
     assert p == pytest.approx(2 / 7) and z == pytest.approx((2 - np.mean(means)) / np.std(means))
     assert evidence_test(-np.diag([3.0, 2.0, 1.0]), shown, orders)[1] == 1
     assert evidence_test(np.zeros((3, 3)), shown, orders) == (0.0, 1.0)
+
+
+def test_evidence_of_parcels_equals_that_of_each_by_plain_loops(monkeypatch):
+    rng = np.random.default_rng(5)
+    betas, weight = rng.standard_normal((12, 60)), rng.standard_normal((60, 7))
+    shown, average = rng.standard_normal((12, 7)) + 2, rng.standard_normal(60)
+    masks = np.repeat(np.eye(4, dtype=bool), 15, axis=1)
+    masks[3, :8] = False
+    masks[3, 45:55] = False  # five voxels: not tested
+    decode = lambda rows: rows @ weight + 1  # noqa: E731
+    z, p = parcel_evidence(decode, betas, average, masks, shown, 99, seed=3)
+    orders = np.random.default_rng(3).permuted(np.tile(np.arange(12), (99, 1)), axis=1)
+    unit = shown / np.linalg.norm(shown, axis=1, keepdims=True)
+    for i in range(3):
+        rows = decode(np.where(masks[i], betas, average))
+        rows -= rows.mean(axis=0)
+        null = [np.mean([rows[k] @ unit[order[k]] for k in range(12)]) for order in orders]
+        found = np.mean([rows[k] @ unit[k] for k in range(12)])
+        assert z[i] == pytest.approx((found - np.mean(null)) / np.std(null), rel=1e-5)
+        assert p[i] == (1 + sum(value >= found for value in null)) / 100
+    assert np.isnan(z[3]) and np.isnan(p[3])
+    monkeypatch.setattr(inference, "PRODUCTS", 1)  # one parcel at a time
+    monkeypatch.setattr(inference, "ORDERS_AT_ONCE", 7)
+    alone = parcel_evidence(
+        None, betas, average, masks, shown, 99, 3,
+        alone=lambda mask: decode(np.where(mask, betas, average)),
+    )  # fmt: skip
+    np.testing.assert_allclose(alone, (z, p), rtol=1e-6)
+
+
+def test_places_and_shuffled_weights_equal_the_general_way():
+    rng = np.random.default_rng(6)
+    values, masks = rng.random(300), rng.random((5, 300)) < [[0.1], [0.3], [0.02], [0.0], [0.9]]
+    sources = turns(VoxelSpace(300, "plain"), 250, seed=4)
+    plain = np.random.default_rng(4).permuted(np.tile(np.arange(300), (250, 1)), axis=1)
+    np.testing.assert_array_equal(sources, plain)
+    found = place_test(values, masks, sources)
+    # one more voxel, in no parcel and without a place, asks for the general way
+    padded = np.hstack([sources.astype(int), np.full((250, 1), 301)])
+    general = place_test(np.append(values, 0.5), np.pad(masks, ((0, 0), (0, 1))), padded)
+    np.testing.assert_allclose(found[0], general[0])
+    np.testing.assert_array_equal(found[1], general[1])
+    own, random = rng.random((2, 30)).round(1)  # with ties
+    draw = np.random.default_rng(8)
+    drawn = [metrics.spearman(own, draw.permutation(random)) for _ in range(200)]
+    got = inference.randomised(own, random, 200, seed=8)
+    assert (got.low, got.high) == pytest.approx(np.quantile(drawn, (0.025, 0.975)))
 
 
 def test_evidence_is_uniform_under_its_null_though_noise_is_shared_and_unequal():
