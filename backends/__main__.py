@@ -16,6 +16,7 @@ from backends.commands.finetune import finetune
 from backends.commands.guidance import guidance
 from backends.commands.import_checkpoint import import_checkpoint
 from backends.commands.import_gnet import import_gnet
+from backends.commands.publish import publish
 from backends.commands.ratings import ratings
 from backends.commands.reconstruct import reconstruct
 from backends.commands.run import run
@@ -29,7 +30,7 @@ from explorer.types import UserError
 COMMANDS = (
     *(build_demo, train, search, train_encoding, caption, evaluate, guidance, finetune),
     *(reconstruct, ratings, run, import_checkpoint, import_gnet, doctor, trace, split, fetch),
-    adopt,
+    *(adopt, publish),
 )
 app = typer.Typer(
     add_completion=False,

@@ -24,7 +24,7 @@ FLOORS = (
     "app",
     "backends.__main__ backends.opening",
     "backends.commands",
-    "explorer.notebook",
+    "explorer.notebook explorer.site",
     "explorer.page",
     "backends.reports",
     "explorer.records",

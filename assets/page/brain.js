@@ -233,6 +233,11 @@ const render = () => {
     ...value.targets.map((name) => h("label", {}, h("input", { type: "radio", name: "ai-target", value: name, checked: name === view.target, onchange: () => tell({ target: name }) }), h("span", {}, name))),
   );
   target.hidden = other || value.targets.length < 2;
+  // A page of plain files has the methods that it was made with.
+  if (value.methods) {
+    method.querySelectorAll("label").forEach((label) => { label.hidden = !value.methods.includes(label.firstChild.value); });
+    method.hidden ||= value.methods.length < 2;
+  }
   setText(note, value.note || "");
   note.hidden = !value.note;
   root.classList.toggle("ai-no-surface", Boolean(value.no_surface));

@@ -16,6 +16,7 @@ const walkTabs = (event) => {
   all.forEach((tab) => { tab.tabIndex = tab === next ? 0 : -1; });
   next.focus();
 };
+const intro = h("p", { class: "ai-small" }, "How much of the picture is the brain's, and whether the map is true of the decoder. Each is computed when you open it.");
 const tabs = h("div", { class: "ai-tabs", role: "tablist", "aria-label": "Evidence", onkeydown: walkTabs });
 const question = h("h3", { class: "ai-question" });
 const status = h("p", { class: "ai-lab-status", role: "status", "aria-live": "polite" });
@@ -30,7 +31,7 @@ const panel = h(
   h("div", { class: "ai-bar", "aria-hidden": "true" }, bar), reason, holder,
 );
 root.append(
-  h("header", { class: "ai-lab-top" }, h("h2", {}, "Evidence"), h("p", { class: "ai-small" }, "How much of the picture is the brain's, and whether the map is true of the decoder. Each is computed when you open it.")),
+  h("header", { class: "ai-lab-top" }, h("h2", {}, "Evidence"), intro),
   tabs, panel,
 );
 
@@ -68,6 +69,7 @@ const render = (value) => {
   if (used && opened) tabs.scrollLeft = used.offsetLeft - tabs.offsetLeft - (tabs.clientWidth - used.offsetWidth) / 2;
   root.dataset.state = value.state;
   root.dataset.panel = value.panel;
+  if (value.intro) setText(intro, value.intro);
   panel.hidden = !value.panel;
   if (!value.panel) return;
   const view = (views[value.panel] ??= MAKERS[value.panel]());

@@ -21,7 +21,7 @@ const menu = h(
     h("p", {}, "Parcels"),
     h("div", { class: "ai-menu-row" }, exporter("csv", "Table as CSV")),
     h("p", {}, "All choices"),
-    h("div", { class: "ai-menu-row" }, exporter("json", "Record as JSON"), h("button", { type: "button", onclick: () => picker.click() }, "Open a record…")),
+    h("div", { class: "ai-menu-row" }, exporter("json", "Record as JSON"), h("button", { type: "button", id: "record-open", onclick: () => picker.click() }, "Open a record…")),
   ),
 );
 const lecture = h("button", { type: "button", class: "ai-button", id: "lecture-open", title: "Five steps on a typical trial, in large type", onclick: () => window.dispatchEvent(new Event("afterimage-lecture")) }, "Lecture");
@@ -62,7 +62,7 @@ const skip = h("a", { class: "ai-skip", href: "#trial", onclick: (event) => {
 
 root.append(
   skip,
-  h("h1", {}, h("a", { class: "ai-mark", href: "?", title: "Start again with a random trial" }, h("i", { "aria-hidden": "true" }), "Afterimage")),
+  h("h1", {}, h("a", { class: "ai-mark", href: "?", id: "start-again", title: "Start again with a random trial" }, h("i", { "aria-hidden": "true" }), "Afterimage")),
   h("p", { class: "ai-about" }, study, badge, note),
   h("div", { class: "ai-tools" }, busy, lecture, copy, menu, picker, keysOpen, theme),
   keys,
@@ -129,10 +129,12 @@ const save = ({ name, mime, data }) => {
 };
 
 // Each trial is a place in the browser's history; what else is chosen changes that place.
-let place = null, returning = false;
+// A page of plain files has its address after #, since no server reads it.
+let place = null, returning = false, sign = "?";
+const here = () => (sign === "#" ? window.location.hash : window.location.search);
 const keepAddress = (link, trial) => {
-  const address = `?${link}`;
-  if (address !== window.location.search) {
+  const address = `${sign}${link}`;
+  if (address !== (here() || sign)) {
     const other = place !== null && trial !== place && !returning;
     history[other ? "pushState" : "replaceState"](null, "", address);
   }
@@ -141,7 +143,7 @@ const keepAddress = (link, trial) => {
 };
 window.addEventListener("popstate", () => {
   returning = true;
-  trigger("place", { query: window.location.search });
+  trigger("place", { query: here() });
 });
 // The number of a trial counts when Enter or Tab confirms it; left otherwise, the field shows again
 // what is in force. (Taken when it loses focus, it would undo a click on "next".)
@@ -168,7 +170,18 @@ follow((value) => {
   setText(note, value.note || "");
   if (value.tab) document.title = `${value.tab} · Afterimage`;
   if (value.number) number = value.number;
-  if (value.link) keepAddress(value.link, JSON.stringify(value.trial || null));
+  if (value.sign) {
+    sign = value.sign;
+    element.querySelector("#start-again").setAttribute("href", sign);
+  }
+  if (value.formats) {
+    menu.hidden = !value.formats.length;
+    menu.querySelectorAll(".ai-menu-row").forEach((row) => {
+      row.querySelectorAll("button").forEach((button) => { button.hidden = !value.formats.includes(button.dataset.format); });
+      row.hidden = row.previousElementSibling.hidden = !row.querySelector("button:not([hidden])");
+    });
+  }
+  if (value.link || value.sign) keepAddress(value.link, JSON.stringify(value.trial || null));
   if (value.file && value.file.id !== saved) {
     saved = value.file.id;
     waiting("");

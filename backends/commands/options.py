@@ -139,6 +139,7 @@ def open_bench(
     sources: Sequence[str] = (),
     store: Path | None = None,
     atlases: Sequence[str] = (),
+    evaluations: Sequence[Path] = (),
 ) -> tuple[str, Workbench]:
     """Return a data set's name and the workbench that knows it, with published results.
 
@@ -156,6 +157,8 @@ def open_bench(
         Where finished pictures are kept, None for nowhere.
     atlases
         Further atlases for every subject, as `explorer.brain.atlases.open_atlas` reads them.
+    evaluations
+        Folders that ``evaluate --out`` wrote.
     """
     from backends import DATASETS, EMBEDDERS, ENCODERS, GENERATORS, MAPPERS
     from backends.training.machine import launched
@@ -182,6 +185,7 @@ def open_bench(
         published={result: (place, said) for result, place, said in results},
         encoders=ENCODERS,
         sources=named_sources(sources, GENERATORS),
+        evaluations=evaluations,
         device=device,
         store=None if store is None else Store(store, report=print),
     )

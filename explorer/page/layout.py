@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING
 import gradio as gr
 
 from explorer.page import (
-    ASSETS,
     TITLE,
     api,
     api_evidence,
@@ -24,6 +23,7 @@ from explorer.page import (
 from explorer.page.brain import surface_server
 from explorer.page.handlers import Handlers
 from explorer.page.health import Health
+from explorer.page.parts import script
 from explorer.page.pickers import ALL
 from explorer.page.session import Session
 from explorer.page.sheet import sheet_server
@@ -34,18 +34,6 @@ from explorer.watching import Watch
 if TYPE_CHECKING:
     from explorer.workbench import Workbench
 
-BRAIN_SCRIPTS = ("brain_surface.js", "brain_look.js")
-SMALL_BRAIN = ("lab_trial.js", "lab_brain.js")
-LAB_SCRIPTS = (
-    *SMALL_BRAIN,
-    "lab_pairs.js",
-    "lab_tables.js",
-    "lab_critique.js",
-    "lab_parcel.js",
-    "lab_own.js",
-    "sheet.js",
-    "lab_sheet.js",
-)
 HIDDEN = {"api_visibility": "private", "show_progress": "hidden"}
 # What touches a model waits for its turn at them (see `Turns`), not in Gradio's queue, where what
 # needs none would wait behind it.
@@ -72,11 +60,11 @@ def build_page(
                         "arrivals", {}, server_functions=[arrivals.server(watch)]
                     )
                 ui.trial = component("trial", None)
-                ui.brain = component("brain", None, BRAIN_SCRIPTS, **_surfaces(workbench))
+                ui.brain = component("brain", None, **_surfaces(workbench))
                 asked = [surface_server(workbench), sheet_server(workbench)]
-                ui.lab = component("lab", None, LAB_SCRIPTS, server_functions=asked)
+                ui.lab = component("lab", None, server_functions=asked)
         ui.footer = component("footer", None)
-        ui.lecture = component("lecture", None, SMALL_BRAIN, **_surfaces(workbench))
+        ui.lecture = component("lecture", None, **_surfaces(workbench))
         _wire(page, ui, Handlers(workbench, ui, plotly_address(), turns, watch))
         api.register(workbench, MODEL, turns)
         api_evidence.register(workbench, MODEL, turns)
@@ -103,16 +91,12 @@ def _surfaces(workbench: Workbench) -> dict[str, list]:
     return {"server_functions": [surface_server(workbench)]}
 
 
-def component(
-    name: str, value: object, parts: tuple[str, ...] = (), **settings: object
-) -> gr.HTML:
+def component(name: str, value: object, **settings: object) -> gr.HTML:
     """Return a component whose markup is fixed and whose data the script writes as text."""
-    files = ("common.js", *parts, f"{name}.js")
-    scripts = [(ASSETS / file).read_text("utf-8") for file in files]
     return gr.HTML(
         value,
         html_template=f'<div class="ai-{name}"></div>',
-        js_on_load="\n".join(scripts),
+        js_on_load=script(name),
         apply_default_css=False,
         elem_id=name,
         **settings,
