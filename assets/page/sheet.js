@@ -44,7 +44,7 @@ const sheetView = (ask = {}) => {
   const notes = h("div", { class: "ai-contact-notes" });
   const count = h("p", { class: "ai-small ai-contact-count", role: "status" });
   const beside = h("button", { type: "button", class: "ai-button", onclick: () => zoom([...selected]) }, "Side by side");
-  const clear = h("button", { type: "button", class: "ai-link", onclick: () => { selected.clear(); render(); list.querySelector('[tabindex="0"]')?.focus(); } }, "Clear");
+  const clear = h("button", { type: "button", class: "ai-link", onclick: () => { selected.clear(); render(true); list.querySelector('[tabindex="0"]')?.focus(); } }, "Clear");
   const list = h("div", { class: "ai-contact-list", role: "listbox", "aria-multiselectable": "true", "aria-label": "Test trials", onkeydown: (event) => walk(event) });
   const none = h("p", { class: "ai-small" }, "No trial fits.");
   const hint = h("p", { class: "ai-small ai-contact-hint" }, "Select a picture for its full size, the tick to put several side by side; a double click opens the trial. Keys: arrows move, Space selects, Enter opens the trial, Z shows it in full size.");
@@ -179,7 +179,7 @@ const sheetView = (ask = {}) => {
       list.replaceChildren(...nodes);
       if (holding && cells.get(current)?.node.isConnected) cells.get(current).node.focus({ preventScroll: true });
     }
-    if (!order.some((trial) => trial.id === current)) current = order[0]?.id || "";
+    if (!keep || !order.some((trial) => trial.id === current)) current = order[0]?.id || "";
     order.forEach((trial) => { paint(trial, ends); cells.get(trial.id).node.tabIndex = trial.id === current ? 0 : -1; });
     none.hidden = order.length > 0;
     list.hidden = !order.length;
@@ -345,6 +345,7 @@ const sheetView = (ask = {}) => {
     setText(title, alone ? `${trials[0].number}. ${shortCaption(trials[0])}` : `${trials.length} trials side by side`);
     before.hidden = after.hidden = !alone;
     dialog.classList.toggle("ai-alone", alone);
+    body.classList.toggle("ai-few", !alone && data.scales.length < 3);
     body.replaceChildren(...trials.map((trial) => rowOf(trial, alone)));
   };
   const zoom = (wanted) => {

@@ -137,5 +137,5 @@ def _score(score: Any) -> dict[str, Any]:
 
 
 def _rounded(value: float) -> float | None:
-    """Return a number as it stands in JSON: four decimals are more than are shown."""
-    return round(float(value), 4) if math.isfinite(value) else None
+    """Return a number as it stands in JSON, by which it is sorted: six decimals."""
+    return round(float(value), 6) if math.isfinite(value) else None

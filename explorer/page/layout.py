@@ -18,6 +18,7 @@ from explorer.page import (
     api_identity,
     api_map_file,
     api_parcel,
+    api_sheet,
     arrivals,
 )
 from explorer.page.brain import surface_server
@@ -71,6 +72,7 @@ def build_page(
         api_parcel.register(workbench, MODEL, turns)
         api_identity.register(workbench, turns)
         api_map_file.register(workbench, MODEL, turns)
+        api_sheet.register(workbench, MODEL, turns)
     # asked past the queue, nobody could tell a caller who waits from one who has hung up
     page.turns, page.watch, page.health = turns, watch, Health(workbench, turns)
     return page.queue(api_open=False)

@@ -125,6 +125,6 @@ def test_the_page_gives_its_budget_and_its_queue_to_every_endpoint(workbench: An
         for fn in page.build(workbench, budget).fns.values()
         if fn.api_visibility == "public"
     ]
-    assert len(public) == 17
+    assert len(public) == 19
     assert all(endpoints.turns.budget is budget for endpoints in public)
     assert len({id(endpoints.turns) for endpoints in public}) == 1
