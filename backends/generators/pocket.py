@@ -1,7 +1,7 @@
 """pocket-diffusion: a small latent diffusion model for the simulated scenes, from diffusers parts.
 
-The networks (``networks``) and DPM-Solver++ on a rectified flow are put together here: a pipeline
-class inside a checkpoint folder would run that folder's code.
+The networks (``networks``) and the steps on a rectified flow (``solver``) are put together here: a
+pipeline class inside a checkpoint folder would run that folder's code.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from backends.generators.pulls import (
     towards_features,
 )
 from backends.generators.sampling import Sampling, Wanted, pixels, source_of_noise, through
+from backends.generators.solver import Fitted, Multistep, read_solver
 from explorer.files import guard
 from explorer.protocols import Condition, Option, TrainedOn
 from explorer.types import EmbeddingSpace, UserError
@@ -129,8 +130,10 @@ class PocketDiffusion(Sampling):
         if has_fast_bfloat16(device):
             # Module.to itself: diffusers' own warns of layers to keep exact, and here are none
             torch.nn.Module.to(networks.denoiser, torch.bfloat16)
+            torch.nn.Module.to(networks.autoencoder.correction.decoder, torch.bfloat16)
         self.device = device
         self.scheduler = dict(settings["scheduler"])
+        self.fitted = read_solver(self._checkpoints / "pocket-diffusion")
         self._encoders: dict[tuple[str, str, str] | None, Encoding] = {}
         if self._projection is not None:
             self._projection.to(device)
@@ -196,10 +199,7 @@ class PocketDiffusion(Sampling):
         A picture has one row for each of its candidates, side by side.
         """
         import torch
-        from diffusers import DPMSolverMultistepScheduler
 
-        scheduler = DPMSolverMultistepScheduler(**self.scheduler)
-        scheduler.set_timesteps(steps, device=self.device)
         n, pictures = int(how["candidates"]), max(len(conditions), len(scales))
         rows = _rows(list(conditions) * (pictures // len(conditions)), how)
         noise = torch.cat([self._noise(seed + i) for seed in seeds for i in range(n)])
@@ -210,8 +210,9 @@ class PocketDiffusion(Sampling):
         if self._projection is not None:
             embeddings = self._projection(embeddings)
         tokens, pulls = self.networks.condition(embeddings), self._pulls(rows, how)
-        for step, timestep in enumerate(scheduler.timesteps, start=1):
-            sigma = scheduler.sigmas[step - 1].to(latents)
+        walk = self._solver(steps).begin(latents)
+        for step, timestep in enumerate(walk.timesteps, start=1):
+            sigma = walk.sigmas[step - 1].to(latents)
             level = Level(timestep, 1 - sigma, sigma, "flow_prediction")
             acting = [pull for pull in pulls if pull.acts(step, steps)]
             alike = n == 1 == len(conditions)  # one noise and one embedding
@@ -231,8 +232,14 @@ class PocketDiffusion(Sampling):
             else:
                 velocity = predict(latents)
                 clean = level.clean(latents, velocity)
-            latents = scheduler.step(velocity, timestep, latents, return_dict=False)[0]
+            latents = walk.next(latents, velocity, clean)
             yield step, latents if step == steps else clean
+
+    def _solver(self, steps: int) -> Fitted | Multistep:
+        """Return how a number of steps is taken: fitted ones where there are as many."""
+        if self.fitted is not None and steps == len(self.fitted.sigmas):
+            return self.fitted
+        return Multistep(steps, self.scheduler)
 
     def _velocity(
         self,

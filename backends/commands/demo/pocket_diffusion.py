@@ -148,9 +148,7 @@ def psnr_of(build: Build, model: Autoencoder | PocketNetworks) -> float:
 def fresh_networks(build: Build) -> PocketNetworks:
     """Return untrained networks, the same each time."""
     torch.manual_seed(build.sizes.autoencoder.seed)
-    networks = PocketNetworks(AUTOENCODER, DENOISER).to(build.device)
-    networks.autoencoder.to(memory_format=torch.channels_last)
-    return networks
+    return PocketNetworks(AUTOENCODER, DENOISER).to(build.device)
 
 
 @torch.inference_mode()
