@@ -71,7 +71,7 @@ KINDS = {  # what members of a kind share
     "backends.mappers": "parts",
     "backends.generators": (
         "networks adapters gallery guidance pulls clip_pulls sampling memory ddim weights tuning "
-        "latent_diffusion low_level published_pull dual_attention picture_names sgm_names "
+        "solver latent_diffusion low_level published_pull dual_attention picture_names sgm_names "
         "sdxl_unclip_weights finetuned_weights older_weights mindeye2"
     ),
 }
