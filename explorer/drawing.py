@@ -6,7 +6,8 @@ Functions of a `Workbench`; finished pictures are kept in its caches.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator
+import hashlib
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -27,6 +28,7 @@ from explorer.decoding import (
 )
 from explorer.finished import (
     SIMILARITY,
+    Decided,
     Frame,
     condition_hash,
     decided_pictures,
@@ -38,7 +40,7 @@ from explorer.finished import (
     sampled_scale,
     telling_options,
 )
-from explorer.protocols import Condition, TrainedOn
+from explorer.protocols import Condition, Embedder, TrainedOn
 from explorer.request import Request, View
 from explorer.store import Finished
 from explorer.types import EmbeddingSpace, UserError
@@ -156,6 +158,38 @@ def _pace(bench: Workbench, request: Request) -> float:
 
 def _drawing(bench: Workbench, request: Request) -> tuple:
     return request.generator, telling_options(bench, request)
+
+
+def draw_together(bench: Workbench, requests: Sequence[Request]) -> None:
+    """Draw what is not there yet of requests' pictures at their first scale, many in a batch.
+
+    `reconstruct` finds them then. Requests may differ in trial, subject, mapper and seed; those
+    that differ in more, and generators that cannot tell a batch's notes, are left to it.
+    """
+    by_drawing: dict[tuple, list[tuple[Request, Decided]]] = {}
+    for request in requests:
+        row = replace(request.rows()[0], scales=request.scales[:1], samples=1)
+        (decided,) = decided_pictures(bench, row)
+        if kept(bench, decided) is None:
+            drawing = (*_drawing(bench, row), row.scales, row.steps)
+            by_drawing.setdefault(drawing, []).append((row, decided))
+    for wanted in by_drawing.values():
+        first = wanted[0][0]
+        generator = bench.models.generator(first.generator)
+        if len(wanted) < 2 or not hasattr(generator, "noted"):
+            continue
+        conditions = [condition_of(bench, request) for request, _ in wanted]
+        seeds = [request.seed for request, _ in wanted]
+        with _memory_told(first.generator):
+            drawn = generator.noted(
+                conditions, first.scales[0], seeds, first.steps, **dict(first.options)
+            )
+        if SIMILARITY in bench.catalogue.embedders:
+            with contextlib.suppress(UserError):  # without weights: the scores say so
+                seen(bench, bench.models.embedder(SIMILARITY), [image for image, _ in drawn])
+        for (request, decided), (image, note) in zip(wanted, drawn, strict=True):
+            scores = picture_scores(bench, request.dataset, request.stimulus, image)
+            keep(bench, decided, Finished(image, scores, note))
 
 
 def draw_condition(bench: Workbench, request: Request, condition: Condition) -> Frame:
@@ -320,8 +354,27 @@ def likeness(
             return embedder.embed([truth], space)
 
         true = bench.caches.shown.get(named, see) if named else see()
-        scores[SIMILARITY] = metrics.cosine(true, embedder.embed([image], space))
+        scores[SIMILARITY] = metrics.cosine(true, seen(bench, embedder, [image]))
     return scores
+
+
+def seen(bench: Workbench, embedder: Embedder, images: Sequence[np.ndarray]) -> np.ndarray:
+    """Return drawn pictures uint8 (H, W, 3) in an embedder's first space, (n, D), each seen once.
+
+    A picture has its scores, its place among the test images, and its chance from one look.
+    """
+    space, cache = embedder.spaces[0], bench.caches.seen
+    keys = [(space, one.shape, hashlib.sha256(one.tobytes()).digest()) for one in images]
+    known = {key: cache.peek(key) for key in keys}
+    new = {
+        key: one for key, one in zip(keys, images, strict=True) if known[key] is None
+    }  # each once
+    if new:
+        rows = embedder.embed(list(new.values()), space)
+        for key, row in zip(new, rows, strict=True):
+            known[key] = row
+            cache.put(key, row)
+    return np.stack([known[key] for key in keys])
 
 
 def warm(

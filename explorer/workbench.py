@@ -36,12 +36,14 @@ KEPT_MAPS, KEPT_ANSWERS, KEPT_EMBEDDINGS = 128, 1024, 1024
 class Caches:
     """What was computed once, each kind by the keys of whoever computes it.
 
-    ``shown``: embeddings of shown pictures, one each. ``limits``: of colours. ``paces``: seconds a
-    step of a picture, by what draws it. ``answers``: small things, counted. ``pictures`` and
-    ``arrays`` are weighed by their bytes, and so are ``thumbnails`` with scores.
+    ``shown``: embeddings of shown pictures, one each, and ``seen`` of drawn ones. ``limits``: of
+    colours. ``paces``: seconds a step of a picture, by what draws it. ``answers``: small things,
+    counted. ``pictures`` and ``arrays`` are weighed by their bytes, and so are ``thumbnails`` with
+    scores.
     """
 
     shown: Cache = field(default_factory=lambda: Cache(KEPT_EMBEDDINGS))
+    seen: Cache = field(default_factory=lambda: Cache(KEPT_EMBEDDINGS))
     maps: Cache = field(default_factory=lambda: Cache(KEPT_MAPS))
     limits: Cache = field(default_factory=lambda: Cache(KEPT_MAPS))
     answers: Cache = field(default_factory=lambda: Cache(KEPT_ANSWERS))

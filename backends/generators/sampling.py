@@ -82,6 +82,18 @@ class Sampling:
         **options: float,
     ) -> np.ndarray:
         """Return uint8 (n, H, W, 3): each condition's finished picture, with its own seed."""
+        drawn = self.noted(conditions, scale, seeds, steps, **options)
+        return np.stack([image for image, _ in drawn])
+
+    def noted(
+        self,
+        conditions: Sequence[Condition],
+        scale: float,
+        seeds: Sequence[int],
+        steps: int,
+        **options: float,
+    ) -> list[tuple[np.ndarray, str]]:
+        """Return what `generate` does, one picture each with the note of a finished `Step`."""
         how = self._chosen(options)
         pictures = []
         for batch, latents in self._last(conditions, scale, seeds, steps, how):
@@ -89,8 +101,8 @@ class Sampling:
                 Wanted(condition, scale, seed)
                 for condition, seed in zip(conditions[batch], seeds[batch], strict=True)
             ]
-            pictures += [image for image, _ in self._finished(latents, wanted, how)]
-        return np.stack(pictures)
+            pictures += self._finished(latents, wanted, how)
+        return pictures
 
     def moments(
         self,

@@ -16,6 +16,7 @@ from explorer import metrics
 from explorer.brain.maps import ParcelMap, parcel_importance
 from explorer.choosing import check_request
 from explorer.decoding import decode, decoded_space, similarities, undecoded
+from explorer.drawing import draw_together
 from explorer.evidence.controls import at_scale, own_picture
 from explorer.evidence.lesions import difference
 from explorer.evidence.standing import (
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
 RANK, TWO_WAY, SIMILAR = "retrieval rank", "two-way identification", "similarity"
 OF_EMBEDDINGS = (TWO_WAY, RANK, SIMILAR)  # what is decoded
 NORMALISED = ("enrichment", "share")  # within a map, so that two maps can be held together
+AT_ONCE = 8  # of these, both sides in one batch: fewer would come sooner, more cost no less
 SAMPLE = 24  # test images whose pictures are drawn for a paired difference (our choice)
 
 
@@ -292,7 +294,10 @@ def _paired_pictures(
 ) -> Iterator[PairedDifference]:
     values: list[list[float]] = [[], []]
     chance = 0.5 if metric == IDENTIFICATION else float("nan")
-    for stimulus in stimuli:
+    for i, stimulus in enumerate(stimuli):
+        if i % AT_ONCE == 0:
+            coming = stimuli[i : i + AT_ONCE]
+            draw_together(bench, [replace(r, stimulus=s) for s in coming for r in requests])
         for request, row in zip(requests, values, strict=True):
             found = picture_scores(bench, replace(request, stimulus=stimulus))
             if metric not in found:

@@ -22,7 +22,7 @@ from explorer.decoding import (
     similarities,
     undecoded,
 )
-from explorer.drawing import condition_of
+from explorer.drawing import condition_of, seen
 from explorer.finished import SIMILARITY
 from explorer.protocols import Condition, Neighbour
 from explorer.request import Request
@@ -102,7 +102,7 @@ def picture_place(bench: Workbench, request: Request, image: np.ndarray) -> Plac
         bench.catalogue.report(f"Pictures are not compared in {SIMILARITY}: {error}")
         return None
     space = embedder.spaces[0]
-    return _places(bench, request, embedder.embed([image], space), space)[0]
+    return _places(bench, request, seen(bench, embedder, [image]), space)[0]
 
 
 def _places(
