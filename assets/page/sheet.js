@@ -26,7 +26,7 @@ const sheetView = (ask = {}) => {
     const field = h("select", { onchange: () => change(field.value) });
     return { field, node: h("label", { class: "ai-contact-pick" }, h("span", {}, label), field) };
   };
-  const sorter = picker("Sort by", (v) => { score = v; chosen = true; render(); });
+  const sorter = picker("Sort by", (v) => { score = v; chosen = true; least.value = most.value = ""; render(); });
   const scaler = picker("Pictures", (v) => { scale = v; render(); });
   const filter = picker("Images", (v) => { category = v; render(); });
   const shown = picker("Show", (v) => { only = v; render(); });
@@ -36,6 +36,16 @@ const sheetView = (ask = {}) => {
     clearTimeout(typing);
     typing = setTimeout(() => { words = search.value; render(); }, 150);
   } });
+  // Values of the score between two bounds; an empty field is none.
+  const bound = (label) => h("input", { type: "number", step: "any", "aria-label": label, oninput: () => { clearTimeout(typing); typing = setTimeout(() => render(), 150); } });
+  const least = bound("Least value of the score"), most = bound("Greatest value of the score");
+  const bounds = h("div", { class: "ai-contact-pick" }, h("span", {}, "Values from, to"), h("div", { class: "ai-contact-bounds" }, least, most));
+  const within = (trial) => {
+    const [low, high] = [least, most].map((field) => (field.value === "" ? null : Number(field.value)));
+    if (!meaning() || (low === null && high === null)) return true;
+    const v = valueOf(trial);
+    return v !== null && (low === null || v >= low) && (high === null || v <= high);
+  };
   const about = h("p", { class: "ai-contact-about" });
   const definition = h("p", { class: "ai-small ai-wide" });
   const figures = h("dl", { class: "ai-contact-figures" });
@@ -137,7 +147,7 @@ const sheetView = (ask = {}) => {
       return (x === null) - (y === null) || (x ?? 0) - (y ?? 0) || (of || best ? 1 : -1) * (a.number - b.number);
     });
   };
-  const fits = (trial) => (!category || trial.category === category)
+  const fits = (trial) => (!category || trial.category === category) && within(trial)
     && folded(words).split(/\s+/).filter(Boolean).every((word) => folded(`${trial.caption} ${trial.id}`).includes(word))
     && (only === "all" || (only === "drawn" ? trial.pictures[scale] : selected.has(trial.id)));
   const extremes = (trials) => {
@@ -166,6 +176,7 @@ const sheetView = (ask = {}) => {
     offer(shown, [["all", "all"], ["drawn", "drawn ones"], ["selected", "selected ones"]], only);
     scaler.node.hidden = data.scales.length < 2;
     shown.node.hidden = !data.scales.length && !selected.size;
+    bounds.hidden = !of;
     filter.node.hidden = !data.categories.length;
     setText(turn, of ? (best ? "Best first" : "Worst first") : best ? "Ascending" : "Descending");
     turn.setAttribute("aria-label", `Order: ${turn.textContent}; select to turn it round`);
@@ -370,7 +381,7 @@ const sheetView = (ask = {}) => {
   const node = h(
     "section", { class: "ai-contact" },
     about, notes,
-    h("div", { class: "ai-contact-controls" }, sorter.node, turn, scaler.node, filter.node, h("label", { class: "ai-contact-pick" }, h("span", {}, "Text"), search), shown.node),
+    h("div", { class: "ai-contact-controls" }, sorter.node, turn, bounds, scaler.node, filter.node, h("label", { class: "ai-contact-pick" }, h("span", {}, "Text"), search), shown.node),
     definition, figures,
     h("p", { class: "ai-contact-drawing" }, drawText, drawButton),
     h("div", { class: "ai-contact-bar" }, count, beside, clear),

@@ -146,7 +146,7 @@ const showBrain = async (mine) => {
   brain.hidden = !value;
   if (!value) return;
   const offered = value.offered.filter(([name]) => name === "importance" || group.shows.includes(name));
-  show.brain({ ...value, offered, methods: group.methods, targets: value.targets.slice(0, 1), view: { ...value.view, ...view, atlas: view.atlas } });
+  show.brain({ ...value, offered, methods: group.methods, files: [], targets: value.targets.slice(0, 1), view: { ...value.view, ...view, atlas: view.atlas } });
 };
 const decoded = ({ dtype, data, unit }) => {
   if (!unit) return { dtype, data };

@@ -116,6 +116,10 @@ def test_the_sheet_is_searched_sorted_and_filtered(opened):
         ".ai-contact-value", "n => n.map(one => Number(one.textContent.replace('−', '-')))"
     )
     assert values == sorted(values, reverse=True)
+    page.get_by_label("Least value of the score").fill(str(values[1]))
+    page.wait_for_function("document.querySelectorAll('.ai-contact-cell').length < 5")
+    kept = page.eval_on_selector_all(".ai-contact-value", "n => n.map(one => one.textContent)")
+    assert 1 <= len(kept) <= 2
     told = page.locator(".ai-contact-figures").inner_text()
     assert "N" in told and "chance" in told.lower()
 
