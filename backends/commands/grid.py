@@ -217,12 +217,15 @@ def finish(grid: Grid, bench: Workbench, dataset: str) -> list[Path]:
     return tables
 
 
-def forecast(done: Sequence[tuple[int, float]], left: int, at_once: int) -> float | None:
+def forecast(
+    done: Sequence[tuple[int, float]], left: int, at_once: int, starts: float = 0.0
+) -> float | None:
     """Return the seconds that ``left`` pictures take, ``at_once`` cells drawing; None unknown.
 
-    ``done``: pictures and seconds of each cell that was measured.
+    ``done``: pictures and seconds of each cell that was measured; ``starts``: the seconds that
+    the cells that are left spend before they draw, in all.
     """
     pictures, seconds = sum(n for n, _ in done), sum(s for _, s in done)
     if not pictures or not at_once:
         return None
-    return left * seconds / pictures / at_once
+    return (left * seconds / pictures + starts) / at_once

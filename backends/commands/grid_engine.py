@@ -21,7 +21,7 @@ from backends.commands.drawn_folder import draw_batches, wait
 from backends.commands.grid import Cell, Grid, forecast
 from backends.training.machine import launched
 from backends.training.plan import Progress, clock
-from explorer.files import read_object
+from explorer.files import read_object, short
 from explorer.folders import held
 from explorer.types import UserError
 from explorer.writing import write_whole
@@ -33,6 +33,10 @@ if TYPE_CHECKING:
 
 CELLS = ".cells"  # in the folder of results: what each cell left, and the engine's logs
 ENGINES = ("local", "slurm")
+# What both engines of submitit are given in the same words; each has more, with its own name in
+# front. The name of the jobs is ours.
+COUNTS = ("timeout_min", "nodes", "cpus_per_task", "gpus_per_node", "tasks_per_node")
+SHARED = (*COUNTS, "mem_gb", "stderr_to_stdout")
 ATTEMPTS = 2  # of a cell within one call that ends without a word, as when it is killed
 TRIES, PAUSE = 5, 0.4  # of taking a cell's lock: a driver looks at it for a moment
 STATES = ("done", "running", "queued", "failed", "waiting")
@@ -51,6 +55,7 @@ def draw_cell(bench: Workbench, cell: Cell, place: Path, progress: Progress | No
     rank, processes = launched()
     notes = place / CELLS
     with _held_by_first(notes / cell.name):
+        age = _age()
         began, left = time.monotonic(), cell.left()
         wait()
         try:
@@ -63,7 +68,15 @@ def draw_cell(bench: Workbench, cell: Cell, place: Path, progress: Progress | No
             (notes / f"{cell.name}.failed").unlink(missing_ok=True)
             if len(left) == cell.last - cell.first:  # all of it, so that its time is telling
                 took = {"pictures": cell.pictures, "seconds": time.monotonic() - began}
-                write_whole(notes / f"{cell.name}.json", json.dumps(took).encode())
+                told = json.dumps(took | {"start": age})
+                write_whole(notes / f"{cell.name}.json", told.encode())
+
+
+def _age() -> float:
+    """Return the seconds since this process began: what a cell spends before it draws."""
+    import psutil
+
+    return max(0.0, time.time() - psutil.Process().create_time())
 
 
 @contextmanager
@@ -135,13 +148,24 @@ def _state(cell: Cell, notes: Path, job: Submitted | None, given: float) -> str:
 
 def measured(place: Path) -> list[tuple[int, float]]:
     """Return pictures and seconds of every cell that was drawn whole."""
+    return [(pictures, seconds) for pictures, seconds, _ in _times(place)]
+
+
+def start(place: Path) -> float:
+    """Return the mean seconds that a cell spent before it drew, 0 where none was measured."""
+    known = [seconds for *_, seconds in _times(place) if seconds]
+    return sum(known) / len(known) if known else 0.0
+
+
+def _times(place: Path) -> list[tuple[int, float, float]]:
     found = []
     for path in sorted((place / CELLS).glob("*.json")):
         if path.name == JOBS:
             continue
         try:
             took = read_object(path)
-            found.append((int(took["pictures"]), float(took["seconds"])))
+            began = float(took.get("start", 0.0))  # earlier versions did not measure it
+            found.append((int(took["pictures"]), float(took["seconds"]), began))
         except (UserError, KeyError, TypeError, ValueError):
             continue  # cut short by a full disk: it tells nothing
     return found
@@ -159,7 +183,9 @@ def table(cells: Sequence[Cell], found: dict[str, str], place: Path) -> str:
         if numbers[state] or state == "done"
     ]
     left = sum(pictures[state] for state in STATES if state != "done")
-    seconds = forecast(measured(place), left, max(numbers["running"], 1))
+    to_start = len(cells) - numbers["done"] - numbers["running"]
+    starts = to_start * start(place)
+    seconds = forecast(measured(place), left, max(numbers["running"], 1), starts)
     if left:
         lines.append(f"time left: {'unknown' if seconds is None else clock(seconds)}")
     for cell in cells:
@@ -255,15 +281,15 @@ def _engine(
             "login node, or use --on local."
         )
     settings = dict(grid.local if on == "local" else grid.slurm)
+    _check_settings(settings, on)
     jobs = settings.pop("jobs", 1) if on == "local" else None
-    if jobs is not None and (type(jobs) is not int or jobs < 1):
-        raise UserError(f"[local] jobs is a whole number from 1, found {jobs!r}.")
     settings.setdefault("timeout_min", 24 * 60)
     executor = submitit.AutoExecutor(grid.place / CELLS / "logs", cluster=on)
     try:
         executor.update_parameters(name="afterimage", **settings)
-    except (TypeError, ValueError, NameError) as error:
-        raise UserError(f"The table [{on}] of the grid is refused by submitit: {error}") from error
+    except (TypeError, ValueError, NameError, AssertionError) as error:
+        said = short(str(error).partition("\n")[0], 200)
+        raise UserError(f"The table [{on}] of the grid is refused by submitit: {said}") from error
 
     def begin(some: Sequence[Cell]) -> list[Any]:
         # a function of the standard library: nothing of ours has to be importable over there
@@ -271,6 +297,23 @@ def _engine(
             return [executor.submit(subprocess.run, command(cell), check=True) for cell in some]
 
     return begin, jobs
+
+
+def _check_settings(settings: Mapping[str, Any], on: str) -> None:
+    """Refuse a key of an engine's table that it does not have, or a value that it cannot mean."""
+    known = (*(("jobs",) if on == "local" else ()), *SHARED)
+    for name, value in settings.items():
+        if name not in known and not name.startswith(f"{on}_"):
+            own = "local_setup" if on == "local" else "Slurm's own as slurm_partition and the like"
+            raise UserError(
+                f"The table [{on}] of the grid is refused by submitit: it has no key "
+                f"{short(repr(name))}; it takes {', '.join(known)}, and {own}."
+            )
+        least = 0 if name == "gpus_per_node" else 1
+        if name in ("jobs", *COUNTS) and (type(value) is not int or value < least):
+            raise UserError(
+                f"[{on}] {name} is a whole number from {least}, found {short(repr(value))}."
+            )
 
 
 def _known_jobs(place: Path, on: str) -> dict[str, Given]:

@@ -74,6 +74,11 @@ def import_checkpoint(
     from backends.commands.fine_tuned import fine_tuned
     from backends.embedders.choice import available_spaces
 
+    if only and not (converting and dataset):
+        raise UserError(
+            f"--only {only} says whose layer is converted, so it needs --convert and --dataset "
+            "NAME=PATH with every --subject of its training; add them, or leave --only out."
+        )
     bench, studied, parts = None, [], []
     about = {"heads": heads, "title": title, "command": options.command_line()}
     for path, target in [(file, space), *map(another, also or ())]:

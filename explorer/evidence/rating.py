@@ -15,7 +15,9 @@ import json
 import math
 import re
 import threading
-from collections.abc import Callable, Mapping, Sequence
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -23,6 +25,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from explorer.files import read_object, read_table
+from explorer.folders import held
 from explorer.types import UserError
 from explorer.writing import csv_text, unquoted, write_whole
 
@@ -39,6 +42,7 @@ SCALE = (1, 2, 3, 4, 5)
 RATER = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,39}")  # it names a file
 LONGEST = 86_400.0  # seconds: longer and nobody was there
 DO = "choose another --ratings folder, or mend that file"
+TRIES, PAUSE = 50, 0.1  # of taking a rater's file while another server writes it: seconds
 ROOM = "make room on that disk; the last answer was not kept, all before it are"
 
 
@@ -128,13 +132,18 @@ class Ratings:
         digest = hashlib.sha256(f"{seed} {told}".encode()).hexdigest()[:16]
         settings = {"seed": seed, "plan": digest, "questions": len(self.questions), **about}
         file = self.folder / SETTINGS
+        with _alone(file):
+            self._claim(file, digest, settings)
+
+    def _claim(self, file: Path, digest: str, settings: Mapping[str, Any]) -> None:
+        """Write the plan's settings, or refuse a folder of another plan."""
         if file.is_file():
             kept = read_object(file, DO)
             if kept.get("plan") != digest:
                 raise UserError(
                     f"{self.folder} holds ratings of other pictures, or by another seed (it has "
                     f"{kept.get('questions')} questions by seed {kept.get('seed')}, these are "
-                    f"{len(self.questions)} by seed {seed}); choose another --ratings folder."
+                    f"{len(self.questions)} by seed {self.seed}); choose another --ratings folder."
                 )
         else:
             content = json.dumps(settings, indent=1, ensure_ascii=False) + "\n"
@@ -181,7 +190,7 @@ class Ratings:
 
         ``value``: "left" or "right" for a choice, 1 to 5 for a rating.
         """
-        with self._lock:
+        with self._lock, _alone(self._file(rater)):
             rows = self.rows(rater)
             asked = self._next(rater, rows)
             if asked is None or (asked.order, asked.kind) != (order, kind):
@@ -224,6 +233,21 @@ class Ratings:
                 f"{rater[:60]!r}."
             )
         return self.folder / f"{rater}.csv"
+
+
+@contextmanager
+def _alone(file: Path) -> Iterator[None]:
+    """Hold a file while it is read and written anew; another server's answer is waited for."""
+    with ExitStack() as holding:
+        for attempt in range(TRIES):
+            try:
+                holding.enter_context(held(file, "rating"))
+                break
+            except UserError:
+                if attempt == TRIES - 1:
+                    raise
+            time.sleep(PAUSE)
+        yield
 
 
 def _seconds(value: object) -> str:
