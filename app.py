@@ -119,12 +119,17 @@ def rated_as_published(
     """Return the folders of ``--rate`` that others made, to be opened as published results."""
     if not args.rate:
         return {}
-    from backends.reports.rated import is_ours, named_folders
+    from backends.reports.rated import holds_pictures, is_ours, named_folders
 
     found = {n: given for n, given in named_folders(args.rate).items() if not is_ours(given[0])}
-    for name in found:
+    for name, (path, _) in found.items():
         if name in known:
             raise UserError(f"--rate and --published both name {name}; give each its own name.")
+        if path.is_dir() and not holds_pictures(path):
+            raise UserError(
+                f"--rate {name}: {path} holds no pictures, and no settings of what reconstruct "
+                "--out writes; give a folder of one or the other."
+            )
     of = {"dataset": dataset} if dataset else {}
     return {name: (path, of | said) for name, (path, said) in found.items()}
 

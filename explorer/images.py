@@ -30,7 +30,7 @@ SIDEWAYS = (5, 6, 7, 8)
 TWELVE_BITS = 2**12  # a camera's; of 65535 less than 7 %, which no stimulus stays under
 TEXT = "afterimage"  # the keyword of the text in a picture of ours
 MOST_PIXELS = 2**26  # declared by a file: our choice, a third of a gigabyte while it is read
-SMALL = 80  # quality of a WebP that is 100 pixels wide; our choice, by eye
+SMALL = 75  # quality of a WebP that is 100 pixels wide; our choice, by eye
 
 
 def read_picture(

@@ -76,6 +76,12 @@ def test_an_option_that_no_format_takes_is_one_sentence(capsys, tmp_path):
     assert "--dataset mine: folder has no option 'prep'; it takes live." in said
 
 
+def test_a_folder_without_pictures_to_rate_is_one_sentence(capsys, tmp_path):
+    (tmp_path / "notes.txt").write_text("nothing")
+    said = refused(capsys, "--rate", f"mine={tmp_path}")
+    assert f"--rate mine: {tmp_path} holds no pictures, and no settings of what rec" in said
+
+
 def test_an_atlas_that_is_none_is_one_sentence(capsys, tmp_path):
     gone = tmp_path / "lh.gone.annot"
     assert f"{gone} is missing; give the path" in refused(capsys, "--atlas", str(gone))

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from backends.reports.picture_folder import METRICS, SETTINGS, load
 from explorer.evidence.rating import Method
-from explorer.images import read_picture
+from explorer.images import ENDINGS, read_picture
 from explorer.naming import NAME, path_and_options
 from explorer.types import UserError
 
@@ -44,6 +44,12 @@ def named_folders(texts: list[str]) -> dict[str, tuple[Path, dict[str, str]]]:
 def is_ours(path: Path) -> bool:
     """Return whether a folder is one that ``reconstruct`` writes."""
     return (path / METRICS).is_file() or (path / SETTINGS).is_file()
+
+
+def holds_pictures(folder: Path) -> bool:
+    """Return whether a folder holds a picture, or an array that may be of pictures, anywhere."""
+    known = {*ENDINGS, ".npy", ".npz", ".pt", ".pth", ".zip"}
+    return any(path.suffix.lower() in known for path in folder.rglob("*"))
 
 
 def methods_of(bench: Workbench, folders: Folders, dataset: str) -> list[Method]:

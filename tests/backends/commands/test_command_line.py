@@ -112,6 +112,10 @@ def test_doctor_finds_nothing_then_says_what_is_missing(study, monkeypatch, caps
             ("reconstruct", "--dataset", "simulated", "--out", "x", "--generator", "pixels=a/b"),
             "--generator takes NAME=PATH_OR_ID with one of pocket-diffusion, retrieval, ",
         ),
+        (
+            ("import-checkpoint", "last.pth", "--only", "subj01", "--dataset", "simulated"),
+            "--only subj01 says whose layer is converted, so it needs --convert and --dataset ",
+        ),
         (("build-demo", "--quick"), "--quick makes untrained models; give --out FOLDER"),
     ],
 )

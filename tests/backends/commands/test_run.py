@@ -155,6 +155,18 @@ def test_a_grid_that_was_changed_meanwhile_is_refused(make_workbench, tmp_path, 
 def test_how_long_it_takes():
     assert forecast([(10, 20.0), (30, 20.0)], 80, 2) == pytest.approx(40.0)
     assert forecast([], 80, 2) is None
+    assert forecast([(10, 20.0), (30, 20.0)], 80, 2, 30.0) == pytest.approx(55.0)
+
+
+def test_the_time_left_counts_the_start_of_each_cell_that_has_to_begin(tmp_path):
+    notes = tmp_path / ".cells"
+    notes.mkdir()
+    job = Job("fake", ("sub-01",), "linear", "painter", scale=1.0, steps=1)
+    plan = [Cell(f"c{n}", tmp_path / "out", job, n, n + 1, 10) for n in range(4)]
+    (notes / "c0.json").write_text('{"pictures": 10, "seconds": 100, "start": 600}')
+    (notes / "c1.json").write_text('{"pictures": 10, "seconds": 100}')  # of an earlier version
+    found = {"c0": "done", "c1": "running", "c2": "waiting", "c3": "queued"}
+    assert "time left: 25 min 00 s" in table(plan, found, tmp_path)  # 30 pictures and two starts
 
 
 # ------------------------------------------------------------------------------------- the engines
@@ -306,6 +318,20 @@ def test_without_slurm_or_with_settings_that_it_lacks_it_is_one_sentence(stub, m
     grid.local["jobs"] = 0
     with pytest.raises(UserError, match=r"\[local\] jobs is a whole number from 1, found 0"):
         drive(grid, plan, "local", command, print)
+    grid.local.update(jobs=1, timeout_min="long")
+    with pytest.raises(
+        UserError, match=r"\[local\] timeout_min is a whole number from 1, found 'l"
+    ):
+        drive(grid, plan, "local", command, print)
+    grid.local.update(timeout_min=5, mem_gb="much")
+    with pytest.raises(UserError, match="refused by submitit: .*mem_gb"):
+        drive(grid, plan, "local", command, print)
+    del grid.local["mem_gb"]
+    grid.local["foo"] = 3
+    known = "no key 'foo'; it takes jobs, timeout_min, nodes, .* stderr_to_stdout, and local_setup"
+    with pytest.raises(UserError, match=known):
+        drive(grid, plan, "local", command, print)
+    del grid.local["foo"]
     grid.local.update(jobs=1, gpus="many")
     with pytest.raises(UserError, match=r"The table \[local\] of the grid is refused by submitit"):
         drive(grid, plan, "local", command, print)

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import csv
+import fcntl
+import threading
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
-from explorer.evidence import rated
+from explorer.evidence import rated, rating
 from explorer.evidence.rated import krippendorff_alpha
 from explorer.evidence.rating import CHOICE, COLUMNS, RATING, Method, Ratings, plan, read_ratings
 from explorer.types import UserError
@@ -103,6 +105,24 @@ def test_an_answer_given_twice_counts_once(ratings: Ratings) -> None:
     assert not ratings.answer("ann", 1, CHOICE, "right", 1)  # another window
     assert not ratings.answer("ann", 1, RATING, 3, 1)  # not asked yet
     assert len(ratings.rows("ann")) == 1
+
+
+def test_another_server_that_writes_a_raters_file_is_waited_for(
+    ratings: Ratings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lock = ratings.folder / ".ann.csv.lock"
+    with lock.open("w") as other:
+        fcntl.flock(other, fcntl.LOCK_EX)
+        with monkeypatch.context() as patched:
+            patched.setattr(rating, "TRIES", 1)
+            with pytest.raises(UserError, match="ann.csv is being written by another process"):
+                ratings.answer("ann", 1, CHOICE, "left", 1)
+        assert ratings.answer("ben", 1, CHOICE, "left", 1)  # whose file nobody holds
+        ends = threading.Timer(0.15, lambda: fcntl.flock(other, fcntl.LOCK_UN))
+        ends.start()
+        assert ratings.answer("ann", 1, CHOICE, "left", 1)
+        ends.join()
+    assert len(ratings.rows("ann")) == 1 and not lock.exists()
 
 
 def test_a_full_disk_loses_no_answer(ratings: Ratings, monkeypatch: pytest.MonkeyPatch) -> None:
