@@ -21,6 +21,7 @@ from explorer.brain.printed import (
     MARGIN,
     WIDTH,
     draw_bars,
+    draw_slices,
     draw_surface,
     printable,
 )
@@ -161,8 +162,10 @@ def trial_figure(
     lines = _in_lines(panels, done, rows, len(samples), columns)
     told = [max(len(below) for _, _, below in line) for _, line in lines]
     heights = [0.17 + cell + 0.11 * count + 0.1 for count in told]
-    drawn = "none" if parcel_map is None else printable(parcel_map, parcellation, voxel_space)
-    below = {"none": 0.0, "bars": 2.0, "surface": BRAINS}[drawn]
+    drawn = (
+        "none" if parcel_map is None else printable(parcel_map, parcellation, voxel_space, surface)
+    )
+    below = {"none": 0.0, "bars": 2.0, "surface": BRAINS, "slices": BRAINS}[drawn]
     foot = textwrap.wrap(provenance, 170)
     head = 0.3 if caption or decoding is not None else 0.05
     pictures_height = sum(heights) + sum(ROW_TITLE for title, _ in lines if title)
@@ -204,6 +207,9 @@ def trial_figure(
         draw_bars(
             place(2.0, top + 0.2, 3.4, below - 0.6), parcel_map, measure, threshold, palettes
         )
+    elif drawn == "slices":
+        shown = parcel_map, measure, parcellation, voxel_space
+        draw_slices(place, write, top, *shown, surface, threshold, palettes)
     elif drawn == "surface":
         shown = parcel_map, measure, parcellation, voxel_space
         chosen = surface, camera, hemisphere, parcel, threshold, palettes, outlines

@@ -112,6 +112,9 @@ TARGETS = ("retrieval margin", "fixed direction", LIKELIHOOD)  # the last: of ma
 MEASURES = ("enrichment", "share", "mean", "signed")
 ATTENTIONS = ("off", "occlusion")  # over the shown image; the second is the method
 SURFACES = ("inflated", "pial", "flat")
+NATIVE = ("native inflated", "native pial")  # the subject's own surface
+SLICES, GLASS = ("axial", "coronal", "sagittal"), "glass"  # pictures of a volume
+PICTURED = (*SLICES, GLASS)
 HEMISPHERES = ("both", "left", "right")
 CAMERAS = ("lateral", "medial", "ventral", "dorsal", "anterior", "posterior")
 # Names of colour maps for values of one sign and of both; the first is the default.
@@ -158,7 +161,11 @@ class View:
         object.__setattr__(self, "parcels", tuple(dict.fromkeys(map(str, self.parcels))))
         object.__setattr__(self, "gain", float(self.gain))
         object.__setattr__(self, "threshold", _threshold(self.threshold))
-        offers = {"method": METHODS, "measure": MEASURES, "surface": SURFACES}
+        offers = {
+            "method": METHODS,
+            "measure": MEASURES,
+            "surface": (*SURFACES, *NATIVE, *PICTURED),
+        }
         offers |= {"hemisphere": HEMISPHERES, "camera": CAMERAS, "target": TARGETS}
         offers |= {"attention": ATTENTIONS, "panel": PANELS, "people": PEOPLE}
         offers |= {"sequential": SEQUENTIAL, "diverging": DIVERGING}

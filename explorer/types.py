@@ -152,7 +152,8 @@ class VoxelSpace:
     ``hash`` names the exact voxel set and order. ``space``: what the affine leads to as
     templateflow.org names it (``MNI152NLin2009cAsym``), "" for a person's own. ``fslr``: int (V,),
     the vertex of fsLR-32k of each column, left then right, -1 below the cortex, where data lie
-    there.
+    there. ``native()`` gives the subject's own surface, where the study has one, see
+    `explorer.brain.native`.
     """
 
     n_voxels: int
@@ -163,6 +164,7 @@ class VoxelSpace:
     parcellations: Mapping[str, Parcellation] = field(default_factory=dict)
     space: str = ""
     fslr: np.ndarray | None = None
+    native: Callable[[], Mapping[str, Any]] | None = None
 
     def __post_init__(self) -> None:
         """Refuse a projection or atlas made for another set of voxels."""

@@ -30,17 +30,20 @@ const segment = (name, label, options, change) => {
 const waits = () => { root.dataset.state = "waiting"; };
 window.addEventListener("afterimage-map-waits", waits);
 // A threshold is in units of what is mapped.
+const OF_MAP = ["shows", "method", "target", "atlas"], OF_PICTURE = ["surface", "measure", "threshold", "sequential", "diverging"];
+const isPicture = (seen) => ["axial", "coronal", "sagittal", "glass"].includes(seen.surface); // drawn by the server
 const OF_UNIT = ["shows", "method", "target", "measure"];
 const tell = (asked) => {
   const change = OF_UNIT.some((key) => key in asked) ? { threshold: 0, ...asked } : asked;
+  const before = view;
   view = { ...view, ...change };
-  if (["shows", "method", "target", "atlas"].some((key) => key in change)) waits();
+  if (OF_MAP.some((key) => key in change) || ((isPicture(before) || isPicture(view)) && OF_PICTURE.some((key) => key in change && change[key] !== before[key]))) waits();
   trigger("view", change);
 };
 const words = (list) => Object.fromEntries(list.map((w) => [w, w[0].toUpperCase() + w.slice(1)]));
 const method = segment("method", "Method", { gradient: "Gradient", "gradient x input": "Gradient × input", "integrated gradients": "Integrated" }, (key) => tell({ method: key }));
 const measure = segment("measure", "Measure", words(["enrichment", "share", "mean", "signed"]), (key) => { tell({ measure: key }); sort = { column: key, descending: true }; render(); });
-const surface = segment("surface", "Surface", words(["inflated", "pial", "flat"]), (key) => { tell({ surface: key }); draw(true); });
+const surface = segment("surface", "Surface", { ...words(["inflated", "pial", "flat"]), "native inflated": "Own inflated", "native pial": "Own pial", ...words(["axial", "coronal", "sagittal", "glass"]) }, (key) => { tell({ surface: key }); render(); });
 const camera = segment("camera", "View", words(["lateral", "medial", "ventral", "dorsal", "anterior", "posterior"]), (key) => { tell({ camera: key }); draw(true); });
 camera.addEventListener("click", (event) => {
   // Choosing the view that is already chosen turns the brain back to it.
@@ -67,8 +70,10 @@ const sides = h("div", { class: "ai-sides", "aria-hidden": "true" });
 const zoomer = (text, label, by) => h("button", { type: "button", title: label, "aria-label": label, onclick: () => zoomBy(by) }, text);
 const zoomers = h("div", { class: "ai-zoom", role: "group", "aria-label": "Size of the brain" }, zoomer("+", "Larger", 1.25), zoomer("−", "Smaller", 0.8), zoomer("⟲", "Turn back and whole", 0));
 const stageHelp = h("span", { class: "ai-unseen", id: "stage-help" }, "Arrow keys turn the brain, plus and minus change its size, 0 turns it back; comma and full stop choose the parcel before or after in the table, Escape none; square brackets lower and raise the threshold.");
-const stage = h("div", { class: "ai-stage", role: "application", tabindex: "0", "aria-label": "Cortical surface", "aria-describedby": "stage-help", onkeydown: (event) => press(event) }, canvas, sides, overlay, tip);
-const surfaceSide = h("div", { class: "ai-surface-side" }, h("div", { class: "ai-controls ai-bare" }, camera, surface, hemisphere), h("div", { class: "ai-stage-frame" }, stage, zoomers, stageHelp), bar, h("div", { class: "ai-look" }, paletteField, outlineField), picked, save);
+const slices = h("img", { class: "ai-slices", alt: "", hidden: true });
+const stage = h("div", { class: "ai-stage", role: "application", tabindex: "0", "aria-label": "Cortical surface", "aria-describedby": "stage-help", onkeydown: (event) => press(event) }, canvas, slices, sides, overlay, tip);
+const slicesNote = h("p", { class: "ai-small ai-slices-note", hidden: true });
+const surfaceSide = h("div", { class: "ai-surface-side" }, h("div", { class: "ai-controls ai-bare" }, camera, surface, hemisphere), h("div", { class: "ai-stage-frame" }, stage, zoomers, stageHelp), slicesNote, bar, h("div", { class: "ai-look" }, paletteField, outlineField), picked, save);
 const head = h("tr");
 const body = h("tbody");
 const table = h("div", { class: "ai-table", role: "region", tabindex: "0", "aria-label": "Numbers per parcel", onkeydown: (event) => walkRows(event) }, h("table", {}, h("thead", {}, head), body));
@@ -191,7 +196,7 @@ const reveal = () => {
   if (row.offsetTop < top || row.offsetTop + row.offsetHeight > bottom) table.scrollTop = row.offsetTop - table.clientHeight / 2;
 };
 // A map of voxels colours each vertex by itself, whatever its parcel's mean.
-const isUnder = (row) => !vertices && typeof row[measured()] === "number" && isHidden(row[measured()]);
+const isUnder = (row) => !ofVoxels() && typeof row[measured()] === "number" && isHidden(row[measured()]);
 const renderPicked = () => {
   const row = value.rows.find((r) => r.parcel === view.parcel);
   picked.hidden = !row;
@@ -240,6 +245,18 @@ const render = () => {
   }
   setText(note, value.note || "");
   note.hidden = !value.note;
+  surface.querySelectorAll("label").forEach((label) => { label.hidden = !value.surfaces.includes(label.firstChild.value); });
+  const flatPicture = isPicture(view);
+  camera.hidden = hemisphere.hidden = zoomers.hidden = sides.hidden = canvas.hidden = flatPicture;
+  slices.hidden = slicesNote.hidden = !flatPicture;
+  if (flatPicture) {
+    const picture = value.picture?.of === view.surface ? value.picture : null;
+    setSource(slices, picture?.image);
+    slices.alt = picture ? `${picture.note} The table holds the same numbers by parcel.` : "";
+    setText(slicesNote, picture?.note || "");
+    overlay.hidden = Boolean(picture);
+    setText(overlay, "Drawing the picture…");
+  }
   root.classList.toggle("ai-no-surface", Boolean(value.no_surface));
   root.dataset.state = value.state;
   help.hidden = other;
@@ -263,5 +280,5 @@ follow((next, last) => {
   if (!last || JSON.stringify(last.view) !== JSON.stringify(next.view)) view = { ...next.view };
   render();
   // While the first map is computed, fetch what it will be drawn with.
-  if (!last && !value.no_surface && drawable()) Promise.all([fetchBrain(), loadPlotly()]).catch(() => {});
+  if (!last && !value.no_surface && !isPicture(view) && drawable()) Promise.all([fetchBrain(), loadPlotly()]).catch(() => {});
 });

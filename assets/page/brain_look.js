@@ -12,6 +12,7 @@ const between = (map) => `${signed(map) ? `between ${withUnit(measured(), -view.
 // What the threshold leaves out, in words: of the vertices where the map has any, else of the parcels.
 const hiddenText = (map) => {
   if (!view.threshold) return "Every value is coloured.";
+  if (isPicture(view)) return value.picture?.hidden || "…"; // whoever draws it counts its voxels
   const few = new Set(map.small);
   const known = vertices ? SIDES.flatMap((side) => [...vertices[side]]).filter((v) => !Number.isNaN(v)) : map.values.filter((v, i) => v !== null && !few.has(i));
   const lost = known.filter(isHidden).length;
@@ -70,7 +71,7 @@ const renderLook = (map) => {
   paletteField.hidden = !names.length;
   const others = value.atlases.filter((name) => name !== value.key.atlas);
   outline.replaceChildren(...["", ...others].map((name) => h("option", { value: name, selected: name === view.outlines }, name || "none")));
-  outlineField.hidden = !others.length;
+  outlineField.hidden = !others.length || isPicture(view);
 };
 const renderBar = () => {
   const map = value.maps[measured()];

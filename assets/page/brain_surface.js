@@ -25,25 +25,27 @@ const loadPlotly = () => {
   return window.afterimagePlotly;
 };
 
+// A surface of the subject's own is everybody else's no more.
+const meshKey = () => (view.surface.startsWith("native") ? JSON.stringify([value.key.dataset, value.key.subject, view.surface]) : view.surface);
 const fetchParcels = async (name) => {
-  const { dataset, subject } = value.key;
+  const { dataset, subject } = value.key, place = meshKey();
   const key = JSON.stringify([dataset, subject, name, view.surface]);
   if (!payloads.has(key)) {
-    const mesh = meshes.get(view.surface);
+    const mesh = meshes.get(place);
     payloads.set(key, server.surface({ dataset, subject, atlas: name, surface: view.surface, parcels_only: Boolean(mesh) }).then((payload) => {
       if (payload.problem) throw new Error(payload.problem);
-      if (!meshes.has(view.surface) && payload.left.vertices) {
-        meshes.set(payload.surface, {
+      if (!meshes.has(place) && payload.left.vertices) {
+        meshes.set(place, {
           layouts: payload.layouts,
           ...Object.fromEntries(SIDES.map((s) => [s, { vertices: decode(payload[s].vertices), faces: decode(payload[s].faces), background: decode(payload[s].background) }])),
         });
       }
-      return { parcels: payload.parcels, left: decode(payload.left.parcel), right: decode(payload.right.parcel), surface: payload.surface, borders: {} };
+      return { parcels: payload.parcels, left: decode(payload.left.parcel), right: decode(payload.right.parcel), place, borders: {} };
     }));
     payloads.get(key).catch(() => payloads.delete(key));
   }
   const parcels = await payloads.get(key);
-  return { ...parcels, key, mesh: meshes.get(parcels.surface) };
+  return { ...parcels, key, mesh: meshes.get(parcels.place) };
 };
 const fetchBrain = () => fetchParcels(value.key.atlas);
 
@@ -199,7 +201,7 @@ const draw = (always) => {
   return drawing;
 };
 const drawNow = async () => {
-  if (!value || value.no_surface || !Object.keys(value.maps).length) return;
+  if (!value || value.no_surface || isPicture(view) || !Object.keys(value.maps).length) return;
   if (!drawable()) {
     overlay.hidden = false;
     setText(overlay, "This browser offers no WebGL, so the surface cannot be drawn; the table says the same.");
@@ -229,7 +231,7 @@ const drawNow = async () => {
   overlay.hidden = true;
 };
 const paint = () => {
-  if (!plot || !brain || !Object.keys(value.maps).length) return;
+  if (!plot || !brain || isPicture(view) || !Object.keys(value.maps).length) return;
   const now = placedSides();
   window.Plotly.restyle(plot, { vertexcolor: now.map(colours) }, now.map((_, place) => place));
 };

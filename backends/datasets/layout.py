@@ -23,6 +23,9 @@ r"""The plain folder: any study that was written as five kinds of files.
                             of betas.npy are these in C order, as betas[mask] gives them. With
                             {"space": "MNI152NLin2009cAsym"} in dataset.json, or another MNI152
                             space, they are drawn on fsaverage5; in others they have no place there
+    sub-XX/surf/            optional, for voxels that are drawn on fsaverage5: FreeSurfer's
+                            {lh,rh}.{inflated,pial,sulc,sphere.reg}; maps are then drawn on the
+                            subject's own surface too
 
 Tables are tab-separated UTF-8. A notebook writes such a folder in ten lines, given `pictures`
 (uint8, H x W x 3, one a stimulus), `betas` (trials, V), and `shown` (the picture's number) and

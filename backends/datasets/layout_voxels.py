@@ -9,6 +9,7 @@ import numpy as np
 
 from backends.datasets.layout_tables import numbers, read_table, shown, whole_numbers
 from explorer import files
+from explorer.brain.native import native_surface
 from explorer.brain.projection import project_volume
 from explorer.files import short
 from explorer.types import (
@@ -132,7 +133,8 @@ def voxel_space(
         atlases.setdefault(atlas.name, atlas)
     mask, affine = volume or (None, None)
     space = description["space"] if volume else ""
-    return VoxelSpace(v, digest, projection, mask, affine, atlases, space)
+    own = native_surface(folder / "surf") if projection is not None else None
+    return VoxelSpace(v, digest, projection, mask, affine, atlases, space, native=own)
 
 
 def _volume(folder: Path, v: int) -> tuple[np.ndarray, np.ndarray] | None:

@@ -3,6 +3,7 @@
 Files, below the folder of the release, beside those of `nsd_rois` and `nsd_places`::
 
     nsddata_betas/ppdata/subj01/SPACE/PREPARATION/{ncsnr.nii.gz,lh.ncsnr.mgh,rh.ncsnr.mgh}
+    nsddata/freesurfer/subj01/surf/{lh,rh}.{inflated,pial,sulc}       the subject's own surface
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -29,12 +31,14 @@ from backends.datasets.nsd_files import (
 )
 from backends.datasets.nsd_places import (
     lacking_spheres,
+    native_vertices,
     nearest_of_fsaverage5,
     project_surface,
     project_volume,
 )
 from backends.datasets.nsd_rois import MASKS, PARTITIONS, Rois, parcellations
-from explorer.types import UserError, VoxelSpace, voxel_hash
+from explorer.brain.native import native_surface
+from explorer.types import FSAVERAGE5_VERTICES, UserError, VoxelSpace, voxel_hash
 
 
 @dataclass(frozen=True, eq=False)
@@ -144,9 +148,19 @@ class Brains:
             None if surface else usable,
             affine,
             atlases,
+            native=self._native(subject),
         )
         snr = None if ncsnr is None else np.maximum(ncsnr[usable], 0).astype(np.float32)
         return Voxels(space, usable, snr, v - int(usable.sum()), counts, lacking)
+
+    def _native(self, subject: str) -> Callable[[], Any] | None:
+        """Return what reads a subject's own surface, at the vertices of NSD's transform."""
+
+        def places(h: str) -> np.ndarray | None:
+            native = native_vertices(self.path, subject, h)
+            return None if native is None else native[: FSAVERAGE5_VERTICES // 2]
+
+        return native_surface(self.path / "nsddata/freesurfer" / subject / "surf", places)
 
     @cached_property
     def _nearest(self) -> np.ndarray:

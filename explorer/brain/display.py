@@ -53,7 +53,7 @@ def surface_payload(
         raise UserError(
             "This study gives no voxel locations, so there is no surface to draw; use the table."
         )
-    mesh = surface_mesh(surface)
+    mesh = surface_mesh(surface, voxel_space)
     drawn = drawn_parcels(parcellation, voxel_space.projection)
     counts = parcellation.masks().sum(axis=1)
     payload: dict[str, Any] = {

@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from explorer import metrics, stopping
-from explorer.brain import importance, predicted
+from explorer.brain import importance, predicted, volumes
 from explorer.brain.parcels import VoxelMap, voxel_map
 from explorer.brain.predicted import ACCURACY, MEASURED, PREDICTIONS
+from explorer.brain.surfaces import offered_surfaces
 from explorer.choosing import check_request
 from explorer.decoding import (
     deciding,
@@ -25,6 +26,7 @@ from explorer.decoding import (
     unexplained,
 )
 from explorer.request import (
+    GLASS,
     IMPORTANCE,
     LIKELIHOOD,
     MEASURES,
@@ -128,6 +130,18 @@ def map_names(bench: Workbench, dataset: str, subject: str) -> list[str]:
     reliability = [] if who.ncsnr is None else [CEILING, NCSNR]
     known = PREDICTIONS if bench.catalogue.encoder_offer(dataset, subject) else ()
     return list(dict.fromkeys([IMPORTANCE, *known, *reliability, *who.maps, PARCELS]))
+
+
+def drawn_on(bench: Workbench, dataset: str, subject: str, view: View) -> list[str]:
+    """Return what a view's map can be drawn on: surfaces, and pictures of the volume.
+
+    An atlas that is not there counts as the first.
+    """
+    voxels = bench.catalogue.trials(dataset, subject).subject.voxels
+    atlas = view.atlas if view.atlas in voxels.parcellations else ""
+    surfaces = offered_surfaces(voxels, parcellation_of(bench, dataset, subject, atlas))
+    without = GLASS if view.shows == PARCELS else ""  # which have no values to project
+    return [*surfaces, *(kind for kind in volumes.offered(voxels) if kind != without)]
 
 
 def map_of_voxels(bench: Workbench, request: Request, view: View) -> VoxelMap:

@@ -16,7 +16,10 @@ from explorer.brain.display import (
 )
 from explorer.brain.parcels import UNASSIGNED, VoxelMap
 from explorer.brain.surfaces import HALF, SIDES, background, centred, drawn_parcels, surface_mesh
-from explorer.brain.values import on_vertices, told_of
+from explorer.brain.values import on_vertices, on_voxels, told_of
+from explorer.brain.volumes import draw_volume
+from explorer.brain.volumes import told as told_about
+from explorer.request import PICTURED
 from explorer.types import Parcellation, VoxelSpace
 
 if TYPE_CHECKING:
@@ -29,9 +32,14 @@ VIEWS = ("lateral", "medial", "ventral", "posterior")
 
 
 def printable(
-    parcel_map: Any, parcellation: Parcellation | None, voxel_space: VoxelSpace | None
+    parcel_map: Any,
+    parcellation: Parcellation | None,
+    voxel_space: VoxelSpace | None,
+    surface: str = "",
 ) -> str:
-    """Return how a map can be drawn: on a "surface", as "bars", or "none"."""
+    """Return how a map can be drawn: on a "surface", in "slices", as "bars", or "none"."""
+    if surface in PICTURED and voxel_space is not None and voxel_space.mask is not None:
+        return "slices"
     painted = parcellation is not None and parcellation.surface is not None
     located = voxel_space is not None and (voxel_space.projection is not None or painted)
     on_voxels = isinstance(parcel_map, VoxelMap) and parcel_map.values is not None
@@ -63,8 +71,7 @@ def draw_surface(
     theirs. ``camera`` comes first among the views; the outline of ``parcel`` is drawn in ink, and
     those of all parcels of ``outlines`` in grey. Values below ``threshold`` are not coloured.
     """
-    from matplotlib.colorbar import ColorbarBase
-    from matplotlib.colors import LinearSegmentedColormap, ListedColormap, Normalize
+    from matplotlib.colors import LinearSegmentedColormap, ListedColormap
     from nilearn.plotting import plot_surf, plot_surf_contours
 
     told = told_of(parcel_map, measure)
@@ -84,7 +91,7 @@ def draw_surface(
     columns = len(sides) if on_flat else len(views)
     wide = (WIDTH - 2 * MARGIN - 0.2) / columns
     side_length = 2.6 if on_flat else wide  # of the square axes, which may overlap: they are clear
-    mesh = surface_mesh(surface)
+    mesh = surface_mesh(surface, voxel_space)
     chosen = _outlined(parcel, parcellation, voxel_space)
     others = None if outlines is None else drawn_parcels(outlines, voxel_space.projection)
     for row, side in enumerate(sides):
@@ -124,8 +131,67 @@ def draw_surface(
                 drawn = {"levels": levels, "colors": inks, "axes": axes, "figure": axes.figure}
                 plot_surf_contours(faces, where, hemi=side, **drawn)
             _fit(axes, mesh[side])
-    foot = top + BRAINS - 0.35
-    if by_label:
+    note = "grey: no voxels" if by_vertex else "grey: no voxels, or fewer than 10 in the parcel"
+    if threshold and not by_label:
+        small = set(told["small"])
+        large = [None if i in small else v for i, v in enumerate(told["values"])]
+        counted = (on_surface, "vertices") if by_vertex else (large, "parcels")
+        note += f"; {threshold_sentence(counted[0], threshold, counted[1])}"
+    if outlines is not None:
+        note += f"; outlines: {outlines.name}"
+    _foot(place, write, top, told, colours, (low, high), threshold, (note, parcellation.note))
+
+
+def draw_slices(
+    place: Callable[..., Axes],
+    write: Callable[..., None],
+    top: float,
+    parcel_map: Any,
+    measure: str,
+    parcellation: Parcellation,
+    voxel_space: VoxelSpace,
+    kind: str,
+    threshold: float = 0.0,
+    palettes: Mapping[str, Sequence[str]] = COLOURS,
+) -> None:
+    """Draw a map in its volume, as `explorer.brain.volumes.draw_volume`, as high as a surface."""
+    from matplotlib.colors import LinearSegmentedColormap
+
+    numbers = told_of(parcel_map, measure)
+    by_label = numbers["kind"] == "labels"
+    axes = place(MARGIN, top, WIDTH - 2 * MARGIN, BRAINS - 0.45)
+    figure, box = axes.figure, axes.get_position().bounds
+    axes.remove()
+    shown = parcel_map, numbers, parcellation, voxel_space, threshold, palettes
+    draw_volume(figure, box, kind, *shown)
+    note = told_about(voxel_space, kind)
+    if threshold and not by_label:
+        values = on_voxels(parcel_map, numbers, parcellation)
+        note += f" {threshold_sentence(values, threshold, 'voxels').capitalize()}."
+    colours = None
+    if not by_label:
+        colours = LinearSegmentedColormap.from_list("chosen", palettes[numbers["kind"]])
+    low, high = numbers["limits"]
+    limits = low, high if high > low else low + 1
+    _foot(place, write, top, numbers, colours, limits, threshold, (note,))
+
+
+def _foot(
+    place: Callable[..., Axes],
+    write: Callable[..., None],
+    top: float,
+    told: Mapping[str, Any],
+    colours: Any,
+    limits: tuple[float, float],
+    threshold: float,
+    notes: Sequence[str],
+) -> None:
+    """Draw the colour bar of a map, or the title of labels, and write the notes beside it."""
+    from matplotlib.colorbar import ColorbarBase
+    from matplotlib.colors import Normalize
+
+    foot, (low, high) = top + BRAINS - 0.35, limits
+    if told["kind"] == "labels":
         write(WIDTH / 2, foot, told["title"], 6.5, ha="center")
     else:
         bar = place(WIDTH / 2 - 1.4, foot, 2.8, 0.08)
@@ -146,18 +212,9 @@ def draw_surface(
         bar.tick_params(labelsize=6, length=2, width=0.5, pad=1.5, colors=INK)
         if told["reference"] is not None and low < told["reference"] < high:
             bar.axvline(told["reference"], color=INK, linewidth=0.8)
-    note = "grey: no voxels, or fewer than 10 in the parcel"
-    if by_vertex:
-        note = "grey: no voxels"
     if told["flat"]:
-        note = "the gradient is zero for every voxel: nothing to map"
-    told_values = on_surface if by_vertex else told["values"]
-    if threshold and not by_label:
-        what = "vertices" if by_vertex else "parcels"
-        note += f"; {threshold_sentence(told_values, threshold, what)}"
-    if outlines is not None:
-        note += f"; outlines: {outlines.name}"
-    lines = [*textwrap.wrap(note, 52), *textwrap.wrap(parcellation.note, 52)]
+        notes = ("the gradient is zero for every voxel: nothing to map", *notes[1:])
+    lines = [line for note in notes for line in textwrap.wrap(note, 52)]
     write(MARGIN, foot, "\n".join(lines), 5.5, color="#666666")
 
 

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from explorer.brain.parcels import vertex_parcels
-from explorer.request import CAMERAS, SURFACES
-from explorer.types import FSAVERAGE5_VERTICES, Parcellation, UserError
+from explorer.request import CAMERAS, NATIVE, SURFACES
+from explorer.types import FSAVERAGE5_VERTICES, Parcellation, UserError, VoxelSpace
 
 if TYPE_CHECKING:
     import scipy.sparse as sp
@@ -40,14 +40,24 @@ ROTATIONS = {
 GAP = 0.06  # between the hemispheres, in widths of one; our choice
 
 
-def surface_mesh(surface: str) -> dict[str, dict[str, np.ndarray]]:
+def surface_mesh(
+    surface: str, voxel_space: VoxelSpace | None = None
+) -> dict[str, dict[str, np.ndarray]]:
     """Return ``left`` and ``right``: vertices float32 (10,242, 3) in mm, faces int32 (m, 3), sulc.
 
     ``sulc`` float32 (10,242,) is the sulcal depth, positive in sulci. Vertices are (right,
     anterior, superior); the flat map lies in the plane of the first two and leaves out the faces
     of the medial wall and along its cuts. Left, then right, is the order of all data on
-    fsaverage5.
+    fsaverage5. A native surface is the subject's own, at the same 10,242 places of its cortex, and
+    needs the voxel space that has it.
     """
+    if surface in NATIVE and voxel_space is not None and voxel_space.native is not None:
+        return voxel_space.native()[surface.removeprefix("native ")]
+    if surface in NATIVE:
+        raise UserError(
+            "This data set has no surface of the subject's own; choose one of "
+            f"{', '.join(SURFACES)}."
+        )
     if surface not in SURFACES:
         raise UserError(f"surface is one of {', '.join(SURFACES)}, found {surface!r}.")
     meshes = {}
@@ -56,6 +66,13 @@ def surface_mesh(surface: str) -> dict[str, dict[str, np.ndarray]]:
         (sulc,) = bundled(f"sulc_{side}")
         meshes[side] = {"vertices": vertices, "faces": faces, "sulc": sulc}
     return meshes
+
+
+def offered_surfaces(voxel_space: VoxelSpace, parcellation: Parcellation) -> tuple[str, ...]:
+    """Return the surfaces that a map can be drawn on: none without places."""
+    if voxel_space.projection is None and parcellation.surface is None:
+        return ()
+    return (*SURFACES, *(NATIVE if voxel_space.native is not None else ()))
 
 
 def bundled(stem: str) -> tuple[np.ndarray, ...]:

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import base64
 import math
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
-from explorer.brain import display, palettes
+from explorer.brain import display, palettes, volumes
 from explorer.brain.importance import INCOMPLETE
-from explorer.brain.maps import CEILING, NCSNR, map_names, parcellation_of, target_names
+from explorer.brain.maps import CEILING, NCSNR, drawn_on, map_names, parcellation_of, target_names
 from explorer.brain.parcels import VoxelMap
 from explorer.brain.predicted import ACCURACY, FEWEST, MEASURED, PREDICTED, PREDICTIONS
+from explorer.brain.values import on_voxels, told_of
 from explorer.page import map_export
-from explorer.request import IMPORTANCE, LIKELIHOOD, MEASURES, PARCELS, Request, View
+from explorer.request import IMPORTANCE, LIKELIHOOD, MEASURES, PARCELS, PICTURED, Request, View
 from explorer.types import UserError
 
 if TYPE_CHECKING:
@@ -107,6 +109,9 @@ SHOWN = {
         "drawn.",
     ),
 }
+OF_MAP = {"shows", "method", "target", "atlas"}  # fields of a view that bring another map
+# And those that bring another picture, where the map is drawn as slices or a glass brain.
+OF_PICTURE = {"surface", "measure", "threshold", "sequential", "diverging"}
 OWN_MAP = "A map that comes with the data set: one number a voxel."
 # How the Desikan-Killiany atlas spells its parcels, and how people do.
 READABLE = {
@@ -149,8 +154,19 @@ def atlas_of(request: Request, view: View, workbench: Workbench) -> str:
     return view.atlas if view.atlas in atlases else next(iter(atlases), "")
 
 
+def means_work(change: Iterable[str], before: View, now: View) -> bool:
+    """Return whether changed fields of a view bring another map, or another picture of it."""
+    pictured = {before.surface, now.surface} & set(PICTURED)
+    return bool(set(change) & (OF_MAP | (OF_PICTURE if pictured else set())))
+
+
 def decided_by(request: Request, view: View) -> tuple:
-    """Return what a map depends on: two equal tuples are the same map."""
+    """Return what a map depends on: two equal tuples are the same map, and picture of it."""
+    picture = tuple(str(getattr(view, name)) for name in sorted(OF_PICTURE))
+    return (*_map_decided_by(request, view), *(picture if view.surface in PICTURED else ()))
+
+
+def _map_decided_by(request: Request, view: View) -> tuple:
     if view.shows != IMPORTANCE:
         of_trial = view.shows in (CEILING, *PREDICTIONS)
         trial = (request.stimulus, request.repeats) if of_trial else ()
@@ -189,6 +205,8 @@ def frame(request: Request, view: View, workbench: Workbench, plotly: str) -> di
             for kind, maps in palettes.PALETTES.items()
         },
         "no_surface": nowhere,
+        "surfaces": drawn_on(workbench, request.dataset, request.subject, view),
+        "picture": None,
         "files": map_export.offered(voxels, parcels) if view.shows != PARCELS else [],
         "note": nowhere or parcels.note,
         "maps": {},
@@ -204,7 +222,8 @@ def _nowhere(request: Request, view: View, workbench: Workbench) -> str:
     shown = parcellation_of(
         workbench, request.dataset, request.subject, atlas_of(request, view, workbench)
     )
-    if voxels.projection is None and shown.surface is None:
+    pictured = view.surface in PICTURED and volumes.offered(voxels)
+    if voxels.projection is None and shown.surface is None and not pictured:
         none = (
             f"No surface: this study gives no locations for its {voxels.n_voxels} voxels, so they "
             "cannot be drawn on a brain."
@@ -260,13 +279,31 @@ def filled(
     workbench: Workbench,
 ) -> dict[str, Any]:
     """Return the brain view with what `Workbench.evidence` gave for it."""
+    place = request.dataset, request.subject
+    voxels = workbench.catalogue.trials(*place).subject.voxels
+    parcellation = parcellation_of(workbench, *place, view.atlas)
+    if view.surface in PICTURED and not value["no_surface"]:
+        value = {**value, "picture": _picture(shown, parcellation, voxels, view)}
     if not isinstance(shown, VoxelMap):
         return with_map(value, shown)
-    place = request.dataset, request.subject
-    parcellation = parcellation_of(workbench, *place, view.atlas)
-    return with_voxel_map(
-        value, shown, parcellation, workbench.catalogue.trials(*place).subject.voxels
+    return with_voxel_map(value, shown, parcellation, voxels)
+
+
+def _picture(
+    shown: ParcelMap | VoxelMap, parcellation: Parcellation, voxels: VoxelSpace, view: View
+) -> dict[str, str]:
+    """Return slices or a glass brain as a PNG address, and what they show in words."""
+    numbers = told_of(shown, view.measure)
+    chosen = {kind: palettes.stops(kind, view) for kind in palettes.PALETTES}
+    drawn = volumes.picture(
+        *(view.surface, shown, numbers, parcellation, voxels, view.threshold, chosen)
     )
+    data = base64.b64encode(drawn).decode("ascii")
+    said = volumes.told(voxels, view.surface)
+    values = on_voxels(shown, numbers, parcellation)
+    lost = display.threshold_sentence(values, view.threshold, "voxels").capitalize()
+    told = {"note": said, "hidden": f"{lost}." if lost else ""}
+    return {"image": f"data:image/png;base64,{data}", "of": view.surface, **told}
 
 
 def with_voxel_map(

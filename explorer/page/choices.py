@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
-from explorer.brain.maps import map_names, target_names
+from explorer.brain.maps import drawn_on, map_names, target_names
 from explorer.choosing import (
     can_sample,
     default_request,
@@ -32,7 +32,6 @@ from explorer.request import (
     METHODS,
     SEED,
     SEQUENTIAL,
-    SURFACES,
     Request,
     View,
 )
@@ -345,6 +344,10 @@ def _view(
     maps = map_names(workbench, request.dataset, request.subject)
     if view.shows not in maps:
         view = replace(view, shows=IMPORTANCE, threshold=0.0)
+    seen = replace(view, shows=wanted.get("show", view.shows))
+    surfaces = drawn_on(workbench, request.dataset, request.subject, seen)
+    if surfaces and view.surface not in surfaces:
+        view = replace(view, surface=surfaces[0])
     targets = target_names(workbench, request.dataset, request.subject, request.mapper)
     if view.target not in targets:
         view = replace(view, target=targets[0])
@@ -353,7 +356,7 @@ def _view(
         "map": METHODS,
         "measure": MEASURES,
         "target": targets,
-        "surface": SURFACES,
+        "surface": surfaces,
         "hemisphere": HEMISPHERES,
         "camera": CAMERAS,
         "attention": ATTENTIONS,

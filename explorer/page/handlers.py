@@ -233,8 +233,8 @@ class Handlers:
         """
         known = {f.name for f in fields(View)}
         change = {k: str(v) for k, v in event._data.items() if k in known}
-        session.view = replace(session.view, **change)
-        if {"shows", "method", "target", "atlas"} & set(change):
+        before, session.view = session.view, replace(session.view, **change)
+        if brain.means_work(change, before, session.view):
             session.wanted = True
         updates: Updates = {self.ui.masthead: self._masthead(session)}
         if "atlas" in change:
