@@ -105,6 +105,15 @@ def _torchvision(name: str, **settings: Any) -> Callable[[Path], torch.nn.Module
     return opened
 
 
+def _alexnet(file: Path) -> torch.nn.Module:
+    """Open AlexNet without its classifier, nine tenths of its weights, which no score reads."""
+    from torch import nn
+
+    network = _torchvision("alexnet")(file)
+    network.avgpool = network.classifier = nn.Identity()
+    return network
+
+
 def _folded(network: torch.nn.Module) -> torch.nn.Module:
     """Return a network whose normalisations are part of the convolutions before them.
 
@@ -167,7 +176,7 @@ NETWORKS = {
         "alexnet-owt-7be5be79.pth",
         TORCHVISION + "alexnet-owt-7be5be79.pth",
         233,
-        _torchvision("alexnet"),
+        _alexnet,
         ("features.1", "features.4", "features.7", "features.9", "features.11"),
         256,
         wide=("features.4", "features.11"),
@@ -418,7 +427,7 @@ def resized(
     mode = InterpolationMode.BICUBIC if bicubic else InterpolationMode.BILINEAR
     rows = []
     for image in images:
-        pixels = torch.from_numpy(np.array(image)).permute(2, 0, 1).float() / 255
+        pixels = torch.from_numpy(np.array(image)).permute(2, 0, 1).contiguous().float() / 255
         for side in sides:
             if pixels.shape[-2:] != (side, side):
                 pixels = transforms.resize(pixels, [side, side], mode, antialias=look.antialias)

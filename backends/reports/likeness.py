@@ -81,12 +81,14 @@ class Pictures:
             yield resized([image], *sides, bicubic=look.pixels_bicubic, look=look)[0].numpy()
 
     @cached_property
-    def small(self) -> np.ndarray:
-        """uint8 (n, 256, 256, 3)."""
-        rows = np.empty((len(self), SIDE, SIDE, 3), np.uint8)
-        for row, image in zip(rows, self.images, strict=True):
-            levels = (resized([image], SIDE, look=self.look)[0].numpy() * 255).round()
-            row[:] = levels.astype(np.uint8).transpose(1, 2, 0)
+    def small(self) -> list[np.ndarray]:
+        """Return uint8 (256, 256, 3) of each picture; one of that size as it is."""
+        rows = []
+        for image in self.images:
+            if image.shape[:2] != (SIDE, SIDE):
+                levels = (resized([image], SIDE, look=self.look)[0].numpy() * 255).round()
+                image = np.ascontiguousarray(levels.astype(np.uint8).transpose(1, 2, 0))
+            rows.append(image)
         return rows
 
 
@@ -122,12 +124,21 @@ def similarities(shown: Pictures, made: Pictures, network: str) -> dict[str, np.
 
 def _standardised(rows: np.ndarray) -> np.ndarray:
     """Return float32 (n, D) of mean 0 and length 1, whose products are Pearson correlations."""
-    flat = rows.reshape(len(rows), -1).astype(np.float64)
-    known = _correlates(flat)
-    flat = np.where(known[:, None], flat, 0)
-    flat -= flat.mean(axis=1, keepdims=True)
-    length = np.linalg.norm(flat, axis=1)
-    return (flat / np.where(known, length, np.nan)[:, None]).astype(np.float32)
+    centred, length, known = _centred(rows.reshape(len(rows), -1))
+    return (centred * np.where(known, 1 / np.where(known, length, 1), np.nan)[:, None]).astype(
+        np.float32
+    )
+
+
+def _centred(rows: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return float64 (n, D) less each row's mean, lengths (n,), and which are finite and vary."""
+    with np.errstate(invalid="ignore", over="ignore"):  # of what is not finite
+        rows = np.asarray(rows, np.float64)
+        mean = rows.mean(axis=1)
+        centred = rows - mean[:, None]
+        squares = np.einsum("ij,ij->i", centred, centred)
+        known = np.isfinite(squares) & varies(mean, np.sqrt(squares / rows.shape[1]))
+    return centred, np.sqrt(squares), known
 
 
 Form = Callable[[dict[str, np.ndarray]], dict[str, np.ndarray]]
@@ -276,21 +287,16 @@ def correlations(a: np.ndarray, b: np.ndarray) -> np.ndarray:
 
     NaN where one of the two is constant or not finite.
     """
-    known = _correlates(a) & _correlates(b)
-    a, b = (np.where(known[:, None], np.asarray(x, np.float64), 0) for x in (a, b))
-    a, b = (x - x.mean(axis=1, keepdims=True) for x in (a, b))
-    norm = np.linalg.norm(a, axis=1) * np.linalg.norm(b, axis=1)
-    return np.where(known, (a * b).sum(axis=1) / np.where(known, norm, 1), np.nan)
+    (a, one, known), (b, two, also) = (_centred(x.reshape(len(x), -1)) for x in (a, b))
+    known &= also
+    with np.errstate(invalid="ignore", over="ignore"):
+        products = np.einsum("ij,ij->i", a, b)
+    return np.where(known, products / np.where(known, one * two, 1), np.nan)
 
 
 def pixel_correlation(shown: Pictures, made: Pictures) -> np.ndarray:
     """Pearson's correlation of all RGB values at 425 x 425."""
-    return np.array(
-        [
-            correlations(a.reshape(1, -1), b.reshape(1, -1))[0]
-            for a, b in zip(shown.resized(), made.resized(), strict=True)
-        ]
-    )
+    return _of_pixels(shown, made)[0]
 
 
 def structural_similarity(*, columns: bool = False) -> PerItem:
@@ -303,25 +309,39 @@ def structural_similarity(*, columns: bool = False) -> PerItem:
     """
 
     def similarity(shown: Pictures, made: Pictures) -> np.ndarray:
-        from skimage.color import rgb2gray
-        from skimage.metrics import structural_similarity as skimage_ssim
-
+        if not columns:
+            return _of_pixels(shown, made)[1]
         pairs = zip(shown.resized(), made.resized(), strict=True)
-        return np.array(
-            [
-                skimage_ssim(
-                    *(rgb2gray(image, channel_axis=0) for image in pair),
-                    data_range=1.0,
-                    gaussian_weights=True,
-                    sigma=1.5,
-                    use_sample_covariance=False,
-                    channel_axis=-1 if columns else None,
-                )
-                for pair in pairs
-            ]
-        )
+        return np.array([_grey_ssim(*pair, channel_axis=-1) for pair in pairs])
 
     return similarity
+
+
+def _of_pixels(shown: Pictures, made: Pictures) -> np.ndarray:
+    """Return PixCorr and SSIM (2, n): pictures are resized once for both."""
+
+    def found() -> np.ndarray:
+        rows = []
+        for a, b in zip(shown.resized(), made.resized(), strict=True):
+            alike = correlations(a.reshape(1, -1), b.reshape(1, -1))[0]
+            rows.append([alike, _grey_ssim(a, b, channel_axis=None)])
+        return np.array(rows).T
+
+    return made.kept("pixels", shown, found)
+
+
+def _grey_ssim(a: np.ndarray, b: np.ndarray, channel_axis: int | None) -> float:
+    from skimage.color import rgb2gray
+    from skimage.metrics import structural_similarity as skimage_ssim
+
+    return skimage_ssim(
+        *(rgb2gray(image, channel_axis=0) for image in (a, b)),
+        data_range=1.0,
+        gaussian_weights=True,
+        sigma=1.5,
+        use_sample_covariance=False,
+        channel_axis=channel_axis,
+    )
 
 
 def n_way_top_k(n: int = 50, k: int = 1) -> PerItem:

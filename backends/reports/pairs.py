@@ -25,7 +25,7 @@ Badness = Callable[[Pictures, Pictures, np.ndarray], np.ndarray]
 EXACT = 2**10
 WINDOW = 7  # scikit-image's SSIM without Gaussian weights
 IN_WINDOW = WINDOW**2
-BLOCK = 128  # shown images whose sums over windows are kept at once, 3.8 MB each
+BLOCK = 170  # shown images whose sums over windows are kept at once, 3.8 MB each
 TIMED = 4  # pairs, before a forecast is made
 
 
@@ -88,9 +88,10 @@ def _grey_products(
         n = len(shown)
         cross = np.zeros((n, n))
         squares, sums = (np.zeros((2, n)) for _ in range(2))
-        flat = [p.small.reshape(n, -1) for p in (shown, made)]
-        for begin in range(0, flat[0].shape[1], EXACT):
-            part = [x[:, begin : begin + EXACT].astype(np.float32) - 128 for x in flat]
+        flat = [[image.reshape(-1) for image in p.small] for p in (shown, made)]
+        for begin in range(0, flat[0][0].size, EXACT):
+            some = slice(begin, begin + EXACT)
+            part = [np.stack([x[some] for x in rows]).astype(np.float32) - 128 for rows in flat]
             cross += part[1] @ part[0].T
             for k, x in enumerate(part):
                 squares[k] += np.square(x).sum(axis=1)
@@ -117,7 +118,15 @@ def dissimilarity(shown: Pictures, made: Pictures, candidates: np.ndarray) -> np
         made.say(forecast)
     with ThreadPoolExecutor(workers) as pool:
         for begin in range(0, len(shown), BLOCK):
-            _fill(bad, shown, made, candidates, range(begin, min(begin + BLOCK, len(shown))), pool)
+            _fill(
+                bad,
+                shown,
+                made,
+                candidates,
+                range(begin, min(begin + BLOCK, len(shown))),
+                pool,
+                workers,
+            )
     return bad
 
 
@@ -128,18 +137,21 @@ def _fill(
     candidates: np.ndarray,
     block: range,
     pool: ThreadPoolExecutor,
+    workers: int,
 ) -> None:
     """Write into ``bad`` what compares with the shown images of one block."""
     found = pool.map(windows, (shown.small[j] for j in block))
     sums = dict(zip(block, found, strict=True))
 
-    def compare(i: int) -> None:
-        columns = [k for k, j in enumerate(candidates[i]) if j in sums]
-        if columns:
-            own = windows(made.small[i])
-            bad[i, columns] = [-mean_ssim(own, sums[candidates[i, k]]) for k in columns]
+    def compare(rows: np.ndarray) -> None:
+        own = None  # whose memory serves one picture after the other
+        for i in rows:
+            columns = [k for k, j in enumerate(candidates[i]) if j in sums]
+            if columns:
+                own = windows(made.small[i], own)
+                bad[i, columns] = [-mean_ssim(own, sums[candidates[i, k]]) for k in columns]
 
-    list(pool.map(compare, range(len(made))))
+    list(pool.map(compare, np.array_split(np.arange(len(made)), 4 * workers)))
 
 
 def _forecast(shown: Pictures, made: Pictures, pairs: int, workers: int) -> str:
@@ -159,33 +171,35 @@ def _forecast(shown: Pictures, made: Pictures, pairs: int, workers: int) -> str:
 Windows = list[tuple[np.ndarray, ...]]
 
 
-def windows(image: np.ndarray) -> Windows:
+def windows(image: np.ndarray, out: Windows | None = None) -> Windows:
     """Return what one picture uint8 (H, W, 3) brings into `mean_ssim`, by channel, float32.
 
     Its values minus their mean (H, W), rounded so that sums are exact; and for each window
     (H - 6, W - 6) 7 times the mean of those, sqrt(2) times the mean, its square with half of C1,
-    and the variance with half of C2.
+    and the variance with half of C2. ``out``: those of another picture of its size, to be
+    overwritten.
     """
     half_one, half_two = (np.float32((k * 255) ** 2 / 2) for k in (0.01, 0.03))
-    found = []
-    for channel in range(3):
-        levels = image[..., channel]
+    height, width = (side - WINDOW + 1 for side in image.shape[:2])
+    if out is None:
+        whole = np.empty((3, *image.shape[:2]), np.float32)
+        out = [(whole[k], *np.empty((4, height, width), np.float32)) for k in range(3)]
+    for levels, kept in zip(np.ascontiguousarray(image.transpose(2, 0, 1)), out, strict=True):
+        values, scratch, mean, squared, spread = kept
         middle = np.float32(levels.mean().round())
-        values = levels.astype(np.float32)
-        values -= middle
-        total, spread = box(values), box(values * values)
-        scratch = total * np.float32(1 / WINDOW)
-        squared = scratch * scratch
-        spread -= squared
+        np.subtract(levels, middle, out=values)
+        total = box(values)
+        np.multiply(total, np.float32(1 / WINDOW), out=scratch)
+        np.multiply(scratch, scratch, out=squared)
+        np.subtract(box(values * values), squared, out=spread)
         spread *= np.float32(1 / (IN_WINDOW - 1))
         spread += half_two
-        mean = total * np.float32(1 / IN_WINDOW)
+        np.multiply(total, np.float32(1 / IN_WINDOW), out=mean)
         mean += middle
         np.multiply(mean, mean, out=squared)
         squared += half_one
         mean *= np.float32(np.sqrt(2))
-        found.append((values, scratch, mean, squared, spread))
-    return found
+    return out
 
 
 def box(values: np.ndarray) -> np.ndarray:
@@ -201,23 +215,22 @@ def box(values: np.ndarray) -> np.ndarray:
 
 def mean_ssim(a: Windows, b: Windows) -> float:
     """Return the structural similarity of two pictures by their `windows`, mean over channels."""
-    one, two = np.float32((0.01 * 255) ** 2), np.float32((0.03 * 255) ** 2)
+    twice = np.float32(2 / (IN_WINDOW - 1))
+    one, two = np.float32((0.01 * 255) ** 2), np.float32((0.03 * 255) ** 2) / twice
     total = 0.0
     for x, y in zip(a, b, strict=True):  # channel by channel: that stays in a core's cache
         top = box(x[0] * y[0])
         scratch = x[1] * y[1]
         top -= scratch
-        top *= np.float32(2 / (IN_WINDOW - 1))
         top += two
         np.multiply(x[2], y[2], out=scratch)
         scratch += one
         top *= scratch
         np.add(x[3], y[3], out=scratch)
+        scratch *= x[4] + y[4]
         top /= scratch
-        np.add(x[4], y[4], out=scratch)
-        top /= scratch
-        total += float(top.mean(dtype=np.float64))
-    return total / 3
+        total += float(top.sum()) / top.size
+    return total / 3 * float(twice)
 
 
 # ------------------------------------------------------------------------------------------- LPIPS
