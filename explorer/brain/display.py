@@ -179,10 +179,9 @@ def threshold_sentence(values: Any, threshold: float, what: str) -> str:
     if not threshold:
         return ""
     known = np.array([np.nan if value is None else value for value in values], dtype=float)
-    n = int(np.isfinite(known).sum())
-    return (
-        f"not coloured below {threshold:.3g}: {int(hidden(known, threshold).sum())} of {n} {what}"
-    )
+    lost, n = int(hidden(known, threshold).sum()), int(np.isfinite(known).sum())
+    at = f"{threshold:,.0f}" if threshold >= 1000 else f"{threshold:.3g}"
+    return f"not coloured below {at}: {lost:,} of {n:,} {what}"
 
 
 def map_values(shown: VoxelMap) -> dict[str, Any]:
