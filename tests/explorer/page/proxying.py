@@ -21,8 +21,9 @@ HOP = {"host", "connection", "keep-alive", "transfer-encoding", "upgrade", "cont
 def behind(address: str, prefix: str, strips: bool = True, host: str = "") -> Iterator[str]:
     """Show a server under a path; give the address there, which ends in a slash.
 
-    As nginx does with ``assets/server/nginx.conf``. ``strips``: whether the server sees its own paths alone; ``host``: the name that
-    it is told, "" for the visitor's. What comes is passed on as it comes.
+    As nginx does with ``assets/server/nginx.conf``. ``strips``: whether the server sees its own
+    paths alone; ``host``: the name that it is told, "" for the visitor's. What comes is passed on
+    as it comes.
     """
     client = httpx.AsyncClient(base_url=address, timeout=60)
 
