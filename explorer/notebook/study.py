@@ -300,15 +300,30 @@ class Study:
             *(self.voxels.parcellations[found.atlas], self.voxels, notes, facts),
         )
 
-    def critique(self) -> dict[str, Finding]:
+    def critique(self, names: Sequence[str] = ()) -> dict[str, Finding]:
         """Return what the field's critics ask, name -> `explorer.evidence.critique.Finding`.
 
-        Each has a ``definition``, a ``table`` (pandas) and a ``sentence``. Some seconds to
-        minutes, as mappers are fitted to parts of the trials.
+        Each has a ``definition``, a ``table`` (pandas) and a ``sentence``. All of them take some
+        seconds to minutes, as mappers are fitted to parts of the trials.
+
+        Parameters
+        ----------
+        names
+            Only these, and nothing is asked after the last of them; () for all.
         """
         from explorer.evidence.critics import findings
 
-        return {found.name: found for found in findings(self.bench, self.request)}
+        found: dict[str, Finding] = {}
+        for one in findings(self.bench, self.request):
+            found[one.name] = one
+            if names and set(names) <= set(found):
+                return {name: found[name] for name in names}
+        lacking = [name for name in names if name not in found]
+        if lacking:
+            raise UserError(
+                f"The critics ask nothing called {lacking[0]!r} here, but {', '.join(found)}."
+            )
+        return found
 
     def _repr_html_(self) -> str:
         """Show whose data these are, who decodes them, and some of the pictures."""
