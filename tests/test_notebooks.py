@@ -30,11 +30,13 @@ def ran(tmp_path_factory):
             "JUPYTER_RUNTIME_DIR",
         ):
             patch.setenv(name, str(home))
+        patch.setenv("OMP_NUM_THREADS", "1")  # the cores are shared with other tests
         patch.setenv("PYDEVD_DISABLE_FILE_VALIDATION", "1")
         patch.setenv("MPLBACKEND", "module://matplotlib_inline.backend_inline")
-        cells, clear = [], nbformat.v4.new_code_cell("%reset -f")
+        cells = []
         for path in NOTEBOOKS:
-            for cell in [*nbformat.read(path, as_version=4).cells, clear.copy()]:
+            clear = nbformat.v4.new_code_cell("%reset -f")
+            for cell in [*nbformat.read(path, as_version=4).cells, clear]:
                 cell.metadata["notebook"] = path.stem
                 cells.append(cell)
         whole = nbformat.v4.new_notebook(cells=cells)
