@@ -138,7 +138,7 @@ const neighbourSection = h(
   { class: "ai-near" },
   h("h3", {}, "Nearest test images"),
   neighbours,
-  h("p", { class: "ai-small" }, "The five test images closest to what was decoded. Select one to go to it."),
+  h("p", { class: "ai-small" }, "The five test images closest to what was decoded.", h("span", { class: "ai-go" }, " Select one to go to it.")),
 );
 
 // ------------------------------------------------------------------------------ how to take it

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from explorer.notebook.study import Study
+    from explorer.notebook.view import TrialView
 
 
 @dataclass(frozen=True, eq=False)
@@ -238,6 +239,25 @@ class Trial:
         keys = (parcels,) if isinstance(parcels, str) else tuple(parcels)
         how = Lesion(keys, gain, fill, donor)
         return lesioning.lesion(self.study.bench, self.request, how, atlas)
+
+    # ------------------------------------------------------------------------------------- showing
+
+    def show(self, *, brain: bool = True, height: int = 0) -> TrialView:
+        """Return the page's view of this trial, which shows itself inline and works offline.
+
+        The sweep is drawn first where it is not there yet. In Jupyter, VS Code and Colab the view
+        is the cell's output; ``save(path)`` writes it as one HTML file.
+
+        Parameters
+        ----------
+        brain
+            Whether the surface that can be turned comes with it (some 4 MB of the output).
+        height
+            Of the frame in pixels; 0 takes what the view needs.
+        """
+        from explorer.notebook.view import trial_view
+
+        return trial_view(self, brain, height)
 
     def _repr_html_(self) -> str:
         """Show what is known without drawing: the picture, its decoding, and what was drawn."""

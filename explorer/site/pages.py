@@ -38,12 +38,17 @@ def write_page(site: Path, title: str, lines: Sequence[tuple[str, str]], first: 
     for name, own in COMPONENTS.items():
         write_whole(folder / f"{name}.js", component(name, own).encode())
     write_whole(folder / "site.js", (ASSETS / "site.js").read_bytes())
-    styles = "\n".join((ASSETS / f"{name}.css").read_text("utf-8") for name in STYLES)
-    fonts = f":root {{ --font: {_fonts(SANS)}, sans-serif; --font-mono: {_fonts(MONO)}; }}\n"
-    write_whole(folder / "page.css", (fonts + styles).encode())
+    write_whole(folder / "page.css", styles().encode())
     shutil.copyfile(ASSETS / "favicon.svg", folder / "favicon.svg")
     shutil.copyfile(plotly_script(), folder / "plotly.min.js")
     write_whole(site / "index.html", document(title, lines, first).encode())
+
+
+def styles(names: Sequence[str] = STYLES) -> str:
+    """Return the page's styles as one text, with the fonts that Gradio gives it on a server."""
+    texts = [(ASSETS / f"{name}.css").read_text("utf-8") for name in names]
+    fonts = f":root {{ --font: {_fonts(SANS)}, sans-serif; --font-mono: {_fonts(MONO)}; }}"
+    return "\n".join([fonts, *texts])
 
 
 def component(name: str, own: str) -> str:

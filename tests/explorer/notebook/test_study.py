@@ -9,25 +9,10 @@ import explorer
 from explorer.decoding import decode
 from explorer.evidence.lesions import lesion_effects
 from explorer.evidence.statistics import subject_map
-from explorer.notebook.study import choose
 from explorer.request import View
 from explorer.types import UserError
 
 TROUBLE = "<b>bold</b> ${alert(1)} {{value}}"  # a caption of the fake study
-
-
-@pytest.fixture(scope="module")
-def study(fakes, fake_checkpoints):
-    from explorer.workbench import Workbench
-
-    bench = Workbench(
-        {"fake": fakes.Study},
-        {"fake-clip": fakes.Embedder},
-        {"linear": fakes.Linear},
-        {"painter": fakes.Generator, "plain": fakes.Unguided},
-        checkpoints=fake_checkpoints,
-    )
-    return choose(bench, None)
 
 
 def test_the_choices_are_told_and_an_unknown_one_names_those_there_are(study):

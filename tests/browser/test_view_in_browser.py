@@ -1,0 +1,47 @@
+"""A trial's view as a notebook frames it, from the disk: it works without a server."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from explorer.notebook.study import choose
+
+LOCAL = ("file:", "data:", "blob:", "about:")
+
+
+@pytest.fixture
+def offline(chromium):
+    """Give a function that opens a file; it returns the page, and what it asked for or said."""
+    context = chromium.new_context(viewport={"width": 1100, "height": 900})
+    heard: list[str] = []
+
+    def open_file(path: Path):
+        page = context.new_page()
+        page.on("request", lambda request: heard.append(request.url))
+        page.on("pageerror", lambda error: heard.append(str(error)))
+        page.goto(path.as_uri())
+        return page, heard
+
+    yield open_file
+    context.close()
+
+
+@pytest.mark.browser
+def test_a_trial_in_a_frame_of_a_notebook(offline, make_workbench, tmp_path):
+    view = choose(make_workbench(), None).trial("test-02").show()
+    path = tmp_path / "notebook.html"
+    path.write_text(f"<h1>A cell</h1>{view._repr_html_()}", "utf-8")
+    page, heard = offline(path)
+    frame = page.frame_locator("iframe")
+    frame.locator(".ai-canvas .gl-container canvas").first.wait_for(state="attached")
+    assert frame.locator(".ai-reconstruction img").count() == 5
+    frame.locator(".ai-row-button").first.click()  # a parcel of the table is outlined
+    assert frame.locator(".ai-picked").inner_text() != ""
+    assert frame.locator(".ai-near button").first.is_disabled()
+    tall = page.locator("iframe").evaluate(
+        "node => [node.offsetHeight, node.contentDocument.documentElement.offsetHeight]"
+    )
+    assert abs(tall[0] - tall[1]) < 30  # the frame takes what the view needs
+    assert not [one for one in heard if not one.startswith(LOCAL)]
