@@ -6,6 +6,7 @@ As `app` does for the page, this introduces the backends to the explorer.
 from __future__ import annotations
 
 import os
+import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -65,6 +66,8 @@ def open_study(
     from backends.commands import options
     from explorer.notebook.study import choose
 
+    # Libraries load tqdm, which in a notebook without ipywidgets warns of bars that nobody draws.
+    warnings.filterwarnings("ignore", message="IProgress not found")
     named = os.fspath(dataset)
     known = "=" in named or named in DATASETS or Path(named).expanduser().exists()
     if not known and named not in (here := _that_come_along()):

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 NOTEBOOKS = sorted((Path(__file__).parents[1] / "assets" / "notebooks").glob("*.ipynb"))
+PROGRESS = re.compile(r"\d\d:\d\d:\d\d  |$")
 SECONDS = 300  # for one cell on a busy machine
 
 
@@ -46,6 +47,8 @@ def ran(tmp_path_factory):
                 whole, timeout=SECONDS, resources={"metadata": {"path": str(NOTEBOOKS[0].parent)}}
             )
             client.create_kernel_manager()
+            client.km.transport = "ipc"  # nobody else on this machine can listen
+            client.km.ip = str(home / "kernel")
             client.km.kernel_spec.argv[0] = sys.executable  # whatever kernels are installed
             client.execute()
     found: dict[str, list] = {path.stem: [] for path in NOTEBOOKS}
@@ -96,7 +99,8 @@ def test_nothing_fails_and_nothing_comes_from_elsewhere(ran, name):
     for cell in ran[name]:
         for output in cell.get("outputs", ()):
             assert output.output_type != "error"
-            assert output.get("name") != "stderr", output.get("text")
+            if output.get("name") == "stderr":  # training tells how far it is, with the time
+                assert all(PROGRESS.match(line) for line in output.text.splitlines()), output.text
     for html in shown(ran[name]):
         assert not re.search(r"""(src|href)=["']?(https?:)?//""", html)
 
