@@ -20,10 +20,10 @@ ROOT = Path(__file__).resolve().parents[2]
 
 
 def test_a_sample_of_spoilt_files_takes_one_sentence_each():
-    command = [sys.executable, "-m", "tests.fuzz", "--inputs", "300", "--seed", "5", "--jobs", "1"]
+    command = [sys.executable, "-m", "tests.fuzz", "--inputs", "93", "--seed", "5", "--jobs", "1"]
     said = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     assert said.returncode == 0, said.stdout + said.stderr
-    assert "300 inputs in" in said.stdout
+    assert "93 inputs in" in said.stdout
 
 
 # ------------------------------------------------------------------------- what the script can see
