@@ -1,5 +1,7 @@
 """Prints the speed and size of the app as figures of one run: ``python tests/benchmarks``.
 
+``--against turn-1`` compares with an earlier build instead, by turns, see ``pairs.py``.
+
 Not a test: nothing here fails. The shipped models are timed in a process of their own, then the
 app is started as a person starts it and looked at in Chromium, then asked by twenty programs at
 once, then data sets of full size are opened, and ridge is fitted beside other solvers (this part
@@ -26,7 +28,9 @@ from on_gpu import measure_gpu  # noqa: E402
 from on_models import measure_models  # noqa: E402  (after the path is set)
 from on_page import measure_page  # noqa: E402
 from on_training import measure_training  # noqa: E402
+from pairs import PARTS, compared, earlier, this_build  # noqa: E402
 
+from explorer.folders import cache_folder  # noqa: E402
 from explorer.types import UserError  # noqa: E402
 
 
@@ -39,10 +43,20 @@ def main() -> int:
     parser.add_argument(
         "--small", action="store_true", help="the part of the GPU in miniature, on any device"
     )
+    parser.add_argument(
+        "--against", metavar="NAME", help="a tag, branch or commit: both builds by turns"
+    )
+    parser.add_argument("--part", choices=PARTS, action="append", help="of --against [all]")
+    parser.add_argument("--pairs", type=int, help="runs of each build [7, of long ones 3]")
+    parser.add_argument(
+        "--python", type=Path, help="of an environment for the earlier build [one is made]"
+    )
     args = parser.parse_args()
     threads = os.environ.get("OMP_NUM_THREADS", "default")
     sys.stdout.write(f"Figures of one run: {os.cpu_count()} cores, OMP_NUM_THREADS {threads}, ")
     sys.stdout.write(f"load {os.getloadavg()[0]:.1f}, Python {platform.python_version()}\n\n")
+    if args.against:
+        return against(args)
     sys.stdout.write("| what | figure | aim |\n|---|---|---|\n")
     parts = {
         "models": measure_models,
@@ -60,6 +74,19 @@ def main() -> int:
                     sys.stdout.write(f"| {what} | {value} | {aim} |\n")
                     sys.stdout.flush()
     return 0
+
+
+def against(args: argparse.Namespace) -> int:
+    """Print a line for each figure of two builds; 1 where a part failed or values differ."""
+    builds = earlier(args.against, args.python, cache_folder() / "benchmarks"), this_build()
+    sys.stdout.write("| what | figure |\n|---|---|\n")
+    wrong = 0
+    for name in args.part or PARTS:
+        for what, figure in compared(PARTS[name], builds, args.pairs):
+            wrong |= figure.startswith(("failed", "NOT EQUAL"))
+            sys.stdout.write(f"| {what} | {figure} |\n")
+            sys.stdout.flush()
+    return int(wrong)
 
 
 if __name__ == "__main__":
