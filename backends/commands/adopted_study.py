@@ -86,7 +86,7 @@ def _write_person(plan: Plan, person: Person, folder: Path, progress: Progress) 
         mask[grids[0].mask] = usable
         nibabel.save(nibabel.Nifti1Image(mask, grids[0].affine), folder / "mask.nii.gz")
     else:
-        _save(pd.DataFrame({"vertex": vertices(person)[usable]}), folder / "voxels.tsv")
+        _save(pd.DataFrame(vertices(person)).loc[usable], folder / "voxels.tsv")
     stored = np.lib.format.open_memmap(
         folder / "betas.npy", "w+", np.float32, (len(trials), int(usable.sum()))
     )

@@ -371,7 +371,7 @@ def drawn(plan: Plan) -> str:
     """Return one sentence about where the voxels can be drawn."""
     space, person = plan.space, plan.people[0]
     if person.parts[0].grid.mask is None:
-        vertex = vertices(person)
+        vertex = vertices(person)["vertex"]
         placed, whole = int((vertex >= 0).sum()), len(vertex)
         if placed == whole:
             return f"Space {space}: every voxel is drawn on fsaverage5."
@@ -388,12 +388,17 @@ def drawn(plan: Plan) -> str:
     )
 
 
-def vertices(person: Person) -> np.ndarray:
-    """Return int (V,): the vertex of fsaverage5 of each voxel of a surface, -1 nowhere."""
+def vertices(person: Person) -> dict[str, np.ndarray]:
+    """Return int (V,), the vertex of each voxel of a surface, -1 nowhere, by column of voxels.tsv.
+
+    ``vertex`` of fsaverage5, and of data on fsLR ``fslr`` of fsLR-32k.
+    """
     first = [side[0] for side in person.sides]
-    return np.concatenate(
-        [glmsingle.surface(p.grid.space, p.grid.count, p.hemisphere) for p in first]
-    )
+    grids = [(p.grid.space, p.grid.count, p.hemisphere) for p in first]
+    columns = {"vertex": np.concatenate([glmsingle.surface(*grid) for grid in grids])}
+    if all(space == "fsLR" for space, _, _ in grids):
+        columns["fslr"] = np.concatenate([glmsingle.own_fslr(*grid[1:]) for grid in grids])
+    return columns
 
 
 def groups(trials: pd.DataFrame, unit: str) -> pd.Series:

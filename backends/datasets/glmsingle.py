@@ -168,6 +168,16 @@ def surface(space: str, count: int, hemisphere: str = "") -> np.ndarray:
     return sides["LR".index(hemisphere)] if hemisphere else np.concatenate(sides)
 
 
+def own_fslr(count: int, hemisphere: str = "") -> np.ndarray:
+    """Return int (count,): the vertex of fsLR-32k, left then right, -1 below the cortex.
+
+    Parameters as `surface` takes them, which refuses other counts.
+    """
+    if not hemisphere:
+        return fslr.vertices(count)
+    return np.arange(count) + (count if hemisphere == "R" else 0)
+
+
 def check_axes(shape: tuple[int, ...], grid: Grid, trials: int, source: str) -> None:
     """Refuse betas whose axes are not space, then trials, and name how they lie instead.
 

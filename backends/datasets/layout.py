@@ -12,6 +12,8 @@ r"""The plain folder: any study that was written as five kinds of files.
                             a beta was: source_file, source_trial, events_file, events_row
     sub-XX/voxels.tsv       one row a voxel, in the order of betas.npy; all columns are optional:
                             vertex   fsaverage5, 0 to 10241 left, 10242 to 20483 right, -1 nowhere
+                            fslr     fsLR-32k, 0 to 32491 left, 32492 to 64983 right, -1 nowhere:
+                                     where data on fsLR come from, for CIFTI files of their maps
                             parcel   a parcel's name; "V1 L" and "V1 R" name the two hemispheres
                             roi_NAME 0 or 1, masks that may overlap, named NAME
                             ncsnr    noise-ceiling SNR of the voxel, SD of signal over SD of noise

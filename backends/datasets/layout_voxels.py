@@ -9,6 +9,7 @@ import numpy as np
 
 from backends.datasets.layout_tables import numbers, read_table, shown, whole_numbers
 from explorer import files
+from explorer.brain import fslr
 from explorer.brain.native import native_surface
 from explorer.brain.projection import project_volume
 from explorer.files import short
@@ -133,8 +134,36 @@ def voxel_space(
         atlases.setdefault(atlas.name, atlas)
     mask, affine = volume or (None, None)
     space = description["space"] if volume else ""
+    lr = _fslr(table, file)
     own = native_surface(folder / "surf") if projection is not None else None
-    return VoxelSpace(v, digest, projection, mask, affine, atlases, space, native=own)
+    return VoxelSpace(v, digest, projection, mask, affine, atlases, space, lr, own)
+
+
+def _fslr(table: pd.DataFrame, file: Path) -> np.ndarray | None:
+    """Return the vertex of fsLR-32k of each voxel (V,), None where voxels.tsv does not tell."""
+    if "fslr" not in table:
+        return None
+    vertex = whole_numbers(table["fslr"], file, "fslr", nowhere=True)
+    if vertex.max(initial=0) >= fslr.VERTICES:
+        raise UserError(
+            f"{file}: the column 'fslr' holds {vertex.max()}, which is outside fsLR-32k: 0 to "
+            f"{fslr.VERTICES - 1} (left, then right)."
+        )
+    if "vertex" in table:  # of the same place on fsaverage5
+        other = whole_numbers(table["vertex"], file, "vertex", nowhere=True)
+        left = vertex < fslr.VERTICES // 2, other < FSAVERAGE5_VERTICES // 2
+        wrong = np.flatnonzero((vertex >= 0) & (other >= 0) & (left[0] != left[1]))
+        if len(wrong):
+            raise UserError(
+                f"{file}: row {wrong[0] + 1} has fslr {vertex[wrong[0]]} in one hemisphere and "
+                f"vertex {other[wrong[0]]} in the other; both are numbered left, then right."
+            )
+    there = vertex[vertex >= 0]
+    if len(np.unique(there)) < len(there):
+        raise UserError(
+            f"{file}: the column 'fslr' names a vertex twice; each voxel of fsLR-32k has its own."
+        )
+    return vertex
 
 
 def _volume(folder: Path, v: int) -> tuple[np.ndarray, np.ndarray] | None:

@@ -13,7 +13,7 @@ from backends.__main__ import app
 from backends.commands import adopted_study
 from backends.commands.doctor import diagnose
 from backends.datasets.folder import Folder
-from explorer.brain.fslr import fsaverage5_vertices
+from explorer.brain.fslr import cortex, fsaverage5_vertices
 from explorer.images import read_picture
 from explorer.types import UserError
 from tests.miniatures.glmsingle import (
@@ -183,6 +183,7 @@ def test_fslr_has_several_voxels_at_a_vertex(tmp_path, mask):
     assert diagnose(tmp_path / "study") == []
     voxels = Folder(tmp_path / "study", "mine").load("sub-01").subject.voxels
     np.testing.assert_array_equal(voxels.projection.tocsc().indices, fsaverage5_vertices(59_412))
+    np.testing.assert_array_equal(voxels.fslr, np.flatnonzero(cortex()))  # kept for CIFTI files
 
 
 def test_surfaces_that_lie_otherwise_are_named(tmp_path, mask):

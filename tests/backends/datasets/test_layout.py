@@ -64,3 +64,28 @@ def test_rows_tell_of_which_result_and_event_they_were_made():
     told = ["trial 3 of results/a.npy, row 7 of events.tsv, both from 0"]
     assert layout._made_from(table) == told
     assert layout._made_from(table.drop(columns="events_row")) == []
+
+
+@pytest.mark.parametrize(
+    ("own", "vertex", "sentence"),
+    [
+        ([64_984, 1], [0, 1], "holds 64984, which is outside fsLR-32k: 0 to 64983"),
+        ([5, 5], [0, 1], "names a vertex twice; each voxel of fsLR-32k has its own"),
+        ([5, 32_491], [0, 10_242], "row 2 has fslr 32491 in one hemisphere and vertex 10242 in"),
+    ],
+)
+def test_vertices_of_fslr_lie_in_their_hemisphere_once(own, vertex, sentence, tmp_path):
+    table = pd.DataFrame({"fslr": own, "vertex": vertex}).astype(str)
+    with pytest.raises(UserError, match=sentence):
+        layout_voxels.voxel_space(tmp_path, table, "a/b", layout.DEFAULTS)
+
+
+def test_a_subjects_own_surface_and_space_are_known(tmp_path):
+    (tmp_path / "surf").mkdir()
+    table = pd.DataFrame({"fslr": ["7", "-1"], "vertex": ["3", "10300"]})
+    space = layout_voxels.voxel_space(tmp_path, table, "a/b", layout.DEFAULTS)
+    assert space.native is None and space.fslr.tolist() == [7, -1] and space.space == ""
+    (tmp_path / "surf" / "rh.pial").write_bytes(b"no surface")
+    space = layout_voxels.voxel_space(tmp_path, table, "a/b", layout.DEFAULTS)
+    with pytest.raises(UserError, match=r"lh\.inflated is missing"):
+        space.native()

@@ -3,6 +3,7 @@
 import shutil
 from pathlib import Path
 
+import nibabel as nib
 import numpy as np
 import pytest
 
@@ -279,3 +280,21 @@ def test_a_cubic_weight_that_lies_mostly_on_unread_voxels_is_left_out(tmp_path):
     assert projection[40] == 1  # at 1.8: the voxel at 2 has most of the weight
     assert projection[10] == 0  # at 1.2
     assert np.isfinite(projection).all()
+
+
+def test_a_subjects_own_surface_takes_the_vertices_of_nsds_transform(nsd_surfaces, tmp_path):
+    root = tmp_path / "copy"
+    shutil.copytree(nsd_surfaces, root, symlinks=True, copy_function=link)
+    assert NSD(root, "study", norm="none").load("subj01").subject.voxels.native is None
+    native = save_native(root)["lh"][:10_242]
+    surf = root / "nsddata/freesurfer/subj01/surf"
+    surf.mkdir(parents=True)
+    at = np.stack([np.arange(50), np.zeros(50), np.zeros(50)], axis=1)
+    for h, points in (("lh", at - 60), ("rh", at + 10)):
+        for shape in ("inflated", "pial"):
+            nib.freesurfer.write_geometry(str(surf / f"{h}.{shape}"), points, np.zeros((1, 3)))
+        nib.freesurfer.write_morph_data(str(surf / f"{h}.sulc"), np.arange(50) / 50)
+    mesh = NSD(root, "study", norm="none").load("subj01").subject.voxels.native()["pial"]
+    np.testing.assert_array_equal(mesh["left"]["vertices"][:, 0], native - 60)
+    np.testing.assert_array_equal(mesh["right"]["vertices"][:, 0], native + 10)
+    np.testing.assert_allclose(mesh["right"]["sulc"], native / 50)
