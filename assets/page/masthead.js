@@ -32,6 +32,7 @@ const SHORTCUTS = [
 ];
 const ELSEWHERE = [
   ["Tab", "from field to field; in the list of evidence ← → move, Enter opens"],
+  ["← → ↑ ↓", "among all trials: move; Space selects, Enter opens the trial, Z shows it in full size; there + − 0 zoom"],
   ["↑ ↓", "in a table of parcels, from row to row; Enter chooses the parcel"],
   ["← → ↑ ↓  + − 0", "on the brain: turn, size, back"], [", .", "on the brain: the parcel before, the next in the table"],
   ["[ ]", "on the brain: a lower, a higher threshold"],

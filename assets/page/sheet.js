@@ -73,7 +73,7 @@ const sheetView = (ask = {}) => {
         },
         ondblclick: (event) => { if (!event.target.closest(".ai-contact-pair, .ai-contact-tick")) open(trial.id); },
         onfocus: () => { if (current !== trial.id) focusOn(trial.id); } },
-      h("span", { class: "ai-contact-pair" }, h("span", { class: "ai-contact-pane" }, truth), h("span", { class: "ai-contact-pane" }, drawn, blank)),
+      h("span", { class: "ai-contact-pair" }, h("span", { class: "ai-contact-pane" }, truth, trial.pictured ? null : h("span", { class: "ai-contact-blank" }, "no picture")), h("span", { class: "ai-contact-pane" }, drawn, blank)),
       h("span", { class: "ai-contact-line" }, h("b", {}, trial.number), line, mark),
       h("span", { class: "ai-contact-caption", title: trial.caption }, shortCaption(trial)),
       h("span", { class: "ai-contact-tick", "aria-hidden": "true" }, "✓"),
@@ -199,11 +199,11 @@ const sheetView = (ask = {}) => {
     const chance = of ? of.chance[of.by_scale ? scale : ""] : undefined, known = chance !== undefined && chance !== null;
     const low = middle[0], high = middle[middle.length - 1], better = of?.better === "higher";
     const median = middle.length % 2 ? middle[(middle.length - 1) / 2] : (middle[middle.length / 2 - 1] + middle[middle.length / 2]) / 2;
-    const facts = !of ? [] : [["N", String(middle.length)], ...(middle.length ? [["best", written(better ? high : low, of)], ["median", written(median, { whole: of.whole && Number.isInteger(median) })], ["worst", written(better ? low : high, of)]] : []), ["chance", known ? minus(String(Number(chance.toFixed(2)))) : "not known"]];
+    const facts = !of ? [] : [["N", String(middle.length)], ...(middle.length ? [["best", written(better ? high : low, of)], ["median", written(median, { whole: of.whole && Number.isInteger(median) })], ["worst", written(better ? low : high, of)]] : []), ["chance", known ? minus(String(Number(chance.toFixed(2)))) : data.measured === false ? "measured at the end" : "not known"]];
     figures.replaceChildren(...facts.map(([name, text]) => h("div", { title: name === "chance" && known ? of.chance_of : null }, h("dt", {}, name), h("dd", {}, text))));
     if (of && known && of.chance_of) definition.append(` Chance: ${of.chance_of}.`);
     const able = data.trials.filter((trial) => !trial.why).length, there = able - (data.lacking[scale] ?? 0), offered = data.offers?.[scale];
-    setText(drawText, data.scales.length ? `${there} of ${data.trials.length} are drawn at ${scaleLabel()}.` : "");
+    setText(drawText, data.scales.length ? `${there} of ${data.trials.length} are ${data.made === "generated" ? "drawn" : "shown"} ${scaleLabel().startsWith("scale ") ? "at" : "by"} ${scaleLabel()}.` : "");
     drawButton.hidden = !offered || !ask.draw;
     setText(drawButton, offered || "");
     notes.replaceChildren(...data.notes.map((text) => h("p", { class: "ai-note" }, text)));

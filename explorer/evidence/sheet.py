@@ -136,7 +136,7 @@ def begin(bench: Workbench, request: Request) -> Sheet:
         tiles.append(Tile(str(stimulus), int(row["number"]), *named, why))
     scale = sampled_scale(plain)
     scales = plain.scales if plain.generator else ()
-    scores = _picture_scores(bench, plain) if scales else ()
+    scores = _picture_scores(bench, plain, tiles) if scales else ()
     notes = _notes(bench, plain, tiles)
     return with_pictures(bench, Sheet(plain, scales, scale, tuple(tiles), scores, notes), scale)
 
@@ -213,7 +213,7 @@ def with_chance(bench: Workbench, sheet: Sheet) -> Sheet:
         return sheet
     of: dict[str, dict[float | None, float]] = {}
     for scale in sheet.scales:
-        there = [tile for tile in sheet.tiles if scale in dict(tile.pictures)]
+        there = [tile for tile in sheet.tiles if dict(tile.pictures).get(scale)]
         sample = [there[i] for i in metrics.evenly(len(there), CHANCE_SAMPLE)]
         if len(sample) < 2:
             continue
@@ -251,7 +251,8 @@ def draw(
     tiles, failed = list(sheet.tiles), 0
     for done, tile in enumerate(wanted, 1):
         try:
-            frame = next(f for f in reconstruct(bench, _one(sheet, tile, scale)) if f.done)
+            # to its end, after which it is known how long one takes
+            *_, frame = (f for f in reconstruct(bench, _one(sheet, tile, scale)) if f.done)
             pictures = dict(tile.pictures) | {scale: dict(frame.scores)}
             tiles[at[tile.stimulus]], failed = replace(tile, pictures=pictures), 0
         except UserError as error:
@@ -274,15 +275,14 @@ def ordered(tiles: Sequence[Tile], score: Score, scale: float, best_first: bool 
 
     def key(tile: Tile) -> tuple[bool, float, int]:
         value = tile.value(score, scale)
-        return (
-            (True, 0.0, tile.number) if math.isnan(value) else (False, sign * value, tile.number)
-        )
+        known = not math.isnan(value)
+        return not known, sign * value if known else 0.0, tile.number
 
     return sorted(tiles, key=key)
 
 
 def extremes(tiles: Sequence[Tile], score: Score, scale: float) -> tuple[set[str], set[str]]:
-    """Return the stimuli with the best value and the worst value; none where all are equal."""
+    """Return the stimuli of the best and those of the worst value; none where all are equal."""
     values = {tile.stimulus: tile.value(score, scale) for tile in tiles}
     known = [value for value in values.values() if not math.isnan(value)]
     if not known or min(known) == max(known):
@@ -372,8 +372,11 @@ def _guessed(
     return {key: float(np.nanmean([row[key] for row in rows])) for key in keys}
 
 
-def _picture_scores(bench: Workbench, request: Request) -> tuple[Score, ...]:
-    if bench.catalogue.without_picture(request.dataset, request.stimulus):
+def _picture_scores(
+    bench: Workbench, request: Request, tiles: Sequence[Tile]
+) -> tuple[Score, ...]:
+    without = bench.catalogue.without_picture
+    if all(without(request.dataset, tile.stimulus) for tile in tiles):
         return ()
     known = [k for k in PICTURE_SCORES if k != SIMILARITY or k in bench.catalogue.embedders]
     return tuple(Score(key, *PICTURE_SCORES[key], of=PICTURE) for key in known)

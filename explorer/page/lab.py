@@ -119,6 +119,8 @@ class Lab:
         except UserError as error:
             notices.append(str(error))
         opened = wanted.get("panel")
+        if opened:
+            session.sheet = None
         if opened == lab_choices.NONE:
             wanted["panel"] = ""
             session.view = replace(session.view, panel="")
@@ -183,6 +185,7 @@ class Lab:
             with contextlib.closing(self._affordable(session, request, view)) as parts:
                 yield from self._parts(session, ticket, view.panel, parts)
             if session.lab.show(ticket, state="done", progress=trial.progress("done", "", 1.0)):
+                session.sheet = None  # what was asked for is there; more is asked for anew
                 yield {self.ui.lab: session.lab.shown}
         except stopping.StoppedError:
             return

@@ -61,7 +61,7 @@ def sheet_view(
         return
     most = _affordable(budget, sheets.seconds_each(bench, found, drawing.scale))
     for found, done, of in sheets.draw(bench, found, drawing.scale, most):  # noqa: B020
-        told = f"Drawing at scale {links.format_number(drawing.scale)}: {done} of {of}"
+        told = f"At scale {links.format_number(drawing.scale)}: {done} of {of}"
         yield _content(bench, found), told, min(0.999, done / of)
     for scale in found.scales:
         seconds[scale] = sheets.seconds_each(bench, found, scale)
@@ -87,21 +87,24 @@ def _content(
     offers = {}
     for scale, each in (seconds or {}).items():
         if lacking := len(found.lacking(scale)):
-            offers[name_of(scale)] = _offer(lacking, each, budget)
+            made = bench.catalogue.generator_class(found.request.generator).provenance
+            verb = "Draw" if made == "generated" else "Show"
+            offers[name_of(scale)] = f"{verb} {_offer(lacking, each, budget)}"
     link = links.query(found.request, View())
-    return {**payload(bench, found), "link": link, "offers": offers}
+    shown = {"link": link, "offers": offers, "measured": seconds is not None}
+    return {**payload(bench, found), **shown}
 
 
 def _offer(lacking: int, each: float, budget: Budget | None) -> str:
-    """Return what a button says that draws the rest, as much as one request may take."""
+    """Return what is left to draw, as much as one request may take, and how long that takes."""
     try:
         most = _affordable(budget or Budget(asks=True), each) or lacking
     except UserError:
         most = 1
     time = f": {trial.duration(most * each)}" if each else ""
     if most < lacking:
-        return f"Draw {most} of the remaining {lacking}{time}"
-    return f"Draw the remaining {lacking}{time}"
+        return f"{most} of the remaining {lacking}{time}"
+    return f"the remaining {lacking}{time}"
 
 
 def sheet_server(workbench: Workbench) -> Callable[[dict], dict]:

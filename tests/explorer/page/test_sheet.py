@@ -47,9 +47,10 @@ def test_opening_draws_nothing_and_the_button_draws_the_rest_of_its_scale(
     parts = work(lab, session)
     assert [part["content"]["lacking"]["2"] for part in parts if part["content"]][-1] == 0
     told = [part["progress"]["text"] for part in parts]
-    assert any(text.startswith("Drawing at scale 2: 4 of 9") for text in told)
+    assert any(text.startswith("At scale 2: 4 of 9") for text in told)
     assert fakes.Generator.painted == timed + 9
     assert parts[-1]["state"] == "done" and set(parts[-1]["content"]["offers"]) == {"0"}
+    assert session.sheet is None  # reopened, it draws nothing that was not asked for
     assert "trials" not in lab.told(session)  # a record holds one trial
 
 
