@@ -164,8 +164,12 @@ def _forecast(shown: Pictures, made: Pictures, pairs: int, workers: int) -> str:
     seconds = (time.perf_counter() - began) / TIMED * pairs / workers
     if seconds < 2:
         return ""
-    length = f"{seconds:.0f} s" if seconds < 120 else f"{seconds / 60:.0f} min"
-    return f"SSIM, two-way: {pairs:,} comparisons, about {length}"
+    return f"SSIM, two-way: {pairs:,} comparisons, about {length(seconds)}"
+
+
+def length(seconds: float) -> str:
+    """Return a length of time for a sentence."""
+    return f"{seconds:.0f} s" if seconds < 120 else f"{seconds / 60:.0f} min"
 
 
 Windows = list[tuple[np.ndarray, ...]]

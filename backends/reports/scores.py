@@ -7,6 +7,7 @@ measured.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -32,6 +33,7 @@ from backends.reports.pairs import (
     LPIPS,
     Badness,
     dissimilarity,
+    length,
     pairwise,
     perceptual,
     squared_error,
@@ -44,6 +46,7 @@ from explorer.types import UserError
 if TYPE_CHECKING:
     import pandas as pd
 
+FORESEEN, TIMED = 50, 4  # pictures from which on time is foreseen, and how many are timed
 RESAMPLES = 100  # of a Frechet distance, which costs a decomposition each
 SCOTTI = "Scotti et al. 2024, arXiv 2403.11207"
 CHEN = "Chen et al. 2023, arXiv 2211.06956"
@@ -64,6 +67,7 @@ class Score:
     and to leave it out would raise the mean. In the papers it makes the whole mean NaN, or is a
     lost comparison. ``network``: whose features are compared, a name of `NETWORKS` or a sentence.
     ``pool``: what a picture is told from, see `pool_of`; "" where nothing is compared.
+    ``one_by_one``: every comparison takes its own time.
     """
 
     id: str
@@ -77,6 +81,7 @@ class Score:
     why: str = "features that are constant or not finite"
     network: str = ""
     pool: str | int = ""
+    one_by_one: bool = False
 
 
 def pool_of(score: Score, n: int) -> str:
@@ -113,7 +118,8 @@ def paired(
 ) -> Score:
     """Return how often a picture is nearer to its own image than to another as a score."""
     rate, pool = pairwise(badness, most), ALL if most is None else most
-    return Score(id, title, True, 0.5, CHEN, rate, pool=pool, **more)
+    each = badness is dissimilarity
+    return Score(id, title, True, 0.5, CHEN, rate, pool=pool, one_by_one=each, **more)
 
 
 NSD_PAPERS = (
@@ -261,6 +267,8 @@ def measure(
     truth = Pictures(shown, features, look)
     samples = [Pictures(one, features, look, progress) for one in made]
     rows, lines, missing = [], [], {}
+    if progress and len(shown) >= FORESEEN:
+        progress(forecast(shown, made, features, scores, look))
     for number, score in enumerate(scores):
         if progress:
             progress(count("scores", number, len(scores), "scores", note=score.title))
@@ -291,6 +299,36 @@ def measure(
     if progress:
         progress(count("scores", len(scores), len(scores), "scores"))
     return pd.DataFrame(rows, columns=EACH), pd.DataFrame(lines, columns=COLUMNS), missing
+
+
+def forecast(
+    shown: Sequence[np.ndarray],
+    made: Sequence[Sequence[np.ndarray]],
+    features: Features,
+    scores: Sequence[Score],
+    look: Look,
+) -> str:
+    """Return about how long `measure` will take, a sentence, from a few of its pictures."""
+    seconds, n = 0.0, len(shown)
+    few = [list(one[:TIMED]) for one in (shown, made[0])]
+    for warm in (True, False):  # at first networks are opened
+        a, b = (Pictures(one, features, look) for one in few)
+        for score in scores:
+            began = time.perf_counter()
+            try:
+                if score.per_item:
+                    score.per_item(a, b)
+                else:
+                    _ = [p.feature(*score.features) for p in (a, b)]
+            except UserError:
+                continue  # measured it is told, too
+            took = 0.0 if warm else time.perf_counter() - began
+            if score.one_by_one:
+                comparisons = n * (1 + min(n - 1, DISTRACTORS)) * len(made)
+                seconds += took / TIMED**2 * comparisons
+            else:
+                seconds += took / (2 * TIMED) * n * (1 + len(made))
+    return f"{len(scores)} scores of {n * len(made):,} pictures: about {length(seconds)}"
 
 
 def _frechet_of(score: Score, truth: Pictures, samples: Sequence[Pictures]) -> dict[str, float]:

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
 
+from backends.reports import scores as scores_room
 from backends.reports.feature_networks import NETWORKS, Features, _folded, resized
 from backends.reports.likeness import (
     Pictures,
@@ -16,7 +19,7 @@ from backends.reports.likeness import (
     n_way_top_k,
 )
 from backends.reports.pairs import lpips
-from backends.reports.scores import SCORES, STAND_INS, measure
+from backends.reports.scores import SCORES, STAND_INS, Score, measure
 from explorer.types import UserError
 
 BY_ID = {score.id: score for score in (*SCORES, *STAND_INS)}
@@ -307,6 +310,19 @@ def test_the_mean_over_samples_is_the_score_and_the_best_has_its_own_column():
     assert table.set_index("id").loc["judge-category", "chance"] == pytest.approx(1 / 24)
     assert len(per_picture) == 2 * 2 * 4
     assert list(missing) == ["effnet-b1-distance"]
+
+
+def test_a_long_measurement_is_foreseen_from_four_pictures(monkeypatch):
+    seconds = iter(range(1000))  # every look at the clock finds a second gone
+    monkeypatch.setattr(scores_room, "time", SimpleNamespace(perf_counter=lambda: next(seconds)))
+    plain = Score("a", "A", True, None, "here", lambda shown, made: np.zeros(len(shown)))
+    chosen, told = [plain, replace(plain, id="b", one_by_one=True)], []
+    few = [np.zeros((8, 8, 3), np.uint8)] * 60
+    measure(few[:49], [few[:49]], Features(), scores=chosen, progress=told.append)
+    assert told[0].endswith("A") and next(seconds) == 0
+    measure(few, [few, few], Features(), scores=chosen, progress=told.append)
+    # 1 s for eight pictures, of 180, and 1 s for 16 comparisons, of 2 x 60 x 51
+    assert told[4 - 1] == "2 scores of 120 pictures: about 7 min"
 
 
 def test_missing_weights_are_named_with_the_command(tmp_path):
