@@ -16,8 +16,8 @@ import re
 import secrets
 import threading
 import time
-from collections import OrderedDict
-from collections.abc import Mapping
+from collections import Counter, OrderedDict
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from urllib.parse import parse_qs
 
@@ -60,7 +60,7 @@ class Logins:
     """Who may log in, and who waits after failures.
 
     Called with user and password, as Gradio's ``auth`` is. Every check takes as long, whether the
-    user is known or not.
+    user is known or not: a name that is not costs what most names cost.
 
     Parameters
     ----------
@@ -72,7 +72,7 @@ class Logins:
 
     def __init__(self, hashed: dict[str, str]) -> None:
         self._hashed = {user: _parts(text) for user, text in hashed.items()}
-        self._nobody = _parts(hash_password(secrets.token_urlsafe()))
+        self._nobody = _nobody(self._hashed.values())
         # "user ..." or "address ..." -> failures, when the next guess is free, the last one
         self._failures: OrderedDict[str, tuple[int, float, float]] = OrderedDict()
         self._asking: OrderedDict[str, str] = OrderedDict()  # user -> the address that asks
@@ -180,6 +180,12 @@ def read_logins(path: Path) -> tuple[Logins, list[str]]:
         raise UserError(f"--auth-file: {path} holds no user:password line.")
     told = [f"--auth-file: {plain} lines of {path} hold passwords as they are; {ROOM}."]
     return Logins(hashed), told if plain else []
+
+
+def _nobody(known: Iterable[tuple[int, int, int, bytes, bytes]]) -> tuple:
+    """Return a line that no password opens, with the costs that most lines have."""
+    costs = Counter(parts[:3] for parts in known) or Counter([(N, R, P)])
+    return *costs.most_common(1)[0][0], secrets.token_bytes(SALT), secrets.token_bytes(KEY)
 
 
 def _scrypt(password: str, salt: bytes, n: int, r: int, p: int) -> bytes:

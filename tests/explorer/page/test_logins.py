@@ -51,6 +51,24 @@ def test_a_line_holds_no_password_and_lets_its_user_in(tmp_path: Path) -> None:
     ]
 
 
+def test_a_name_that_is_not_known_costs_what_the_others_do(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    cheap = hash_password("right one")
+    monkeypatch.setattr(logins, "N", 2**5)
+    door = Logins({"ann": hash_password("right one"), "bob": hash_password("x"), "old": cheap})
+    monkeypatch.setattr(logins, "N", 2**4)
+    costs, scrypt = [], logins._scrypt
+
+    def counted(password: str, salt: bytes, *cost: int) -> bytes:
+        costs.append(cost)
+        return scrypt(password, salt, *cost)
+
+    monkeypatch.setattr(logins, "_scrypt", counted)
+    assert door("ann", "right one") and not door("ann", "wrong") and not door("carl", "wrong")
+    assert costs == [(2**5, 8, 1)] * 3
+
+
 def test_a_key_that_is_changed_lets_nobody_in() -> None:
     line = hash_password("correct horse")
     other = hash_password("another one")

@@ -4,10 +4,12 @@ import threading
 from types import SimpleNamespace
 
 import pytest
+from gradio.context import LocalContext
 
 from explorer import stopping
 from explorer.cache import Cache
 from explorer.page import turns as module
+from explorer.page.endpoint import caller, who
 from explorer.page.turns import PICTURES, Budget, Turns
 from explorer.types import UserError
 
@@ -246,3 +248,24 @@ def test_one_person_has_so_many_questions_and_a_later_choice_is_no_further_one(c
     turns.ask("b")
     turns.leave(held)
     turns.ask("a")
+
+
+def test_a_person_is_a_login_or_a_session_or_where_a_program_runs():
+    page = object()
+
+    def asked(**known):
+        usual = {"username": None, "session_hash": "event", "client": SimpleNamespace(host="::1")}
+        tokens = [
+            (LocalContext.request, LocalContext.request.set(SimpleNamespace(**usual | known))),
+            (LocalContext.event_id, LocalContext.event_id.set("event")),
+        ]
+        found = caller(), who(page)
+        for variable, token in tokens:
+            variable.reset(token)
+        return found
+
+    assert asked(username="ann") == asked(username="ann", session_hash="tab 2")
+    assert asked(username="ann") != asked(username="bob")
+    assert asked(session_hash="one") != asked(session_hash="two")
+    assert asked() == asked() != asked(client=SimpleNamespace(host="10.0.0.2"))
+    assert asked()[1] == id(page)
