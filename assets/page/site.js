@@ -32,10 +32,12 @@ window.afterimage = (() => {
     };
     return follow(value);
   };
-  // What was written as what differs from another value: [value], or a change of each part.
+  // What was written as what differs from another value: [value], a change of each part, or the
+  // columns of rows that differ.
   const changed = (base, change) => {
     if (Array.isArray(change)) return change[0];
-    const copy = Array.isArray(base) ? [...base] : { ...base };
+    if ("|" in change) return base.map((row, i) => ({ ...row, ...Object.fromEntries(Object.entries(change["|"]).map(([key, column]) => [key, column[i]])) }));
+    const copy = { ...base };
     for (const [key, part] of Object.entries(change)) copy[key] = changed(base[key], part);
     return copy;
   };

@@ -206,9 +206,11 @@ const heard = (name, detail) => {
     showLab((ticket += 1)).catch(tell);
   }
 };
+// The names of parcels are the same for all trials, the numbers are the trial's.
+const joined = (names, numbers) => { const lines = numbers.split("\n"); return names.split("\n").map((line, i) => (line || lines[i] ? `${line},${lines[i]}` : "")).join("\n"); };
 const save = async (format) => {
   const name = `afterimage_${group.subject}_${at}.${format}`.replace(/[^A-Za-z0-9._-]+/g, "-");
-  const of = { svg: ["image/svg+xml", () => trialFigure(now.trial, site)], csv: ["text/csv", () => now.csv[view.atlas] ?? ""] };
+  const of = { svg: ["image/svg+xml", () => trialFigure(now.trial, site)], csv: ["text/csv", async () => joined((await load(`${group.name}/maps`)).named[view.atlas] ?? "", now.csv[view.atlas] ?? "")] };
   const [mime, make] = of[format];
   file = { id: Date.now(), name, mime, data: packed(new TextEncoder().encode(await make())) };
   heading();

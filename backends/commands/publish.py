@@ -62,6 +62,7 @@ def publish(
             help="gradient, gradient x input or integrated gradients (may be repeated).",
         ),
     ] = None,
+    quality: Annotated[int, typer.Option(help="Of pictures as WebP, 1 to 100.")] = 88,
     without_pictures: Annotated[
         bool,
         typer.Option(
@@ -112,6 +113,7 @@ def publish(
         controls=controls,
         curves=curves,
         methods=tuple(method or ["gradient"]),
+        quality=quality,
         withheld=withheld(bench, name, without_pictures),
     )
     with telling() as say:
@@ -138,7 +140,7 @@ def command_of(plan: Plan) -> str:
     words += ["--generator", plan.generator]
     if plan.scales:
         words += ["--scales", ",".join(f"{scale:g}" for scale in plan.scales)]
-    for name in ("steps", "seed", "limit", "controls", "curves"):
+    for name in ("steps", "seed", "limit", "controls", "curves", "quality"):
         if (value := getattr(plan, name)) is not None:
             words += [f"--{name}", str(value)]
     for method in plan.methods:

@@ -25,19 +25,22 @@ FINAL, PREVIEW = {"quality": 92}, {"quality": 70, "method": 0}
 KEPT = 2**25  # bytes of addresses; our choice, some 2,000 pictures of the embedded study
 _kept = Cache(KEPT, len)
 _withheld: ContextVar[str] = ContextVar("withheld", default="")
+_quality: ContextVar[int] = ContextVar("quality", default=FINAL["quality"])
 
 
 @contextlib.contextmanager
-def withholding(why: str) -> Iterator[None]:
-    """Put a sentence in the place of every picture that is a study's own or others'; "" shows all.
+def handed_out(withheld: str, quality: int = FINAL["quality"]) -> Iterator[None]:
+    """Make pictures for others to keep: of a WebP ``quality``, and some of them not at all.
 
-    What was generated here is shown either way.
+    Where ``withheld`` is a sentence, it stands in the place of every picture that is a study's
+    own or others'; what was generated here is shown either way.
     """
-    token = _withheld.set(why)
+    tokens = _withheld.set(withheld), _quality.set(quality)
     try:
         yield
     finally:
-        _withheld.reset(token)
+        _withheld.reset(tokens[0])
+        _quality.reset(tokens[1])
 
 
 def data_uri(
@@ -58,7 +61,7 @@ def data_uri(
     if quick:
         return _encoded(image, side, form, quick)
     seen = hashlib.blake2b(image, digest_size=16).digest()  # takes a hundredth of encoding it
-    key = seen, image.shape, side, form
+    key = seen, image.shape, side, form, _quality.get()
     return _kept.get(key, lambda: _encoded(image, side, form, quick))
 
 
@@ -69,7 +72,7 @@ def _encoded(image: np.ndarray, side: int | None, form: str, quick: bool) -> str
     if side is not None and max(picture.size) > side:
         picture.thumbnail((side, side), Image.Resampling.LANCZOS)
     buffer = io.BytesIO()
-    picture.save(buffer, format=form, **(PREVIEW if quick else FINAL))
+    picture.save(buffer, format=form, **(PREVIEW if quick else {"quality": _quality.get()}))
     return f"data:image/{form};base64,{base64.b64encode(buffer.getvalue()).decode('ascii')}"
 
 

@@ -12,9 +12,10 @@ import pandas as pd
 
 from explorer.drawing import seconds_needed, whose_pictures
 from explorer.figures import installed_versions
+from explorer.images import SMALL
 from explorer.page import about, links, trial
 from explorer.page.lab_pairs import curve_view
-from explorer.page.pictures import FINAL, withholding
+from explorer.page.pictures import handed_out
 from explorer.request import Request, View
 from explorer.site import group as groups_
 from explorer.site.folder import new_site
@@ -30,7 +31,15 @@ from explorer.site.index import (
 from explorer.site.pages import write_page
 from explorer.site.plan import Group, Plan, groups
 from explorer.site.scripts import DATA, pooled, write_script
-from explorer.site.trials import Maps, controls_of, evidence, parcels_csv, trial_value, views
+from explorer.site.trials import (
+    Maps,
+    controls_of,
+    evidence,
+    numbered,
+    parcel_table,
+    trial_value,
+    views,
+)
 from explorer.writing import csv_text, write_whole
 
 if TYPE_CHECKING:
@@ -56,6 +65,7 @@ class _Work:
     tell: Tell
     surfaces: groups_.Surfaces
     tables: list[tuple[str, str]] = field(default_factory=list)
+    named: dict[str, str] = field(default_factory=dict)
 
 
 def publish(
@@ -74,7 +84,7 @@ def publish(
     """
     every = groups(bench, plan)
     told = {"command": command, "made": time.strftime("%Y-%m-%d"), **_provenance(bench, every)}
-    with new_site(out, told, say) as site, withholding(plan.withheld):
+    with new_site(out, told, say) as site, handed_out(plan.withheld, plan.quality):
         surfaces = groups_.Surfaces(site)
         work = _Work(bench, plan, site, tell or (lambda *_: None), surfaces)
         offered = [_group(work, group) for group in every]
@@ -143,7 +153,10 @@ def _group(work: _Work, group: Group) -> dict[str, Any]:
     names = {key: f"{group.name}/map-{i}" for i, key in enumerate(others)}
     for key, name in names.items():
         write_script(work.site, name, others[key])
-    write_script(work.site, f"{group.name}/maps", {"bases": maps.bases, "others": names})
+    named = {a: work.named.get(f"{group.name}|{a}", "") for a in atlases}
+    write_script(
+        work.site, f"{group.name}/maps", {"bases": maps.bases, "others": names, "named": named}
+    )
     _tables(work, group, sheet, over)
     return {
         "name": group.name,
@@ -183,7 +196,9 @@ def _trial(
     bench, withheld = work.bench, bool(work.plan.withheld)
     gallery = bench.catalogue.gallery(request.dataset, request.subject)
     number = int(gallery.loc[request.stimulus, "number"])
-    csv = {v.atlas: parcels_csv(bench, request, v) for v in maps.views[:: len(work.plan.methods)]}
+    tables = {v.atlas: parcel_table(bench, request, v) for v in maps.first_of_each_atlas()}
+    for atlas, table in tables.items():
+        work.named[f"{group.name}|{atlas}"] = csv_text(table[table.columns[~numbered(table)]])
     shown, frames = trial_value(bench, request)
     for near in (shown["decoding"] or {}).get("neighbours", ()):
         near["src"] = thumbs.get(near["stimulus"], near["src"])
@@ -191,7 +206,9 @@ def _trial(
         "trial": shown,
         "maps": maps.of(bench, request),
         "repeats": int(gallery.loc[request.stimulus, "repeats"]),
-        "csv": csv,
+        "csv": {
+            a: csv_text(t.loc[:, numbered(t)], float_format="%.6g") for a, t in tables.items()
+        },
     }
     write_script(work.site, f"{group.name}/trial-{number}", pooled(value))
     scores[request.stimulus] = {f.scale: dict(f.scores) for f in frames if not f.row}
@@ -268,7 +285,9 @@ def _lines(work: _Work, request: Request, told: dict[str, Any]) -> list[tuple[st
     lines.append(("Weights", hashes))
     made = f"{told['made']} with Afterimage ({versions})"
     lines.append(("Made", f"{made}: {told['command']}" if told["command"] else made))
-    lines.append(("Pictures", f"WebP at quality {FINAL['quality']}, thumbnails apart."))
+    lines.append(
+        ("Pictures", f"WebP at quality {work.plan.quality} of 100; thumbnails at {SMALL}.")
+    )
     lines.append(("Left out", " ".join(_left_out(work, request))))
     return lines
 

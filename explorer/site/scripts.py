@@ -14,7 +14,7 @@ from explorer.writing import write_whole
 
 DATA = "data"  # the folder of scripts
 PICTURE = "data:image/"
-SAME = object()
+SAME, COLUMNS = object(), "|"
 
 
 def write_script(site: Path, name: str, value: Any) -> int:
@@ -55,20 +55,26 @@ def pooled(value: Any) -> dict[str, Any]:
 def differs(base: Any, value: Any) -> Any:
     """Return what turns ``base`` into ``value``: `SAME`, ``[value]``, or a dict of parts.
 
-    Dicts with equal keys, and lists of equal length, are compared part by part.
+    Dicts with equal keys are compared part by part. Of rows, dicts with the same keys, the columns
+    that differ are told as ``{"|": {name: numbers}}``.
     """
-    parts: list[tuple[str, Any, Any]] | None = None
+    if (
+        _rows(base)
+        and _rows(value)
+        and len(base) == len(value)
+        and list(base[0]) == list(value[0])
+    ):
+        columns = {key: [row[key] for row in value] for key in base[0]}
+        changed = {k: c for k, c in columns.items() if c != [row[k] for row in base]}
+        return {COLUMNS: changed} if changed else SAME
     if isinstance(base, dict) and isinstance(value, dict) and list(base) == list(value):
-        parts = [(key, base[key], value[key]) for key in base]
-    elif _of_dicts(base) and _of_dicts(value) and len(base) == len(value):
-        parts = [(str(i), *pair) for i, pair in enumerate(zip(base, value, strict=True))]
-    if parts is None:
-        same = type(base) is type(value) and base == value
-        return SAME if same else [value]
-    found = {key: differs(one, other) for key, one, other in parts}
-    changed = {key: part for key, part in found.items() if part is not SAME}
-    return changed or SAME
+        found = {key: differs(base[key], value[key]) for key in base}
+        return {key: part for key, part in found.items() if part is not SAME} or SAME
+    return SAME if type(base) is type(value) and base == value else [value]
 
 
-def _of_dicts(value: Any) -> bool:
-    return isinstance(value, list) and bool(value) and isinstance(value[0], dict)
+def _rows(value: Any) -> bool:
+    """Return whether a value is a list of dicts with the same keys."""
+    if not isinstance(value, list) or not value or not isinstance(value[0], dict):
+        return False
+    return all(isinstance(row, dict) and list(row) == list(value[0]) for row in value)

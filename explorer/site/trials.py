@@ -5,10 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+import pandas as pd
+
 from explorer.brain.maps import parcel_importance
 from explorer.decoding import decode, undecoded, unexplained
 from explorer.drawing import reconstruct
-from explorer.page import brain, export, links, trial
+from explorer.page import brain, links, trial
 from explorer.page.badges import badges
 from explorer.page.lab_choices import QUESTIONS
 from explorer.page.lab_trial import Parts, controls_view
@@ -34,6 +37,10 @@ class Maps:
 
     views: tuple[View, ...]
     bases: dict[str, dict[str, Any]] = field(default_factory=dict)
+
+    def first_of_each_atlas(self) -> list[View]:
+        """Return a view of each atlas, of the first method."""
+        return list({view.atlas: view for view in reversed(self.views)}.values())[::-1]
 
     def of(self, bench: Workbench, request: Request) -> dict[str, Any]:
         """Return key -> what differs from the base in a trial; a text says why there is no map."""
@@ -94,11 +101,16 @@ def trial_value(bench: Workbench, request: Request) -> tuple[dict[str, Any], lis
     return shown, frames
 
 
-def parcels_csv(bench: Workbench, request: Request, view: View) -> str:
-    """Return the table of parcels of a trial, as the page exports it; "" where there is no map."""
+def parcel_table(bench: Workbench, request: Request, view: View) -> pd.DataFrame:
+    """Return a trial's numbers of every parcel, as the page exports them; empty without a map."""
     if unexplained(bench, request):
-        return ""
-    return export.make(bench, request, view, "csv").content.decode()
+        return pd.DataFrame()
+    return parcel_importance(bench, request, view).table
+
+
+def numbered(table: pd.DataFrame) -> np.ndarray:
+    """Return which columns of a table change with the trial."""
+    return np.array([kind.kind == "f" for kind in table.dtypes], dtype=bool)
 
 
 def evidence(

@@ -93,7 +93,7 @@ def test_a_site_holds_every_trial_and_says_whose_data_they_are(site):
         "All but 4 of 10 test trials. The controls of all but 2 of 4 trials, evenly spaced. The "
         "sweep curves of all but 1 of 4 trials, evenly spaced."
     )
-    assert "mapper" in lines["Weights"] and "quality 92" in lines["Pictures"]
+    assert "mapper" in lines["Weights"] and "quality 88" in lines["Pictures"]
     html = (site / "index.html").read_text("utf-8")
     assert "<b>Licence</b> CC0" in html and "<b>Cite</b> Nobody (2020)" in html
     assert every["groups"][0]["controls"] == [1, 4] and every["groups"][0]["curves"] == [1]
@@ -129,19 +129,23 @@ def test_a_trial_is_what_the_page_shows_of_it(site, bench):
     assert turned(base, found["value"]["maps"][f"{view.atlas}|gradient"]) == json.loads(
         json.dumps(wanted)
     )
-    table = next(iter(found["value"]["csv"].values()))
-    assert table.splitlines()[0].startswith("parcel,") and len(table.splitlines()) > 8
+    names = taken(site, "group0/maps")["named"][view.atlas].splitlines()
+    numbers = found["value"]["csv"][view.atlas].splitlines()
+    table = parcel_importance(bench, request, view).table
+    assert names[0] == "parcel,name,hemisphere,voxels,small" and len(names) == len(table) + 1
+    at = int(table["voxels"].argmax())
+    row = dict(zip(numbers[0].split(","), map(float, numbers[at + 1].split(",")), strict=True))
+    assert row == pytest.approx({k: table[k].iloc[at] for k in row}, rel=1e-5) and len(row) == 4
 
 
 def turned(base, change):
     """Do what ``changed`` of ``assets/page/site.js`` does."""
     if isinstance(change, list):
         return change[0]
-    copy = list(base) if isinstance(base, list) else dict(base)
-    for key, part in change.items():
-        place = int(key) if isinstance(base, list) else key
-        copy[place] = turned(base[place], part)
-    return copy
+    if "|" in change:
+        columns = change["|"]
+        return [row | {k: c[i] for k, c in columns.items()} for i, row in enumerate(base)]
+    return dict(base) | {key: turned(base[key], part) for key, part in change.items()}
 
 
 def test_nothing_of_a_site_lies_elsewhere_and_every_script_is_there(site):
