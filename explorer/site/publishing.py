@@ -197,8 +197,13 @@ def _trial(
     gallery = bench.catalogue.gallery(request.dataset, request.subject)
     number = int(gallery.loc[request.stimulus, "number"])
     tables = {v.atlas: parcel_table(bench, request, v) for v in maps.first_of_each_atlas()}
+    csv = {}
     for atlas, table in tables.items():
-        work.named[f"{group.name}|{atlas}"] = csv_text(table[table.columns[~numbered(table)]])
+        changing = numbered(table)
+        csv[atlas] = csv_text(table.loc[:, changing], float_format="%.6g")
+        # the browser puts both together, line by line
+        named = table.loc[:, ~changing].replace(r"\s+", " ", regex=True)
+        work.named[f"{group.name}|{atlas}"] = csv_text(named)
     shown, frames = trial_value(bench, request)
     for near in (shown["decoding"] or {}).get("neighbours", ()):
         near["src"] = thumbs.get(near["stimulus"], near["src"])
@@ -206,9 +211,7 @@ def _trial(
         "trial": shown,
         "maps": maps.of(bench, request),
         "repeats": int(gallery.loc[request.stimulus, "repeats"]),
-        "csv": {
-            a: csv_text(t.loc[:, numbered(t)], float_format="%.6g") for a, t in tables.items()
-        },
+        "csv": csv,
     }
     write_script(work.site, f"{group.name}/trial-{number}", pooled(value))
     scores[request.stimulus] = {f.scale: dict(f.scores) for f in frames if not f.row}
