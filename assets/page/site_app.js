@@ -228,5 +228,6 @@ const start = async () => {
   });
   (await mount("footer", foot, () => {}))({ lines: site.lines });
   await open(read(window.location.hash));
+  if (panel && !at) lab.scrollIntoView({ block: "start" }); // the link is of what lies below all trials
 };
 start().catch(tell);
