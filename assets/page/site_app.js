@@ -9,7 +9,7 @@ const show = {}; // component -> what shows a value in it
 
 // ------------------------------------------------------------------------------------- the frame
 const select = (label, change) => {
-  const field = h("select", { onchange: () => change(field.value) });
+  const field = h("select", { "aria-label": label, onchange: () => change(field.value) });
   return { field, node: h("label", { class: "ai-atlas" }, label, field) };
 };
 const people = select("Subject", (name) => go({ subject: name }));
@@ -23,7 +23,7 @@ const about = h("p", { class: "ai-small ai-wide" });
 const problem = h("p", { class: "ai-note", role: "alert", hidden: true });
 const [head, gallery, trial, brain, lab, foot] = ["masthead", "sheet", "trial", "brain", "lab", "footer"].map((id) => h("div", { id, role: { masthead: "banner", footer: "contentinfo" }[id] }));
 const meanings = h("details", { class: "ai-help ai-site-scores" }, h("summary", {}, "What the scores are: definition, chance and N"));
-const tables = h("section", { class: "ai-site-tables" });
+const tables = h("section", { class: "ai-site-tables" }), listed = h("ul");
 const main = h("main", { id: "main" }, bar, problem, about, gallery, trial, meanings, brain, lab, tables);
 root.append(head, main, foot);
 const tell = (error) => { setText(problem, error ? `This part of the page cannot be shown: ${error.message}.` : ""); problem.hidden = !error; };
@@ -93,6 +93,7 @@ const render = async (mine) => {
   setText(steps.querySelector("span"), `of ${index.rows.length}`);
   heading();
   if (!at) {
+    listed.replaceChildren(...site.tables.filter((one) => [group.name, ""].includes(one.group)).map(({ text, path }) => h("li", {}, h("a", { href: path, download: "" }, text))));
     show.gallery ??= await mount("sheet", gallery, (_, { trial: id }) => { go({ trial: id, panel: "" }); window.scrollTo(0, 0); });
     show.gallery({ index, name: group.name, full });
     main.dataset.state = "done";
@@ -220,7 +221,7 @@ const start = async () => {
   setText(about, site.about);
   tables.append(
     h("h2", {}, "Tables"), h("p", { class: "ai-small" }, "Comma-separated values, for a spreadsheet or a script."),
-    h("ul", {}, site.tables.map(([text, path]) => h("li", {}, h("a", { href: path, download: "" }, text)))),
+    listed,
   );
   show.masthead = await mount("masthead", head, (name, detail) => {
     if (name === "place") open(read(detail.query));

@@ -13,6 +13,7 @@ from explorer.types import UserError
 if TYPE_CHECKING:
     from explorer.workbench import Workbench
 
+FIRST = "group0"
 QUALITY = 88  # of WebP: our choice, by eye; a fifth smaller than on the page
 EVIDENCE = 24  # trials with controls and a sweep curve: they take as long as all pictures of 10
 

@@ -29,7 +29,7 @@ from explorer.site.index import (
     write_thumbs,
 )
 from explorer.site.pages import write_page
-from explorer.site.plan import Group, Plan, groups
+from explorer.site.plan import FIRST, Group, Plan, groups
 from explorer.site.scripts import DATA, pooled, write_script
 from explorer.site.trials import (
     Maps,
@@ -64,7 +64,7 @@ class _Work:
     site: Path
     tell: Tell
     surfaces: groups_.Surfaces
-    tables: list[tuple[str, str]] = field(default_factory=list)
+    tables: list[dict[str, str]] = field(default_factory=list)
     named: dict[str, str] = field(default_factory=dict)
 
 
@@ -225,7 +225,7 @@ def _trial(
 
 def _tables(work: _Work, group: Group, sheet: Any, over: dict[str, Any]) -> None:
     """Write a group's tables as CSV."""
-    first, stem = group.first, f"{group.first.subject}-{group.first.mapper or 'none'}"
+    stem = f"{group.first.subject}-{group.first.mapper or 'none'}"
     written = {
         "every score of every trial": ("trials", trials_csv(sheet)),
         "means, chance, N and definitions": ("scores", scores_csv(sheet, sheet.scales)),
@@ -239,16 +239,20 @@ def _tables(work: _Work, group: Group, sheet: Any, over: dict[str, Any]) -> None
         if rows:
             what = f"statistics of every parcel, {atlas}" if atlas else "statistics"
             written[what] = (f"statistics-{plain_name(atlas)}", csv_text(pd.DataFrame(rows)))
-    for target in (over["evaluation"]["content"] or {}).get("targets", []):
+    # the evaluation is of all mappers and subjects at once
+    content = over["evaluation"]["content"] if group.name == FIRST else None
+    for target in (content or {}).get("targets", []):
         name = f"evaluation-{plain_name(target['name'])}"
         written[f"evaluation of every mapper, {target['name']}"] = (
             name,
             csv_text(pd.DataFrame(target["rows"])),
         )
     for what, (name, text) in written.items():
-        path = f"{TABLES}/{plain_name(stem)}-{name}.csv"
+        own = name if name.startswith("evaluation") else f"{plain_name(stem)}-{name}"
+        path = f"{TABLES}/{own}.csv"
         write_whole(work.site / path, text.encode("utf-8"))
-        work.tables.append((f"{first.subject}, {first.mapper}: {what}", path))
+        whose = "" if what.startswith("evaluation") else group.name
+        work.tables.append({"group": whose, "text": what, "path": path})
 
 
 # -------------------------------------------------------------------------------------- provenance
@@ -303,7 +307,9 @@ def _left_out(work: _Work, request: Request) -> Iterator[str]:
         yield f"All but {plan.limit} of {len(n)} test trials."
     shown = len(n) if plan.limit is None else min(plan.limit, len(n))
     for what, count in (("controls", plan.controls), ("sweep curves", plan.curves)):
-        if count < shown:
+        if not count:
+            yield f"All {what}."
+        elif count < shown:
             yield f"The {what} of all but {count} of {shown} trials, evenly spaced."
     yield (
         "What is computed when it is asked for, as lesions, comparisons, drivers, attention and "

@@ -101,7 +101,7 @@ def test_a_site_holds_every_trial_and_says_whose_data_they_are(site):
         assert taken(site, f"group0/{kind}-{number}")["value"]["state"] == "done"
     for score in index["scores"]:
         assert score["sentence"] and score["better"]
-    tables = {path: (site / path).read_text("utf-8") for _, path in every["tables"]}
+    tables = {one["path"]: (site / one["path"]).read_text("utf-8") for one in every["tables"]}
     scores = next(text for path, text in tables.items() if path.endswith("-scores.csv"))
     assert scores.splitlines()[0] == "score,scale,mean,chance,N,better,definition,chance is"
     assert len(scores.splitlines()) > 6
