@@ -10,6 +10,7 @@ import typer
 from backends.commands import options
 from backends.commands.progress import telling
 from backends.training.counted import count
+from explorer.choosing import default_request
 from explorer.folders import cache_folder
 from explorer.store import PICTURES
 from explorer.types import UserError
@@ -36,11 +37,16 @@ def publish(
     ] = None,
     mappers: Annotated[
         list[str] | None,
-        typer.Option("--mappers", "--mapper", help="Mappers (may be repeated); default: ridge."),
+        typer.Option(
+            "--mappers", "--mapper", help="Mappers (may be repeated) [the page's first]."
+        ),
     ] = None,
     generator: Annotated[
-        str, typer.Option(help="Which generator, or NAME=PATH_OR_ID with its weights.")
-    ] = "pocket-diffusion",
+        str,
+        typer.Option(
+            help="Which generator, or NAME=PATH_OR_ID with its weights [the page's first]."
+        ),
+    ] = "",
     scales: Annotated[
         str, typer.Option(help="Guidance scales, as 0,1,2,4,8 [those the page begins with].")
     ] = "",
@@ -101,11 +107,14 @@ def publish(
         store=kept,
         evaluations=evaluation or (),
     )
+    people = tuple(_several(subjects) or bench.catalogue.subjects(name))
+    wanted = {"mapper": mapper} if (mapper := next(iter(_several(mappers)), "")) else {}
+    begun = default_request(bench.catalogue, name, people[0], seed=0, **wanted)
     plan = Plan(
         dataset=name,
-        subjects=tuple(_several(subjects) or bench.catalogue.subjects(name)),
-        mappers=tuple(_several(mappers) or ["ridge"]),
-        generator=generator.partition("=")[0],
+        subjects=people,
+        mappers=tuple(_several(mappers) or [begun.mapper]),
+        generator=generator.partition("=")[0] or begun.generator,
         scales=parse_scales(scales) if scales else (),
         steps=steps,
         seed=seed,

@@ -270,3 +270,24 @@ def test_a_plan_is_refused_in_a_sentence(bench, tmp_path):
     with pytest.raises(UserError, match="no mapper|flow"):
         publishing.publish(bench, replace(PLAN, mappers=("flow",)), tmp_path / "site")
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_study_without_places_and_with_other_scores_has_a_site_too(fakes, tmp_path):
+    from explorer.workbench import Workbench
+
+    class Nowhere(fakes.Study):
+        def load(self, subject):
+            trials = super().load(subject)
+            voxels = replace(trials.subject.voxels, projection=None, parcellations={})
+            return replace(trials, subject=replace(trials.subject, voxels=voxels))
+
+    made = {"ridge": fakes.Linear}, {"unguided": fakes.Unguided}
+    bench = Workbench({"fake": Nowhere}, {"other": fakes.Embedder}, *made, checkpoints=tmp_path)
+    plan = Plan("fake", ("sub-01",), ("ridge (fitted now)",), "unguided", limit=2, curves=1)
+    site = publishing.publish(bench, plan, tmp_path / "site").parent
+    index = taken(site, "group0/index")
+    assert index["keys"]["picture"] == ["PixCorr", "SSIM"] and len(index["rows"]) == 2
+    base = taken(site, "group0/maps")["bases"]["|gradient"]
+    assert base["no_surface"].startswith("No surface") and len(base["rows"]) == 1
+    assert not (site / "data" / "surfaces").exists()
+    assert "has no guidance" in taken(site, "group0/curve-1")["value"]["sentence"]
