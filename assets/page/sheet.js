@@ -19,6 +19,7 @@ const sheetView = (ask = {}) => {
     return minus(of.whole ? String(v) : Math.abs(v) >= 100 ? v.toFixed(0) : v.toFixed(2));
   };
   const shortCaption = (trial) => trial.caption || trial.id;
+  const undrawn = () => (data.made === "generated" ? "not drawn" : "not shown yet");
   const scaleLabel = () => data.scales.find((one) => one.key === scale)?.label || "";
 
   // --------------------------------------------------------------------------------- the controls
@@ -92,7 +93,7 @@ const sheetView = (ask = {}) => {
     else if (!drawn) cell.drawn.removeAttribute("src");
     cell.drawn.hidden = !cell.drawn.getAttribute("src");
     cell.drawn.parentElement.hidden = !data.scales.length;
-    setText(cell.blank, there ? "" : trial.why ? "cannot be drawn" : "not drawn");
+    setText(cell.blank, there ? "" : trial.why ? "cannot be drawn" : undrawn());
     cell.blank.title = trial.why;
     cell.blank.hidden = Boolean(there);
     const value = valueOf(trial);
@@ -105,7 +106,7 @@ const sheetView = (ask = {}) => {
     const on = selected.has(trial.id);
     cell.node.setAttribute("aria-selected", on);
     const end = cell.node.dataset.end;
-    const told = [`Trial ${trial.number}: ${shortCaption(trial)}`, of ? `${of.title} ${written(value, of)}` : "", end, there || !data.scales.length ? "" : "not drawn"];
+    const told = [`Trial ${trial.number}: ${shortCaption(trial)}`, of ? `${of.title} ${written(value, of)}` : "", end, there || !data.scales.length ? "" : undrawn()];
     cell.node.setAttribute("aria-label", told.filter(Boolean).join(", "));
   };
 
@@ -173,7 +174,7 @@ const sheetView = (ask = {}) => {
     offer(sorter, [["", "number"], ...data.scores.map((one) => [one.key, one.title])], score);
     offer(scaler, data.scales.map((one) => [one.key, one.label]), scale);
     offer(filter, [["", "all categories"], ...data.categories.map((name) => [name, name])], category);
-    offer(shown, [["all", "all"], ["drawn", "drawn ones"], ["selected", "selected ones"]], only);
+    offer(shown, [["all", "all"], ["drawn", "those with a picture"], ["selected", "selected ones"]], only);
     scaler.node.hidden = data.scales.length < 2;
     shown.node.hidden = !data.scales.length && !selected.size;
     bounds.hidden = !of;
@@ -334,11 +335,11 @@ const sheetView = (ask = {}) => {
   };
   const rowOf = (trial, alone) => {
     const known = data.scores.filter((one) => !one.by_scale && trial.scores[one.key] !== undefined).slice(0, 2).map((one) => [one.title, written(trial.scores[one.key], { whole: Number.isInteger(trial.scores[one.key]) })]);
-    const truth = pane(trial.full || trial.thumb || sources.get(`\n${trial.id}`), "Shown image", `Shown image: ${shortCaption(trial)}`, known, "no picture");
+    const truth = pane(trial.full || trial.thumb || sources.get(`\n${trial.id}`), "Shown image", `Shown image: ${shortCaption(trial)}`, known, trial.pictured ? "" : "no picture");
     const drawn = data.scales.map(({ key, label }) => {
       const there = trial.pictures[key];
       const lines = there ? data.scores.filter((one) => one.by_scale).map((one) => [one.title, written(there.scores[one.key], { whole: false })]) : [];
-      return [key, pane(there && (there.full || there.thumb || sources.get(`${key}\n${trial.id}`)), label, `Reconstruction, ${label}`, lines, there ? "" : "not drawn")];
+      return [key, pane(there && (there.full || there.thumb || sources.get(`${key}\n${trial.id}`)), label, `Reconstruction, ${label}`, lines, there ? "" : undrawn())];
     });
     if (ask.full && !trial.full) {
       Promise.resolve(ask.full(trial.id)).then((found) => {

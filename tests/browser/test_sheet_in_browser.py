@@ -77,6 +77,7 @@ def test_truth_and_scales_are_enlarged_and_moved_as_one(open_page: Any) -> None:
     page.click('.ai-contact-cell[data-id="test-04"] .ai-contact-pair')
     page.wait_for_function("document.querySelectorAll('.ai-full-pane img[src]').length === 3")
     frames = ".ai-full-pane img"
+    assert page.locator(".ai-full-pane .ai-contact-blank").count() == 0  # all three are there
     assert len(set(page.eval_on_selector_all(frames, SIGHT))) == 1
     page.keyboard.press("+")
     page.hover(".ai-full-pane >> nth=1")
