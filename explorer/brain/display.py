@@ -181,7 +181,8 @@ def threshold_sentence(values: Any, threshold: float, what: str) -> str:
     known = np.array([np.nan if value is None else value for value in values], dtype=float)
     lost, n = int(hidden(known, threshold).sum()), int(np.isfinite(known).sum())
     at = f"{threshold:,.0f}" if threshold >= 1000 else f"{threshold:.3g}"
-    return f"not coloured below {at}: {lost:,} of {n:,} {what}"
+    where = f"between \N{MINUS SIGN}{at} and {at}" if (known < 0).any() else f"below {at}"
+    return f"not coloured {where}: {lost:,} of {n:,} {what}"
 
 
 def map_values(shown: VoxelMap) -> dict[str, Any]:

@@ -88,7 +88,7 @@ def draw_volume(
     ``kind`` does not fit the volume.
     """
     from matplotlib.colors import LinearSegmentedColormap, ListedColormap
-    from nilearn.plotting import plot_glass_brain, plot_stat_map
+    from nilearn.plotting import plot_stat_map
 
     check_kind(kind, space, numbers["kind"] == "labels")
     values = on_voxels(parcel_map, numbers, parcellation)
@@ -105,11 +105,11 @@ def draw_volume(
     chosen = {"cmap": colours, "vmin": low, "vmax": high, "threshold": nothing}
     chosen |= {"colorbar": False, "symmetric_cbar": False, "figure": figure}
     chosen |= {"resampling_interpolation": "nearest", "black_bg": False, "annotate": False}
-    image = _image(np.nan_to_num(values), space)
+    values = np.nan_to_num(values)
     if kind == GLASS:
-        seen = {"display_mode": "lyrz", "plot_abs": False, "alpha": 0.9}
-        plot_glass_brain(image, axes=box, **seen, **chosen).annotate(size=SIZE)
+        _glass(box, values, space, {"plot_abs": False, "alpha": 0.9, **chosen})
         return
+    image = _image(values, space)
     cuts = cut_coordinates(space, AXES[kind])
     mask = _image(np.ones(space.n_voxels), space)
     under = {} if in_mni(space) else {"bg_img": mask}  # which also says how far a slice reaches
@@ -129,6 +129,40 @@ def draw_volume(
         if not in_mni(space):
             display.add_contours(mask, levels=[0.5], colors=[OUTLINE], linewidths=0.6)
         display.annotate(size=SIZE)
+
+
+def _glass(box: Box, values: np.ndarray, space: VoxelSpace, chosen: Mapping[str, Any]) -> None:
+    """Draw the left and the right hemisphere from their sides, then both from behind and above.
+
+    Each side gets its own voxels alone, on a grid twice as fine across the midline: nilearn parts
+    hemispheres at a whole voxel and would show the last column of the left as right.
+    """
+    from nilearn.plotting import plot_glass_brain
+
+    left, bottom, width, height = box
+    x = (np.argwhere(space.mask) @ space.affine[:3, :3].T + space.affine[:3, 3])[:, 0]
+    for mode, inside, begin, end in (
+        ("l", x <= 0, 0, 0.29),
+        ("r", x >= 0, 0.29, 0.58),
+        ("yz", np.isfinite(x), 0.58, 1),
+    ):
+        image = _image(np.where(inside, values, 0), space)
+        place = (left + begin * width, bottom, (end - begin) * width, height)
+        drawn = plot_glass_brain(
+            _finer(image) if mode != "yz" else image, axes=place, display_mode=mode, **chosen
+        )
+        drawn.annotate(size=SIZE)
+
+
+def _finer(image: nib.Nifti1Image) -> nib.Nifti1Image:
+    """Return an image with each voxel twice along the axis that runs from left to right."""
+    import nibabel as nib
+
+    axis = int(np.abs(image.affine[0, :3]).argmax())
+    affine = image.affine.copy()
+    affine[:3, axis] /= 2
+    affine[:3, 3] -= affine[:3, axis] / 2
+    return nib.Nifti1Image(np.repeat(np.asarray(image.dataobj), 2, axis=axis), affine)
 
 
 def picture(

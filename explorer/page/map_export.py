@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING
 from explorer.brain import map_files
 from explorer.brain.display import TITLES
 from explorer.brain.map_files import MapValues
-from explorer.brain.maps import parcellation_of, shown_map
+from explorer.brain.maps import CEILING, NCSNR, parcellation_of, shown_map
 from explorer.brain.parcels import VoxelMap, voxel_map
+from explorer.brain.predicted import ACCURACY, MEASURED, PREDICTED
 from explorer.brain.values import on_vertices, on_voxels, told_of
 from explorer.page import links
 from explorer.request import IMPORTANCE, PARCELS, Request, View
@@ -28,7 +29,12 @@ LABELS = {
     "dscalar.nii": "CIFTI",
     "nii.gz": "NIfTI",
 }
-UNITS = {"enrichment": "ratio", "share": "fraction"}
+UNITS = {
+    **{"enrichment": "ratio", "share": "fraction"},
+    **{CEILING: "% of variance", NCSNR: "ratio of signal SD to noise SD", ACCURACY: "correlation"},
+    **dict.fromkeys((MEASURED, PREDICTED), "SD of the training trials"),
+}
+OWN_UNIT = "as in the data set"
 PER_VOXEL = "units of the target per unit of response"
 FOR_DECODER = "Importance is for this decoder, not for the brain."
 SMALL = "Parcels with fewer than 10 voxels are left out."
@@ -83,7 +89,12 @@ def _values(
     shown = shown_map(workbench, request, view)
     told = {"Subject": request.subject, "Dataset": request.dataset}
     if isinstance(shown, VoxelMap):
-        name, title, unit, said = shown.name, shown.title, shown.title, shown.sentence
+        name, title, unit, said = (
+            shown.name,
+            shown.title,
+            UNITS.get(shown.name, OWN_UNIT),
+            shown.sentence,
+        )
         told |= {"Trial": request.stimulus}
     else:
         name, title, said = view.measure, TITLES[view.measure], f"{FOR_DECODER} {SMALL}"

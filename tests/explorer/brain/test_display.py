@@ -264,5 +264,8 @@ def test_a_map_of_voxels_tells_of_voxels_beyond_its_colours(sampled):
 def test_a_threshold_hides_what_lies_nearer_to_zero_of_both_signs():
     values = [0.5, -0.5, 2.0, -2.0, None, np.nan, 1.0]
     assert hidden(values, 1.0).tolist() == [True, True, False, False, False, False, False]
-    assert threshold_sentence(values, 1.0, "parcels") == "not coloured below 1: 2 of 5 parcels"
+    assert threshold_sentence(values, 1.0, "parcels") == (
+        "not coloured between \N{MINUS SIGN}1 and 1: 2 of 5 parcels"
+    )
+    assert threshold_sentence([1, 3], 2.0, "voxels") == "not coloured below 2: 1 of 2 voxels"
     assert not hidden(values, 0.0).any() and threshold_sentence(values, 0.0, "parcels") == ""

@@ -245,7 +245,7 @@ def test_what_a_threshold_hides_is_grey_in_print_and_counted(sampled):
     assert coloured(draw(sampled, threshold=21, **quick)) == [0]
     n = int(table["signed"][:-1][table["voxels"][:-1] > 0].notna().sum())
     said = " ".join(text.get_text() for text in figure.texts).replace("\n", " ")
-    assert f"not coloured below 10: {n - 1} of {n} parcels" in said
+    assert f"not coloured between \N{MINUS SIGN}10 and 10: {n - 1} of {n} parcels" in said
 
 
 def test_print_takes_the_chosen_colours_and_another_atlas_outlines(sampled):

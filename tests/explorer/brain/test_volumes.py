@@ -82,3 +82,17 @@ def test_print_takes_slices_only_where_there_is_a_volume(planted):
     assert printable(shown, parcels, space, "axial") == "slices"
     assert printable(shown, parcels, space, "inflated") == "bars"
     assert printable(shown, parcels, VoxelSpace(space.n_voxels, "h"), "axial") == "bars"
+
+
+@pytest.mark.parametrize(("x", "seen"), [(-2, "l"), (2, "r")])
+def test_a_glass_brain_has_each_voxel_on_its_own_side(x, seen):
+    """Also beside the midline, between two voxels of which it lies."""
+    affine = np.array([[4.0, 0, 0, -38], [0, 4, 0, -78], [0, 0, 4, -2], [0, 0, 0, 1]])
+    mask = np.ones((20, 3, 3), dtype=bool)
+    where = (np.argwhere(mask) @ affine[:3, :3].T + affine[:3, 3])[:, 0]
+    space = VoxelSpace(int(mask.sum()), "h", mask=mask, affine=affine, space="MNI152Lin")
+    parcels = Parcellation("a", "partition", (Label("V1"),), np.zeros(180, np.int32), "h")
+    shown = voxel_map("one", "one", np.where(where == x, 5.0, np.nan), parcels)
+    columns = red((space, parcels, shown), "glass")
+    sides = columns[columns < 0.58]  # left, then right; what comes after shows both
+    assert len(sides) and ((sides < 0.29) == (seen == "l")).all()

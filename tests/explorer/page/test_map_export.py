@@ -73,7 +73,9 @@ def test_another_map_names_no_mapper_and_parcels_are_no_map(workbench: Any) -> N
     file = export.make(workbench, SHOWN, view, "dscalar.nii")
     name = "afterimage_fake_sub-01_test-04_noise-ceiling_space-fsaverage5.dscalar.nii"
     assert file.name == name
-    assert nib.Cifti2Image.from_bytes(file.content).shape == (1, 2 * HALF)
+    image = nib.Cifti2Image.from_bytes(file.content)
+    assert image.shape == (1, 2 * HALF)
+    assert image.header.get_axis(0).meta[0]["Units"] == "% of variance"
     with pytest.raises(UserError, match="The parcels are labels and no map of values"):
         export.make(workbench, SHOWN, replace(view, shows="parcels"), "dscalar.nii")
     with pytest.raises(UserError, match=r"gives no volume for its \d+ voxels; save left\.func"):
