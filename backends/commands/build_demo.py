@@ -30,6 +30,7 @@ STAGES = {  # name -> "module:function" of a build, in order
     "autoencoder": ROOMS + "pocket_diffusion:autoencoder",
     "judge": ROOMS + "pocket_judge:train",
     "denoiser": ROOMS + "pocket_diffusion:denoiser",
+    "solver": ROOMS + "pocket_solver:fit_steps",
     "adapters": ROOMS + "pocket_adapters:train",
     "mappers": ROOMS + "study:mappers",
     "systems": ROOMS + "study:systems",

@@ -109,7 +109,7 @@ class PocketDiffusion(Sampling):
     trained_on = TrainedOn(
         "the simulated scenes of the embedded study alone", ("simulated", "simulated-imagery")
     )
-    default_steps = 20
+    default_steps = 7
 
     def __init__(
         self, checkpoints: Path, device: str = "cpu", source: str | Path | None = None

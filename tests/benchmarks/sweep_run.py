@@ -3,7 +3,8 @@
 Run it in the root of any build of this project; it prints one line of JSON: the median processor
 and wall seconds of a sweep with that build's own number of steps, each of another trial, scores
 and previews too. Where the build's networks can be called one by one, also those of the plain way:
-one guided call of diffusers' solver a scale, 20 steps, in the same dtype.
+one guided call of diffusers' solver a scale, 20 steps, in the same dtype, of diffusers' own UNet
+with the same weights, channels last.
 """
 
 from __future__ import annotations
@@ -55,20 +56,25 @@ def median_of(times: int, work: Callable[[], Any]) -> tuple[float, float]:
 def plain_calls(generator: Any, drawn_from: Any, seed: int) -> Iterator[Callable[[], Any]]:
     """Yield one plain guided call for each scale, each once done."""
     import torch
-    from diffusers import DPMSolverMultistepScheduler
+    from diffusers import DPMSolverMultistepScheduler, UNet2DConditionModel
 
     networks = generator.networks
+    unet = UNet2DConditionModel.from_config(dict(networks.denoiser.config))
+    unet.load_state_dict(networks.denoiser.state_dict())
+    unet.to(networks.denoiser.dtype, memory_format=torch.channels_last)
+    unet.eval().requires_grad_(False)
 
     @torch.inference_mode()
     def plain(scale: float) -> Any:
         scheduler = DPMSolverMultistepScheduler(**generator.scheduler)
         scheduler.set_timesteps(PLAIN_STEPS)
         within = networks.condition(generator._embedding(drawn_from)[None])
-        tokens = torch.cat([networks.condition.null, within])
+        tokens = torch.cat([networks.condition.null, within]).to(unet.dtype)
+        told = {"encoder_hidden_states": tokens, "class_labels": tokens.flatten(1)}
         latents = generator._noise(seed)
         for timestep in scheduler.timesteps:
-            rows = torch.cat([latents, latents])
-            plain_, guided = networks.velocity(rows, tokens, timestep.expand(2)).chunk(2)
+            rows = torch.cat([latents, latents]).to(unet.dtype)
+            plain_, guided = unet(rows, timestep, **told).sample.float().chunk(2)
             velocity = plain_ + scale * (guided - plain_)
             latents = scheduler.step(velocity, timestep, latents, return_dict=False)[0]
         pixels = networks.decode(latents).clamp(-1, 1)[0]

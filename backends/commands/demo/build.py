@@ -42,6 +42,7 @@ class Sizes:
     denoiser_batch: int
     adapters: Plan
     adapters_batch: int
+    solver_pictures: int
 
 
 FULL = Sizes(
@@ -57,6 +58,7 @@ FULL = Sizes(
     denoiser_batch=64,
     adapters=Plan(steps=500, lr=2e-3, warmup=50, average=0.98, seed=5),
     adapters_batch=256,
+    solver_pictures=128,
 )
 QUICK = Sizes(
     pictures=192,
@@ -71,6 +73,7 @@ QUICK = Sizes(
     denoiser_batch=16,
     adapters=Plan(steps=12, lr=1e-3, seed=5),
     adapters_batch=48,
+    solver_pictures=8,
 )
 
 

@@ -1,17 +1,20 @@
 """The build of the embedded study, in miniature: every model stage, resumed and loadable."""
 
 import dataclasses
+import json
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
 
 from backends.commands.build_demo import STAGES, run
-from backends.commands.demo import pocket_judge
+from backends.commands.demo import pocket_judge, pocket_solver
 from backends.commands.demo.build import QUICK, Build, shifted
 from backends.embedders.pocket import PocketClip
-from backends.generators.networks import AUTOENCODER, Autoencoder
+from backends.generators.networks import AUTOENCODER, SCHEDULER, Autoencoder
 from backends.generators.pocket import IMAGE, PocketDiffusion
+from backends.generators.solver import Multistep
 from backends.simulation.judge import PocketJudge
 from backends.simulation.scenes import render, sample_scenes
 from backends.training.plan import Plan
@@ -33,6 +36,7 @@ MINIATURE = dataclasses.replace(
     denoiser_batch=4,
     adapters=Plan(steps=2, lr=1e-3),
     adapters_batch=8,
+    solver_pictures=8,
 )
 
 
@@ -49,7 +53,7 @@ def build(tmp_path_factory):
         command="python -m backends build-demo",
         progress=said.append,
     )
-    run(build, only=("clip", "autoencoder", "judge", "denoiser", "adapters"))
+    run(build, only=("clip", "autoencoder", "judge", "denoiser", "solver", "adapters"))
     build.said = said
     return build
 
@@ -61,6 +65,43 @@ def test_each_stage_writes_a_checkpoint_that_opens(build):
     assert len(PocketJudge(build.checkpoints).classify(pictures)) == 2
     given = Condition({IMAGE: torch.from_numpy(embeddings[0])})
     assert PocketDiffusion(build.checkpoints).generate([given], 2.0, [0], 2).shape[0] == 1
+
+
+def test_the_default_steps_are_the_fitted_ones(build):
+    generator = PocketDiffusion(build.checkpoints)
+    assert len(generator.fitted.sigmas) == PocketDiffusion.default_steps == pocket_solver.STEPS
+    assert generator._solver(pocket_solver.STEPS) is generator.fitted
+    assert generator._solver(20) == Multistep(20, generator.scheduler)
+    written = json.loads((build.checkpoints / "pocket-diffusion" / "solver.json").read_text())
+    assert written["about"]["pictures"] == 8
+
+
+def test_fitted_steps_end_nearer_to_where_many_steps_do(monkeypatch):
+    """Of Gaussians, whose best denoiser is known; those measured on are not fitted to."""
+
+    def velocity(paths, latents, timestep, sigma):
+        variance = (0.5 + paths.scales[:, None, None, None] / 4) ** 2  # another at each scale
+        signal = (1 - sigma) * variance
+        clean = signal / ((1 - sigma) * signal + sigma**2) * latents
+        return (latents - clean) / sigma
+
+    monkeypatch.setattr(pocket_solver, "_velocity", velocity)
+    noise = torch.randn(64, 2, 3, 3, generator=torch.Generator().manual_seed(0))
+    scales = torch.tensor(list(pocket_solver.SCALES)).repeat(13)[:64]
+    walk, states = Multistep(30, SCHEDULER).begin(noise), [noise]
+    paths = pocket_solver.Paths(
+        SimpleNamespace(scheduler=SCHEDULER), None, scales, noise[None], walk.sigmas
+    )
+    for sigma in walk.sigmas[:-1]:
+        flow = velocity(paths, states[-1], sigma * 1000, sigma)
+        states.append(walk.next(states[-1], flow, states[-1] - sigma * flow))
+    paths = dataclasses.replace(paths, states=torch.stack(states))
+    _, latents = pocket_solver.fit(paths, 5)
+    usual = pocket_solver._drawn(paths, Multistep(5, SCHEDULER))
+    fitted, multistep = (
+        (one - states[-1])[~paths.fitted].square().mean() for one in (latents, usual)
+    )
+    assert 0 < fitted < multistep / 3
 
 
 def test_cards_say_how_they_came_about(build):
