@@ -250,6 +250,8 @@ class Generator(Protocol):
     - ``trained_on``: the `TrainedOn` of a class that was trained on pictures.
     - ``autoencoded(images) -> np.ndarray``: images uint8 (H, W, 3) encoded and decoded again,
       uint8 (n, H', W', 3): the best that its pictures can be.
+    - ``alike_without_brain(**options) -> bool``: at guidance scale 0 a seed's picture is the same
+      for every trial, so that it is drawn once for all.
     - ``noted(conditions, scale, seeds, steps, **options)``: what ``generate`` returns, each
       picture with its note; with it many trials are drawn in one batch.
     - ``moments(conditions, scale, seed, steps, **options)``: every step of several pictures from

@@ -109,7 +109,7 @@ class PocketDiffusion(Sampling):
     trained_on = TrainedOn(
         "the simulated scenes of the embedded study alone", ("simulated", "simulated-imagery")
     )
-    default_steps = 7
+    default_steps = 8
 
     def __init__(
         self, checkpoints: Path, device: str = "cpu", source: str | Path | None = None
@@ -180,6 +180,11 @@ class PocketDiffusion(Sampling):
         """Return images uint8 (H, W, 3), encoded and decoded again, uint8 (n, 128, 128, 3)."""
         encode, decode = self.networks.encode, self.networks.decode
         return through(encode, decode, images, SIDE, self.device)
+
+    def alike_without_brain(self, **options: float) -> bool:
+        """Return whether a seed's picture at scale 0 is the same for all: nothing pulls it."""
+        how = self._chosen(options)
+        return how["feature_kappa"] == how["brain_kappa"] == 0 and how["candidates"] == 1
 
     # ------------------------------------------------------------------------------------- drawing
 

@@ -84,6 +84,27 @@ def test_other_steps_or_another_generator_are_not_answered_from_memory(workbench
     assert finished_pictures(workbench, dataclasses.replace(REQUEST, **changed)) == []
 
 
+def test_without_the_brain_one_picture_serves_all_trials(workbench, fakes, painted, monkeypatch):
+    monkeypatch.setattr(
+        *(fakes.Generator, "alike_without_brain"),
+        lambda self, contrast=1.0: contrast == 1,
+        raising=False,
+    )
+    first = done(reconstruct(workbench, REQUEST))
+    gallery = workbench.catalogue.gallery(REQUEST.dataset, REQUEST.subject).index
+    another = next(stimulus for stimulus in gallery if stimulus != REQUEST.stimulus)
+    asked = dataclasses.replace(REQUEST, stimulus=another)
+    found = sorted(done(reconstruct(workbench, asked)), key=lambda frame: frame.index)
+    assert painted() == 5  # of its three the first was there
+    np.testing.assert_array_equal(found[0].image, first[0].image)
+    assert found[0].scores != first[0].scores  # against its own stimulus
+    assert not np.array_equal(found[1].image, first[1].image)
+    other = [{"seed": 5}, {"steps": 3}, {"options": (("contrast", 0.5),)}]
+    for number, changed in enumerate(other, start=1):
+        list(reconstruct(workbench, dataclasses.replace(asked, **changed)))
+        assert painted() == 5 + 3 * number, changed
+
+
 def test_a_stopped_sweep_keeps_what_is_finished_and_only_that(workbench, fakes, painted):
     sweep = reconstruct(workbench, REQUEST)
     for frame in sweep:

@@ -19,7 +19,7 @@ from backends.training.plan import clock, in_chunks
 from explorer.writing import write_whole
 
 STEPS = PocketDiffusion.default_steps
-SHIFT = 2.5  # of the noise levels towards noise, where shapes are decided; best of 1 to 3
+SHIFT = 2.0  # of the noise levels towards noise, where shapes are decided; best of 1 to 3
 PATH = 30  # steps of DPM-Solver++ on the paths
 SCALES = {0.0: 0.4, 1.0: 1.0, 2.0: 2.0, 4.0: 2.0, 8.0: 1.5}  # guidance scale -> its share
 NOISE = 0.6  # of an embedding at most, relative to its length: decoded ones are never exact
