@@ -2,7 +2,6 @@
 
 import dataclasses
 import json
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -246,8 +245,7 @@ def test_how_long_a_sweep_takes_is_told_from_one_step_or_an_earlier_sweep(
     class Found(Timed):
         provenance = "retrieved"
 
-    now = SimpleNamespace(monotonic=lambda: clock["now"])
-    monkeypatch.setattr("explorer.drawing.time", now)
+    monkeypatch.setattr("explorer.stopping.clock", lambda: clock["now"])
     bench = make_workbench(generators={"painter": Timed, "unguided": Found})
     grid = dataclasses.replace(REQUEST, axis="seed", values=(1, 2))
     assert seconds_needed(bench, grid) == 6 * 4 * 6 and drawn == [(1, 1)]  # 6 pictures of 4 steps
