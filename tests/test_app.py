@@ -134,6 +134,11 @@ def test_sharing_images_that_may_not_be_redistributed_is_refused(make_workbench,
         app.refuse_unshareable(workbench, parser.parse_args(["--share"]))
     with pytest.raises(UserError, match=r"--host 0.0.0.0 would show the images of closed to who"):
         app.refuse_unshareable(workbench, parser.parse_args(["--host", "0.0.0.0"]))
+    for flags in (["--allow-host", "lab.example"], ["--root-path", "/a"]):  # others, by a proxy
+        with pytest.raises(
+            UserError, match=f"^{' '.join(flags)} would show .* leave out {flags[0]}"
+        ):
+            app.refuse_unshareable(workbench, parser.parse_args(flags))
     may = "--i-may-share-these-images"
     for allowed in ([], ["--share", may], ["--host", "0.0.0.0", may], ["--host", "localhost"]):
         app.refuse_unshareable(workbench, parser.parse_args(allowed))
