@@ -60,7 +60,7 @@ def launch_options(rules: Rules | None = None) -> dict[str, Any]:
         "footer_links": [],
         "ssr_mode": False,  # no Node process: one server, one language
         "enable_monitoring": False,
-        "root_path": rules.beneath,
+        "root_path": rules.beneath or None,  # else GRADIO_ROOT_PATH
         "max_threads": MOST_WAITING + 40,  # who waits for the models keeps no kept answer waiting
         "show_error": False,  # a bug's words are for the log, not for visitors
         "favicon_path": ASSETS / "favicon.svg",
