@@ -17,13 +17,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
 from backends import DATASETS, EMBEDDERS, ENCODERS, GENERATORS, MAPPERS
-from explorer import drawing
 from explorer.brain.atlases import open_atlas
-from explorer.choosing import default_request
 from explorer.evidence.evaluation import read_evaluation
 from explorer.folders import cache_folder
 from explorer.naming import named_path, named_sources
 from explorer.offers import mended
+from explorer.opening import load_behind
 from explorer.page.arguments import parser_of
 from explorer.store import PICTURES, Store
 from explorer.types import UserError
@@ -36,6 +35,7 @@ if TYPE_CHECKING:
     from explorer.page.turns import Turns
 
 ROOT = Path(__file__).resolve().parent
+OPENING = ROOT / "assets" / "opening"  # what ``build-demo --only opening`` kept
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
 QUESTIONS = 6  # of one person together, where others ask too; our choice
 
@@ -88,6 +88,7 @@ def open_workbench(args: argparse.Namespace) -> Workbench:
         evaluations=args.evaluation,
         device=args.device,
         store=open_store(args),
+        shipped=Store(OPENING, read_only=True),
     )
     for name in workbench.catalogue.dataset_names():
         workbench.catalogue.dataset(
@@ -284,15 +285,16 @@ def print_login(user: str) -> None:
 def warm(workbench: Workbench, turns: Turns, watched: str = "") -> None:
     """Load what the first trial needs; what cannot be loaded is told, and again on the page.
 
-    Models are asked in turn with the visitors: two threads must not load at once. Of the data set
-    that is ``watched``, what its next trial needs, and nothing else.
+    Models are asked in turn with the visitors: two threads must not load at once. Where the page
+    opens on a trial that ships, they load behind it: loading would slow its showing down. Of the
+    data set that is ``watched``, what its next trial needs, and nothing else.
     """
     try:
         if watched:
             with turns.loading():
                 ready(workbench, watched)
             return  # a trial may come any moment, and waits for nothing else
-        drawing.warm(workbench, default_request(workbench.catalogue), turns.loading)
+        load_behind(workbench, turns.answered, turns.loading)
     except UserError as error:
         _say(str(error))
 

@@ -32,6 +32,7 @@ from explorer.offers import (
     find_encoder,
     find_mappers,
     fit_offer,
+    has_method,
     no_mapper,
     offered_as,
     read_cards,
@@ -238,7 +239,7 @@ class Catalogue:
             return False
         offer = self.offer(dataset, subject, mapper)
         cls = self.mappers.get(offer.card.cls if offer.card else FIT_NOW)
-        return offer.published is None and hasattr(resolve(cls), what)
+        return offer.published is None and has_method(cls, what)
 
     def generator_names(self, dataset: str, subject: str, mapper: str) -> list[str]:
         """Return the generators that accept what the mapper gives, and published pictures.

@@ -5,18 +5,21 @@ Functions of a `Workbench`, which keeps what was loaded; an answer depends on th
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from explorer import metrics, stopping
+from explorer.answers import packed, recalled, remember, subject_hash, unpacked
 from explorer.brain import importance
 from explorer.choosing import check_request, space_names
 from explorer.models import no_embedder
 from explorer.request import Request
 from explorer.types import EmbeddingSpace, UserError
+from explorer.writing import or_none
 
 if TYPE_CHECKING:
     from explorer.workbench import Workbench
@@ -55,6 +58,55 @@ def request_betas(bench: Workbench, request: Request) -> np.ndarray:
             f"{request.stimulus} are not finite; leave those voxels or trials out of the data."
         )
     return betas
+
+
+def trial_hash(bench: Workbench, request: Request) -> str:
+    """Return a hash of a trial's betas and picture: names alone may mean another study's.
+
+    "" without a store, and where there are no betas or there is no picture.
+    """
+    if not bench.stores:
+        return ""
+    place = request.dataset, request.subject, request.stimulus
+
+    def make() -> str:
+        voxels = bench.catalogue.trials(*place[:2]).subject.voxels
+        try:
+            betas = request_betas(bench, request)
+            shown = bench.catalogue.image(request.dataset, request.stimulus)
+        except UserError:
+            return ""
+        digest = hashlib.sha256(f"{voxels.hash} {betas.shape} {shown.shape}".encode())
+        for part in (betas.astype(np.float32), shown):
+            digest.update(np.ascontiguousarray(part).tobytes())
+        return digest.hexdigest()
+
+    return bench.caches.answers.get(("drawn from", *place, request.repeats), make)
+
+
+def decided_answer(bench: Workbench, request: Request, what: str, *more: object) -> dict[str, Any]:
+    """Return all that decides an answer about a decoded trial, see `explorer.answers`.
+
+    {} where that cannot be told without a model: of a mapper that is fitted now or looks up what
+    others predicted, of captions, and of a trial without a picture.
+    """
+    offer = bench.catalogue.offer(request.dataset, request.subject, request.mapper)
+    space = decoded_space(bench, request)
+    embedder = bench.catalogue.embedder_name(space)
+    if offer.folder is None or not embedder or not (data := trial_hash(bench, request)):
+        return {}
+    weights = {
+        "mapper": bench.models.mapper_hash(request.dataset, request.subject, request.mapper),
+        "embedder": bench.models.embedder_hash(embedder),
+    }
+    return {
+        "answer": what,
+        "request": asdict(deciding(replace(request, space=space.name, generator=""))),
+        "more": list(more),
+        "weights": weights,
+        "data": data,
+        "subject": subject_hash(bench, request.dataset, request.subject),
+    }
 
 
 def card_identification(bench: Workbench, request: Request) -> dict[str, Any] | None:
@@ -129,14 +181,63 @@ def decode(bench: Workbench, request: Request) -> Decoding:
     check_request(bench.catalogue, request, pictures=False)
     if reason := undecoded(bench, request):
         raise UserError(reason)
-    return bench.caches.maps.get(_decoding_key(bench, request), lambda: _decode(bench, request))
+
+    def make() -> Decoding:
+        made = _decode(bench, request)
+        remember(bench, _decided(bench, request), _written(made))
+        return made
+
+    known = _recalled(bench, request)
+    return known or bench.caches.maps.get(_decoding_key(bench, request), make)
 
 
 def is_decoded(bench: Workbench, request: Request) -> bool:
     """Return whether `decode` answers at once, from what is kept."""
     if not request.mapper or undecoded(bench, request):
         return True  # there is nothing to decode
-    return bench.caches.maps.peek(_decoding_key(bench, request)) is not None
+    return _recalled(bench, request) is not None
+
+
+def _recalled(bench: Workbench, request: Request) -> Decoding | None:
+    """Return what was decoded before, from memory or a store."""
+    key = _decoding_key(bench, request)
+    known = bench.caches.maps.peek(key)
+    if known is None and bench.stores:
+        space = decoded_space(bench, request)
+        known = recalled(bench, _decided(bench, request), lambda kept: _read(kept, space))
+        if known is not None:
+            bench.caches.maps.put(key, known)
+    return known
+
+
+def _decided(bench: Workbench, request: Request) -> dict[str, Any]:
+    return decided_answer(bench, request, "decoding") if bench.stores else {}
+
+
+def _written(decoding: Decoding) -> dict[str, Any]:
+    """Return a decoding as plain values, for `_read`."""
+    plain = {name: getattr(decoding, name) for name in ("rank", "n", "average_of")}
+    return {
+        **plain,
+        "embedding": packed(decoding.embedding),
+        "similarity": decoding.similarity,
+        "margin": or_none(decoding.margin),
+        "neighbours": [list(one) for one in decoding.neighbours],
+    }
+
+
+def _read(kept: dict[str, Any], space: EmbeddingSpace) -> Decoding:
+    margin = kept["margin"]
+    return Decoding(
+        space=space,
+        embedding=unpacked(kept["embedding"]).reshape(space.shape),
+        similarity=float(kept["similarity"]),
+        rank=int(kept["rank"]),
+        n=int(kept["n"]),
+        margin=float("nan") if margin is None else float(margin),
+        neighbours=tuple((str(name), float(value)) for name, value in kept["neighbours"]),
+        average_of=int(kept["average_of"]),
+    )
 
 
 def _decoding_key(bench: Workbench, request: Request) -> tuple:

@@ -43,7 +43,7 @@ from explorer.finished import (
 from explorer.protocols import Condition, Embedder, TrainedOn
 from explorer.request import Request, View
 from explorer.store import Finished
-from explorer.types import EmbeddingSpace, UserError
+from explorer.types import CARD, EmbeddingSpace, UserError
 
 if TYPE_CHECKING:
     from explorer.workbench import Workbench
@@ -326,7 +326,7 @@ def trained_on(bench: Workbench, generator: str) -> TrainedOn | None:
 
     Weights that were fine-tuned on a study's pictures know that study too.
     """
-    from explorer.mapper import CARD, read_card
+    from explorer.mapper import read_card
 
     known = getattr(bench.catalogue.generator_class(generator), "trained_on", None)
     folder = Path(bench.catalogue.sources.get(generator) or "").expanduser()

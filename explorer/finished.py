@@ -14,11 +14,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from explorer.choosing import can_sample, uses_betas
-from explorer.decoding import request_betas
+from explorer.decoding import trial_hash
 from explorer.protocols import Condition, Neighbour
 from explorer.request import Request
 from explorer.store import Finished
-from explorer.types import UserError
 
 if TYPE_CHECKING:
     from explorer.workbench import Workbench
@@ -78,10 +77,10 @@ def keep(bench: Workbench, decided: Decided, picture: Finished) -> None:
 def kept(bench: Workbench, decided: Decided) -> Finished | None:
     """Return a picture that is finished, from memory or the store; None where it is not."""
     found = bench.caches.pictures.peek(decided)
-    if found is None and bench.store is not None and decided.data:
-        found = bench.store.get(decided.to_dict())
-        if found is not None:
+    for store in bench.stores if found is None and decided.data else ():
+        if (found := store.get(decided.to_dict())) is not None:
             bench.caches.pictures.put(decided, found)
+            break
     return found
 
 
@@ -125,7 +124,7 @@ def decided_pictures(bench: Workbench, request: Request) -> list[Decided]:
     cls = bench.catalogue.generator_class(request.generator)
     scales = request.scales if cls.guided else request.scales[:1]
     weights = bench.checkpoint_hashes(request)
-    data = _data(bench, request) if cls.provenance == "generated" else ""
+    data = trial_hash(bench, request) if cls.provenance == "generated" else ""
     if data:
         weights["scores"] = bench.models.embedder_hash(SIMILARITY)
     plain = replace(request, options=telling_options(bench, request), samples=1)
@@ -164,27 +163,3 @@ def condition_hash(condition: Condition) -> str:
         if arrays[name] is not None:
             digest.update(np.ascontiguousarray(arrays[name]).tobytes())
     return digest.hexdigest()
-
-
-def _data(bench: Workbench, request: Request) -> str:
-    """Return a hash of a trial's betas and picture: names alone may mean another study's.
-
-    "" without a store, and where there are no betas or there is no picture.
-    """
-    if bench.store is None:
-        return ""
-    place = request.dataset, request.subject, request.stimulus
-
-    def make() -> str:
-        voxels = bench.catalogue.trials(*place[:2]).subject.voxels
-        try:
-            betas = request_betas(bench, request)
-            shown = bench.catalogue.image(request.dataset, request.stimulus)
-        except UserError:
-            return ""
-        digest = hashlib.sha256(f"{voxels.hash} {betas.shape} {shown.shape}".encode())
-        for part in (betas.astype(np.float32), shown):
-            digest.update(np.ascontiguousarray(part).tobytes())
-        return digest.hexdigest()
-
-    return bench.caches.answers.get(("drawn from", *place, request.repeats), make)

@@ -21,11 +21,8 @@ import torch
 from explorer.files import reason, sha256_of
 from explorer.folders import held, replacing
 from explorer.metrics import varies
-from explorer.types import Card, EmbeddingSpace, Trials, UserError
+from explorer.types import CARD, WEIGHTS, Card, EmbeddingSpace, Trials, UserError
 
-CARD = "card.json"
-WEIGHTS = "model.safetensors"
-FILES = (CARD, WEIGHTS)
 ROWS_AT_ONCE = 512  # of betas, when they are read from disk: 30 MB at 15,000 voxels
 
 

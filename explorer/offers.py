@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+import ast
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 from explorer.files import read_object
 from explorer.folders import mend, was_cut_off
 from explorer.matching import other_split
-from explorer.types import Card, EmbeddingSpace, Subject, Trials, UserError
+from explorer.types import FILES, Card, EmbeddingSpace, Subject, Trials, UserError, resolve
 
 TRAINED_ON = "(trained on"  # and a data set: of mappers of a further test set
 FIT_NOW = "ridge"  # quick enough to be fitted while a person waits
 FITTED = "ridge (fitted now)"
+OURS = ("backends.", "explorer.")  # whose sources are read before they are imported
 FIT_LIMIT = 50_000_000  # training trials x voxels, 200 MB as float32: our choice
 
 
@@ -90,7 +95,7 @@ def mended(checkpoints: Path) -> list[str]:
     left = [folder for folder in found if was_cut_off(folder)]
     if not left:
         return []
-    from explorer.mapper import FILES, is_whole
+    from explorer.mapper import is_whole
 
     return [told for folder in left for told in mend(folder, is_whole, FILES)]
 
@@ -235,3 +240,36 @@ def misfit(what: str, card: Card, subject: Subject, known: Mapping[str, Any]) ->
             f"{', '.join(known) or 'none'}."
         )
     return ""
+
+
+def has_method(entry: str | type, method: str) -> bool:
+    """Return whether the class behind an entry of the dict literals has a method.
+
+    A class whose module nobody has imported is read from its source: the page asks before its
+    first answer, and a mapper's module takes torch with it.
+    """
+    if not isinstance(entry, str) or entry.partition(":")[0] in sys.modules:
+        return hasattr(resolve(entry), method)
+    return method in _methods(*entry.split(":"))
+
+
+@cache
+def _methods(module: str, name: str) -> frozenset[str]:
+    """Return the methods in a class's source and in those of its bases that are written here."""
+    spec = find_spec(module)
+    tree = ast.parse(Path(spec.origin).read_text("utf-8"))
+    classes = {node.name: node for node in tree.body if isinstance(node, ast.ClassDef)}
+    came = {
+        alias.asname or alias.name: (node.module, alias.name)
+        for node in tree.body
+        if isinstance(node, ast.ImportFrom) and node.module
+        for alias in node.names
+    }
+    found = {node.name for node in classes[name].body if isinstance(node, ast.FunctionDef)}
+    for base in classes[name].bases:
+        if not isinstance(base, ast.Name):
+            continue
+        place = (module, base.id) if base.id in classes else came.get(base.id)
+        if place and place[0].startswith(OURS):
+            found |= _methods(*place)
+    return frozenset(found)

@@ -352,6 +352,9 @@ class EmbeddingSpace:
 
 # ------------------------------------------------------------------------------------- checkpoints
 
+CARD, WEIGHTS = "card.json", "model.safetensors"
+FILES = (CARD, WEIGHTS)  # of a checkpoint's folder
+
 
 @dataclass(frozen=True)
 class Card:

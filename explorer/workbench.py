@@ -67,7 +67,9 @@ class Workbench:
     device
         A torch device, or "auto" for a GPU when there is one.
     store
-        Where finished pictures outlive the process, None for nowhere.
+        Where finished pictures and answers outlive the process, None for nowhere.
+    shipped
+        A store that comes with what is explored: it is asked last and never written.
     """
 
     def __init__(
@@ -80,12 +82,14 @@ class Workbench:
         evaluations: Sequence[Path] = (),
         device: str = "cpu",
         store: Store | None = None,
+        shipped: Store | None = None,
         **offered: Any,
     ) -> None:
         self.catalogue = Catalogue(datasets, embedders, mappers, generators, **offered)
         self.models = Models(self.catalogue, device)
         self.evaluations = tuple(Path(folder) for folder in evaluations)
-        self.caches, self.store = Caches(), store
+        self.caches, self.store, self.shipped = Caches(), store, shipped
+        self.stores = tuple(one for one in (store, shipped) if one is not None)
 
     def checkpoint_hashes(self, request: Request, view: View | None = None) -> dict[str, str]:
         """Return a short hash of the mapper's and the generator's weights, "none" without any.

@@ -231,7 +231,8 @@ from explorer import drawing
 signal.signal(signal.SIGINT, signal.default_int_handler)  # else ignored in the background
 
 class Page:
-    turns, watch = types.SimpleNamespace(loading=None), None
+    answered = types.SimpleNamespace(wait=lambda seconds: False)
+    turns, watch = types.SimpleNamespace(loading=None, answered=answered), None
 
     def launch(self, **settings):
         return None, "http://here", None

@@ -39,6 +39,7 @@ STAGES = {  # name -> "module:function" of a build, in order
     "harder-systems": ROOMS + "study:harder_systems",
     "parts": ROOMS + "study:parts",
     "evaluation": ROOMS + "study:tables",
+    "opening": ROOMS + "opening:keep",
 }
 
 

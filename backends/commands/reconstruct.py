@@ -21,8 +21,12 @@ from backends.training.holding import holding
 from backends.training.machine import launched
 from backends.training.plan import Progress
 from explorer import drawing
+from explorer.brain.maps import parcel_importance
 from explorer.choosing import default_request
+from explorer.decoding import decode, undecoded, unexplained
 from explorer.drawing import whose_pictures
+from explorer.evidence.badges import badges
+from explorer.request import Request, View
 from explorer.types import UserError
 
 if TYPE_CHECKING:
@@ -90,7 +94,7 @@ def fill(
     progress: Progress | None = None,
     share: tuple[int, int] | None = None,
 ) -> None:
-    """Draw what the page begins with for every test trial, and keep it in the bench's store.
+    """Make what the page begins with for every test trial, and keep it in the bench's store.
 
     A job's seed is that of every trial, as on the page; None are the page's own ``scales``. What
     is kept already is not drawn again. ``share`` as in `draw`, of trials.
@@ -112,8 +116,21 @@ def fill(
     ]
     mine = requests[rank::processes]
     for number, request in enumerate(mine, 1):
-        for _ in drawing.reconstruct(bench, request):
-            pass
+        keep_whole(bench, request)
         if progress:
             progress(count(f"{job.generator}", number, len(mine), "trials", "drawn"))
     wait()
+
+
+def keep_whole(bench: Workbench, request: Request) -> None:
+    """Make all that the page shows of a trial at first: rank, map, pictures, badges.
+
+    Each is kept in the bench's store; what is there is not made again.
+    """
+    if request.mapper and not undecoded(bench, request):
+        decode(bench, request)
+        badges(bench, request)
+    if request.mapper and not unexplained(bench, request):
+        parcel_importance(bench, request, View())
+    for _ in drawing.reconstruct(bench, request):
+        pass

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from explorer.files import reason
-from explorer.types import UserError
+from explorer.types import WEIGHTS, UserError
 
 if TYPE_CHECKING:
     import torch
@@ -108,8 +108,6 @@ def described(folder: Path, make: Callable[[], torch.nn.Module]) -> torch.nn.Mod
 
     Its weights are read afterwards, and say themselves what is wrong with their file.
     """
-    from explorer.mapper import WEIGHTS
-
     try:
         numbers = numbers_in(folder / WEIGHTS)
     except ValueError:

@@ -11,7 +11,7 @@ import numpy as np
 
 from backends.embedders.files import described, hash_of_files
 from explorer import stopping
-from explorer.types import EmbeddingSpace
+from explorer.types import CARD, WEIGHTS, EmbeddingSpace
 
 if TYPE_CHECKING:
     import torch
@@ -160,8 +160,6 @@ class PocketClip:
     @staticmethod
     def fingerprint_of(checkpoints: Path) -> str:
         """Return the fingerprint without loading the weights; "" where there are none."""
-        from explorer.mapper import CARD, WEIGHTS
-
         folder = Path(checkpoints) / "pocket-clip"
         files = [folder / WEIGHTS, folder / CARD]
         return hash_of_files(*files) if all(file.is_file() for file in files) else ""

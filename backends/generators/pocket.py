@@ -26,7 +26,7 @@ from backends.generators.sampling import Sampling, Wanted, pixels, source_of_noi
 from backends.generators.solver import Fitted, Multistep, read_solver
 from explorer.files import guard
 from explorer.protocols import Condition, Option, TrainedOn
-from explorer.types import EmbeddingSpace, UserError
+from explorer.types import CARD, WEIGHTS, EmbeddingSpace, UserError
 
 if TYPE_CHECKING:
     import torch
@@ -383,7 +383,7 @@ def _load(checkpoints: Path) -> tuple[PocketNetworks, Mapping[str, Any], str]:
 
     from backends.embedders.files import described, hash_of_files
     from backends.generators.networks import PocketNetworks
-    from explorer.mapper import CARD, WEIGHTS, read_card, read_weights
+    from explorer.mapper import read_card, read_weights
 
     folder = checkpoints / "pocket-diffusion"
     settings = read_card(folder).settings

@@ -14,7 +14,7 @@ from backends.generators.latent_diffusion import LatentDiffusion
 from backends.generators.low_level import STRENGTH, begun
 from backends.generators.weights import Part, pipeline_parts, text_parts
 from explorer.protocols import Condition, TrainedOn
-from explorer.types import UserError
+from explorer.types import CARD, WEIGHTS, UserError
 
 if TYPE_CHECKING:
     import torch
@@ -92,8 +92,6 @@ class StableContext(LatentDiffusion):
     @property
     def fingerprint(self) -> str:
         """Names the exact files of its weights, fine-tuned ones included."""
-        from explorer.mapper import CARD, WEIGHTS
-
         if not self._tuned:
             return super().fingerprint
         folder = Path(self._source).expanduser()

@@ -16,8 +16,8 @@ from typing import Any
 
 import torch
 
-from explorer.mapper import CARD, read_card, read_weights
-from explorer.types import Card, EmbeddingSpace, UserError
+from explorer.mapper import read_card, read_weights
+from explorer.types import CARD, Card, EmbeddingSpace, UserError
 
 HIDDEN = 256  # of the projection: our choice
 TOLD = ("time_embedding", "class_embedding")

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from backends.embedders.clip import ViTL14
-from backends.generators.dual_attention import doubled
 from backends.generators.guidance import SCALED
 from backends.generators.latent_diffusion import LatentDiffusion
 from backends.generators.low_level import STRENGTH, begun
@@ -70,6 +69,8 @@ class Versatile(LatentDiffusion):
         return OlderWeights(self.name, self.hub, self.size, self.parts(), usual, source)
 
     def _adapted(self, unet: Any) -> Any:
+        from backends.generators.dual_attention import doubled
+
         part = next(part for part in self.weights.parts if part.folder == "text_unet")
         try:
             return doubled(unet, self.weights.tensors(part))

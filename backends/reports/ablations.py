@@ -19,10 +19,9 @@ from backends.training.counted import Counted
 from backends.training.plan import Course, Progress, in_chunks
 from explorer.choosing import default_request
 from explorer.drawing import condition_of, picture_scores
-from explorer.mapper import CARD
 from explorer.metrics import bootstrap_interval, two_way_identification, unit
 from explorer.protocols import Condition
-from explorer.types import UserError
+from explorer.types import CARD, UserError
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -12,6 +12,7 @@ from typing import ParamSpec, TypeVar
 from backends.training.machine import launched
 from backends.training.plan import Progress
 from explorer.folders import held, mend
+from explorer.types import FILES
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -29,7 +30,7 @@ def holding(
     if launched()[0]:
         yield
         return
-    from explorer.mapper import FILES, is_whole
+    from explorer.mapper import is_whole
 
     with held(folder, work):
         for sentence in mend(folder.parent, is_whole, FILES, folder.name):

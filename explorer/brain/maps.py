@@ -12,12 +12,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from explorer import metrics, stopping
+from explorer.answers import packed, recalled, remember, unpacked
 from explorer.brain import importance, predicted, volumes
 from explorer.brain.parcels import VoxelMap, voxel_map
 from explorer.brain.predicted import ACCURACY, MEASURED, PREDICTIONS
 from explorer.brain.surfaces import offered_surfaces
 from explorer.choosing import check_request
 from explorer.decoding import (
+    decided_answer,
     deciding,
     decoded_space,
     margin_target,
@@ -36,7 +38,7 @@ from explorer.request import (
     Request,
     View,
 )
-from explorer.types import Parcellation, UserError
+from explorer.types import Parcellation, UserError, voxel_hash
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -81,7 +83,14 @@ def parcel_importance(bench: Workbench, request: Request, view: View) -> ParcelM
             f"{view.target}; choose {' or '.join(offered)}."
         )
     plain = deciding(request)
-    return bench.caches.maps.get(_map_key(request, view), lambda: _map(bench, plain, view))
+
+    def make() -> ParcelMap:
+        made = _map(bench, plain, view)
+        remember(bench, _decided(bench, plain, view), _written(made))
+        return made
+
+    known = _recalled(bench, request, view)
+    return known or bench.caches.maps.get(_map_key(request, view), make)
 
 
 def is_mapped(bench: Workbench, request: Request, view: View) -> bool:
@@ -90,11 +99,56 @@ def is_mapped(bench: Workbench, request: Request, view: View) -> bool:
         return view.shows not in PREDICTIONS
     if not request.mapper or unexplained(bench, request):
         return True  # there is nothing to map
-    return bench.caches.maps.peek(_map_key(request, view)) is not None
+    return _recalled(bench, request, view) is not None
 
 
 def _map_key(request: Request, view: View) -> tuple:
     return deciding(request), view.method, view.target, view.atlas
+
+
+def _recalled(bench: Workbench, request: Request, view: View) -> ParcelMap | None:
+    """Return importance that was computed before, from memory or a store."""
+    key = _map_key(request, view)
+    known = bench.caches.maps.peek(key)
+    if known is None and bench.stores:
+        parcellation = parcellation_of(bench, request.dataset, request.subject, view.atlas)
+        decided = _decided(bench, request, view)
+        known = recalled(bench, decided, lambda kept: _read(kept, view, parcellation))
+        if known is not None:
+            bench.caches.maps.put(key, known)
+            limits = _limits_key(bench, request, view, parcellation)
+            bench.caches.limits.put(limits, known.limits)  # those of all its trials
+    return known
+
+
+def _decided(bench: Workbench, request: Request, view: View) -> dict[str, Any]:
+    if not bench.stores:
+        return {}
+    laid = parcellation_of(bench, request.dataset, request.subject, view.atlas)
+    keys = ",".join(label.key for label in laid.labels)
+    atlas = voxel_hash(laid.name, keys, laid.membership)
+    return decided_answer(bench, request, "importance", view.method, view.target, atlas)
+
+
+def _written(made: ParcelMap) -> dict[str, Any]:
+    """Return a map as plain values, for `_read`; its table follows from the voxels."""
+    limits = {name: list(ends) for name, ends in made.limits.items()}
+    return {
+        "voxels": packed(made.voxels),
+        "limits": limits,
+        "completeness": made.completeness,
+    }
+
+
+def _read(kept: dict[str, Any], view: View, parcellation: Parcellation) -> ParcelMap:
+    limits = {name: (float(a), float(b)) for name, (a, b) in kept["limits"].items()}
+    if set(limits) != set(MEASURES):
+        raise ValueError("other measures")
+    completeness = kept["completeness"]
+    voxels = unpacked(kept["voxels"]).reshape(parcellation.n_voxels)
+    return _parcel_map(
+        voxels, view, parcellation, limits, None if completeness is None else float(completeness)
+    )
 
 
 def target_names(bench: Workbench, dataset: str, subject: str, mapper: str) -> list[str]:
@@ -273,6 +327,18 @@ def _map(bench: Workbench, request: Request, view: View) -> ParcelMap:
     parcellation = parcellation_of(bench, request.dataset, request.subject, view.atlas)
     betas = request_betas(bench, request)[None]
     voxels = attribute_voxels(bench, request, view, betas, [request.stimulus])[0]
+    limits = _colour_limits(bench, request, view, parcellation)
+    completeness = _completeness(bench, request, view, betas, voxels[None])
+    return _parcel_map(voxels, view, parcellation, limits, completeness)
+
+
+def _parcel_map(
+    voxels: np.ndarray,
+    view: View,
+    parcellation: Parcellation,
+    limits: dict[str, tuple[float, float]],
+    completeness: float | None,
+) -> ParcelMap:
     return ParcelMap(
         table=importance.per_parcel(voxels, parcellation),
         atlas=parcellation.name,
@@ -280,9 +346,9 @@ def _map(bench: Workbench, request: Request, view: View) -> ParcelMap:
         target=view.target,
         n_voxels=voxels.size,
         flat=bool(importance.is_flat(voxels)),
-        limits=_colour_limits(bench, request, view, parcellation),
+        limits=limits,
         voxels=voxels,
-        completeness=_completeness(bench, request, view, betas, voxels[None]),
+        completeness=completeness,
     )
 
 

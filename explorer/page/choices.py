@@ -20,6 +20,7 @@ from explorer.choosing import (
     row_axes,
     space_names,
 )
+from explorer.opening import opening_trial
 from explorer.page import lab_choices, links
 from explorer.page.links import short
 from explorer.request import (
@@ -62,6 +63,16 @@ class Choices:
     request: Request
     view: View = field(default_factory=View)
     notices: tuple[str, ...] = ()
+
+
+def opened(query: Mapping[str, str], workbench: Workbench) -> Choices:
+    """Return what a page opens on: what its address asks for.
+
+    Where that names nothing to decode or draw, one of the trials that ship with their pictures.
+    """
+    asks = any(query.get(key) for key in links.REQUEST_KEYS)
+    ready = "" if asks else opening_trial(workbench)
+    return settle({**query, "trial": ready} if ready else query, workbench)
 
 
 def settle(

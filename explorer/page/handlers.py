@@ -15,7 +15,7 @@ import gradio as gr
 import numpy as np
 
 from explorer.page import about, arrivals, brain, export, lab_choices, links, pickers, trial
-from explorer.page.choices import Choices, settle
+from explorer.page.choices import Choices, opened, settle
 from explorer.page.endpoint import who
 from explorer.page.lab import Lab
 from explorer.page.lecture import Lecture
@@ -91,7 +91,7 @@ class Handlers:
     def open_link(self, session: Session, request: gr.Request) -> Updates:
         """Show what the address asks for; a random trial where it asks for nothing."""
         wanted = arrivals.opening(self.watch, self.workbench, dict(request.query_params))
-        return self._show(session, settle(wanted, self.workbench), everything=True)
+        return self._show(session, opened(wanted, self.workbench), everything=True)
 
     arrive = told(arrivals.arrive)
 

@@ -11,6 +11,7 @@ from explorer.evidence.attention import attention_of
 from explorer.figures import heat_overlay
 from explorer.finished import TYPICAL_SCALE, sampled_scale
 from explorer.metrics import written
+from explorer.opening import shipped_trials
 from explorer.page.links import format_number, format_repeats
 from explorer.page.pictures import THUMBNAIL, data_uri, found_uri, shown_uri
 from explorer.request import Request, View
@@ -146,6 +147,15 @@ def progress(state: str, text: str, fraction: float = 0.0) -> dict[str, Any]:
     ``state`` is waiting, running, done, stopped or failed; ``fraction`` of the work in [0, 1].
     """
     return {"state": state, "text": text, "fraction": float(fraction)}
+
+
+def kept(workbench: Workbench, request: Request, pictures: int) -> dict[str, Any]:
+    """Return what is said of pictures that were all there: that nothing was drawn now."""
+    ready = shipped_trials(workbench, request.dataset, request.subject)
+    text = f"{pictures} kept from before, none drawn now"
+    if request.stimulus in ready:
+        text = f"{pictures} kept, none drawn now: one of {len(ready)} random trials that ship"
+    return progress("done", text, 1.0)
 
 
 def announced(seconds: float, share: float, made: str) -> dict[str, Any]:

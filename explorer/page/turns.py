@@ -92,6 +92,7 @@ class Turns:
 
     def __init__(self, budget: Budget | None = None) -> None:
         self.budget = budget or Budget()
+        self.answered = threading.Event()  # set once a visitor has the first trial
         self._free = threading.Condition()
         self._waiting: list[Turn] = []
         self._holder: Turn | None = None

@@ -14,9 +14,9 @@ from explorer.brain.maps import is_mapped, shown_map
 from explorer.choosing import check_request
 from explorer.decoding import decode, is_decoded, undecoded, unexplained
 from explorer.drawing import draw_samples, reconstruct, seconds_needed
+from explorer.evidence.badges import badges, kept_badges
 from explorer.finished import finished_pictures, is_drawn
 from explorer.page import brain, trial
-from explorer.page.badges import badges
 from explorer.page.endpoint import hung_up, who
 from explorer.page.session import Session
 from explorer.page.turns import PICTURES, Turns
@@ -52,6 +52,7 @@ class Work:
         """Decode, map and draw what the session wants, again while something is wanted."""
         while (taken := session.take()) is not None:
             yield from self._answer(session, *taken)
+            self.turns.answered.set()
 
     def _answer(
         self, session: Session, ticket: int, request: Request, view: View
@@ -88,6 +89,10 @@ class Work:
             return is_decoded(bench, request)
         if part == self._map:
             return is_mapped(bench, request, view)
+        if part == self._attend and view.attention == "off":
+            return True
+        if part == self._badges:
+            return kept_badges(bench, request) is not None
         if part != self._sweep or not request.generator:
             return False
         return is_drawn(bench, trial.drawn_request(request, bench))
@@ -196,10 +201,20 @@ class Work:
         drawn = trial.drawn_request(request, self.workbench)
         cells, fresh = list(session.shown["cells"]), {}
         check_request(self.workbench.catalogue, drawn)
+        ready = finished_pictures(self.workbench, drawn)
+        if len(ready) == len(cells) and drawn.samples == 1:
+            for frame in ready:
+                at = trial.place(drawn, frame)
+                cells[at] = self._filled(drawn, cells[at], frame)
+            told = trial.kept(self.workbench, request, len(cells))
+            if session.show(ticket, cells=cells, progress=told):
+                session.drawn = request
+                yield {self.ui.trial: session.shown}
+            return
         # to tell what is there and how long it takes, a generator is loaded and a step timed
         session.show(ticket, progress=trial.announced(0.0, 0.0, cells[0]["made"]))
         yield {self.ui.trial: session.shown}
-        there = len(finished_pictures(self.workbench, drawn)) / len(cells)
+        there = len(ready) / len(cells)
         expected = seconds_needed(self.workbench, drawn) if there < 1 else 0.0
         budget = self.turns.budget
         agreed = budget.asks and session.allowed == request

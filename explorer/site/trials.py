@@ -11,8 +11,8 @@ import pandas as pd
 from explorer.brain.maps import parcel_importance
 from explorer.decoding import decode, undecoded, unexplained
 from explorer.drawing import reconstruct
+from explorer.evidence.badges import badges
 from explorer.page import brain, links, trial
-from explorer.page.badges import badges
 from explorer.page.lab_choices import QUESTIONS
 from explorer.page.lab_trial import Parts, controls_view
 from explorer.request import Request, View

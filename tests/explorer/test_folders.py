@@ -13,9 +13,9 @@ import torch
 import explorer.folders
 import explorer.mapper
 from explorer.folders import held, mend
-from explorer.mapper import FILES, WEIGHTS, is_whole, read_card, read_weights, write_checkpoint
+from explorer.mapper import is_whole, read_card, read_weights, write_checkpoint
 from explorer.offers import mended, read_cards
-from explorer.types import Card, UserError
+from explorer.types import FILES, WEIGHTS, Card, UserError
 
 EXPECTED = {"w": torch.zeros(64)}
 CARD = Card("mapper", "linear", "ridge", "fake", "test", "MIT")

@@ -7,8 +7,8 @@ import pytest
 
 from backends import GENERATORS
 from explorer.drawing import reconstruct, trained_on, whose_pictures
+from explorer.evidence.badges import badges
 from explorer.figures import provenance_line
-from explorer.page.badges import badges
 from explorer.protocols import TrainedOn
 from explorer.records import make_record
 from explorer.request import Request, View

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from explorer.decoding import decode
-from explorer.page.badges import badges
+from explorer.evidence.badges import badges
 from explorer.page.lecture import Lecture, typical
 from explorer.page.session import Session
 from explorer.page.turns import Turns

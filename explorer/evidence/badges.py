@@ -8,9 +8,11 @@ trained where those are not the study's own. One that cannot be had is left out.
 from __future__ import annotations
 
 import contextlib
+import json
 from typing import TYPE_CHECKING, Any
 
-from explorer.decoding import decode
+from explorer.answers import recalled, remember
+from explorer.decoding import decided_answer, decode
 from explorer.drawing import trained_on, whose_pictures
 from explorer.evidence import standing
 from explorer.metrics import written
@@ -27,11 +29,37 @@ def badges(bench: Workbench, request: Request) -> list[dict[str, Any]]:
     Each has a ``label``, ``choices`` (name, text, share in [0, 1] for its meter or None for no
     meter, sentence), the first one shown, and ``warn`` where the figure is a reason for doubt.
     """
-    found = []
+    if (known := kept_badges(bench, request)) is not None:
+        return known
+    made = {}
     for make in (_stands, _collapses, _resembles):
         with contextlib.suppress(UserError):
-            found.append(make(bench, request))
-    return found + _whose(bench, request)
+            made[make] = make(bench, request)
+    found = [*made.values(), *_whose(bench, request)]
+    if _stands in made and (decided := _decided(bench, request)):  # else there are no weights here
+        bench.caches.answers.put(_key(decided), found)
+        remember(bench, decided, {"badges": found})
+    return found
+
+
+def kept_badges(bench: Workbench, request: Request) -> list[dict[str, Any]] | None:
+    """Return the badges that were made before, from memory or a store, None where none were."""
+    if not (decided := _decided(bench, request)):
+        return None
+    known = bench.caches.answers.peek(_key(decided))
+    if known is None:
+        known = recalled(bench, decided, lambda kept: [dict(one) for one in kept["badges"]])
+        if known is not None:
+            bench.caches.answers.put(_key(decided), known)
+    return known
+
+
+def _decided(bench: Workbench, request: Request) -> dict[str, Any]:
+    return decided_answer(bench, request, "badges", request.generator) if bench.stores else {}
+
+
+def _key(decided: dict[str, Any]) -> str:
+    return json.dumps(decided, sort_keys=True)
 
 
 def _stands(bench: Workbench, request: Request) -> dict[str, Any]:

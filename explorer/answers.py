@@ -1,0 +1,81 @@
+"""Answers that outlive the server: what a model gave for a trial, kept beside its pictures.
+
+An answer is plain values and arrays. What decides it is named by the caller; here the data behind
+it are added, of which names alone say too little.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import hashlib
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import numpy as np
+
+from explorer import metrics
+from explorer.types import UserError
+
+if TYPE_CHECKING:
+    from explorer.workbench import Workbench
+
+SEEN_STIMULI = 16  # of a subject, whose betas tell its data from others under the same names
+Answer = TypeVar("Answer")
+
+
+def recalled(
+    bench: Workbench, decided: Mapping[str, Any], unpack: Callable[[dict[str, Any]], Answer]
+) -> Answer | None:
+    """Return a kept answer, None where there is none; ``decided`` {} is never kept."""
+    for store in bench.stores if decided else ():
+        found = store.answer(decided)
+        if found is None:
+            continue
+        try:
+            return unpack(found)
+        except (KeyError, TypeError, ValueError, AttributeError, binascii.Error):
+            continue  # of another version: it is made again
+    return None
+
+
+def remember(bench: Workbench, decided: Mapping[str, Any], answer: Mapping[str, Any]) -> None:
+    """Keep an answer in the store, where there is one; ``decided`` {} is never kept."""
+    if bench.store is not None and decided:
+        bench.store.put_answer(decided, answer)
+
+
+def subject_hash(bench: Workbench, dataset: str, subject: str) -> str:
+    """Return a hash of a subject's voxels, test stimuli, and the betas of some; "" for none.
+
+    Made once: a study does not change while it is open.
+    """
+
+    def make() -> str:
+        trials = bench.catalogue.trials(dataset, subject)
+        stimuli = list(bench.catalogue.gallery(dataset, subject).index)
+        digest = hashlib.sha256(f"{trials.subject.voxels.hash} {stimuli}".encode())
+        try:
+            for i in metrics.evenly(len(stimuli), SEEN_STIMULI):
+                digest.update(trials.average(stimuli[i]).astype(np.float32).tobytes())
+        except UserError:
+            return ""
+        return digest.hexdigest()
+
+    return bench.kept(("subject's data", dataset, subject), make)
+
+
+def packed(values: np.ndarray) -> dict[str, Any]:
+    """Return an array of numbers as plain values, `unpacked` reads them."""
+    little = np.ascontiguousarray(values, values.dtype.newbyteorder("<"))
+    data = base64.b64encode(little.tobytes()).decode("ascii")
+    return {"dtype": values.dtype.name, "shape": list(values.shape), "data": data}
+
+
+def unpacked(values: Mapping[str, Any]) -> np.ndarray:
+    """Return the array that `packed` wrote; other values raise `ValueError`."""
+    dtype = np.dtype(str(values["dtype"])).newbyteorder("<")
+    if dtype.kind not in "fiub":
+        raise ValueError(f"no numbers but {dtype}")
+    raw = base64.b64decode(values["data"], validate=True)
+    return np.frombuffer(raw, dtype).reshape(values["shape"]).astype(dtype.newbyteorder("="))
