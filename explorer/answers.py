@@ -9,15 +9,18 @@ from __future__ import annotations
 import base64
 import binascii
 import hashlib
+import json
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
 from explorer import metrics
+from explorer.offers import MODELS
 from explorer.types import UserError
 
 if TYPE_CHECKING:
+    from explorer.request import Request
     from explorer.workbench import Workbench
 
 SEEN_STIMULI = 16  # of a subject, whose betas tell its data from others under the same names
@@ -43,6 +46,30 @@ def remember(bench: Workbench, decided: Mapping[str, Any], answer: Mapping[str, 
     """Keep an answer in the store, where there is one; ``decided`` {} is never kept."""
     if bench.store is not None and decided:
         bench.store.put_answer(decided, answer)
+
+
+def remember_models(bench: Workbench, request: Request) -> None:
+    """Add a request's mapper and generator to the list of models behind the store's content.
+
+    With them a machine that has the store and the data, and no weights, offers what they made.
+    """
+    if bench.store is None or not request.mapper:
+        return
+    offer = bench.catalogue.offer(request.dataset, request.subject, request.mapper)
+    if offer.folder is None:
+        return
+    before = bench.store.answer(MODELS) or {"mappers": {}, "generators": {}, "embedders": {}}
+    known = {kind: dict(models) for kind, models in before.items()}
+    hashes, names = bench.models.hashes(request), bench.catalogue.embedders
+    place = f"{offer.folder.parent.name}/{offer.folder.name}"
+    card = json.loads(json.dumps(offer.card.to_dict()))
+    known["mappers"][place] = {"card": card, "hash": hashes["mapper"]}
+    if request.generator:
+        known["generators"][request.generator] = hashes["generator"]
+    seen = {name: bench.models.embedder_hash(name) for name in names}
+    known["embedders"] |= {name: found for name, found in seen.items() if found != "none"}
+    if known != before:
+        bench.store.put_answer(MODELS, known)
 
 
 def subject_hash(bench: Workbench, dataset: str, subject: str) -> str:

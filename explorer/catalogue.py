@@ -28,6 +28,7 @@ from explorer.naming import (
 )
 from explorer.offers import (
     FIT_NOW,
+    Behind,
     Offer,
     find_encoder,
     find_mappers,
@@ -99,6 +100,7 @@ class Catalogue:
         self.embedders, self.mappers = dict(embedders), dict(mappers)
         self.encoders, self.sources = dict(encoders or {}), dict(sources or {})
         self._datasets, self._generators = dict(datasets), dict(generators)
+        self.behind = Behind()  # a store's models, whose weights may be elsewhere
         self._known = Cache()  # data sets, trials, galleries, offers: small, kept for good
         self._images = Cache(IMAGE_BYTES, lambda image: image.nbytes)
         self._problems: dict[str, None] = {}  # an ordered set
@@ -280,7 +282,8 @@ class Catalogue:
         """Return whether a generator of the dict literal ships, or its weights were brought."""
         ships = not hasattr(self.generator_class(generator), "hub")
         usual = self.checkpoints / "generators" / generator
-        return ships or generator in self.sources or usual.is_dir()
+        brought = generator in self.sources or generator in self.behind.generators
+        return ships or brought or usual.is_dir()
 
     def unusable(self) -> list[str]:
         """Return the generators that are not on offer because their weights are not here."""
@@ -305,6 +308,7 @@ class Catalogue:
     def _find_offers(self, dataset: str, subject: str) -> dict[str, Offer]:
         trials = self.trials(dataset, subject)
         cards = self._known.get("cards", lambda: read_cards(self.checkpoints, self.report))
+        cards = [*cards, *self.behind.absent(self.checkpoints)]
         further = self.test_only(dataset) and not len(trials.rows("train"))
         withheld = self._withheld[dataset, subject] = {}
 

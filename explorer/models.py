@@ -78,6 +78,13 @@ class Models:
             key = ("fitted", dataset, subject)
             return self._models.get(key, lambda: self._fit(dataset, subject, offer.targets))
 
+        if not offer.folder.exists():
+            raise UserError(
+                f"The weights of the mapper {name} are not here, only what a store keeps of it: "
+                f"choose a trial and a view that it holds, or copy {offer.folder} from where it "
+                "was filled."
+            )
+
         def check() -> None:
             from explorer.matching import check_fits
 
@@ -121,7 +128,8 @@ class Models:
             return "none"
         folder = self._catalogue.checkpoints
         key = "embedder", name
-        return self._hashes.get(key, lambda: resolve(cls).fingerprint_of(folder) or "none")
+        kept = self._catalogue.behind.embedders.get(name, "none")
+        return self._hashes.get(key, lambda: resolve(cls).fingerprint_of(folder) or kept)
 
     def encoder(self, dataset: str, subject: str) -> Encoder:
         """Return the encoding model of a subject; `UserError` where there is none that fits."""
@@ -225,11 +233,16 @@ class Models:
             return "none"
         if request.generator in self._catalogue.pictures:
             return self._catalogue.pictures[request.generator].fingerprint
-        if hasattr(self._catalogue.generator_class(request.generator), "fingerprint"):
-            return self.generator(request.generator).fingerprint
-        name, own = request.generator, self._catalogue.checkpoints / request.generator
+        name, kept = request.generator, self._catalogue.behind.generators.get(request.generator)
+        if hasattr(self._catalogue.generator_class(name), "fingerprint"):
+            usual = self._catalogue.checkpoints / "generators" / name
+            if kept and name not in self._catalogue.sources and not usual.is_dir():
+                return kept
+            return self.generator(name).fingerprint
+        own = self._catalogue.checkpoints / name
         folder = Path(self._catalogue.sources.get(name, own)).expanduser()
-        return self._hashes.get(folder, lambda: content_hash(folder))
+        found = self._hashes.get(folder, lambda: content_hash(folder))
+        return kept if kept and found == "none" else found
 
     def mapper_hash(self, dataset: str, subject: str, mapper: str) -> str:
         """Return a short hash of a mapper's files, "none" for no mapper ("")."""
@@ -241,6 +254,8 @@ class Models:
         if offer.folder is None:
             fitted = self.mapper(dataset, subject, mapper)
             return self._hashes.get(fitted, lambda: _state_hash(fitted))
+        if not offer.folder.exists():
+            return self._catalogue.behind.mapper_hash(offer.folder)
         return self._hashes.get(offer.folder, lambda: content_hash(offer.folder))
 
     def _fit(self, dataset: str, subject: str, targets: Sequence[EmbeddingSpace]) -> Mapper:

@@ -3,23 +3,29 @@
 from __future__ import annotations
 
 import ast
+import re
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from explorer.files import read_object
 from explorer.folders import mend, was_cut_off
 from explorer.matching import other_split
 from explorer.types import FILES, Card, EmbeddingSpace, Subject, Trials, UserError, resolve
 
+if TYPE_CHECKING:
+    from explorer.store import Store
+
 TRAINED_ON = "(trained on"  # and a data set: of mappers of a further test set
 FIT_NOW = "ridge"  # quick enough to be fitted while a person waits
 FITTED = "ridge (fitted now)"
 OURS = ("backends.", "explorer.")  # whose sources are read before they are imported
+MODELS = {"answer": "models"}  # what decides the list of models behind a store
+PLACE = re.compile(r"[^/\\\0.][^/\\\0]*/[^/\\\0.][^/\\\0]*")  # data set and checkpoint
 FIT_LIMIT = 50_000_000  # training trials x voxels, 200 MB as float32: our choice
 
 
@@ -36,6 +42,43 @@ class Offer:
     card: Card | None = None
     published: Any = None
     elsewhere: bool = False
+
+
+@dataclass
+class Behind:
+    """Models that made what a store keeps: cards by ``DATA SET/CHECKPOINT``, and short hashes.
+
+    They stand for models whose weights are not here; what was kept of those can still be shown.
+    """
+
+    mappers: dict[str, tuple[Card, str]] = field(default_factory=dict)
+    generators: dict[str, str] = field(default_factory=dict)
+    embedders: dict[str, str] = field(default_factory=dict)
+
+    def absent(self, checkpoints: Path) -> list[tuple[Path, Card]]:
+        """Return the folder and card of each mapper whose checkpoint is not there."""
+        places = {checkpoints / "mappers" / name: card for name, (card, _) in self.mappers.items()}
+        return [(folder, card) for folder, card in places.items() if not folder.exists()]
+
+    def mapper_hash(self, folder: Path) -> str:
+        """Return the hash of an absent mapper's files, "none" for one that is not known."""
+        return self.mappers.get(f"{folder.parent.name}/{folder.name}", (None, "none"))[1]
+
+
+def models_behind(store: Store | None) -> Behind:
+    """Return the models that made what a store holds, for those whose weights are not here."""
+    behind = Behind()
+    known = (store and store.answer(MODELS)) or {}
+    try:
+        for place, mapper in known.get("mappers", {}).items():
+            if PLACE.fullmatch(place):
+                behind.mappers[place] = Card.from_dict(mapper["card"]), str(mapper["hash"])
+        for kind in ("generators", "embedders"):
+            found = {str(name): str(value) for name, value in known.get(kind, {}).items()}
+            getattr(behind, kind).update(found)
+    except (UserError, KeyError, TypeError, AttributeError):
+        return Behind()  # of another version
+    return behind
 
 
 def read_cards(checkpoints: Path, report: Callable[[str], None]) -> list[tuple[Path, Card]]:

@@ -22,6 +22,7 @@ from explorer.cache import Cache
 from explorer.catalogue import Catalogue
 from explorer.choosing import uses_betas
 from explorer.models import Models
+from explorer.offers import models_behind
 from explorer.protocols import Dataset
 from explorer.request import Request, View
 from explorer.store import Store
@@ -90,6 +91,7 @@ class Workbench:
         self.evaluations = tuple(Path(folder) for folder in evaluations)
         self.caches, self.store, self.shipped = Caches(), store, shipped
         self.stores = tuple(one for one in (store, shipped) if one is not None)
+        self.catalogue.behind = models_behind(store)
 
     def checkpoint_hashes(self, request: Request, view: View | None = None) -> dict[str, str]:
         """Return a short hash of the mapper's and the generator's weights, "none" without any.

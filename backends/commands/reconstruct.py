@@ -21,6 +21,7 @@ from backends.training.holding import holding
 from backends.training.machine import launched
 from backends.training.plan import Progress
 from explorer import drawing
+from explorer.answers import remember_models
 from explorer.brain.maps import parcel_importance
 from explorer.choosing import default_request
 from explorer.decoding import decode, undecoded, unexplained
@@ -116,6 +117,7 @@ def fill(
     ]
     mine = requests[rank::processes]
     for number, request in enumerate(mine, 1):
+        remember_models(bench, request)
         keep_whole(bench, request)
         if progress:
             progress(count(f"{job.generator}", number, len(mine), "trials", "drawn"))
