@@ -280,5 +280,5 @@ follow((next, last) => {
   if (!last || JSON.stringify(last.view) !== JSON.stringify(next.view)) view = { ...next.view };
   render();
   // While the first map is computed, fetch what it will be drawn with.
-  if (!last && !value.no_surface && !isPicture(view) && drawable()) Promise.all([fetchBrain(), loadPlotly()]).catch(() => {});
+  if (!last && !value.no_surface && !isPicture(view) && drawable()) looked().then(() => Promise.all([fetchBrain(), loadPlotly()])).catch(() => {});
 });

@@ -14,6 +14,16 @@ const hasWebGL = () => {
 };
 let webgl = null;
 const drawable = () => (webgl ??= hasWebGL());
+// Most bytes of a page are the mesh and what draws it: they come once the brain is (nearly) in view.
+let inView = null;
+const looked = () =>
+  (inView ??= new Promise((resolve) => {
+    const eye = new IntersectionObserver(
+      (seen) => { if (seen.some((one) => one.isIntersecting)) { eye.disconnect(); resolve(); } },
+      { rootMargin: "100px" },
+    );
+    eye.observe(stage);
+  }));
 const loadPlotly = () => {
   if (window.Plotly) return Promise.resolve();
   window.afterimagePlotly ??= new Promise((resolve, reject) => {
@@ -207,6 +217,7 @@ const drawNow = async () => {
     setText(overlay, "This browser offers no WebGL, so the surface cannot be drawn; the table says the same.");
     return;
   }
+  await looked();
   [brain] = await Promise.all([fetchBrain(), loadPlotly()]);
   outlined = await fetchOutlines();
   if (drawn === geometry() && plot) {

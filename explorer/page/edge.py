@@ -19,7 +19,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from explorer.page import health
-from explorer.page.front import Front
+from explorer.page.front import SURFACES, Front, packed
 from explorer.page.logins import Logins
 from explorer.types import UserError
 
@@ -154,6 +154,9 @@ class Edge:
         asking = scope, _bounded(receive), self._with_headers(send)
         if self._front.serves(scope, inside):
             await self._front.answer(self.app, *asking, inside)
+            return
+        if inside == SURFACES and scope["method"] == "POST":
+            await packed(self.app, *asking)
             return
         await self.app(*asking)
 

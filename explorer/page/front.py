@@ -30,6 +30,8 @@ DECIDING = (
     "x-forwarded-proto",
     "x-gradio-server",
 )  # Gradio writes addresses into it
+SURFACES = "/gradio_api/component_server"  # where a mesh is asked for, which Gradio sends plain
+SMALL = 1000  # bytes, not worth compressing
 KEPT = 2**25  # bytes; our choice, some ten names
 BROTLI, GZIP = 5, 6  # of 11 and 9; together as long as Gradio takes to write the page
 
@@ -99,6 +101,44 @@ class Front:
         return Kept(headers, tag, bodies)
 
 
+async def packed(app: Any, scope: Message, receive: Receive, send: Send) -> None:
+    """Pass an answer on in the best encoding that the browser takes; it is gathered for that."""
+    headers = {k.decode("latin-1"): v.decode("latin-1") for k, v in scope["headers"]}
+    start: Message = {}
+    body = bytearray()
+
+    async def taking(message: Message) -> None:
+        nonlocal start
+        if message["type"] == "http.response.start":
+            start = message
+        else:
+            body.extend(message.get("body", b""))
+
+    await app(scope, receive, taking)
+    if not start:
+        return
+    content, told = bytes(body), [(b"vary", b"accept-encoding")]
+    if len(content) > SMALL and "br" in _taken(headers):
+        import brotli  # Gradio brings it
+
+        content = await anyio.to_thread.run_sync(lambda: brotli.compress(content, quality=BROTLI))
+        told.append((b"content-encoding", b"br"))
+    elif len(content) > SMALL and "gzip" in _taken(headers):
+        content = await anyio.to_thread.run_sync(lambda: gzip.compress(content, GZIP, mtime=0))
+        told.append((b"content-encoding", b"gzip"))
+    told.append((b"content-length", str(len(content)).encode()))
+    kept = [
+        pair for pair in start["headers"] if pair[0].lower() not in (b"content-length", b"vary")
+    ]
+    await send({**start, "headers": [*kept, *told]})
+    await send({"type": "http.response.body", "body": content})
+
+
+def _taken(headers: MutableMapping[str, str]) -> set[str]:
+    """Return the encodings that a browser takes."""
+    return {part.split(";")[0].strip() for part in headers.get("accept-encoding", "").split(",")}
+
+
 def _encoded(body: bytes) -> dict[str, bytes]:
     """Return a body as it is and compressed, by encoding."""
     import brotli  # Gradio brings it
@@ -113,7 +153,7 @@ def _encoded(body: bytes) -> dict[str, bytes]:
 async def _send(kept: Kept, headers: MutableMapping[str, str], send: Send) -> None:
     """Send an answer in the best encoding that the browser takes; nothing if it has it."""
     told = [*kept.headers, (b"cache-control", b"private, no-cache"), (b"vary", b"accept-encoding")]
-    taken = {part.split(";")[0].strip() for part in headers.get("accept-encoding", "").split(",")}
+    taken = _taken(headers)
     encoding = next((one for one in ("br", "gzip") if one in taken and one in kept.bodies), "")
     # a proxy that compresses makes the tag a weak one
     tag = kept.tag[:-1] + (f"-{encoding}" if encoding else "").encode() + b'"'

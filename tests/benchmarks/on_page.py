@@ -88,6 +88,7 @@ def visit(browser: Any, address: str, app: int, began: float) -> list[Line]:
     truth = time.perf_counter() - began
     page.wait_for_selector(".ai-table tbody tr")
     table = time.perf_counter() - began
+    page.locator(".ai-stage").scroll_into_view_if_needed()
     page.wait_for_selector(".ai-canvas .gl-container canvas", state="attached")
     surface = time.perf_counter() - began
     wait_until_done(page)

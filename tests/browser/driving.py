@@ -23,6 +23,7 @@ def wait_for_trial(page: Any, stimulus: str) -> None:
 
 def wait_for_surface(page: Any) -> None:
     """Wait until the surface is drawn."""
+    page.locator(".ai-stage").scroll_into_view_if_needed()  # before that nothing is fetched
     page.wait_for_selector(".ai-canvas .gl-container canvas", state="attached")
     page.wait_for_function("document.querySelector('.ai-surface-text').hidden")
 

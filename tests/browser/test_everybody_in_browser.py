@@ -102,6 +102,7 @@ def test_keys_are_listed_and_can_be_switched_off(open_page: Any) -> None:
 
 def test_the_brain_turns_grows_and_picks_parcels_by_keys(open_page: Any) -> None:
     page = open_page("trial=test-04", surface=True)
+    page.locator(".ai-stage").scroll_into_view_if_needed()
     page.wait_for_selector(".ai-canvas .gl-container canvas", state="attached")
     page.wait_for_function("document.querySelector('.ai-surface-text').hidden")
     state = """() => { const { scene, scene2 } = document.querySelector('.ai-canvas').layout;

@@ -35,6 +35,7 @@ def test_a_trial_in_a_frame_of_a_notebook(offline, make_workbench, tmp_path):
     path.write_text(f"<h1>A cell</h1>{view._repr_html_()}", "utf-8")
     page, heard = offline(path)
     frame = page.frame_locator("iframe")
+    frame.locator(".ai-stage").scroll_into_view_if_needed()
     frame.locator(".ai-canvas .gl-container canvas").first.wait_for(state="attached")
     assert frame.locator(".ai-reconstruction img").count() == 5
     frame.locator(".ai-row-button").first.click()  # a parcel of the table is outlined

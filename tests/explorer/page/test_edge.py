@@ -264,3 +264,15 @@ def test_the_real_server_lets_in_and_slows(
     assert status == 200 and "access-token" in headers["Set-Cookie"]
     assert ask(f"{address}/login", b"username=ann&password=" + b"x" * logins.N)[0] == 413
     assert ask(f"{address}/gradio_api/info")[0] == 401  # nobody is in without a cookie
+
+
+@pytest.mark.parametrize("taken", ["br", "gzip", "br;q=0.5, gzip", "identity", ""])
+def test_a_mesh_is_sent_packed_to_who_takes_it(taken: str) -> None:
+    mesh = "0123456789" * 1000
+    answer = client().post(
+        "/gradio_api/component_server/", content=mesh, headers={"accept-encoding": taken}
+    )
+    wanted = {"br": "br", "gzip": "gzip", "br;q=0.5, gzip": "br"}.get(taken)
+    assert answer.headers.get("content-encoding") == wanted and answer.text == mesh
+    assert answer.headers["vary"] == "accept-encoding"
+    assert (int(answer.headers["content-length"]) < 200) == (wanted is not None)
