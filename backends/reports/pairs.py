@@ -25,7 +25,7 @@ Badness = Callable[[Pictures, Pictures, np.ndarray], np.ndarray]
 EXACT = 2**10
 WINDOW = 7  # scikit-image's SSIM without Gaussian weights
 IN_WINDOW = WINDOW**2
-BLOCK = 170  # shown images whose sums over windows are kept at once, 3.8 MB each
+BLOCK = 128  # shown images whose sums over windows are kept at once, 3.8 MB each
 TIMED = 4  # pairs, before a forecast is made
 
 

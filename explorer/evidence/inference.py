@@ -40,7 +40,7 @@ from explorer.types import FSAVERAGE5_VERTICES, VoxelSpace
 
 PERMUTATIONS = 1000
 TURNS_AT_ONCE = 100  # memory
-PRODUCTS = 2**27  # bytes of decoded embeddings times shown ones, of some parcels at a time
+PRODUCTS = 300_000_000  # bytes of decoded embeddings times shown ones, of some parcels at a time
 ORDERS_AT_ONCE = 512  # of the stimuli
 ENOUGH = 100  # turns that must leave a parcel among voxels, for a p of at least two digits
 REACH = 10.0  # mm on the sphere of 100 mm: a turned voxel takes the value of one as near as this
@@ -133,7 +133,8 @@ def _units(shown: np.ndarray) -> np.ndarray:
 def _products(decoded: np.ndarray, unit: np.ndarray) -> np.ndarray:
     """Return float32 (n, n): decoded row i, less the mean row, along the shown image j."""
     rows = np.reshape(decoded, (len(decoded), -1))
-    return (rows - rows.mean(axis=0, dtype=np.float64)).astype(np.float32) @ unit.T
+    mean = rows.mean(axis=0, dtype=np.float64).astype(rows.dtype)
+    return np.asarray(rows - mean, np.float32) @ unit.T
 
 
 def _exchanged(products: np.ndarray, taken: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
