@@ -3,6 +3,7 @@
 const root = element.querySelector(".ai-app");
 const { load, whole, changed, mount } = window.afterimage;
 const SHOWN = ["statistics", "evaluation"], OF_TRIAL = ["controls", "curve", ...SHOWN];
+const SURFACES = ["inflated", "pial", "flat"]; // slices and a subject's own surface take a server
 const INTRO = "How much of the picture is the brain's, and how well this decoder does over all trials. It was computed when this page was made.";
 let site = null, group = null, index = null, at = null, view = {}, panel = "", ticket = 0, now = null, file = null;
 const show = {}; // component -> what shows a value in it
@@ -58,6 +59,7 @@ const open = async (wanted) => {
     for (const [key, name] of Object.entries(site.keys)) if (key in wanted && key !== "panel" && name in site.view) view[name] = typed(name, wanted[key]);
     if (!group.methods.includes(view.method)) view.method = group.methods[0];
     if (!group.atlases.includes(view.atlas)) view.atlas = group.atlases[0];
+    if (!SURFACES.includes(view.surface)) delete view.surface;
     panel = (at ? OF_TRIAL : SHOWN).includes(wanted.panel) ? wanted.panel : "";
     await render(mine);
   } catch (error) {
@@ -147,7 +149,7 @@ const showBrain = async (mine) => {
   brain.hidden = !value;
   if (!value) return;
   const offered = value.offered.filter(([name]) => name === "importance" || group.shows.includes(name));
-  show.brain({ ...value, offered, methods: group.methods, files: [], targets: value.targets.slice(0, 1), view: { ...value.view, ...view, atlas: view.atlas } });
+  show.brain({ ...value, offered, methods: group.methods, files: [], picture: null, surfaces: SURFACES, targets: value.targets.slice(0, 1), view: { ...value.view, ...view, atlas: view.atlas } });
 };
 const decoded = ({ dtype, data, unit }) => {
   if (!unit) return { dtype, data };

@@ -35,10 +35,10 @@ const trialFigure = async (value, site) => {
       out.push(`<defs><linearGradient id="${id}">${stops.map((stop, i) => `<stop offset="${i / (stops.length - 1)}" stop-color="${stop}"/>`).join("")}</linearGradient></defs>`);
       out.push(`<rect x="${WIDE / 2 - 180}" y="${y}" width="360" height="10" rx="2" fill="url(#${id})"/>`);
       text(WIDE / 2 - 180, y + 26, low, 'font-size="12" fill="#666"');
-      text(WIDE / 2, y + 26, unit, 'font-size="12" fill="#666" text-anchor="middle"');
+      text(WIDE / 2, y + 42, unit, 'font-size="12" fill="#666" text-anchor="middle"');
       text(WIDE / 2 + 180, y + 26, high, 'font-size="12" fill="#666" text-anchor="end"');
-      text(WIDE / 2, y + 44, "What this decoder rests on, not what the brain uses.", 'font-size="12" fill="#666" text-anchor="middle"');
-      y += 58;
+      text(WIDE / 2, y + 60, "What this decoder rests on, not what the brain uses.", 'font-size="12" fill="#666" text-anchor="middle"');
+      y += 74;
     }
   }
   for (const [name, words] of site.lines) for (const line of wrapped(`${name}: ${words}`, 170)) text(EDGE, (y += 14), line, 'font-size="10.5" fill="#666"');

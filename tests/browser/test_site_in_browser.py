@@ -185,7 +185,7 @@ def test_figure_and_table_are_taken_away(opened):
 
 
 def test_the_brain_is_hovered_and_clicked_from_a_plain_server(opened, served):
-    page = opened("trial=test-01", at=served, surface=True)
+    page = opened("trial=test-01&surface=axial", at=served, surface=True)  # slices take a server
     wait_for_surface(page)
     page.locator(".ai-stage").scroll_into_view_if_needed()
     box = page.locator(".ai-stage").bounding_box()
