@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from explorer.protocols import Neighbour
 from explorer.site import folder, publishing
 from explorer.site.group import STEPS, quantised
 from explorer.site.pages import AT_ONCE
@@ -29,11 +30,17 @@ ADDRESS = re.compile(r"(?:https?:)?//[\w.-]+\.\w+")
 def bench(fakes, fake_checkpoints):
     from explorer.workbench import Workbench
 
+    class Retriever(fakes.Unguided):  # of a control: the nearest training image
+        needs = ("dataset",)
+
+        def neighbours(self, condition):
+            return (Neighbour("train-03", "", 0.25),)
+
     return Workbench(
         {"fake": fakes.Study},
         {"pocket-clip": fakes.Embedder},
         {"linear": fakes.Linear},
-        {"painter": fakes.Generator},
+        {"painter": fakes.Generator, "retriever": Retriever},
         checkpoints=fake_checkpoints,
     )
 
@@ -180,7 +187,8 @@ def test_a_caption_is_text_wherever_it_stands(site):
 
 def test_pictures_that_may_not_be_passed_on_are_nowhere(site, hidden, fakes):
     found, _ = shown_in(site, fakes.picture)
-    assert found >= {f"test-{i:02d}" for i in range(1, 5)}  # the search finds what is there
+    there = {f"test-{i:02d}" for i in range(1, 5)} | {"train-03"}
+    assert found >= there  # the search finds what is there
     found, count = shown_in(hidden, fakes.picture)
     assert found == set() and count > 8
     lines = dict(taken(hidden, "site")["lines"])
