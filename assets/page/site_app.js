@@ -211,9 +211,17 @@ const heard = (name, detail) => {
 };
 // The names of parcels are the same for all trials, the numbers are the trial's.
 const joined = (names, numbers) => { const lines = numbers.split("\n"); return names.split("\n").map((line, i) => (line || lines[i] ? `${line},${lines[i]}` : "")).join("\n"); };
+// The brain is drawn once it is seen: a figure has it all the same.
+const drawnBrain = async () => {
+  const at_ = window.scrollY, told = () => document.querySelector(".ai-surface-text");
+  if (brain.hidden || !told() || told().hidden) return;
+  brain.scrollIntoView({ behavior: "instant" });
+  for (let i = 0; i < 80 && !told().hidden && /^Loading/.test(told().textContent); i++) await new Promise((next) => setTimeout(next, 100));
+  window.scrollTo({ top: at_, behavior: "instant" });
+};
 const save = async (format) => {
   const name = `afterimage_${group.subject}_${at}.${format}`.replace(/[^A-Za-z0-9._-]+/g, "-");
-  const of = { svg: ["image/svg+xml", () => trialFigure(now.trial, site)], csv: ["text/csv", async () => joined((await load(`${group.name}/maps`)).named[view.atlas] ?? "", now.csv[view.atlas] ?? "")] };
+  const of = { svg: ["image/svg+xml", async () => { await drawnBrain(); return trialFigure(now.trial, site); }], csv: ["text/csv", async () => joined((await load(`${group.name}/maps`)).named[view.atlas] ?? "", now.csv[view.atlas] ?? "")] };
   const [mime, make] = of[format];
   file = { id: Date.now(), name, mime, data: packed(new TextEncoder().encode(await make())) };
   heading();
