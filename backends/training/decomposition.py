@@ -10,7 +10,7 @@ import torch
 
 from backends.training.goals import Columns
 
-STRIP = 2048  # columns of a symmetric product that are made at once
+STRIP = 512  # columns of a symmetric product that are made at once
 
 
 @dataclass(frozen=True, eq=False)
