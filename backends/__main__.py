@@ -19,6 +19,7 @@ from backends.commands.import_gnet import import_gnet
 from backends.commands.publish import publish
 from backends.commands.ratings import ratings
 from backends.commands.reconstruct import reconstruct
+from backends.commands.report import report
 from backends.commands.run import run
 from backends.commands.search import search
 from backends.commands.split import split
@@ -30,7 +31,7 @@ from explorer.types import UserError
 COMMANDS = (
     *(build_demo, train, search, train_encoding, caption, evaluate, guidance, finetune),
     *(reconstruct, ratings, run, import_checkpoint, import_gnet, doctor, trace, split, fetch),
-    *(adopt, publish),
+    *(adopt, publish, report),
 )
 app = typer.Typer(
     add_completion=False,

@@ -24,6 +24,7 @@ FLOORS = (
     "app",
     "backends.__main__ backends.opening",
     "backends.commands",
+    "backends.supplement",
     "explorer.notebook",
     "explorer.site",
     "explorer.page",

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import base64
+import gzip
 import html
 import json
 import re
 
 import pytest
 
+from explorer.brain.display import surface_payload
+from explorer.request import SURFACES
+from explorer.site.pages import plotly_script
 from explorer.types import UserError
 
 
@@ -35,6 +40,16 @@ def test_the_view_holds_what_the_page_shows_of_the_trial(study, view):
     table = trial.importance().table.set_index("parcel")["enrichment"]
     assert all(weighed[key] == pytest.approx(table[key], rel=1e-3) for key in weighed)
     assert ["Licence", "CC0"] in value["lines"]
+
+
+def test_the_surface_comes_packed_with_what_draws_it(study, view):
+    taken = re.search(r'afterimage.take\("packed",(.*?)\);\n</script>', view.document, re.DOTALL)
+    packed = {k: gzip.decompress(base64.b64decode(v)) for k, v in json.loads(taken[1]).items()}
+    assert packed["plotly"] == plotly_script().read_bytes()
+    parcellation = study.voxels.parcellations[study.atlases[0]]
+    found = json.loads(packed["surfaces"])
+    assert list(found) == list(SURFACES)
+    assert found["flat"] == surface_payload(parcellation, study.voxels, "flat")
 
 
 def test_a_notebook_gets_a_frame_with_the_document_inside(view, study):
