@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
@@ -36,6 +36,15 @@ def notices(*sentences: str) -> dict[str, Any]:
     return {"notices": list(sentences), "at": time.time()}
 
 
+def _at_once(parts: Sequence[Iterator[Updates]]) -> Updates:
+    """Return the last that parts say of each component."""
+    whole: Updates = {}
+    for part in parts:
+        for updates in part:
+            whole |= updates
+    return whole
+
+
 class Work:
     """What answers a choice; see `Handlers`, whose parts these are."""
 
@@ -62,7 +71,13 @@ class Work:
             # A map of the subject's voxels needs no model, so it does not wait for one.
             first = [self._decode, self._map]
             first = first if view.shows == IMPORTANCE else first[::-1]
-            for part in (*first, self._attend, self._sweep, self._badges):
+            parts = [*first, self._attend, self._sweep, self._badges]
+            if all(self._is_there(part, request, view) for part in parts):
+                # each would bring all pictures again
+                if whole := _at_once([part(*asked) for part in parts]):
+                    yield whole
+                parts = []
+            for part in parts:
                 if self._is_there(part, request, view):
                     yield from part(*asked)
                 else:
