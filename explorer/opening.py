@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 LIST = "trials.json"
 TRIALS, SEED = 24, 0  # how many ship, and which
 UNASKED = 20.0  # seconds after which models load though nobody came; our choice
-BEHIND = 2.0  # seconds for a first page to draw what it was sent
+BEHIND = 4.0  # seconds for a first page to draw what it was sent
 TRIES = 3  # trials that are looked at before the page opens on any
 
 
