@@ -164,7 +164,7 @@ class PocketNetworks(torch.nn.Module):
         self, latents: torch.Tensor, tokens: torch.Tensor, timestep: torch.Tensor
     ) -> torch.Tensor:
         """Return the flow's velocity, noise minus picture; ``timestep`` (n,) runs 1000 to 0."""
-        dtype = self.denoiser.dtype
+        dtype = self.denoiser.conv_in.weight.dtype  # `dtype` walks through all modules
         tokens = tokens.to(dtype)
         flow = self.denoiser(
             latents.to(dtype).contiguous(memory_format=torch.channels_last),

@@ -63,17 +63,18 @@ def plain_calls(generator: Any, drawn_from: Any, seed: int) -> Iterator[Callable
     unet.load_state_dict(networks.denoiser.state_dict())
     unet.to(networks.denoiser.dtype, memory_format=torch.channels_last)
     unet.eval().requires_grad_(False)
+    dtype = unet.dtype  # once: it walks through all modules
 
     @torch.inference_mode()
     def plain(scale: float) -> Any:
         scheduler = DPMSolverMultistepScheduler(**generator.scheduler)
         scheduler.set_timesteps(PLAIN_STEPS)
         within = networks.condition(generator._embedding(drawn_from)[None])
-        tokens = torch.cat([networks.condition.null, within]).to(unet.dtype)
+        tokens = torch.cat([networks.condition.null, within]).to(dtype)
         told = {"encoder_hidden_states": tokens, "class_labels": tokens.flatten(1)}
         latents = generator._noise(seed)
         for timestep in scheduler.timesteps:
-            rows = torch.cat([latents, latents]).to(unet.dtype)
+            rows = torch.cat([latents, latents]).to(dtype)
             plain_, guided = unet(rows, timestep, **told).sample.float().chunk(2)
             velocity = plain_ + scale * (guided - plain_)
             latents = scheduler.step(velocity, timestep, latents, return_dict=False)[0]
