@@ -90,14 +90,13 @@ def trial_view(trial: Trial, with_brain: bool = True, height: int = 0) -> TrialV
 def _brain(bench: Workbench, request: Request) -> dict[str, Any]:
     """Return the page's brain view with the one map that is here."""
     view = View()
-    frame = brain.frame(request, view, bench, "")
+    frame = brain.alone(brain.frame(request, view, bench, ""))
     shown = brain.with_map(frame, parcel_importance(bench, request, view))
     return shown | {
         "offered": [one for one in frame["offered"] if one[0] == IMPORTANCE],
         "atlases": [frame["key"]["atlas"]],
         "methods": [view.method],
         "targets": frame["targets"][:1],
-        "files": [],  # a server makes those
     }
 
 

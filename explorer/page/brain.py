@@ -15,7 +15,16 @@ from explorer.brain.parcels import VoxelMap
 from explorer.brain.predicted import ACCURACY, FEWEST, MEASURED, PREDICTED, PREDICTIONS
 from explorer.brain.values import on_voxels, told_of
 from explorer.page import map_export
-from explorer.request import IMPORTANCE, LIKELIHOOD, MEASURES, PARCELS, PICTURED, Request, View
+from explorer.request import (
+    IMPORTANCE,
+    LIKELIHOOD,
+    MEASURES,
+    PARCELS,
+    PICTURED,
+    SURFACES,
+    Request,
+    View,
+)
 from explorer.types import UserError
 
 if TYPE_CHECKING:
@@ -214,6 +223,12 @@ def frame(request: Request, view: View, workbench: Workbench, plotly: str) -> di
         "rows": [],
         "plotly": plotly,
     }
+
+
+def alone(value: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the brain view for a page that no server answers: without files and slices."""
+    surfaces = [name for name in value["surfaces"] if name in SURFACES]
+    return {**value, "files": [], "surfaces": surfaces}
 
 
 def _nowhere(request: Request, view: View, workbench: Workbench) -> str:

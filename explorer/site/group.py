@@ -73,7 +73,7 @@ def other_maps(bench: Workbench, group: Group, atlases: list[str]) -> dict[str, 
             for stimulus, row in some.iterrows() if name == CEILING else [(first.stimulus, None)]:
                 request = replace(first, stimulus=str(stimulus))
                 shown = map_of_voxels(bench, request, view)
-                frame = brain.frame(request, view, bench, PLOTLY)
+                frame = brain.alone(brain.frame(request, view, bench, PLOTLY))
                 key = f"{atlas}|{name}" + (f"|{int(row['repeats'])}" if name == CEILING else "")
                 found[key] = brain.filled(frame, shown, request, view, bench)
     return found

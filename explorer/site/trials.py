@@ -53,7 +53,7 @@ class Maps:
             except UserError as error:
                 found[key(view)] = str(error)
                 continue
-            frame = brain.frame(request, view, bench, PLOTLY)
+            frame = brain.alone(brain.frame(request, view, bench, PLOTLY))
             value = brain.with_map(frame, shown)
             base = self.bases.setdefault(key(view), value)
             changed = differs(base, value)

@@ -44,6 +44,8 @@ def test_a_volume_is_shown_in_slices_that_follow_the_threshold(in_volume: Any) -
     assert notice == "There is no surface “inflated”; using axial."
     assert session.view.surface == "axial"
     assert updates["brain"]["surfaces"] == ["axial", "coronal", "sagittal"]
+    without = brain.alone(updates["brain"] | {"surfaces": ["pial", "native pial", "axial"]})
+    assert without["surfaces"] == ["pial"] and without["files"] == []
     assert updates["brain"]["no_surface"] == "" and updates["brain"]["picture"] is None
     shown = [sent["brain"] for sent in work(in_volume, session) if "brain" in sent]
     (first,) = [sent["picture"] for sent in shown if sent["state"] == "done"]
