@@ -12,7 +12,7 @@ from explorer.brain.maps import (
 )
 from explorer.choosing import uses_betas
 from explorer.decoding import decode
-from explorer.drawing import picture_scores, reconstruct, seconds_needed
+from explorer.drawing import draw_together, picture_scores, reconstruct, seconds_needed
 from explorer.finished import Frame, finished_pictures
 from explorer.protocols import Option
 from explorer.records import make_record
@@ -102,6 +102,34 @@ def test_without_the_brain_one_picture_serves_all_trials(workbench, fakes, paint
     for number, changed in enumerate(other, start=1):
         list(reconstruct(workbench, dataclasses.replace(asked, **changed)))
         assert painted() == 5 + 3 * number, changed
+
+
+def test_pictures_of_many_trials_are_drawn_together_and_found_again(
+    workbench, fakes, painted, monkeypatch
+):
+    batches = []
+
+    def noted(self, conditions, scale, seeds, steps, **options):
+        batches.append((len(conditions), scale, tuple(seeds)))
+        drawn = self.generate(conditions, scale, seeds, steps, **options)
+        return [(image, f"note {i}") for i, image in enumerate(drawn)]
+
+    gallery = list(workbench.catalogue.gallery(REQUEST.dataset, REQUEST.subject).index)[:3]
+    one = dataclasses.replace(REQUEST, scales=(4.0,))
+    asked = [dataclasses.replace(one, stimulus=stimulus) for stimulus in gallery]
+    draw_together(workbench, asked)
+    assert painted() == 0  # a generator that tells no notes is left to reconstruct
+    alone = [done(reconstruct(workbench, request))[0] for request in asked[:1]]
+    monkeypatch.setattr(fakes.Generator, "noted", noted, raising=False)
+    other = dataclasses.replace(one, scales=(2.0,))
+    draw_together(workbench, [*asked, dataclasses.replace(asked[2], seed=7), other])
+    assert batches == [(3, 4.0, (one.seed, one.seed, 7))]  # the first is there, the last alone
+    before = painted()
+    found = [done(reconstruct(workbench, request))[0] for request in asked]
+    assert painted() == before and [f.note for f in found] == ["", "note 0", "note 1"]
+    np.testing.assert_array_equal(found[0].image, alone[0].image)
+    assert set(found[1].scores) == {"PixCorr", "SSIM", "pocket-clip"}
+    assert found[1].scores["pocket-clip"] != found[2].scores["pocket-clip"]
 
 
 def test_a_stopped_sweep_keeps_what_is_finished_and_only_that(workbench, fakes, painted):
