@@ -209,7 +209,15 @@ def column_widths(table: Table, size: float) -> np.ndarray:
     wide = widths > left / count
     asked = np.sqrt(widths[wide])  # longer texts get more, but not all
     widths[wide] = left * asked / asked.sum()
-    return widths
+    heads = [[measured(word, size, "bold") for word in head.split()] for head in table.columns]
+    least = np.array(
+        [max(words, default=0.0) + beside for words in heads]
+    )  # breaks no head's word
+    widths = np.maximum(widths, least)
+    over, slack = widths.sum() - WIDTH, widths - least
+    if over > 0:
+        widths -= slack * min(1.0, over / slack.sum()) if slack.sum() else 0.0
+    return widths * min(1.0, WIDTH / widths.sum())
 
 
 def _wide(paper: _Paper, block: Pictures) -> None:

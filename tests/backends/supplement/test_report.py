@@ -175,6 +175,14 @@ def test_lines_fit_the_page_and_lose_no_word():
     table = Table("", ("a", "b", "c"), (("short", text, text), ("x", "y", text)), (0, 1, 2))
     widths = as_pdf.column_widths(table, 7)
     assert widths.sum() <= as_pdf.WIDTH + 1e-9 and widths[0] < widths[1]
+    many = Table(
+        "", ("identification", *"bcdefghi"), (tuple("0.880 (0.861 to 0.899)" for _ in range(9)),)
+    )
+    widths = as_pdf.column_widths(many, 7)
+    assert as_pdf.wrapped("identification", 7, widths[0] - as_pdf.GAP, "bold") == [
+        "identification"
+    ]
+    assert widths.sum() <= as_pdf.WIDTH + 1e-9
 
 
 def test_cells_are_numbers_as_people_read_them():
