@@ -75,9 +75,7 @@ def test_controls_do_not_take_it_for_one_that_cannot_be_had(
 def clock(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
     """Return a clock that models move: the seconds that each call of a mapper takes."""
     now = SimpleNamespace(at=0.0)
-    monkeypatch.setattr(
-        "explorer.evidence.forecast.time", SimpleNamespace(monotonic=lambda: now.at)
-    )
+    monkeypatch.setattr(stopping, "clock", lambda: now.at)
     return now
 
 

@@ -263,8 +263,10 @@ def shipped() -> Simulated:
 
 
 def test_what_ships_is_small_enough_and_complete(shipped):
-    size = sum(p.stat().st_size for p in SHIPPED.parent.rglob("*") if p.is_file())
-    assert size <= 45_000_000
+    files = [p for p in SHIPPED.parent.rglob("*") if p.is_file()]
+    kept = {p for p in files if p.is_relative_to(SHIPPED.parent / "opening")}
+    assert sum(p.stat().st_size for p in kept) <= 6_000_000
+    assert sum(p.stat().st_size for p in files if p not in kept) <= 45_000_000
     assert shipped.study.recipe == Recipe()
     assert len(shipped.subjects()) == 6
     for subject in shipped.subjects():

@@ -122,6 +122,7 @@ COMPUTING = {
     "importance": {"trial": TRIAL},
     "attention": {"trial": TRIAL},
     "statistics": {"permutations": 20},
+    "sheet": {},
     "drivers": {"parcel": "fusiform L"},
     "steps": {"trial": TRIAL, "parcels": "fusiform L", "seed": 5},
 }
