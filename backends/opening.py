@@ -70,6 +70,8 @@ def open_study(
     warnings.filterwarnings("ignore", message="IProgress not found")
     named = os.fspath(dataset)
     known = "=" in named or named in DATASETS or Path(named).expanduser().exists()
+    if not known and os.sep in named:
+        raise UserError(f"There is no file or folder {named}; check the path.")
     if not known and named not in (here := _that_come_along()):
         raise UserError(
             f"There is no data set {named!r} here: choose one of {', '.join(here)}, or give your "

@@ -174,6 +174,11 @@ class BrainMap:
                 "open the study with an atlas that has parcels of the same names."
             )
 
+    def __repr__(self) -> str:
+        """Name what is mapped and over which parcels."""
+        columns = ", ".join(self.columns)
+        return f"BrainMap({self.title!r}, {self.atlas}; columns {columns}; see .table, .voxels)"
+
     def _repr_html_(self) -> str:
         """Show the brain, its colours and the first parcels."""
         parts = [markup.heading(self.title, f"{self.atlas}, {self.space.n_voxels:,} voxels")]

@@ -325,6 +325,11 @@ class Study:
             )
         return found
 
+    def __repr__(self) -> str:
+        """Name the data set, the subject and the decoder."""
+        how = f"mapper {self.mapper or 'none'!r}, generator {self.generator or 'none'!r}"
+        return f"Study({self.name!r}, {self.subject!r}, {how})"
+
     def _repr_html_(self) -> str:
         """Show whose data these are, who decodes them, and some of the pictures."""
         return _shown(self)

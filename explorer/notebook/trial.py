@@ -54,6 +54,11 @@ class Sweep:
     note: str = ""
     guided: bool = True
 
+    def __repr__(self) -> str:
+        """Name the scales; pixels say nothing in a terminal."""
+        scales = ", ".join(f"{scale:g}" for scale in self.scales)
+        return f"Sweep(scales {scales}; pictures {self.pictures.shape}; see .scores, .pictures)"
+
     def _repr_html_(self) -> str:
         """Show the strip of pictures with their scores."""
         shown = [markup.figure(markup.picture(self.shown), "shown", strong=True)]
@@ -259,6 +264,11 @@ class Trial:
 
         return trial_view(self, brain, height)
 
+    def __repr__(self) -> str:
+        """Name the trial and what decodes it."""
+        asked = self.request
+        return f"Trial({asked.stimulus!r}, {asked.subject!r}, mapper {asked.mapper or 'none'!r})"
+
     def _repr_html_(self) -> str:
         """Show what is known without drawing: the picture, its decoding, and what was drawn."""
         bench, asked, row = self.study.bench, self.request, self.info
@@ -323,6 +333,10 @@ class Controls:
             rank = {} if place is None else {"rank": place.rank, "n": place.n}
             rows[one.name] = {**one.scores, **rank}
         return pd.DataFrame.from_dict(rows, orient="index")
+
+    def __repr__(self) -> str:
+        """Name the controls."""
+        return f"Controls({', '.join(one.name for one in self.all)}; see .table)"
 
     def _repr_html_(self) -> str:
         """Show all pictures, and why some cannot be had."""

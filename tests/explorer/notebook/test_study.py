@@ -113,6 +113,18 @@ def test_what_a_notebook_shows_is_text_and_holds_its_pictures(study):
     assert "<b>" not in study[3].sweep([1.0])._repr_html_()
 
 
+def test_a_terminal_shows_a_line_and_no_pixels(study):
+    trial = study[2]
+    for one, named in (
+        (study, study.subject),
+        (trial, trial.stimulus),
+        (trial.sweep([0, 4]), "scales 0, 4"),
+        (trial.importance(), "enrichment"),
+        (trial.controls(), "no brain"),
+    ):
+        assert named in repr(one) and len(repr(one)) < 400 and "array(" not in repr(one)
+
+
 def test_a_trial_shows_what_was_drawn_and_draws_nothing(fakes, study):
     trial = study.choose(seed=77)[6]
     before = fakes.Generator.painted
@@ -137,5 +149,8 @@ def test_the_package_has_one_door():
 def test_a_data_set_that_is_not_there_is_told_with_those_that_are(tmp_path):
     with pytest.raises(UserError, match=r'one of simulated.*open_study\("nsd2=PATH"\)'):
         explorer.open_study("nsd2")
+    gone = tmp_path / "my-study"
+    with pytest.raises(UserError, match=f"There is no file or folder {gone}; check the path"):
+        explorer.open_study(gone)
     with pytest.raises(UserError, match="no folder .*nowhere with checkpoints"):
         explorer.open_study(checkpoints=tmp_path / "nowhere")
