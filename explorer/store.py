@@ -31,7 +31,7 @@ from explorer.protocols import Neighbour
 from explorer.types import UserError
 from explorer.writing import or_none
 
-FORMAT = 3  # raise it when the same choices give another picture or another score
+FORMAT = 4  # raise it when the same choices give another picture or another score
 ANSWERS = 1  # likewise of answers
 MOST_ANSWER = 2**26  # bytes of one answer unpacked: MindEye2's widest embedding takes 0.3 MB
 MOST = 2 * 2**30  # bytes that are kept: some 60,000 of the embedded study's pictures

@@ -215,7 +215,7 @@ class PocketDiffusion(Sampling):
         if self._projection is not None:
             embeddings = self._projection(embeddings)
         tokens, pulls = self.networks.condition(embeddings), self._pulls(rows, how)
-        walk = self._solver(steps).begin(latents)
+        walk = self._solver(steps).begin(latents, guidance)
         for step, timestep in enumerate(walk.timesteps, start=1):
             sigma = walk.sigmas[step - 1].to(latents)
             level = Level(timestep, 1 - sigma, sigma, "flow_prediction")

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     import torch
 
 FILE = "solver.json"
+STRONG = 5.0  # guidance scales above have weights of their own
 
 
 @dataclass(frozen=True)
@@ -29,22 +30,26 @@ class Fitted:
     """As many steps as there are ``sigmas``, noise levels that fall from about 1.
 
     ``weights``: a row a step, (S, 1 + S), of the starting noise and of x̂0 of every step; 0 for
-    steps yet to come. The last row gives the latents.
+    steps yet to come. The last row gives the latents. ``strong``: those of pictures whose guidance
+    scale is above `STRONG`, whose paths bend otherwise; () for the same.
     """
 
     sigmas: tuple[float, ...]
     weights: tuple[tuple[float, ...], ...]
+    strong: tuple[tuple[float, ...], ...] = ()
 
-    def begin(self, noise: torch.Tensor) -> Walk:
-        """Return the way of latents (n, ...) that begins at noise."""
+    def begin(self, noise: torch.Tensor, scales: torch.Tensor) -> Walk:
+        """Return the way of latents (n, ...) that begins at noise, at guidance scales (n,)."""
         import torch
 
         sigmas = torch.tensor(self.sigmas, device=noise.device)
-        return _FittedWalk(sigmas * 1000, sigmas, self.weights, noise)
+        sets = torch.tensor([self.weights, self.strong or self.weights]).to(noise)
+        return _FittedWalk(sigmas * 1000, sigmas, sets[(scales > STRONG).long()], noise)
 
     def to_dict(self) -> dict[str, Any]:
         """Return it as plain values, ready for JSON."""
-        return {"sigmas": list(self.sigmas), "weights": [list(row) for row in self.weights]}
+        found = {"sigmas": list(self.sigmas), "weights": [list(row) for row in self.weights]}
+        return found | ({"strong": [list(row) for row in self.strong]} if self.strong else {})
 
 
 @dataclass(frozen=True)
@@ -54,8 +59,8 @@ class Multistep:
     steps: int
     scheduler: Mapping[str, Any]
 
-    def begin(self, noise: torch.Tensor) -> Walk:
-        """Return the way of latents (n, ...) that begins at noise."""
+    def begin(self, noise: torch.Tensor, scales: torch.Tensor | None = None) -> Walk:
+        """Return the way of latents (n, ...) that begins at noise, the same at all ``scales``."""
         from diffusers import DPMSolverMultistepScheduler
 
         scheduler = DPMSolverMultistepScheduler(**self.scheduler)
@@ -79,18 +84,18 @@ class Walk:
 
 @dataclass
 class _FittedWalk(Walk):
-    weights: tuple[tuple[float, ...], ...]
+    weights: torch.Tensor  # (n, S, 1 + S)
     noise: torch.Tensor
     cleans: list[torch.Tensor] = field(default_factory=list)
 
     def next(
         self, latents: torch.Tensor, velocity: torch.Tensor, clean: torch.Tensor
     ) -> torch.Tensor:
-        first, *others = self.weights[len(self.cleans)]
+        weights = self.weights[:, len(self.cleans), :, None, None, None]
         self.cleans.append(clean)
-        latents = first * self.noise
-        for weight, one in zip(others, self.cleans, strict=False):  # the rest is yet to come
-            latents = latents + weight * one
+        latents = weights[:, 0] * self.noise
+        for number, one in enumerate(self.cleans, start=1):  # the rest is yet to come
+            latents = latents + weights[:, number] * one
         return latents
 
 
@@ -113,14 +118,13 @@ def read_solver(folder: Path) -> Fitted | None:
     held = read_object(file)
     try:
         sigmas = np.asarray(held["sigmas"], float)
-        weights = np.asarray(held["weights"], float)
+        sets = [np.asarray(held[key], float) for key in ("weights", "strong") if key in held]
         n = len(sigmas)
         ahead = np.triu(np.ones((n, n + 1)), 2) > 0  # what is not known yet
-        fits = (
-            weights.shape == (n, n + 1)
-            and np.isfinite(weights).all()
-            and (np.diff([1.0001, *sigmas, 0]) < 0).all()
-            and not weights[ahead].any()
+        fits = "weights" in held and (np.diff([1.0001, *sigmas, 0]) < 0).all()
+        fits &= all(
+            weights.shape == (n, n + 1) and np.isfinite(weights).all() and not weights[ahead].any()
+            for weights in sets
         )
     except (KeyError, TypeError, ValueError):
         fits = False
@@ -130,4 +134,5 @@ def read_solver(folder: Path) -> Fitted | None:
             "and one row of weights for each; fetch the file again, or remove it to draw with "
             "DPM-Solver++."
         )
-    return Fitted(tuple(sigmas.tolist()), tuple(tuple(row) for row in weights.tolist()))
+    rows = [tuple(tuple(row) for row in weights.tolist()) for weights in sets]
+    return Fitted(tuple(sigmas.tolist()), *rows)

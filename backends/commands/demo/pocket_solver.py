@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import time
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -22,6 +23,7 @@ STEPS = PocketDiffusion.default_steps
 SHIFT = 2.0  # of the noise levels towards noise, where shapes are decided; best of 1 to 3
 PATH = 30  # steps of DPM-Solver++ on the paths
 SCALES = {0.0: 0.4, 1.0: 1.0, 2.0: 2.0, 4.0: 2.0, 8.0: 1.5}  # guidance scale -> its share
+ABOVE = {6.0: 0.5, 8.0: 1.0, 12.0: 0.5}  # likewise, of those that have weights of their own
 NOISE = 0.6  # of an embedding at most, relative to its length: decoded ones are never exact
 HELD_OUT = 4  # one picture in so many is not fitted
 SHRINKAGE = 1e-4  # of the change from DPM-Solver++'s weights, relative to what each weighs
@@ -53,19 +55,27 @@ class Paths:
 def fit_steps(build: Build) -> None:
     """Fit `STEPS` steps to `PATH` of DPM-Solver++, and write them beside the weights."""
     began = time.monotonic()
-    paths = walk_paths(build, PocketDiffusion(build.checkpoints, build.device))
-    solver, latents = fit(paths, STEPS)
-    usual = _drawn(paths, Multistep(STEPS, paths.generator.scheduler))
+    generator, fitted, errors = PocketDiffusion(build.checkpoints, build.device), [], {}
+    for which, shares in (("weights", SCALES), ("strong", ABOVE)):
+        paths = walk_paths(build, generator, shares)
+        solver, latents = fit(paths, STEPS)
+        usual = _drawn(paths, Multistep(STEPS, generator.scheduler))
+        fitted.append(solver)
+        of_both = {"fitted": _errors(paths, latents), "DPM-Solver++": _errors(paths, usual)}
+        errors[which] = of_both
+    solver = replace(fitted[0], strong=fitted[1].weights)
     told = {"steps of the path": PATH, "pictures": len(paths.scales), "seed": SEED}
-    errors = {"fitted": _errors(paths, latents), "DPM-Solver++": _errors(paths, usual)}
     told |= {"squared error of held-out latents, by guidance scale": errors}
     text = json.dumps(solver.to_dict() | {"about": told}, indent=1)
     write_whole(build.checkpoints / "pocket-diffusion" / FILE, text.encode())
     build.progress(f"{STEPS} steps fitted in {clock(time.monotonic() - began)}; {errors}")
 
 
-def walk_paths(build: Build, generator: PocketDiffusion) -> Paths:
-    """Return the paths of library pictures' noised embeddings from noise, at several scales."""
+def walk_paths(build: Build, generator: PocketDiffusion, shares: Mapping[float, float]) -> Paths:
+    """Return the paths of library pictures' noised embeddings from noise, at several scales.
+
+    ``shares``: guidance scale -> its share of the pictures.
+    """
     n = build.sizes.solver_pictures
     clip = PocketClip(build.checkpoints, build.device)
     embeddings = torch.cat([clip.encode(part) for part in _pixels(build, n)]).float().cpu()
@@ -74,9 +84,9 @@ def walk_paths(build: Build, generator: PocketDiffusion) -> Paths:
     wobble = torch.randn(embeddings.shape, generator=source) / IMAGE.size**0.5
     amount = NOISE * torch.rand(n, 1, generator=source)
     noise = torch.randn(n, *generator.networks.latent_shape, generator=source)
-    shares = torch.tensor(list(SCALES.values()))
-    drawn = torch.multinomial(shares, n, replacement=True, generator=source)
-    scales = torch.tensor(list(SCALES))[drawn].to(build.device)
+    weights = torch.tensor(list(shares.values()))
+    drawn = torch.multinomial(weights, n, replacement=True, generator=source)
+    scales = torch.tensor(list(shares))[drawn].to(build.device)
     tokens = generator.networks.condition((embeddings + amount * wobble).to(build.device))
     walk = Multistep(PATH, generator.scheduler).begin(noise.to(build.device))
     paths = Paths(generator, tokens, scales, noise.to(build.device)[None], walk.sigmas)
@@ -139,7 +149,7 @@ def _usual(paths: Paths, sigmas: torch.Tensor) -> torch.Tensor:
 def _balance(paths: Paths, errors: torch.Tensor) -> torch.Tensor:
     """Return a weight a picture (n,), 0 for held-out ones, that makes scales count the same."""
     squared, weights = errors.square().mean(dim=(1, 2, 3)), torch.zeros_like(paths.scales)
-    for scale in SCALES:
+    for scale in paths.scales.unique():
         these = (paths.scales == scale) & paths.fitted
         if these.any():
             weights[these] = 1 / squared[these].mean().clamp(min=1e-12)
@@ -184,7 +194,8 @@ def _drawn(paths: Paths, solver: Multistep) -> torch.Tensor:
 def _errors(paths: Paths, latents: torch.Tensor) -> dict[str, Any]:
     """Return the mean squared error of held-out latents at each scale."""
     squared = (latents - paths.states[-1]).square().mean(dim=(1, 2, 3))
-    found = {scale: squared[(paths.scales == scale) & ~paths.fitted] for scale in SCALES}
+    every = paths.scales.unique().tolist()
+    found = {scale: squared[(paths.scales == scale) & ~paths.fitted] for scale in every}
     return {f"{scale:g}": float(f"{one.mean():.4g}") for scale, one in found.items() if len(one)}
 
 

@@ -1,6 +1,7 @@
 """Steps from noise to picture: fitted ones against DPM-Solver++, and what a damaged file says."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -27,9 +28,9 @@ def as_weights(steps):
     return Fitted(tuple(scheduler.sigmas[:-1].tolist()), tuple(rows))
 
 
-def drawn(solver, noise):
+def drawn(solver, noise, scales=(1.0, 8.0)):
     """Walk with a made-up denoiser whose velocity depends on place and time."""
-    walk, latents = solver.begin(noise), noise
+    walk, latents = solver.begin(noise, torch.tensor(scales)), noise
     for sigma in walk.sigmas[:STEPS]:
         velocity = torch.sin(latents) + sigma
         latents = walk.next(latents, velocity, latents - sigma * velocity)
@@ -44,10 +45,24 @@ def test_fitted_steps_with_the_weights_of_dpm_solver_draw_what_it_draws():
     torch.testing.assert_close(drawn(fitted, -noise), drawn(multistep, -noise), rtol=0, atol=1e-4)
 
 
+def test_strong_guidance_has_weights_of_its_own_whatever_is_drawn_beside():
+    noise = torch.randn(2, 3, 4, 4, generator=torch.Generator().manual_seed(1))
+    usual = as_weights(STEPS)
+    strong = tuple(tuple(0.5 * weight for weight in row) for row in usual.weights)
+    both = replace(usual, strong=strong)
+    mixed = drawn(both, noise, (5.0, 5.1))
+    assert torch.equal(mixed[:1], drawn(usual, noise[:1], (1.0,)))
+    alone = drawn(replace(usual, weights=strong), noise[1:], (1.0,))
+    assert torch.equal(mixed[1:], alone) and not torch.equal(alone, drawn(usual, noise)[1:])
+
+
 def test_what_is_written_is_read_again(tmp_path):
     assert read_solver(tmp_path) is None
     (tmp_path / "solver.json").write_text(json.dumps(as_weights(STEPS).to_dict()))
     assert read_solver(tmp_path) == as_weights(STEPS)
+    both = replace(as_weights(STEPS), strong=as_weights(STEPS).weights)
+    (tmp_path / "solver.json").write_text(json.dumps(both.to_dict()))
+    assert read_solver(tmp_path) == both
 
 
 @pytest.mark.parametrize(
@@ -60,6 +75,7 @@ def test_what_is_written_is_read_again(tmp_path):
         {"weights": [[1, 2, 0]]},
         {"weights": "many"},
         {"sigmas": None},
+        {"strong": [[1, 2, 3], [1, 2, 3]]},
     ],
 )
 def test_damaged_steps_are_refused_in_a_sentence(tmp_path, change):
