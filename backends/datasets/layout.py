@@ -350,8 +350,10 @@ def read_trial_table(
         both = set(table["stimulus"][table["split"] == "train"])
         both &= set(table["stimulus"][table["split"] == "test"])
         if both:
+            new = [(one.file, one.row["stimulus"]) for one in arrived]
+            where, which = next((one for one in new if one[1] in both), (file, min(both)))
             raise UserError(
-                f"{file}: the stimulus {min(both)!r} is both train and test; splits are by "
+                f"{where}: the stimulus {which!r} is both train and test; splits are by "
                 'stimulus (or say "split_unit": "repeat" in dataset.json).'
             )
     return table

@@ -170,6 +170,7 @@ def test_what_cannot_be_a_trial_is_refused_by_name(scan):
     study = Folder(scan, "scan", "yes")
     cases = {
         "shows the stimulus '9', which stimuli.tsv does not name": {"stimulus": "9"},
+        "00000.npz: the stimulus '0' is both train and test": {"stimulus": "0"},
         "has 3 betas, betas.npy has 11 a trial": {"betas": np.ones(3, np.float32)},
         "save it in the same unit": {"betas": 1e4 * np.arange(V, dtype=np.float32)},
         "a value that is not finite": {"betas": np.full(V, np.nan)},
