@@ -62,7 +62,8 @@ def stamp(files_: Sequence[Path]) -> Hashable:
 def read_new(folder: Path, unfinished: list[str] | None = None) -> list[Arrived]:
     """Return the trials of a subject's ``new/``, in the order of their names.
 
-    A file that is not whole raises `UnfinishedError`, or adds a sentence to ``unfinished``.
+    A file that is not whole raises `UnfinishedError`, and one that holds no trial `UserError`; or
+    either adds its sentence to ``unfinished``: one bad file must not hold up the others.
     """
     found = []
     for file in sorted((folder / NEW).glob("*.npz")):
@@ -71,11 +72,78 @@ def read_new(folder: Path, unfinished: list[str] | None = None) -> list[Arrived]
             found.append(_read(file, (about.st_ino, about.st_size, about.st_mtime_ns)))
         except FileNotFoundError:  # taken away since it was listed
             continue
-        except UnfinishedError as error:
+        except UserError as error:
             if unfinished is None:
                 raise
             unfinished.append(str(error))
     return found
+
+
+def sound(
+    arrived: Sequence[Arrived],
+    table: pd.DataFrame,
+    known: Any,
+    stored: LazyRows,
+    by_stimulus: bool,
+    unfinished: list[str] | None = None,
+) -> list[Arrived]:
+    """Return the trials that fit those of ``betas.npy``; others raise, or add their sentences.
+
+    Parameters
+    ----------
+    arrived
+        As `read_new` gives them.
+    table
+        The trials of ``trials.tsv``.
+    known
+        Ids of the stimuli, which a trial may show.
+    stored
+        Betas (n, V) of those trials: a new one has as many, in the same unit.
+    by_stimulus
+        Whether a stimulus is train or test and never both.
+    unfinished
+        As in `read_new`.
+    """
+    split = dict(zip(table["stimulus"], table["split"], strict=True)) if by_stimulus else {}
+    usual = 0.0
+    if arrived and len(stored):
+        rows = stored.unchecked(np.arange(len(stored))[-USUAL_ROWS:])
+        usual = float(np.median(np.std(rows, axis=1)))
+    found = []
+    for one in arrived:
+        why = _unfit(one, known, stored.shape[1], usual, split)
+        if not why:
+            found.append(one)
+            if by_stimulus:
+                split.setdefault(one.row["stimulus"], one.row["split"])
+        elif unfinished is None:
+            raise UserError(why)
+        else:
+            unfinished.append(why)
+    return found
+
+
+def _unfit(one: Arrived, known: Any, v: int, usual: float, split: Mapping[str, str]) -> str:
+    """Return why a trial does not belong to the others, one sentence, "" where it does."""
+    stimulus, spread = one.row["stimulus"], float(np.std(one.betas))
+    if stimulus not in known:
+        return f"{one.file} shows the stimulus {stimulus!r}, which stimuli.tsv does not name."
+    if split.get(stimulus, one.row["split"]) != one.row["split"]:
+        return (
+            f"{one.file} shows the stimulus {stimulus!r} as {one.row['split']}, which is "
+            f"{split[stimulus]} in the trials before it; splits are by stimulus."
+        )
+    if len(one.betas) != v:
+        return (
+            f"{one.file} has {len(one.betas)} betas, betas.npy has {v} a trial; save the same "
+            "voxels in the same order."
+        )
+    if usual > 0 and not usual / FAR < spread < usual * FAR:
+        return (
+            f"{one.file}: the SD over its voxels is {spread:.3g}, that of the trials in betas.npy "
+            f"about {usual:.3g}; save it in the same unit."
+        )
+    return ""
 
 
 @functools.lru_cache(maxsize=KEPT_TRIALS)
@@ -125,20 +193,13 @@ def _cell(file: Path, name: str, names: Sequence[str]) -> str:
     return str(value.reshape(-1)[0])
 
 
-def appended(table: pd.DataFrame, arrived: Sequence[Arrived], known: Any) -> pd.DataFrame:
+def appended(table: pd.DataFrame, arrived: Sequence[Arrived]) -> pd.DataFrame:
     """Return a table of trials, cells as text, with those that arrived below.
 
-    ``known``: ids of the stimuli, which a trial may show. Where the table numbers repeats, those
-    of the new rows go on from it.
+    Where the table numbers repeats, those of the new rows go on from it.
     """
     import pandas as pd
 
-    for one in arrived:
-        if one.row["stimulus"] not in known:
-            raise UserError(
-                f"{one.file} shows the stimulus {one.row['stimulus']!r}, which stimuli.tsv does "
-                "not name."
-            )
     if not arrived:
         return table
     rows = pd.DataFrame([one.row for one in arrived]).astype(str)
@@ -152,26 +213,9 @@ def appended(table: pd.DataFrame, arrived: Sequence[Arrived], known: Any) -> pd.
 
 
 def below(stored: LazyRows, arrived: Sequence[Arrived]) -> LazyRows:
-    """Return betas (n, V) with the trials that arrived below, in the same unit.
-
-    One of another length is refused, and so is one whose spread says that it has another unit.
-    """
+    """Return betas (n, V) with the trials that arrived below, see `sound`."""
     if not arrived:
         return stored
-    usual = np.std(stored.unchecked(np.arange(len(stored))[-USUAL_ROWS:]), axis=1)
-    usual = float(np.median(usual)) if len(usual) else 0.0
-    for one in arrived:
-        if len(one.betas) != stored.shape[1]:
-            raise UserError(
-                f"{one.file} has {len(one.betas)} betas, betas.npy has {stored.shape[1]} a trial; "
-                "save the same voxels in the same order."
-            )
-        spread = float(np.std(one.betas))
-        if usual > 0 and not usual / FAR < spread < usual * FAR:
-            raise UserError(
-                f"{one.file}: the SD over its voxels is {spread:.3g}, that of the trials in "
-                f"betas.npy about {usual:.3g}; save it in the same unit."
-            )
     rows = np.stack([one.betas for one in arrived])
 
     def lies(row: int) -> list[Origin]:

@@ -239,15 +239,16 @@ def read_trials(
         As `read_stimuli` gives it; trials may only show these.
     unfinished
         Given where files may still be written: `betas.npy` then lies in memory, a file that is
-        not whole raises `UnfinishedError`, and one of ``new/`` is left out with a sentence here.
+        not whole raises `UnfinishedError`, and a bad one of ``new/`` is left out with a sentence
+        here.
     """
     live = unfinished is not None
     if live:
         arriving.whole_table(folder / "trials.tsv")
     stored = read_array(folder / "betas.npy", live)
-    arrived = arriving.read_new(folder, unfinished)
-    table = read_trial_table(folder / "trials.tsv", stimuli, description["split_unit"], arrived)
-    written = len(table) - len(arrived)
+    file, unit = folder / "trials.tsv", description["split_unit"]
+    table = read_trial_table(file, stimuli, unit)
+    written = len(table)
     if written != len(stored):
         turned = stored.shape[1] == written
         raise UserError(
@@ -263,9 +264,13 @@ def read_trials(
     voxels = voxel_space(folder, about, f"{dataset}/{name}", description)
     ncsnr, scale = voxel_ncsnr(folder, about), voxel_scale(folder, about, stored.dtype)
     subject = Subject(dataset, name, voxels, ncsnr, description["simulated"])
-    made_from = _made_from(table.iloc[:written])
-    rows = scaled_rows(stored, scale, str(folder / "betas.npy"), made_from)
-    rows = arriving.below(rows, arrived)
+    rows = scaled_rows(stored, scale, str(folder / "betas.npy"), _made_from(table))
+    arrived = arriving.read_new(folder, unfinished)
+    by_stimulus = unit == "stimulus"
+    arrived = arriving.sound(arrived, table, stimuli.index, rows, by_stimulus, unfinished)
+    if arrived:
+        table = read_trial_table(file, stimuli, unit, arrived)
+        rows = arriving.below(rows, arrived)
     growing = live or bool(arrived)
     return Trials(subject, rows, description["beta_unit"], table, growing=growing)
 
@@ -313,7 +318,7 @@ def read_trial_table(
 ) -> pd.DataFrame:
     """Return ``trials.tsv`` with every column that `Trials` needs, checked; then what arrived."""
     table = read_table(file, ("stimulus", "split"))
-    table = arriving.appended(table, arrived, stimuli.index)
+    table = arriving.appended(table, arrived)
     other = table[~table["split"].isin(SPLITS)]
     if len(other):
         raise UserError(
@@ -350,10 +355,8 @@ def read_trial_table(
         both = set(table["stimulus"][table["split"] == "train"])
         both &= set(table["stimulus"][table["split"] == "test"])
         if both:
-            new = [(one.file, one.row["stimulus"]) for one in arrived]
-            where, which = next((one for one in new if one[1] in both), (file, min(both)))
             raise UserError(
-                f"{where}: the stimulus {which!r} is both train and test; splits are by "
+                f"{file}: the stimulus {min(both)!r} is both train and test; splits are by "
                 'stimulus (or say "split_unit": "repeat" in dataset.json).'
             )
     return table

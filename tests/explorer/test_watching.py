@@ -167,10 +167,12 @@ def test_a_file_cut_off_under_its_reader_ends_nobody(scan, bench):
 
 
 def test_what_cannot_be_a_trial_is_refused_by_name(scan):
-    study = Folder(scan, "scan", "yes")
+    study, live = Folder(scan, "scan"), Folder(scan, "scan", "yes")
     cases = {
         "shows the stimulus '9', which stimuli.tsv does not name": {"stimulus": "9"},
-        "00000.npz: the stimulus '0' is both train and test": {"stimulus": "0"},
+        "00000.npz shows the stimulus '0' as test, which is train in the trials before": {
+            "stimulus": "0"
+        },
         "has 3 betas, betas.npy has 11 a trial": {"betas": np.ones(3, np.float32)},
         "save it in the same unit": {"betas": 1e4 * np.arange(V, dtype=np.float32)},
         "a value that is not finite": {"betas": np.full(V, np.nan)},
@@ -184,6 +186,10 @@ def test_what_cannot_be_a_trial_is_refused_by_name(scan):
         with pytest.raises(UserError) as told:
             study.load("sub-01")
         assert words in str(told.value)
+        write(scan, 1)  # a good one is there whatever lies beside it
+        assert len(live.load("sub-01").rows("test")) == 5
+        assert live.unfinished() == [str(told.value)]
+        (scan / "sub-01" / "new" / "00001.npz").unlink()
     with pytest.raises(UserError, match="live is yes or no, found 'maybe'"):
         Folder(scan, "scan", "maybe")
     (scan / "sub-01" / "new" / "00000.npz").write_bytes(b"PK")
