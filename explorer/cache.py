@@ -36,6 +36,7 @@ class Cache:
         self._total = 0
         self._lock = threading.Lock()
         self._making: dict[Hashable, tuple[threading.Lock, int]] = {}  # lock, threads that use it
+        self._outdated: set[Hashable] = set()  # dropped while they were made
 
     def __len__(self) -> int:
         with self._lock:
@@ -75,8 +76,9 @@ class Cache:
             return [(key, value) for key, value in self._values.items() if of(key)]
 
     def drop(self, of: Callable[[Hashable], bool]) -> None:
-        """Let go what is kept by keys for which ``of`` is true."""
+        """Let go what is kept by keys for which ``of`` is true; what is being made is not kept."""
         with self._lock:
+            self._outdated.update(key for key in self._making if of(key))
             for key in [key for key in self._values if of(key)]:
                 self._total -= self._size(self._values.pop(key))
 
@@ -95,8 +97,14 @@ class Cache:
             stopping.acquire(lock)
             try:
                 if (value := self.peek(key, absent)) is absent:  # nobody made it while we waited
+                    with self._lock:
+                        self._outdated.discard(key)
                     value = make()
-                    self.put(key, value)
+                    with self._lock:
+                        outdated = key in self._outdated
+                        self._outdated.discard(key)
+                    if not outdated:
+                        self.put(key, value)
                 return value
             finally:
                 lock.release()

@@ -7,7 +7,7 @@ and cards are read once; what was added later is seen after a restart.
 from __future__ import annotations
 
 import inspect
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
@@ -167,6 +167,10 @@ class Catalogue:
         self._known.put(("dataset", name), study)
         for subject, of_one in trials.items():
             self._known.put(("trials", name, subject), of_one)
+
+    def forget_images(self, name: str, stimuli: Collection[str]) -> None:
+        """Read the pictures of some stimuli of a data set again when they are asked for."""
+        self._images.drop(lambda key: key[0] == name and key[1] in stimuli)
 
     def family(self, name: str) -> str:
         """Return which class opens a data set, a key of ``datasets``; "" if there is none.

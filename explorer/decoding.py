@@ -183,8 +183,10 @@ def decode(bench: Workbench, request: Request) -> Decoding:
         raise UserError(reason)
 
     def make() -> Decoding:
+        decided = _decided(bench, request)
         made = _decode(bench, request)
-        remember(bench, _decided(bench, request), _written(made))
+        if decided == _decided(bench, request):  # no trial arrived meanwhile
+            remember(bench, decided, _written(made))
         return made
 
     known = _recalled(bench, request)

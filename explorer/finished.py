@@ -53,7 +53,8 @@ class Decided:
     ``request``: of one scale, without what the picture does not depend on. ``weights``: hashes of
     the models. ``data``: a hash of betas and shown image, "" where the picture stays in memory.
     ``condition``: a hash of what it was drawn from instead of the trial. ``sample``: which one of
-    the mapper's density, -1 for none.
+    the mapper's density, -1 for none. ``renewals``: how often data were read anew before, as a
+    picture that was begun earlier is of other data.
     """
 
     request: Request
@@ -61,16 +62,19 @@ class Decided:
     data: str = ""
     condition: str = ""
     sample: int = -1
+    renewals: int = 0
 
     def to_dict(self) -> dict[str, Any]:
         """Return it as plain values, ready for JSON."""
-        return asdict(self) | {"weights": dict(self.weights)}
+        told = asdict(self) | {"weights": dict(self.weights)}
+        del told["renewals"]  # of this process alone
+        return told
 
 
 def keep(bench: Workbench, decided: Decided, picture: Finished) -> None:
     """Keep a finished picture in memory, and in the store where there is one."""
     bench.caches.pictures.put(decided, picture)
-    if bench.store is not None and decided.data:
+    if bench.store is not None and decided.data and decided.renewals == bench.renewals:
         bench.store.put(decided.to_dict(), picture)
 
 
@@ -132,7 +136,12 @@ def decided_pictures(bench: Workbench, request: Request) -> list[Decided]:
         plain = replace(plain, rois=(), roi_atlas="")
     known = tuple(sorted(weights.items()))
     return [
-        Decided(replace(plain, scales=(scale if cls.guided else 1.0,)), known, data)
+        Decided(
+            replace(plain, scales=(scale if cls.guided else 1.0,)),
+            known,
+            data,
+            renewals=bench.renewals,
+        )
         for scale in scales
     ]
 

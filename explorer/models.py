@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import hashlib
 import time
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -179,16 +179,20 @@ class Models:
 
         return self._embeddings.get((dataset, tuple(stimuli), space), make)
 
-    def renew(self, dataset: str, keep_fitted: bool) -> None:
+    def renew(self, dataset: str, keep_fitted: bool, but: Set[str] = frozenset()) -> None:
         """Forget what rests on the trials that a data set had before others arrived.
 
-        Its stimuli stay embedded, and so does a mapper that was fitted in memory where its
-        training trials are the same.
+        Its stimuli stay embedded, ``but`` these, and so does a mapper that was fitted in memory
+        where its training trials are the same.
         """
         kept = self._embeddings.items(lambda key: key[0] == dataset)
         for (_, stimuli, space), rows in kept:
             there = self._grown.setdefault((dataset, space), {})
             there.update(zip(stimuli, rows, strict=True))
+        self._embeddings.drop(lambda key: key[0] == dataset and not but.isdisjoint(key[1]))
+        for there in (rows for (name, _), rows in self._grown.items() if name == dataset):
+            for stimulus in but:
+                there.pop(stimulus, None)
         self._checked.drop(lambda key: key[1] == dataset)
         if not keep_fitted:
             of = ("fitted", dataset)

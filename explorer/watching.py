@@ -10,9 +10,10 @@ from __future__ import annotations
 import contextlib
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Hashable, Mapping
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from explorer.choosing import default_request
 from explorer.decoding import decode, undecoded
@@ -94,7 +95,7 @@ class Watch:
         while True:
             try:
                 self.look()
-            except UserError as error:  # such as a mapper that does not fit
+            except UserError as error:  # such as too many who wait: the next look tries again
                 self._problem = str(error)
             time.sleep(LOOK)
 
@@ -114,18 +115,17 @@ class Watch:
             return False
         if study.stamp() != stamp:
             return False  # somebody is writing: the next look reads again
-        self._stamp, self._problem = stamp, " ".join(study.unfinished())
-        there = set(_tests(self._trials))
-        new = [one for one in _tests(trials) if one not in there]
+        new = _new(self._trials, trials)
         with self._turn():
             self._bench.renew(self.dataset, study, trials)
+            self._stamp, self._problem = stamp, " ".join(study.unfinished())
             self._trials = trials
             for one in new:
                 self._decode(one, began)
         told = self.arrivals.told if self._problem else ""
         self.arrivals = Arrivals(
             revision=self.arrivals.revision + 1,
-            trials=len(there) + len(new),
+            trials=len(_tests(trials)),
             came=self.arrivals.came + len(new),
             newest=new[-1] if new else self.arrivals.newest,
             at=time.time() if new else self.arrivals.at,
@@ -143,10 +143,13 @@ class Watch:
         """Decode a trial with the first mapper that fits, and say where it lies."""
         asked = request_of(self._bench.catalogue, self.dataset, one)
         who = f"{self.dataset}/{one.subject}: a trial of {one.stimulus} arrived"
-        if reason := undecoded(self._bench, asked):
-            self._say(f"{who}. {reason}")
+        try:
+            if reason := undecoded(self._bench, asked):
+                raise UserError(reason)
+            found = decode(self._bench, asked)
+        except UserError as error:  # such as a mapper that does not fit: the trial is there
+            self._say(f"{who}. {error}")
             return
-        found = decode(self._bench, asked)
         self._say(
             f"{who}; {asked.mapper} puts it at rank {found.rank} of {found.n} "
             f"({time.monotonic() - began:.2f} s after its file was whole)."
@@ -178,6 +181,33 @@ def request_of(catalogue: Catalogue, dataset: str, one: Trial) -> Request:
     alone = len(trials.rows("test", one.stimulus)) == 1
     repeats = () if alone else (one.repeat,)
     return default_request(catalogue, dataset, one.subject, stimulus=one.stimulus, repeats=repeats)
+
+
+def _new(before: Mapping[str, Trials], now: Mapping[str, Trials]) -> list[Trial]:
+    """Return the test trials that were not there before, in order.
+
+    As many as there are more of a stimulus, and of its trials those that lie where none did: a new
+    file may come before others in the order of names, which numbers later repeats anew.
+    """
+    earlier = Counter((one.subject, one.stimulus) for one in _tests(before))
+    found = []
+    for subject, trials in now.items():
+        known = set(_places(before[subject])) if subject in before else set()
+        elsewhere = [place not in known for place in _places(trials)]
+        tests, new = _tests({subject: trials}), set()
+        for stimulus, count in Counter(one.stimulus for one in tests).items():
+            if (more := count - earlier[subject, stimulus]) > 0:
+                of_it = [i for i, one in enumerate(tests) if one.stimulus == stimulus]
+                new |= set(sorted(of_it, key=lambda i: (elsewhere[i], i))[-more:])
+        found += [tests[i] for i in sorted(new)]
+    return found
+
+
+def _places(trials: Trials) -> list[Any]:
+    """Return where each test trial lies, as its betas say; None where they do not."""
+    lies = getattr(trials.betas, "lies", None)
+    rows = trials.rows("test")
+    return [None if lies is None else tuple(lies(int(row))) for row in rows]
 
 
 def _tests(trials: Mapping[str, Trials]) -> list[Trial]:

@@ -92,6 +92,7 @@ class Workbench:
         self.caches, self.store, self.shipped = Caches(), store, shipped
         self.stores = tuple(one for one in (store, shipped) if one is not None)
         self.catalogue.behind = models_behind(store)
+        self.renewals = 0  # how often data were read anew
 
     def checkpoint_hashes(self, request: Request, view: View | None = None) -> dict[str, str]:
         """Return a short hash of the mapper's and the generator's weights, "none" without any.
@@ -111,11 +112,18 @@ class Workbench:
         What was computed of it before is forgotten, of other data sets too: an average over
         repeats is another with one repeat more. Call it while nobody asks a model.
         """
-        before = {s: self.catalogue.trials(dataset, s) for s in trials}
-        same = all(_learns_from(before[s]) == _learns_from(trials[s]) for s in trials)
+        known = set(self.catalogue.subjects(dataset))
+        before = {s: self.catalogue.trials(dataset, s) for s in trials if s in known}
+        others = _shown_anew(self.catalogue.dataset(dataset), study)
+        same = not others and all(
+            _learns_from(before[s]) == _learns_from(trials[s]) for s in before
+        )
         self.catalogue.renew(dataset, study, trials)
-        self.models.renew(dataset, keep_fitted=same)
+        self.catalogue.forget_images(dataset, others)
+        self.renewals += 1
+        self.models.renew(dataset, keep_fitted=same, but=others)
         caches = self.caches
+        caches.shown.drop(lambda named: named[0] == dataset and named[1] in others)
         for one in (caches.maps, caches.limits, caches.answers, caches.pictures, caches.arrays):
             one.drop(lambda key: True)
 
@@ -140,3 +148,13 @@ def _learns_from(trials: Trials) -> tuple:
     """Return which training trials there are, in order."""
     rows = trials.rows("train")
     return tuple(trials.table["stimulus"].iloc[rows])
+
+
+def _shown_anew(before: Dataset, study: Dataset) -> set[str]:
+    """Return the stimuli that a table of stimuli says something else of than before."""
+    if not (hasattr(before, "stimuli") and hasattr(study, "stimuli")):
+        return set()
+    if before.stimuli.equals(study.stimuli):
+        return set()
+    old, new = (table.astype(str).to_dict("index") for table in (before.stimuli, study.stimuli))
+    return {stimulus for stimulus in old if old[stimulus] != new.get(stimulus)}

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import functools
 import os
+import re
 import zipfile
 import zlib
 from collections.abc import Hashable, Mapping, Sequence
@@ -60,13 +61,13 @@ def stamp(files_: Sequence[Path]) -> Hashable:
 
 
 def read_new(folder: Path, unfinished: list[str] | None = None) -> list[Arrived]:
-    """Return the trials of a subject's ``new/``, in the order of their names.
+    """Return the trials of a subject's ``new/``, in the order of their names, 9 before 10.
 
     A file that is not whole raises `UnfinishedError`, and one that holds no trial `UserError`; or
     either adds its sentence to ``unfinished``: one bad file must not hold up the others.
     """
     found = []
-    for file in sorted((folder / NEW).glob("*.npz")):
+    for file in sorted((folder / NEW).glob("*.npz"), key=_by_name):
         try:
             about = file.stat()
             found.append(_read(file, (about.st_ino, about.st_size, about.st_mtime_ns)))
@@ -146,13 +147,22 @@ def _unfit(one: Arrived, known: Any, v: int, usual: float, split: Mapping[str, s
     return ""
 
 
+def _by_name(file: Path) -> list[tuple[int, str]]:
+    """Return what sorts names with the numbers in them as numbers."""
+    parts = re.split(r"([0-9]+)", file.stem)
+    return [(int(part), "") if i % 2 else (0, part) for i, part in enumerate(parts)] + [
+        (0, file.stem)
+    ]
+
+
 @functools.lru_cache(maxsize=KEPT_TRIALS)
 def _read(file: Path, _: Hashable) -> Arrived:
     """Return one trial; the second argument is the file's stamp, by which it is kept."""
     try:
         with zipfile.ZipFile(file) as archive:
             broken = archive.testzip()  # every byte against its checksum
-    except (zipfile.BadZipFile, zlib.error, EOFError, OSError) as error:
+    except (zipfile.BadZipFile, zlib.error, EOFError, OSError, RuntimeError) as error:
+        # the last: a damaged byte that asks for a password or an unknown packing
         raise _unfinished(file, str(error)) from error
     if broken:
         raise _unfinished(file, f"{broken} fails its checksum")

@@ -57,7 +57,11 @@ class Folder:
     def stamp(self) -> Hashable:
         """Return what changes whenever a file of trials or the table of stimuli does."""
         tables = [self.path / "stimuli" / "stimuli.tsv"]
-        for folder in self._folders.values():
+        try:  # of the subjects that there are now
+            folders = layout.subject_folders(self.path, self._description)
+        except UserError:
+            folders = self._folders
+        for folder in folders.values():
             tables += [folder / name for name in (*LIVE_FILES, arriving.NEW)]
         return arriving.stamp(tables)
 

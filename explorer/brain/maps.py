@@ -85,8 +85,10 @@ def parcel_importance(bench: Workbench, request: Request, view: View) -> ParcelM
     plain = deciding(request)
 
     def make() -> ParcelMap:
+        decided = _decided(bench, plain, view)
         made = _map(bench, plain, view)
-        remember(bench, _decided(bench, plain, view), _written(made))
+        if decided == _decided(bench, plain, view):  # no trial arrived meanwhile
+            remember(bench, decided, _written(made))
         return made
 
     known = _recalled(bench, request, view)

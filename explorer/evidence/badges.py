@@ -31,12 +31,14 @@ def badges(bench: Workbench, request: Request) -> list[dict[str, Any]]:
     """
     if (known := kept_badges(bench, request)) is not None:
         return known
-    made = {}
+    made, before = {}, _decided(bench, request)
     for make in (_stands, _collapses, _resembles):
         with contextlib.suppress(UserError):
             made[make] = make(bench, request)
     found = [*made.values(), *_whose(bench, request)]
-    if _stands in made and (decided := _decided(bench, request)):  # else there are no weights here
+    decided = _decided(bench, request)
+    # without the first there are no weights here; else a trial arrived meanwhile
+    if _stands in made and decided and decided == before:
         bench.caches.answers.put(_key(decided), found)
         remember(bench, decided, {"badges": found})
     return found
