@@ -161,16 +161,15 @@ class Catalogue:
         study = self._open(name)
         return study, {one: self._load_from(study, name, one) for one in study.subjects()}
 
-    def renew(self, name: str, study: Dataset, trials: Mapping[str, Trials]) -> None:
-        """Offer what `reopened` gave in the place of what was read of a data set before."""
+    def renew(
+        self, name: str, study: Dataset, trials: Mapping[str, Trials], others: Collection[str] = ()
+    ) -> None:
+        """Offer what `reopened` gave instead; pictures of the stimuli ``others`` are read again."""
         self._known.drop(lambda key: isinstance(key, tuple) and name in key)
         self._known.put(("dataset", name), study)
         for subject, of_one in trials.items():
             self._known.put(("trials", name, subject), of_one)
-
-    def forget_images(self, name: str, stimuli: Collection[str]) -> None:
-        """Read the pictures of some stimuli of a data set again when they are asked for."""
-        self._images.drop(lambda key: key[0] == name and key[1] in stimuli)
+        self._images.drop(lambda key: key[0] == name and key[1] in others)
 
     def family(self, name: str) -> str:
         """Return which class opens a data set, a key of ``datasets``; "" if there is none.

@@ -118,8 +118,7 @@ class Workbench:
         same = not others and all(
             _learns_from(before[s]) == _learns_from(trials[s]) for s in before
         )
-        self.catalogue.renew(dataset, study, trials)
-        self.catalogue.forget_images(dataset, others)
+        self.catalogue.renew(dataset, study, trials, others)
         self.renewals += 1
         self.models.renew(dataset, keep_fitted=same, but=others)
         caches = self.caches

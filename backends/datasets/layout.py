@@ -20,7 +20,8 @@ r"""The plain folder: any study that was written as five kinds of files.
                             scale    what one unit of an int16 beta is worth, above 0
     sub-XX/new/NAME.npz     optional, a trial a file, below those of betas.npy in order of their
                             names (9 before 10): betas (V,) in the same unit, stimulus, and
-                            optionally split (else test), session, run. `app.py --watch` shows each as it arrives
+                            optionally split (else test), session, run. `app.py --watch` shows
+                            each as it arrives
     sub-XX/mask.nii.gz      optional, for voxels of a volume: 1 where one is, else 0; the columns
                             of betas.npy are these in C order, as betas[mask] gives them. With
                             {"space": "MNI152NLin2009cAsym"} in dataset.json, or another MNI152
