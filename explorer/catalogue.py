@@ -123,8 +123,6 @@ class Catalogue:
         """Add a sentence to `problems`, once."""
         self._problems[problem] = None
 
-    # ------------------------------------------------------------------------------------- studies
-
     def dataset_names(self) -> list[str]:
         """Return the data sets on offer: those that come with the app, then those given a path.
 
@@ -164,7 +162,7 @@ class Catalogue:
     def renew(
         self, name: str, study: Dataset, trials: Mapping[str, Trials], others: Collection[str] = ()
     ) -> None:
-        """Offer what `reopened` gave instead; pictures of the stimuli ``others`` are read again."""
+        """Offer what `reopened` gave instead; pictures of stimuli ``others`` are read anew."""
         self._known.drop(lambda key: isinstance(key, tuple) and name in key)
         self._known.put(("dataset", name), study)
         for subject, of_one in trials.items():
@@ -231,8 +229,6 @@ class Catalogue:
         return self._images.get(
             (dataset, stimulus), lambda: np.asarray(self.dataset(dataset).image(stimulus))
         )
-
-    # ------------------------------------------------------------------------------ what fits what
 
     def mapper_names(self, dataset: str, subject: str) -> list[str]:
         """Return the mappers that read this subject's voxels; the rest are in `problems`."""
