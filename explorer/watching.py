@@ -74,7 +74,7 @@ class Watch:
         turn: Callable[[], contextlib.AbstractContextManager[None]] = contextlib.nullcontext,
         say: Callable[[str], None] = lambda sentence: None,
     ) -> None:
-        self.dataset = dataset
+        self.dataset, self.folder = dataset, bench.catalogue.paths.get(dataset, "")
         self._bench, self._turn, self._say = bench, turn, say
         study = bench.catalogue.dataset(dataset)
         if not hasattr(study, "stamp"):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
@@ -23,7 +24,8 @@ def server(watch: Watch) -> Callable[[dict], dict]:
     def arrivals(_: dict) -> dict:
         now = watch.arrivals
         newest = now.newest and f"{now.newest.stimulus} of {now.newest.subject}"
-        return {**asdict(now), "newest": newest or "", "dataset": watch.dataset}
+        told = now.told.replace(f"{watch.folder}{os.sep}", "")  # visitors need no place of ours
+        return asdict(now) | {"newest": newest or "", "dataset": watch.dataset, "told": told}
 
     return arrivals
 

@@ -123,6 +123,8 @@ def test_a_writer_that_is_killed_midway_is_told_and_stops_nobody(scan, watch, mo
     monkeypatch.setattr(watching, "PATIENCE", 0.0)
     assert not watch.look()
     assert "00001.npz is not whole" in watch.arrivals.told == watch.heard[-1]
+    told = page_arrivals.server(watch)({})["told"]
+    assert told.startswith(os.path.join("sub-01", "new", "00001.npz is not whole"))
     write(scan, 2)
     assert watch.look() and watch.arrivals.newest.repeat == 2  # the half one counts for nothing
     os.replace(scan / "content", place)  # and then it is written again
