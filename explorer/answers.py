@@ -48,6 +48,23 @@ def remember(bench: Workbench, decided: Mapping[str, Any], answer: Mapping[str, 
         bench.store.put_answer(decided, answer)
 
 
+def made_and_remembered(
+    bench: Workbench,
+    decide: Callable[[], Mapping[str, Any]],
+    make: Callable[[], Answer],
+    write: Callable[[Answer], Mapping[str, Any]],
+) -> Answer:
+    """Return ``make()``, and keep it where ``decide()`` says the same before and after.
+
+    What trials that arrived meanwhile decide is another answer.
+    """
+    decided = decide()
+    made = make()
+    if decided == decide():
+        remember(bench, decided, write(made))
+    return made
+
+
 def remember_models(bench: Workbench, request: Request) -> None:
     """Add a request's mapper and generator to the list of models behind the store's content.
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from explorer import metrics, stopping
-from explorer.answers import packed, recalled, remember, subject_hash, unpacked
+from explorer.answers import made_and_remembered, packed, recalled, subject_hash, unpacked
 from explorer.brain import importance
 from explorer.choosing import check_request, space_names
 from explorer.models import no_embedder
@@ -183,11 +183,9 @@ def decode(bench: Workbench, request: Request) -> Decoding:
         raise UserError(reason)
 
     def make() -> Decoding:
-        decided = _decided(bench, request)
-        made = _decode(bench, request)
-        if decided == _decided(bench, request):  # no trial arrived meanwhile
-            remember(bench, decided, _written(made))
-        return made
+        return made_and_remembered(
+            bench, lambda: _decided(bench, request), lambda: _decode(bench, request), _written
+        )
 
     known = _recalled(bench, request)
     return known or bench.caches.maps.get(_decoding_key(bench, request), make)

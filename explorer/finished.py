@@ -79,11 +79,18 @@ def keep(bench: Workbench, decided: Decided, picture: Finished) -> None:
 
 
 def kept(bench: Workbench, decided: Decided) -> Finished | None:
-    """Return a picture that is finished, from memory or the store; None where it is not."""
+    """Return a picture that is finished, and keep it in memory; None where it is not."""
+    found = looked_up(bench, decided)
+    if found is not None and bench.caches.pictures.peek(decided) is None:
+        bench.caches.pictures.put(decided, found)
+    return found
+
+
+def looked_up(bench: Workbench, decided: Decided) -> Finished | None:
+    """Return a picture that is finished, from memory or a store, without bringing it to memory."""
     found = bench.caches.pictures.peek(decided)
     for store in bench.stores if found is None and decided.data else ():
         if (found := store.get(decided.to_dict())) is not None:
-            bench.caches.pictures.put(decided, found)
             break
     return found
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import math
 import os
 import re
@@ -24,6 +25,14 @@ ROOM = "make room on that disk, or name another place with --out"
 def or_none(value: float) -> float | None:
     """Return a number for JSON, which has no NaN and no infinity: None for these."""
     return float(value) if math.isfinite(value) else None
+
+
+def json_in_script(value: Any) -> str:
+    """Return a value as JSON in which no text can end the script or element that holds it."""
+    text = json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+    for mark in "<\u2028\u2029":
+        text = text.replace(mark, f"\\u{ord(mark):04x}")
+    return text
 
 
 def write_whole(path: Path, content: bytes | Callable[[Path], Any], do: str = ROOM) -> Path:

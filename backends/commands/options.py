@@ -98,6 +98,17 @@ Steps = Annotated[
 ]
 
 
+Evaluations = Annotated[
+    list[Path] | None,
+    typer.Option("--evaluation", help="A folder that evaluate --out wrote (may be repeated)."),
+]
+WithoutPictures = Annotated[
+    bool,
+    typer.Option(
+        "--without-pictures",
+        help="Leave the shown pictures out; always where the data's licence asks for it.",
+    ),
+]
 Store = Annotated[
     Path | None,
     typer.Option("--store", help="A folder in which finished pictures are kept and looked for."),

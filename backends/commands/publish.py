@@ -69,18 +69,9 @@ def publish(
         ),
     ] = None,
     quality: Annotated[int, typer.Option(help="Of pictures as WebP, 1 to 100.")] = 88,
-    without_pictures: Annotated[
-        bool,
-        typer.Option(
-            "--without-pictures",
-            help="Leave the shown pictures out; always where the data's licence asks for it.",
-        ),
-    ] = False,
+    without_pictures: options.WithoutPictures = False,
     store: options.Store = None,
-    evaluation: Annotated[
-        list[Path] | None,
-        typer.Option("--evaluation", help="A folder that evaluate --out wrote (may be repeated)."),
-    ] = None,
+    evaluation: options.Evaluations = None,
     device: options.Device = "auto",
     checkpoints: options.Checkpoints = options.CHECKPOINTS,
 ) -> None:

@@ -39,17 +39,8 @@ def report(
     without_critique: Annotated[
         bool, typer.Option("--without-critique", help="Leave the critics' tests out (faster).")
     ] = False,
-    without_pictures: Annotated[
-        bool,
-        typer.Option(
-            "--without-pictures",
-            help="Leave the shown pictures out; always where the data's licence asks for it.",
-        ),
-    ] = False,
-    evaluation: Annotated[
-        list[Path] | None,
-        typer.Option("--evaluation", help="A folder that evaluate --out wrote (may be repeated)."),
-    ] = None,
+    without_pictures: options.WithoutPictures = False,
+    evaluation: options.Evaluations = None,
     store: options.Store = None,
     device: options.Device = "auto",
     checkpoints: options.Checkpoints = options.CHECKPOINTS,

@@ -85,6 +85,7 @@ DEFAULTS: dict[str, Any] = {
     "atlas": "parcels",  # the name of the atlas in the column `parcel`
     "space": "",  # what betas were made in, as fMRIPrep writes it after space-
 }
+TRIAL_CELLS = ("stimulus", "split")  # which trials.tsv must have
 FINER = "fsLR"  # surfaces of which several vertices lie at one of fsaverage5
 
 
@@ -248,7 +249,7 @@ def read_trials(
         arriving.whole_table(folder / "trials.tsv")
     stored = read_array(folder / "betas.npy", live)
     file, unit = folder / "trials.tsv", description["split_unit"]
-    table = read_trial_table(file, stimuli, unit)
+    table = read_table(file, TRIAL_CELLS)
     written = len(table)
     if written != len(stored):
         turned = stored.shape[1] == written
@@ -269,9 +270,8 @@ def read_trials(
     arrived = arriving.read_new(folder, unfinished)
     by_stimulus = unit == "stimulus"
     arrived = arriving.sound(arrived, table, stimuli.index, rows, by_stimulus, unfinished)
-    if arrived:
-        table = read_trial_table(file, stimuli, unit, arrived)
-        rows = arriving.below(rows, arrived)
+    table = checked_trials(arriving.appended(table, arrived), file, stimuli, unit)
+    rows = arriving.below(rows, arrived)
     growing = live or bool(arrived)
     return Trials(subject, rows, description["beta_unit"], table, growing=growing)
 
@@ -311,15 +311,15 @@ def read_array(file: Path, live: bool = False) -> np.ndarray:
     return stored
 
 
-def read_trial_table(
-    file: Path,
-    stimuli: pd.DataFrame,
-    split_unit: str,
-    arrived: Sequence[arriving.Arrived] = (),
+def read_trial_table(file: Path, stimuli: pd.DataFrame, split_unit: str) -> pd.DataFrame:
+    """Return ``trials.tsv`` with every column that `Trials` needs, checked."""
+    return checked_trials(read_table(file, TRIAL_CELLS), file, stimuli, split_unit)
+
+
+def checked_trials(
+    table: pd.DataFrame, file: Path, stimuli: pd.DataFrame, split_unit: str
 ) -> pd.DataFrame:
-    """Return ``trials.tsv`` with every column that `Trials` needs, checked; then what arrived."""
-    table = read_table(file, ("stimulus", "split"))
-    table = arriving.appended(table, arrived)
+    """Return trials, cells as text, as `Trials` needs them; ``file`` is where they are from."""
     other = table[~table["split"].isin(SPLITS)]
     if len(other):
         raise UserError(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import html
 
 from backends.supplement.content import Block, Facts, Part, Pictures, Report, Table, Words
+from explorer.page.parts import document as html_document
 from explorer.page.pictures import data_uri
 
 STYLE = """
@@ -57,26 +58,14 @@ def document(report: Report) -> str:
         f'<a href="#part-{i}">{text(part.title)}</a>' for i, part in enumerate(report.parts)
     )
     parts = "\n".join(_part(i, part) for i, part in enumerate(report.parts))
-    return f"""<!DOCTYPE html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<meta name="referrer" content="no-referrer">
-<title>{text(report.title)} · Afterimage</title>
-<style>{STYLE}</style>
-</head>
-<body>
-<main>
+    body = f"""<main>
 <h1>{text(report.title)}</h1>
 <p class="sub">{text(report.subtitle)}</p>
 <nav aria-label="Contents">{links}</nav>
 {parts}
 <footer>{text(report.provenance)}</footer>
-</main>
-</body>
-</html>
-"""
+</main>"""
+    return html_document(report.title, f"<style>{STYLE}</style>", body)
 
 
 def _part(number: int, part: Part) -> str:

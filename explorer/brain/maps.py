@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from explorer import metrics, stopping
-from explorer.answers import packed, recalled, remember, unpacked
+from explorer.answers import made_and_remembered, packed, recalled, unpacked
 from explorer.brain import importance, predicted, volumes
 from explorer.brain.parcels import VoxelMap, voxel_map
 from explorer.brain.predicted import ACCURACY, MEASURED, PREDICTIONS
@@ -85,11 +85,9 @@ def parcel_importance(bench: Workbench, request: Request, view: View) -> ParcelM
     plain = deciding(request)
 
     def make() -> ParcelMap:
-        decided = _decided(bench, plain, view)
-        made = _map(bench, plain, view)
-        if decided == _decided(bench, plain, view):  # no trial arrived meanwhile
-            remember(bench, decided, _written(made))
-        return made
+        return made_and_remembered(
+            bench, lambda: _decided(bench, plain, view), lambda: _map(bench, plain, view), _written
+        )
 
     known = _recalled(bench, request, view)
     return known or bench.caches.maps.get(_map_key(request, view), make)

@@ -19,7 +19,7 @@ from explorer import metrics
 from explorer.decoding import decoded_space, similarities, undecoded
 from explorer.drawing import likeness, reconstruct, seconds_needed
 from explorer.evidence import evaluation, standing
-from explorer.finished import SIMILARITY, Decided, decided_pictures, sampled_scale
+from explorer.finished import SIMILARITY, Decided, decided_pictures, looked_up, sampled_scale
 from explorer.images import small_picture
 from explorer.request import Request
 from explorer.types import UserError
@@ -320,9 +320,7 @@ def kept_small(bench: Workbench, decided: Decided) -> tuple[bytes, dict[str, flo
     """
     found = bench.caches.thumbnails.peek(decided)
     if found is None:
-        whole = bench.caches.pictures.peek(decided)
-        if whole is None and bench.store is not None and decided.data:
-            whole = bench.store.get(decided.to_dict())
+        whole = looked_up(bench, decided)
         if whole is None:
             return None
         found = small_picture(whole.image, THUMBNAIL), dict(whole.scores)
@@ -362,10 +360,7 @@ def _guessed(
 ) -> dict[str, float]:
     rows = []
     for one, other in zip(decided, [*stimuli[1:], stimuli[0]], strict=True):
-        picture = bench.caches.pictures.peek(one)
-        if picture is None and bench.store is not None and one.data:
-            picture = bench.store.get(one.to_dict())
-        if picture is not None:  # else it went in between
+        if (picture := looked_up(bench, one)) is not None:  # else it went in between
             place = one.request.dataset, other
             rows.append(likeness(bench, bench.catalogue.image(*place), picture.image, place))
     keys = set.intersection(*(set(row) for row in rows)) if rows else set()

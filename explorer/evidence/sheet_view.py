@@ -6,13 +6,13 @@ draws it, on the page and in plain files, where `fragment` puts it.
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from explorer.evidence.sheet import PICTURE, Sheet
+from explorer.writing import json_in_script
 
 if TYPE_CHECKING:
     from explorer.workbench import Workbench
@@ -106,9 +106,7 @@ def fragment(value: Mapping[str, Any], identifier: str = "sheet") -> str:
 
     An element of this id, and the payload beside it as JSON that no caption can leave.
     """
-    text = json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
-    for mark in "<>&\u2028\u2029":
-        text = text.replace(mark, f"\\u{ord(mark):04x}")
+    text = json_in_script(value)
     return (
         f'<div id="{identifier}"></div>\n'
         f'<script type="application/json" id="{identifier}-data">{text}</script>\n'

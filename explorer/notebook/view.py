@@ -17,8 +17,9 @@ from explorer.choosing import check_request
 from explorer.decoding import unexplained
 from explorer.page import ASSETS, brain
 from explorer.page.about import footer
+from explorer.page.parts import document, plotly_script
 from explorer.request import IMPORTANCE, SURFACES, Request, View
-from explorer.site.pages import component, plotly_script, styles
+from explorer.site.pages import component, styles
 from explorer.site.scripts import pooled, script
 from explorer.site.trials import trial_value
 from explorer.types import UserError
@@ -128,18 +129,6 @@ def _document(title: str, data: list[bytes]) -> str:
     scripts += [component(name, own) for name, own in COMPONENTS.items()]
     scripts += [one.decode() for one in data]
     tags = "\n".join(f"<script>{text}</script>" for text in scripts)
-    return f"""<!DOCTYPE html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<meta name="referrer" content="no-referrer">
-<title>{html.escape(title)} · Afterimage</title>
-<style>{styles(STYLES)}</style>
-</head>
-<body class="gradio-container ai-site ai-alone">
-<div id="site"></div>
-{tags}
-</body>
-</html>
-"""
+    body = f'<div id="site"></div>\n{tags}'
+    looks = "gradio-container ai-site ai-alone"
+    return document(title, f"<style>{styles(STYLES)}</style>", body, looks)

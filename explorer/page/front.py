@@ -33,6 +33,7 @@ DECIDING = (
 SURFACES = "/gradio_api/component_server"  # where a mesh is asked for, which Gradio sends plain
 SMALL = 1000  # bytes, not worth compressing
 KEPT = 2**25  # bytes; our choice, some ten names
+ENCODINGS = ("br", "gzip")  # the best first
 BROTLI, GZIP = 5, 6  # of 11 and 9; together as long as Gradio takes to write the page
 
 
@@ -63,7 +64,7 @@ class Front:
         self, app: Any, scope: Message, receive: Receive, send: Send, inside: str
     ) -> None:
         """Answer from what is kept, or ask the app and keep that."""
-        headers = {k.decode("latin-1"): v.decode("latin-1") for k, v in scope["headers"]}
+        headers = _headers(scope)
         key = (inside, scope.get("scheme"), *(headers.get(name) for name in DECIDING))
         found = self._kept.peek(key) if self.keeps else None
         if found is None:
@@ -103,7 +104,6 @@ class Front:
 
 async def packed(app: Any, scope: Message, receive: Receive, send: Send) -> None:
     """Pass an answer on in the best encoding that the browser takes; it is gathered for that."""
-    headers = {k.decode("latin-1"): v.decode("latin-1") for k, v in scope["headers"]}
     start: Message = {}
     body = bytearray()
 
@@ -118,14 +118,9 @@ async def packed(app: Any, scope: Message, receive: Receive, send: Send) -> None
     if not start:
         return
     content, told = bytes(body), [(b"vary", b"accept-encoding")]
-    if len(content) > SMALL and "br" in _taken(headers):
-        import brotli  # Gradio brings it
-
-        content = await anyio.to_thread.run_sync(lambda: brotli.compress(content, quality=BROTLI))
-        told.append((b"content-encoding", b"br"))
-    elif len(content) > SMALL and "gzip" in _taken(headers):
-        content = await anyio.to_thread.run_sync(lambda: gzip.compress(content, GZIP, mtime=0))
-        told.append((b"content-encoding", b"gzip"))
+    if len(content) > SMALL and (encoding := _best(_headers(scope))):
+        content = await anyio.to_thread.run_sync(_compressed, content, encoding)
+        told.append((b"content-encoding", encoding.encode()))
     told.append((b"content-length", str(len(content)).encode()))
     kept = [
         pair for pair in start["headers"] if pair[0].lower() not in (b"content-length", b"vary")
@@ -134,27 +129,35 @@ async def packed(app: Any, scope: Message, receive: Receive, send: Send) -> None
     await send({"type": "http.response.body", "body": content})
 
 
-def _taken(headers: MutableMapping[str, str]) -> set[str]:
-    """Return the encodings that a browser takes."""
-    return {part.split(";")[0].strip() for part in headers.get("accept-encoding", "").split(",")}
+def _headers(scope: Message) -> dict[str, str]:
+    """Return a request's headers as text."""
+    return {k.decode("latin-1"): v.decode("latin-1") for k, v in scope["headers"]}
+
+
+def _best(headers: MutableMapping[str, str]) -> str:
+    """Return the best encoding that a browser takes, "" for none."""
+    told = headers.get("accept-encoding", "").split(",")
+    taken = {part.split(";")[0].strip() for part in told}
+    return next((one for one in ENCODINGS if one in taken), "")
+
+
+def _compressed(body: bytes, encoding: str) -> bytes:
+    if encoding == "gzip":
+        return gzip.compress(body, GZIP, mtime=0)
+    import brotli  # Gradio brings it
+
+    return brotli.compress(body, quality=BROTLI)
 
 
 def _encoded(body: bytes) -> dict[str, bytes]:
     """Return a body as it is and compressed, by encoding."""
-    import brotli  # Gradio brings it
-
-    return {
-        "": body,
-        "gzip": gzip.compress(body, GZIP, mtime=0),
-        "br": brotli.compress(body, quality=BROTLI),
-    }
+    return {"": body} | {encoding: _compressed(body, encoding) for encoding in ENCODINGS}
 
 
 async def _send(kept: Kept, headers: MutableMapping[str, str], send: Send) -> None:
     """Send an answer in the best encoding that the browser takes; nothing if it has it."""
     told = [*kept.headers, (b"cache-control", b"private, no-cache"), (b"vary", b"accept-encoding")]
-    taken = _taken(headers)
-    encoding = next((one for one in ("br", "gzip") if one in taken and one in kept.bodies), "")
+    encoding = _best(headers)
     # a proxy that compresses makes the tag a weak one
     tag = kept.tag[:-1] + (f"-{encoding}" if encoding else "").encode() + b'"'
     told.append((b"etag", tag))

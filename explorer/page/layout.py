@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
-from importlib.util import find_spec
-from pathlib import Path
 from types import SimpleNamespace
 from typing import TYPE_CHECKING
 
@@ -24,12 +22,11 @@ from explorer.page import (
 from explorer.page.brain import surface_server
 from explorer.page.handlers import Handlers
 from explorer.page.health import Health
-from explorer.page.parts import script
+from explorer.page.parts import plotly_script, script
 from explorer.page.pickers import ALL
 from explorer.page.session import Session
 from explorer.page.sheet import sheet_server
 from explorer.page.turns import Budget, Turns
-from explorer.types import UserError
 from explorer.watching import Watch
 
 if TYPE_CHECKING:
@@ -80,10 +77,7 @@ def build_page(
 
 def plotly_address() -> str:
     """Return the address of the plotly package's own script, and allow it to be served."""
-    spec = find_spec("plotly")
-    if spec is None or spec.origin is None:
-        raise UserError("The surface needs the package plotly; run: pip install plotly.")
-    script = Path(spec.origin).parent / "package_data" / "plotly.min.js"
+    script = plotly_script()
     gr.set_static_paths([script])
     return f"gradio_api/file={script.as_posix()}"
 

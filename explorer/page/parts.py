@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import html
+from importlib.util import find_spec
+from pathlib import Path
+
 from explorer.page import ASSETS
+from explorer.types import UserError
 
 SMALL_BRAIN = ("lab_trial.js", "lab_brain.js")
 # Component -> the scripts that it has before its own; all begin with common.js.
@@ -31,3 +36,40 @@ def script(name: str) -> str:
     """
     files = ("common.js", *PARTS.get(name, ()), f"{name}.js")
     return "\n".join((ASSETS / file).read_text("utf-8") for file in files)
+
+
+def plotly_script() -> Path:
+    """Return where the plotly package has its script."""
+    spec = find_spec("plotly")
+    if spec is None or spec.origin is None:
+        raise UserError("The surface needs the package plotly; run: pip install plotly.")
+    return Path(spec.origin).parent / "package_data" / "plotly.min.js"
+
+
+def document(title: str, head: str, body: str, looks: str = "") -> str:
+    """Return an HTML document that tells nobody where its reader came from.
+
+    Parameters
+    ----------
+    title
+        A text, escaped here.
+    head, body
+        HTML, each of whole lines.
+    looks
+        The classes of the body.
+    """
+    classes = f' class="{looks}"' if looks else ""
+    return f"""<!DOCTYPE html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<meta name="referrer" content="no-referrer">
+<title>{html.escape(title)} · Afterimage</title>
+{head}
+</head>
+<body{classes}>
+{body}
+</body>
+</html>
+"""

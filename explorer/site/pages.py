@@ -5,13 +5,10 @@ from __future__ import annotations
 import html
 import shutil
 from collections.abc import Sequence
-from importlib.util import find_spec
 from pathlib import Path
 
-from explorer.page import ASSETS
-from explorer.page.parts import script
+from explorer.page import ASSETS, parts
 from explorer.page.theme import MONO, SANS
-from explorer.types import UserError
 from explorer.writing import write_whole
 
 PAGE = "page"  # the folder of scripts and styles
@@ -40,7 +37,7 @@ def write_page(site: Path, title: str, lines: Sequence[tuple[str, str]], first: 
     write_whole(folder / "site.js", (ASSETS / "site.js").read_bytes())
     write_whole(folder / "page.css", styles().encode())
     shutil.copyfile(ASSETS / "favicon.svg", folder / "favicon.svg")
-    shutil.copyfile(plotly_script(), folder / "plotly.min.js")
+    shutil.copyfile(parts.plotly_script(), folder / "plotly.min.js")
     write_whole(site / "index.html", document(title, lines, first).encode())
 
 
@@ -55,7 +52,7 @@ def component(name: str, own: str) -> str:
     """Return a component's scripts as one function of what Gradio gives it on the page."""
     return (
         f'afterimage.component("{name}", (element, props, watch, trigger, server) => {{\n'
-        f"{script(own)}\n}});\n"
+        f"{parts.script(own)}\n}});\n"
     )
 
 
@@ -64,33 +61,14 @@ def document(title: str, lines: Sequence[tuple[str, str]], first: str) -> str:
     told = "".join(f"<p><b>{html.escape(a)}</b> {html.escape(b)}</p>" for a, b in lines)
     scripts = ["page/site.js", *(f"{PAGE}/{name}.js" for name in AT_ONCE), "data/site.js", first]
     tags = "\n".join(f'<script src="{html.escape(name)}" defer></script>' for name in scripts)
-    return f"""<!DOCTYPE html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<meta name="referrer" content="no-referrer">
-<title>{html.escape(title)} · Afterimage</title>
-<link rel="icon" href="{PAGE}/favicon.svg">
+    head = f"""<link rel="icon" href="{PAGE}/favicon.svg">
 <link rel="stylesheet" href="{PAGE}/page.css">
-{tags}
-</head>
-<body class="gradio-container ai-site">
-<div id="site"></div>
+{tags}"""
+    body = f"""<div id="site"></div>
 <noscript><main class="ai-footer"><h1>{html.escape(title)}</h1>
 <p>This page draws its pictures and maps with scripts that lie beside it; allow them to see it.
-The tables are in the folder tables.</p>{told}</main></noscript>
-</body>
-</html>
-"""
-
-
-def plotly_script() -> Path:
-    """Return where the plotly package has its script."""
-    spec = find_spec("plotly")
-    if spec is None or spec.origin is None:
-        raise UserError("The surface needs the package plotly; run: pip install plotly.")
-    return Path(spec.origin).parent / "package_data" / "plotly.min.js"
+The tables are in the folder tables.</p>{told}</main></noscript>"""
+    return parts.document(title, head, body, "gradio-container ai-site")
 
 
 def _fonts(names: Sequence[str]) -> str:

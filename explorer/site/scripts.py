@@ -10,7 +10,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from explorer.writing import write_whole
+from explorer.writing import json_in_script, write_whole
 
 DATA = "data"  # the folder of scripts
 PICTURE = "data:image/"
@@ -26,10 +26,7 @@ def write_script(site: Path, name: str, value: Any) -> int:
 
 def script(name: str, value: Any) -> bytes:
     """Return the script that gives a value to the page; no text in it can end a script."""
-    text = json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
-    for mark in "<\u2028\u2029":
-        text = text.replace(mark, f"\\u{ord(mark):04x}")
-    return f"afterimage.take({json.dumps(name)},{text});\n".encode()
+    return f"afterimage.take({json.dumps(name)},{json_in_script(value)});\n".encode()
 
 
 def pooled(value: Any) -> dict[str, Any]:

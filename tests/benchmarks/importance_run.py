@@ -11,7 +11,6 @@ given after DRAWS.
 
 from __future__ import annotations
 
-import importlib
 import json
 import resource
 import sys
@@ -19,18 +18,9 @@ import time
 from typing import Any
 
 import numpy as np
+from any_build import found
 
 PARCELS, TARGETS, AT_ONCE, SEED = 69, 1664, 100, 0
-
-
-def found(*names: str) -> Any:
-    """Return the first module of these that this build has."""
-    for name in names:
-        try:
-            return importlib.import_module(name)
-        except ModuleNotFoundError:
-            continue
-    raise SystemExit("this is no root of a build of this project")
 
 
 def made(kind: str, voxels: int, width: int) -> Any:

@@ -7,17 +7,14 @@ import socket
 import subprocess
 import sys
 import time
-import urllib.error
-import urllib.request
 from pathlib import Path
 from typing import Any
 
 from on_models import Line, resident_of
+from page_run import ARGUMENTS, answers
 
 ROOT = Path(__file__).resolve().parents[2]
 PATIENCE = 120_000  # ms
-# Software rendering: a machine without a GPU draws the surface too, more slowly.
-ARGUMENTS = ("--no-sandbox", "--use-angle=swiftshader", "--enable-unsafe-swiftshader")
 # Keeps what the server sends as text, so that it can be counted with and without its pictures.
 LISTEN = """
     window.heard = [];
@@ -122,12 +119,3 @@ def visit(browser: Any, address: str, app: int, began: float) -> list[Line]:
 def wait_until_done(page: Any) -> None:
     """Wait until the sweep of the trial that is shown is finished."""
     page.wait_for_function("document.querySelector('.ai-trial')?.dataset.state === 'done'")
-
-
-def answers(address: str) -> bool:
-    """Say whether the server gives the page."""
-    try:
-        with urllib.request.urlopen(address, timeout=5) as answer:
-            return answer.status == 200
-    except (urllib.error.URLError, ConnectionError, TimeoutError):
-        return False

@@ -10,16 +10,14 @@ SSIM, and AlexNet, Inception and EfficientNet-B1.
 from __future__ import annotations
 
 import argparse
-import contextlib
-import importlib
 import json
 import resource
 import sys
 import time
 from pathlib import Path
-from typing import Any
 
 import numpy as np
+from any_build import found
 
 SIDE, DETAILS = 256, 12  # pixels; coarse and fine structure of a made-up picture
 PIXELS = ("pixcorr-425", "ssim-grey-425", "mse-two-way", "pcc-two-way", "ssim-two-way")
@@ -75,24 +73,13 @@ def write_networks(folder: Path) -> None:
         torch.save(network.state_dict(), folder / file)
 
 
-def rooms() -> tuple[Any, Any]:
-    """Return this build's modules of scores and of feature networks."""
-    for scores, networks in (
-        ("backends.reports.scores", "backends.reports.feature_networks"),
-        ("backends.scores", "backends.scores"),
-    ):
-        with contextlib.suppress(ModuleNotFoundError):
-            return importlib.import_module(scores), importlib.import_module(networks)
-    raise SystemExit("this is no root of a build of this project")
-
-
 def main(pairs: int, wanted: tuple[str, ...], folder: Path) -> None:
     """Score, and print what came of it."""
     import torch
 
     torch.set_num_threads(1)
-    sys.path.insert(0, ".")
-    scores, networks = rooms()
+    scores = found("backends.reports.scores", "backends.scores")
+    networks = found("backends.reports.feature_networks", "backends.scores")
     write_networks(folder)
     shown = pictures(pairs, 1)
     made = pictures(pairs, 2, shown)
@@ -109,7 +96,7 @@ def main(pairs: int, wanted: tuple[str, ...], folder: Path) -> None:
     )
     took = {"processor_s": time.process_time() - began, "wall_s": time.perf_counter() - wall}
     steps.append((took["processor_s"], "done"))
-    found = {
+    result = {
         "pairs": pairs,
         **took,
         "before_gb": loaded,
@@ -121,7 +108,7 @@ def main(pairs: int, wanted: tuple[str, ...], folder: Path) -> None:
             for (before, said), (after, _) in zip(steps, steps[1:], strict=False)
         ],
     }
-    sys.stdout.write(json.dumps(found) + "\n")
+    sys.stdout.write(json.dumps(result) + "\n")
 
 
 if __name__ == "__main__":

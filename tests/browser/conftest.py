@@ -106,6 +106,29 @@ def study(fakes: SimpleNamespace, fake_checkpoints: Any) -> SimpleNamespace:
     return SimpleNamespace(**vars(fakes), Nowhere=Nowhere, checkpoints=fake_checkpoints)
 
 
+def bench_of(study: SimpleNamespace) -> Any:
+    """Return a new workbench over one fake study, one mapper and one generator."""
+    from explorer.workbench import Workbench
+
+    return Workbench(
+        {"fake": study.Study},
+        {"pocket-clip": study.Embedder},
+        {"linear": study.Linear},
+        {"painter": study.Generator},
+        checkpoints=study.checkpoints,
+    )
+
+
+def new_page(chromium: Any, contexts: list[Any], surface: bool, options: dict[str, Any]) -> Any:
+    """Return a page in a browser context of its own, which is added to ``contexts``."""
+    context = chromium.new_context(**{"viewport": DESKTOP, **options})
+    if not surface:
+        context.add_init_script(NO_WEBGL)
+    context.set_default_timeout(PATIENCE)
+    contexts.append(context)
+    return context.new_page()
+
+
 @pytest.fixture(scope="session")
 def address(study: SimpleNamespace) -> Iterator[str]:
     """Serve the fake studies; every test has its own browser context, so its own session."""
@@ -185,12 +208,7 @@ def open_page(chromium: Any, address: str) -> Iterator[Callable[..., Any]]:
         surface: bool = False,
         **options: Any,
     ) -> Any:
-        context = chromium.new_context(**{"viewport": DESKTOP, **options})
-        if not surface:
-            context.add_init_script(NO_WEBGL)
-        context.set_default_timeout(PATIENCE)
-        contexts.append(context)
-        page = context.new_page()
+        page = new_page(chromium, contexts, surface, options)
         watch(page, at)
         page.goto(f"{at}?{query}")
         if wait:

@@ -10,6 +10,7 @@ import pytest
 from explorer.evidence import sheet as sheets
 from explorer.evidence.sheet_view import ASSETS, SCRIPTS, STYLES, fragment, payload
 from explorer.request import Request
+from tests.browser.conftest import bench_of
 from tests.browser.driving import link, problems, wait_for_trial
 
 pytestmark = pytest.mark.browser
@@ -98,15 +99,7 @@ def test_truth_and_scales_are_enlarged_and_moved_as_one(open_page: Any) -> None:
 def test_plain_files_show_the_same_without_a_server(
     chromium: Any, study: SimpleNamespace, tmp_path: Any
 ) -> None:
-    from explorer.workbench import Workbench
-
-    bench = Workbench(
-        {"fake": study.Study},
-        {"pocket-clip": study.Embedder},
-        {"linear": study.Linear},
-        {"painter": study.Generator},
-        checkpoints=study.checkpoints,
-    )
+    bench = bench_of(study)
     request = Request("fake", "sub-01", "test-04", "linear", "painter", (2.0,), steps=4)
     sheet = sheets.ranked(bench, sheets.begin(bench, request))
     sheet = [one for one, _, _ in sheets.draw(bench, sheet, 2.0, most=6)][-1]

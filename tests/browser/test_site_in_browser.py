@@ -14,7 +14,7 @@ import pytest
 
 from explorer.site.plan import Plan
 from explorer.site.publishing import publish
-from tests.browser.conftest import DESKTOP, NO_WEBGL, PATIENCE
+from tests.browser.conftest import bench_of, new_page
 from tests.browser.driving import pictures, problems, wait_for_surface
 
 PLAN = Plan("fake", ("sub-01",), ("linear",), "painter", (0, 2, 8), 2, controls=2, curves=2)
@@ -23,15 +23,7 @@ DONE = '#main[data-state="done"]'
 
 @pytest.fixture(scope="module")
 def site(study: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    from explorer.workbench import Workbench
-
-    bench = Workbench(
-        {"fake": study.Study},
-        {"pocket-clip": study.Embedder},
-        {"linear": study.Linear},
-        {"painter": study.Generator},
-        checkpoints=study.checkpoints,
-    )
+    bench = bench_of(study)
     return publish(bench, PLAN, tmp_path_factory.mktemp("site") / "a site")
 
 
@@ -43,12 +35,7 @@ def opened(chromium: Any, site: Path) -> Iterator[Callable[..., Any]]:
     def open_(
         words: str = "", at: str = site.as_uri(), surface: bool = False, **options: Any
     ) -> Any:
-        context = chromium.new_context(**{"viewport": DESKTOP, **options})
-        if not surface:
-            context.add_init_script(NO_WEBGL)
-        context.set_default_timeout(PATIENCE)
-        contexts.append(context)
-        page = context.new_page()
+        page = new_page(chromium, contexts, surface, options)
         base = at.rpartition("/")[0]
         allowed = (base, "data:", "blob:")
         page.on("request", lambda r: r.url.startswith(allowed) or wrong.append(r.url))

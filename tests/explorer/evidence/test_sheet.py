@@ -153,6 +153,8 @@ def test_a_store_keeps_what_the_sheet_shows_without_bringing_pictures_to_memory(
     assert len(sheet.lacking(2.0)) == 8 and len(again.caches.pictures) == 0
     packed = sheets.thumbnail(again, REQUEST, "test-02", 2.0)
     assert packed[8:12] == b"WEBP" and sheets.thumbnail(again, REQUEST, "test-09", 2.0) is None
+    ships = make_workbench(shipped=Store(tmp_path, read_only=True))
+    assert len(sheets.begin(ships, REQUEST).lacking(2.0)) == 8
 
 
 def test_captions_leave_neither_the_payload_nor_the_page(workbench: Any) -> None:
