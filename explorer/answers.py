@@ -92,7 +92,7 @@ def remember_models(bench: Workbench, request: Request) -> None:
 def subject_hash(bench: Workbench, dataset: str, subject: str) -> str:
     """Return a hash of a subject's voxels, test stimuli, and the betas of some; "" for none.
 
-    Made once: a study does not change while it is open.
+    Made once each time that a study is read.
     """
 
     def make() -> str:
