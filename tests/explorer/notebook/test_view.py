@@ -11,8 +11,8 @@ import re
 import pytest
 
 from explorer.brain.display import surface_payload
+from explorer.page.parts import plotly_script
 from explorer.request import SURFACES
-from explorer.site.pages import plotly_script
 from explorer.types import UserError
 
 
